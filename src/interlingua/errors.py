@@ -1,0 +1,118 @@
+"""Every error that interlingua raises on purpose.
+
+The tree (each class is public; catch the widest that you can mend)::
+
+    InterlinguaError
+    ├── UsageError                  an option or argument is wrong
+    ├── AudioError                  one recording can't be used
+    │   ├── AudioNotFoundError
+    │   ├── NotAudioError           no decoder finds audio in it
+    │   ├── EmptyAudioError         no samples
+    │   ├── TruncatedAudioError     the data ends before its header says
+    │   ├── NonFiniteAudioError     NaN or infinity among the samples
+    │   ├── NoChannelsError         zero channels
+    │   └── TooLongAudioError       longer than the limit or the encoder's window
+    ├── CorpusError                 a corpus is absent, incomplete or altered
+    │   └── ManifestError           a manifest's line is wrong
+    ├── FetchError                  a download failed
+    ├── HashMismatchError           a file is not the one that was expected
+    ├── ModelError                  a model can't be used
+    │   ├── ModelNotFoundError      no source has it; names every source tried
+    │   ├── ModelFormatError        the folder or file is not a Whisper model
+    │   ├── EnglishOnlyModelError   multilingual work asked of an English-only checkpoint
+    │   └── UntrainedTaskError      a task the checkpoint was never trained on (turbo: translation)
+    ├── StoreError                  a frame store can't be used
+    │   └── StoreMismatchError      frames of another model, layer, context, pooling or dtype
+    └── ResultsError                a result folder can't be read
+
+A message is one line: what is wrong (file, line or option), then how to mend it.
+The command line prints it without a traceback and exits with 2.
+"""
+
+
+class InterlinguaError(Exception):
+    """Base of every error below; its text is one clear line for the user."""
+
+
+class UsageError(InterlinguaError):
+    """An option, argument or combination of them is wrong."""
+
+
+class AudioError(InterlinguaError):
+    """One recording can't be used."""
+
+
+class AudioNotFoundError(AudioError):
+    """The audio file does not exist."""
+
+
+class NotAudioError(AudioError):
+    """No decoder finds an audio stream in the data."""
+
+
+class EmptyAudioError(AudioError):
+    """The audio has no samples."""
+
+
+class TruncatedAudioError(AudioError):
+    """The data ends or breaks before its header says that it should."""
+
+
+class NonFiniteAudioError(AudioError):
+    """The samples contain NaN or infinity."""
+
+
+class NoChannelsError(AudioError):
+    """The audio has zero channels."""
+
+
+class TooLongAudioError(AudioError):
+    """The audio is longer than the stated limit or than one encoder window."""
+
+
+class CorpusError(InterlinguaError):
+    """A corpus is absent, incomplete or altered."""
+
+
+class ManifestError(CorpusError):
+    """A line of a manifest is wrong; the message names file and line."""
+
+
+class FetchError(InterlinguaError):
+    """A download failed."""
+
+
+class HashMismatchError(InterlinguaError):
+    """A file's SHA-256 is not the expected one."""
+
+
+class ModelError(InterlinguaError):
+    """A model can't be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """No source has the model; the message names every source that was tried."""
+
+
+class ModelFormatError(ModelError):
+    """The folder or file is not a Whisper model in a known layout."""
+
+
+class EnglishOnlyModelError(ModelError):
+    """Multilingual work was asked of an English-only checkpoint."""
+
+
+class UntrainedTaskError(ModelError):
+    """The checkpoint was never trained on the task that was asked of it."""
+
+
+class StoreError(InterlinguaError):
+    """A frame store can't be used."""
+
+
+class StoreMismatchError(StoreError):
+    """Frames of another model, revision, layer, context, pooling or dtype were offered to a store."""
+
+
+class ResultsError(InterlinguaError):
+    """A result folder can't be read."""

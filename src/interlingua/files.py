@@ -1,0 +1,74 @@
+"""Files: the cache folder, hashes, and writes that leave nothing half-written behind."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from interlingua.errors import HashMismatchError
+
+
+def cache_dir() -> Path:
+    """Folder for downloads and converted weights.
+
+    ``$INTERLINGUA_CACHE``, else ``$XDG_CACHE_HOME/interlingua``, else ``~/.cache/interlingua``.
+    """
+    explicit = os.environ.get("INTERLINGUA_CACHE")
+    if explicit:
+        return Path(explicit)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "interlingua"
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, expected: str, mend: str) -> None:
+    """Raise HashMismatchError unless ``path`` has the ``expected`` hex SHA-256."""
+    found = sha256_file(path)
+    if found != expected:
+        raise HashMismatchError(f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…; {mend}")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it onto ``path`` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; it replaces ``path`` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text through a temporary file and a rename."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,143 @@
+"""The records that the stages exchange, and the axis legend.
+
+Axis names in array annotations, everywhere in the package:
+
+====  =====================================================
+B     batch
+T     encoder frames (20 ms each before pooling)
+D     model dimension (512 for Whisper-base)
+N, M  utterances (N queries, M candidates)
+S     audio samples (16 kHz)
+F     mel feature frames (10 ms each)
+====  =====================================================
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from jaxtyping import Float, Float32
+
+SAMPLE_RATE = 16_000  # Hz; every audio array in the package
+FRAME_SAMPLES = 320  # samples of one encoder frame before pooling: 20 ms
+FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES  # 50
+WINDOW_SECONDS = 30  # Whisper's window
+WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND  # 1500
+
+Samples = Float32[np.ndarray, "S"]
+"""Mono audio at 16 kHz, float32, nominally within [-1, 1]."""
+
+FrameArray = Float[np.ndarray, "T D"]
+"""Encoder frames of one utterance, float16 or float32."""
+
+Matrix = Float32[np.ndarray, "N M"]
+"""Scores of N queries against M candidates; higher is more alike."""
+
+StoreDtype = Literal["float16", "float32"]
+
+
+class AudioRef(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where an utterance's audio lies: a file, or a stretch of one (seconds)."""
+
+    path: str
+    offset: float | None = None
+    duration: float | None = None
+
+
+class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """One recording of one sentence.
+
+    Attributes:
+        id: the recording; unique within a manifest.
+        audio: where its audio lies; a relative path is relative to the manifest's folder.
+        language: Whisper's code of the spoken language, or ISO 639 where Whisper has none.
+        text: what is said, or None where unknown.
+        translations: target language -> reference translation.
+        meaning: the sentence, verse or prompt that several utterances share, or None.
+        cluster: near-duplicate meanings share it; splits and resampling move whole clusters.
+        split: train, dev, test or the corpus's own name, or None.
+        speaker: the speaker, or None where the corpus doesn't say (never invented).
+        gender: the speaker's gender, or None where the corpus doesn't say.
+        duration: seconds, or None where unknown.
+    """
+
+    id: str
+    audio: AudioRef
+    language: str
+    text: str | None = None
+    translations: dict[str, str] = {}
+    meaning: str | None = None
+    cluster: str | None = None
+    split: str | None = None
+    speaker: str | None = None
+    gender: str | None = None
+    duration: float | None = None
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """What a frame store holds; a store refuses frames of any other kind.
+
+    Attributes:
+        model: the model spec as it was resolved (alias, hub id or folder name).
+        revision: what identifies the weights: hub commit or SHA-256.
+        layer: encoder layer, 1-based; the last one includes the final layer norm.
+        context: ``speech``, ``full`` or ``speech+N`` (N seconds of silence behind the speech).
+        pooling: encoder frames averaged into one stored frame (1 = none).
+        dtype: of the stored frames.
+    """
+
+    model: str
+    revision: str
+    layer: int
+    context: str
+    pooling: int
+    dtype: StoreDtype
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Encoder frames of one utterance.
+
+    ``values`` is (T, D). The first ``n_speech`` rows carry the speech: retrieval reads those;
+    decoding and training read all T (the rest is context).
+    """
+
+    id: str
+    values: FrameArray
+    n_speech: int
+    audio_hash: str = ""
+
+    @property
+    def speech(self) -> FrameArray:
+        """The rows that carry speech, (n_speech, D)."""
+        return self.values[: self.n_speech]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that never travels without its interval, its n and how it was made."""
+
+    value: float
+    ci: tuple[float, float] | None
+    n: int
+    signature: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form used in ``results.json``."""
+        return {
+            "value": self.value,
+            "ci": None if self.ci is None else list(self.ci),
+            "n": self.n,
+            "signature": self.signature,
+        }
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A system's output for one utterance."""
+
+    id: str
+    text: str
+    tokens: list[int] = field(default_factory=list)
