@@ -1,0 +1,7 @@
+"""Corpora: readers that yield utterances, near-duplicate clusters, and manifests."""
+
+from interlingua.corpora.clusters import cluster_meanings
+from interlingua.corpora.manifest import iter_manifest, read_manifest, write_manifest
+from interlingua.corpora.prompts import prepare_prompts
+
+__all__ = ["cluster_meanings", "iter_manifest", "prepare_prompts", "read_manifest", "write_manifest"]

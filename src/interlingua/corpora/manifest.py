@@ -1,0 +1,110 @@
+"""Manifests: JSON lines of utterances, audio paths relative to the manifest's folder."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from interlingua.errors import ManifestError, UsageError
+from interlingua.files import atomic_file
+from interlingua.languages import normalise_language
+from interlingua.types import AudioRef, Utterance
+
+_decoder = msgspec.json.Decoder(Utterance)
+_encoder = msgspec.json.Encoder()
+
+
+def iter_manifest(path: str | Path) -> Iterator[Utterance]:
+    """Yield the utterances of a manifest one by one, in constant memory but for the ids.
+
+    Audio paths come back absolute: relative ones are taken from the manifest's folder.
+
+    Raises:
+        ManifestError: no such file, or a line that is not an utterance; file and line are named.
+    """
+    path = Path(path)
+    folder = path.parent.resolve()
+    seen: dict[str, int] = {}
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if not line.strip():
+                    continue
+                utterance = _decode(line, f"{path}:{number}")
+                if utterance.id in seen:
+                    raise ManifestError(
+                        f"{path}:{number}: id {utterance.id!r} stands already in line {seen[utterance.id]}; "
+                        "give every recording an id of its own"
+                    )
+                seen[utterance.id] = number
+                yield msgspec.structs.replace(utterance, audio=_absolute(utterance.audio, folder))
+    except (FileNotFoundError, IsADirectoryError) as e:
+        raise ManifestError(
+            f"{path}: no such manifest file; write one with `interlingua corpus prepare`"
+        ) from e
+    if not seen:
+        raise ManifestError(f"{path}: the manifest is empty")
+
+
+def read_manifest(path: str | Path, languages: Iterable[str] | None = None) -> list[Utterance]:
+    """All utterances of a manifest, optionally of some languages only (in the manifest's order).
+
+    Raises:
+        ManifestError: see `iter_manifest`.
+        UsageError: a language that the manifest doesn't hold.
+    """
+    utterances = list(iter_manifest(path))
+    if languages is None:
+        return utterances
+    wanted = [normalise_language(code) for code in languages]
+    held = {u.language for u in utterances}
+    for code in wanted:
+        if code not in held:
+            raise UsageError(f"{path} holds no utterance in {code!r}; it has {', '.join(sorted(held))}")
+    return [u for u in utterances if u.language in wanted]
+
+
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
+    """Write a manifest (temporary file, then rename) and return the number of lines.
+
+    Audio paths below the manifest's folder are stored relative to it, others absolute.
+    """
+    path = Path(path)
+    folder = path.parent.resolve()
+    count = 0
+    with atomic_file(path) as temporary, temporary.open("wb") as out:
+        for utterance in utterances:
+            out.write(
+                _encoder.encode(msgspec.structs.replace(utterance, audio=_relative(utterance.audio, folder)))
+            )
+            out.write(b"\n")
+            count += 1
+    return count
+
+
+def _decode(line: bytes, where: str) -> Utterance:
+    try:
+        utterance = _decoder.decode(line)
+        language = normalise_language(utterance.language)
+    except (msgspec.DecodeError, UsageError) as e:
+        raise ManifestError(f"{where}: {e}") from e
+    for field, value in (("id", utterance.id), ("audio.path", utterance.audio.path)):
+        if not value:
+            raise ManifestError(f"{where}: `{field}` is empty")
+    for field, seconds in (("offset", utterance.audio.offset), ("duration", utterance.audio.duration)):
+        if seconds is not None and seconds < 0:
+            raise ManifestError(f"{where}: `audio.{field}` is {seconds} s; it can't be negative")
+    return msgspec.structs.replace(utterance, language=language)
+
+
+def _absolute(audio: AudioRef, folder: Path) -> AudioRef:
+    return msgspec.structs.replace(audio, path=str(folder / audio.path))
+
+
+def _relative(audio: AudioRef, folder: Path) -> AudioRef:
+    absolute = Path(audio.path).resolve()
+    if absolute.is_relative_to(folder):
+        return msgspec.structs.replace(audio, path=str(absolute.relative_to(folder)))
+    return msgspec.structs.replace(audio, path=str(absolute))

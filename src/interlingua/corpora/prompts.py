@@ -1,0 +1,268 @@
+"""The prompts corpus: real human speech, n-way parallel in en, es, fr, it and ru, with transcripts.
+
+The recordings are the Asterisk core sounds 1.6.1 (16 kHz G.722; CC-BY-SA 3.0, ru and it CC-BY 3.0). They come
+from the Debian packages ``asterisk-core-sounds-<l>-g722`` (audio) and ``asterisk-core-sounds-<l>``
+(transcripts) where apt exists, else from the upstream release archives; every file that is used is
+verified against the committed ``data/prompts_sha256.txt``.
+
+Rules for the manifest:
+
+* A prompt is used if it is recorded in all five languages, and its English transcript has at least
+  ``min_words`` words.
+* Silences, beeps and other sounds without speech are left out: ten of them are plain silence of the same
+  length in every language, and would count as perfect retrieval.
+* Stage directions in brackets and leading or trailing ellipses are not spoken, and are cut from texts.
+* Near-duplicates are clustered over the five transcripts and share ``Utterance.cluster``
+  (see `interlingua.corpora.clusters.cluster_meanings`).
+"""
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from interlingua.corpora.clusters import cluster_meanings
+from interlingua.errors import CorpusError, FetchError, HashMismatchError
+from interlingua.files import atomic_folder, cache_dir, sha256_file
+from interlingua.types import AudioRef, Utterance
+
+VERSION = "1.6.1"
+LANGUAGES = ("en", "es", "fr", "it", "ru")
+CREDITS: dict[str, dict[str, str]] = {
+    "en": {"voice": "Allison Smith", "gender": "female", "licence": "CC-BY-SA 3.0", "variety": "en-US"},
+    "es": {"voice": "Allison Smith", "gender": "female", "licence": "CC-BY-SA 3.0", "variety": "es-MX"},
+    "fr": {"voice": "June Wallack", "gender": "female", "licence": "CC-BY-SA 3.0", "variety": "fr-CA"},
+    "it": {"voice": "Carlo Flora", "gender": "male", "licence": "CC-BY 3.0", "variety": "it-IT"},
+    "ru": {"voice": "Maxim Topal (IvrvoiceRU)", "gender": "female", "licence": "CC-BY 3.0", "variety": "ru-RU"},
+}  # fmt: skip
+TITLE = f"Asterisk core sounds {VERSION} (Digium and contributors)"
+
+_VOICE_FOLDERS = {  # the packages' folder of each language
+    "en": "en_US_f_Allison",
+    "es": "es_MX_f_Allison",
+    "fr": "fr_CA_f_June",
+    "it": "it_IT_m_Carlo",
+    "ru": "ru_RU_f_IvrvoiceRU",
+}
+_UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
+_NON_SPEECH = re.compile(r"silence/|(?:beep|beeperr|tt-monkeys|ascending-2tone|descending-2tone|letters/space)$|"
+                         r"confbridge-(?:join|leave)$")  # fmt: skip
+_STAGE_DIRECTION = re.compile(r"\[[^\]]*\]|<[^>]*>|^\([^)]*\)$")
+
+
+def default_root() -> Path:
+    """Where the corpus is kept unless the caller names a folder."""
+    return cache_dir() / "corpora" / f"prompts-{VERSION}"
+
+
+def prepare_prompts(
+    root: Path | None = None,
+    *,
+    languages: tuple[str, ...] = LANGUAGES,
+    min_words: int = 4,
+    include_non_speech: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+) -> list[Utterance]:
+    """Fetch the corpus unless it is there, verify it, and return its utterances.
+
+    Args:
+        root: the corpus folder; default `default_root`.
+        languages: which of the five languages to return.
+        min_words: least number of words of a prompt's English transcript.
+        include_non_speech: keep silences and beeps too (only to reproduce figures that counted them).
+        log: receives one line per step.
+
+    Raises:
+        FetchError: neither apt nor the upstream archives could be used.
+        HashMismatchError: a file differs from the committed hash list.
+        CorpusError: an unknown language, or a file is missing.
+    """
+    for language in languages:
+        if language not in LANGUAGES:
+            raise CorpusError(f"the prompts corpus has no {language!r}; it has {', '.join(LANGUAGES)}")
+    root = root or default_root()
+    hashes = _hashes()
+    if not root.is_dir():
+        with atomic_folder(root) as temporary:
+            _fetch(temporary, log)
+            verify(temporary, hashes)
+    else:
+        verify(root, hashes)
+    return _utterances(root, _common_prompts(hashes), languages, min_words, include_non_speech)
+
+
+def verify(root: Path, hashes: dict[str, str]) -> None:
+    """Check every listed file (relative path -> SHA-256) below ``root``.
+
+    Raises:
+        CorpusError: a file is missing.
+        HashMismatchError: a file's content differs.
+    """
+    mend = f"delete {root} and run `interlingua corpus prepare prompts` again"
+    for name, expected in hashes.items():
+        path = root / name
+        if not path.is_file():
+            raise CorpusError(f"{path} is missing from the prompts corpus; {mend}")
+        if sha256_file(path) != expected:
+            raise HashMismatchError(f"{path} is not the published file (SHA-256 differs); {mend}")
+
+
+def chinese_references() -> dict[str, str]:
+    """Our own Simplified Chinese translations: prompt id -> text."""
+    data = files("interlingua.corpora") / "data" / "prompts_zh.json"
+    return msgspec.json.decode(data.read_bytes(), type=dict[str, str])
+
+
+def read_transcripts(path: Path) -> dict[str, str]:
+    """Read ``core-sounds-<l>.txt``: lines ``name: text``, ``;`` comments; the first of two equal names wins."""
+    transcripts: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip() or line.startswith(";"):
+            continue
+        name, colon, text = line.partition(":")
+        if not colon:
+            raise CorpusError(f"{path}:{number}: expected `name: text`")
+        transcripts.setdefault(name.strip(), text.strip())
+    return transcripts
+
+
+def clean_transcript(text: str) -> str:
+    """Cut what is not spoken: bracketed stage directions, leading and trailing ellipses, spare spaces.
+
+    >>> clean_transcript("at [@]"), clean_transcript("...has joined  the conference.")
+    ('at', 'has joined the conference.')
+    """
+    spoken = " ".join(_STAGE_DIRECTION.sub(" ", text).split())
+    return spoken.removeprefix("...").removesuffix("...").strip()
+
+
+def _utterances(
+    root: Path, prompts: list[str], languages: tuple[str, ...], min_words: int, include_non_speech: bool
+) -> list[Utterance]:
+    transcripts = {lang: read_transcripts(root / f"core-sounds-{lang}.txt") for lang in LANGUAGES}
+    kept = [
+        p
+        for p in prompts
+        if len(transcripts["en"].get(p, "").split()) >= min_words
+        and (include_non_speech or not _NON_SPEECH.match(p))
+    ]
+    texts: dict[str, dict[str, str]] = {}
+    for prompt in kept:
+        spoken = {lang: clean_transcript(transcripts[lang].get(prompt, "")) for lang in LANGUAGES}
+        texts[prompt] = {lang: text for lang, text in spoken.items() if text}
+    clusters = cluster_meanings(texts)
+    chinese = chinese_references()
+    result = []
+    for language in languages:
+        credit = CREDITS[language]
+        for prompt in kept:
+            references = {k: v for k, v in texts[prompt].items() if k != language}
+            if prompt in chinese:
+                references["zh"] = chinese[prompt]
+            path = root / language / f"{prompt}.g722"
+            result.append(
+                Utterance(
+                    id=f"{language}/{prompt}",
+                    audio=AudioRef(str(path)),
+                    language=language,
+                    text=texts[prompt].get(language),
+                    translations=references,
+                    meaning=prompt,
+                    cluster=clusters[prompt],
+                    speaker=credit["voice"],
+                    gender=credit["gender"],
+                    duration=path.stat().st_size * 2 / 16_000,  # G.722 at 64 kbit/s: a byte codes 2 samples
+                )
+            )
+    return result
+
+
+def _hashes() -> dict[str, str]:
+    """The committed list: path relative to the corpus root -> SHA-256."""
+    data = files("interlingua.corpora") / "data" / "prompts_sha256.txt"
+    pairs = (line.split("  ", 1) for line in data.read_text(encoding="utf-8").splitlines())
+    return {name: digest for digest, name in pairs}
+
+
+def _common_prompts(hashes: dict[str, str]) -> list[str]:
+    """Prompts recorded in every language, sorted: those of the hash list."""
+    return sorted(n.removeprefix("en/").removesuffix(".g722") for n in hashes if n.startswith("en/"))
+
+
+def _fetch(root: Path, log: Callable[[str], None]) -> None:
+    """Lay the corpus out in ``root``: ``<l>/<prompt>.g722``, ``core-sounds-<l>.txt``, ``LICENCE-<l>``."""
+    problems = []
+    for name, fetch in (("Debian packages", _fetch_debian), ("upstream archives", _fetch_upstream)):
+        with tempfile.TemporaryDirectory() as work:
+            try:
+                log(f"fetching the prompts corpus (55 MB) from {name}")
+                fetch(root, Path(work))
+                return
+            except FetchError as e:
+                problems.append(f"{name}: {e}")
+    raise FetchError(
+        "the prompts corpus can't be fetched (" + "; ".join(problems) + "); with a network, "
+        "`apt-get update` mends the first, or unpack the archives yourself and pass --root"
+    )
+
+
+def _fetch_debian(root: Path, work: Path) -> None:
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise FetchError("no apt-get here")
+    packages = [f"asterisk-core-sounds-{lang}{kind}" for lang in LANGUAGES for kind in ("", "-g722")]
+    try:
+        _run(["apt-get", "download", *packages], work)
+    except FetchError:
+        # No package lists yet: read them into a folder of our own, which needs no root and changes nothing.
+        (work / "lists" / "partial").mkdir(parents=True)
+        (work / "archives" / "partial").mkdir(parents=True)
+        private = ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work}"]
+        _run(["apt-get", "update", *private], work)
+        _run(["apt-get", "download", *private, *packages], work)
+    for package in sorted(work.glob("*.deb")):
+        _run(["dpkg", "-x", str(package), str(work / "tree")], work)
+    share = work / "tree" / "usr" / "share"
+    for lang, voice in _VOICE_FOLDERS.items():
+        shutil.copytree(share / "asterisk" / "sounds" / voice, root / lang)
+        doc = share / "doc" / f"asterisk-core-sounds-{lang}"
+        (root / f"core-sounds-{lang}.txt").write_bytes(
+            gzip.decompress((doc / f"core-sounds-{lang}.txt.gz").read_bytes())
+        )
+        shutil.copy(doc / "copyright", root / f"LICENCE-{lang}")
+
+
+def _fetch_upstream(root: Path, work: Path) -> None:
+    for lang in LANGUAGES:
+        url = f"{_UPSTREAM}/asterisk-core-sounds-{lang}-g722-{VERSION}.tar.gz"
+        archive = work / f"{lang}.tar.gz"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response, archive.open("wb") as out:
+                shutil.copyfileobj(response, out)
+            with tarfile.open(archive) as tar:
+                tar.extractall(root / lang, filter="data")
+            (root / lang / f"core-sounds-{lang}.txt").replace(root / f"core-sounds-{lang}.txt")
+        except (urllib.error.URLError, OSError, tarfile.TarError) as e:
+            raise FetchError(f"{url}: {e}") from e
+
+
+def _run(command: list[str], folder: Path) -> None:
+    environment = os.environ | {"LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+        )
+    except subprocess.TimeoutExpired as e:
+        raise FetchError(f"`{' '.join(command[:2])}` took more than 600 s") from e
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise FetchError(f"`{' '.join(command[:2])}` failed: {lines[-1]}")

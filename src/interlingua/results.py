@@ -1,0 +1,149 @@
+"""Result folders: ``results.json`` with everything that was measured, and ``arrays.npz`` for the pictures.
+
+The frame of ``results.json``, in which every part but the first three is optional::
+
+    {"schema": 1,
+     "title": "…",
+     "provenance": {"command", "started", "seconds", "version", "commit", "dirty", "python", "platform",
+                    "packages": {name: version}, "device": {"name", "threads", "compute"}},
+     "settings": {name: value},
+     "corpus": {"title", "n_meanings", "n_clusters", "rules": [text],
+                "languages": [{"language", "n", "seconds", "voice", "variety", "licence"}]},
+     "retrieval": [{"query", "candidate", "method", "n", "n_candidates", "n_clusters", "r1", "r1_ci", "r5", "r10",
+                    "mrr", "mrr_ci", "r1_cluster", "chance", "chance_r5", "chance_r10", "signature"}],
+     "translation": [{"source", "target", "system", "n", "bleu": {"value", "ci", "n", "signature"}, "chrf": {…}}],
+     "samples": [{"id", "source", "target", "transcript", "reference", "hypothesis"}],
+     "alignment": {"query": {"id", "language", "text", "seconds", "words": [{"word", "start", "end"}]},
+                   "candidate": {…}, "precision", "recall", "f1"},
+     "similarity": {"query", "candidate", "method"},
+     "timings": {stage: seconds}}
+
+Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``,
+``seqsim:log-mel`` and ``seqsim:random-weights``. Proportions lie in 0-1, BLEU and chrF in 0-100, times in
+seconds. ``arrays.npz`` may hold ``alignment`` (n, m) and ``similarity`` (N, M).
+"""
+
+import datetime
+import json
+import math
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interlingua import __version__
+from interlingua.errors import ResultsError
+from interlingua.files import atomic_file, write_text
+
+SCHEMA = 1
+_PACKAGES = ("torch", "transformers", "ctranslate2", "numpy", "sacrebleu", "pylance", "av")
+
+
+def save_results(
+    folder: str | Path, results: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
+) -> Path:
+    """Write ``results.json`` (and ``arrays.npz``) into ``folder`` and return the path of the former."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if arrays:
+        with atomic_file(folder / "arrays.npz") as temporary, temporary.open("wb") as out:
+            np.savez_compressed(out, **arrays)  # type: ignore[arg-type]  # numpy's stub confuses **kwds
+    path = folder / "results.json"
+    write_text(
+        path, json.dumps({"schema": SCHEMA, **results}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    )
+    return path
+
+
+def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a result folder: (results, arrays).
+
+    Raises:
+        ResultsError: no ``results.json`` there, not JSON, or of another schema.
+    """
+    path = Path(folder) / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise ResultsError(
+            f"{path}: no such file; `interlingua demo` and `evaluate` write one with --out"
+        ) from e
+    except (OSError, ValueError) as e:
+        raise ResultsError(f"{path}: not a readable results file ({e})") from e
+    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
+        raise ResultsError(f"{path}: not a results file of schema {SCHEMA}; measure again with this version")
+    arrays: dict[str, np.ndarray] = {}
+    stored = path.with_name("arrays.npz")
+    if stored.exists():
+        try:
+            with np.load(stored, allow_pickle=False) as data:
+                arrays = dict(data)
+        except (OSError, ValueError) as e:
+            raise ResultsError(f"{stored}: not a readable array file ({e})") from e
+    return results, arrays
+
+
+def provenance(compute: str, seconds: float, started: datetime.datetime) -> dict[str, Any]:
+    """Where a result comes from: command, versions, commit and machine."""
+    import torch
+
+    commit, dirty = _commit()
+    return {
+        "command": "interlingua " + " ".join(sys.argv[1:]),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "version": __version__,
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "device": {"name": _device_name(), "threads": torch.get_num_threads(), "compute": compute},
+    }
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN or infinity: None stands for them."""
+    return value if math.isfinite(value) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the checkout that this file lies in, or (None, None) for an installed copy."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+    commit = git("rev-parse", "--short=12", "HEAD")
+    if tracked is None or commit is None:
+        return None, None
+    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))

@@ -1,0 +1,212 @@
+"""The frame store: encoder frames of many utterances in one Lance dataset, versioned and appendable.
+
+One row an utterance: ``id``, ``n_speech``, ``audio_hash`` and ``frames`` (a list of D-wide vectors). The
+schema's metadata says what the frames are (`FrameSpec`), and frames of another kind are refused.
+Every write is one Lance commit: a run that is killed leaves the last complete version.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from interlingua.errors import StoreError, StoreMismatchError
+from interlingua.types import Frames, FrameSpec
+
+_ARROW = {"float16": pa.float16(), "float32": pa.float32()}
+_FORMAT = "interlingua-frames-1"
+
+
+class FrameStore:
+    """Frames of one kind, by utterance id.
+
+    Open one with `open`, `create` or `open_or_create`; the path may be a folder or an object-store URI.
+    """
+
+    def __init__(self, dataset: Any, spec: FrameSpec, dim: int) -> None:
+        self._dataset = dataset
+        self.spec = spec
+        self.dim = dim
+        self._rows: dict[str, int] | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "FrameStore":
+        """Open an existing store.
+
+        Raises:
+            StoreError: there is none at ``path``, or it is not a frame store.
+        """
+        try:
+            dataset = lance.dataset(str(path))
+        except (ValueError, OSError) as e:
+            raise StoreError(f"{path}: no frame store here; make one with `interlingua encode`") from e
+        metadata = {k.decode(): v.decode() for k, v in (dataset.schema.metadata or {}).items()}
+        if metadata.get("format") != _FORMAT:
+            raise StoreError(f"{path}: a Lance dataset, but not a frame store of interlingua ({_FORMAT})")
+        spec = FrameSpec(
+            model=metadata["model"],
+            revision=metadata["revision"],
+            layer=int(metadata["layer"]),
+            context=metadata["context"],
+            pooling=int(metadata["pooling"]),
+            dtype="float16" if metadata["dtype"] == "float16" else "float32",
+        )
+        return cls(dataset, spec, int(metadata["dim"]))
+
+    @classmethod
+    def create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
+        """Create an empty store.
+
+        Raises:
+            StoreError: something lies at ``path`` already.
+        """
+        schema = _schema(spec, dim)
+        try:
+            dataset = lance.write_dataset(schema.empty_table(), str(path), schema=schema, mode="create")
+        except (ValueError, OSError) as e:
+            raise StoreError(f"{path}: can't create a frame store ({e})") from e
+        return cls(dataset, spec, dim)
+
+    @classmethod
+    def open_or_create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
+        """Open the store at ``path`` if its frames are of this kind; create it if there is none.
+
+        Raises:
+            StoreMismatchError: the store's frames are of another kind; the differing field is named.
+        """
+        try:
+            store = cls.open(path)
+        except StoreError:
+            if Path(path).exists():
+                raise
+            return cls.create(path, spec, dim)
+        store.require(spec, dim)
+        return store
+
+    def require(self, spec: FrameSpec, dim: int) -> None:
+        """Raise StoreMismatchError unless this store holds frames of exactly this kind."""
+        for field in fields(FrameSpec):
+            mine, theirs = getattr(self.spec, field.name), getattr(spec, field.name)
+            if mine != theirs:
+                raise StoreMismatchError(
+                    f"{self.path}: holds frames with {field.name} {mine!r}, not {theirs!r}; "
+                    "use another store folder, or the same settings"
+                )
+        if self.dim != dim:
+            raise StoreMismatchError(
+                f"{self.path}: holds frames {self.dim} wide, not {dim}; use another store folder"
+            )
+
+    @property
+    def path(self) -> str:
+        """Where the store lies."""
+        return str(self._dataset.uri)
+
+    @property
+    def version(self) -> int:
+        """Lance's version number; every write adds one."""
+        return int(self._dataset.version)
+
+    def __len__(self) -> int:
+        return int(self._dataset.count_rows())
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return utterance_id in self._index()
+
+    def ids(self) -> list[str]:
+        """Utterance ids in row order."""
+        return list(self._index())
+
+    def hashes(self) -> dict[str, str]:
+        """Utterance id -> hash of the audio that its frames were made from."""
+        table = self._dataset.to_table(columns=["id", "audio_hash"])
+        return dict(zip(table["id"].to_pylist(), table["audio_hash"].to_pylist(), strict=True))
+
+    def write(self, frames: Sequence[Frames]) -> None:
+        """Add utterances in one commit; those that are held already are replaced."""
+        if not frames:
+            return
+        table = self._table(frames)
+        if any(f.id in self._index() for f in frames):
+            merge = self._dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(table)
+        else:
+            self._dataset = lance.write_dataset(table, self._dataset.uri, mode="append")
+        self._dataset = lance.dataset(self._dataset.uri)
+        self._rows = None
+
+    def read(self, ids: Sequence[str]) -> list[Frames]:
+        """Frames of the given utterances, in the order asked.
+
+        Raises:
+            StoreError: an utterance is not in the store.
+        """
+        index = self._index()
+        missing = [i for i in ids if i not in index]
+        if missing:
+            raise StoreError(
+                f"{self.path}: {len(missing)} of {len(ids)} utterances are not in the store "
+                f"(the first is {missing[0]!r}); run `interlingua encode` on their manifest"
+            )
+        # Lance takes rows in any order; sorted ones are read in one sweep.
+        order = np.argsort([index[i] for i in ids], kind="stable")
+        table = self._dataset.take([index[ids[j]] for j in order])
+        found: list[Frames | None] = [None] * len(ids)
+        for j, frames in zip(order, self._frames(table), strict=True):
+            found[j] = frames
+        return [f for f in found if f is not None]
+
+    def __iter__(self) -> Iterator[Frames]:
+        for batch in self._dataset.to_batches():
+            yield from self._frames(pa.Table.from_batches([batch]))
+
+    def _index(self) -> dict[str, int]:
+        if self._rows is None:
+            ids = self._dataset.to_table(columns=["id"])["id"].to_pylist()
+            self._rows = {utterance_id: row for row, utterance_id in enumerate(ids)}
+        return self._rows
+
+    def _table(self, frames: Sequence[Frames]) -> pa.Table:
+        for f in frames:
+            if f.values.ndim != 2 or f.values.shape[1] != self.dim or str(f.values.dtype) != self.spec.dtype:
+                raise StoreMismatchError(
+                    f"{self.path}: frames of {f.id!r} are {f.values.shape} {f.values.dtype}; "
+                    f"the store holds (T, {self.dim}) {self.spec.dtype}"
+                )
+        flat = np.concatenate([f.values for f in frames]).reshape(-1)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim)
+        offsets = np.cumsum([0, *(len(f.values) for f in frames)], dtype=np.int32)
+        columns = [
+            pa.array([f.id for f in frames]),
+            pa.array([f.n_speech for f in frames], pa.int32()),
+            pa.array([f.audio_hash for f in frames]),
+            pa.ListArray.from_arrays(pa.array(offsets), vectors),
+        ]
+        return pa.Table.from_arrays(columns, schema=_schema(self.spec, self.dim))
+
+    def _frames(self, table: pa.Table) -> Iterator[Frames]:
+        for batch in table.to_batches():
+            lists = batch.column("frames")
+            flat = lists.values.values.to_numpy(zero_copy_only=False).reshape(-1, self.dim)
+            offsets = lists.offsets.to_numpy()
+            ids, hashes = batch.column("id").to_pylist(), batch.column("audio_hash").to_pylist()
+            for row, n_speech in enumerate(batch.column("n_speech").to_pylist()):
+                yield Frames(ids[row], flat[offsets[row] : offsets[row + 1]], n_speech, hashes[row])
+
+
+def _schema(spec: FrameSpec, dim: int) -> pa.Schema:
+    metadata = {"format": _FORMAT, "dim": str(dim)} | {k: str(v) for k, v in asdict(spec).items()}
+    frames = pa.list_(pa.list_(_ARROW[spec.dtype], dim))
+    return pa.schema(
+        [
+            pa.field("id", pa.string()),
+            pa.field("n_speech", pa.int32()),
+            pa.field("audio_hash", pa.string()),
+            pa.field("frames", frames),
+        ],
+        metadata=metadata,
+    )
