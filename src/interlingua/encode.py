@@ -174,8 +174,8 @@ class WhisperEncoder:
         n_speech = max(1, -(-len(samples) // FRAME_SAMPLES))
         if n_speech > WINDOW_FRAMES and self._context.kind != "speech":
             raise TooLongAudioError(
-                f"{len(samples) / SAMPLE_RATE:.1f} s of speech don't fit into the {WINDOW_SECONDS} s window of "
-                f"--context {self._context}; cut it into shorter utterances, or use --context speech (retrieval)"
+                f"{len(samples) / SAMPLE_RATE:.1f} s of speech don't fit into the {WINDOW_SECONDS} s window "
+                f"of --context {self._context}; cut it into shorter utterances, or retrieve with --context speech"
             )
         windows = []
         for start in range(0, n_speech, WINDOW_FRAMES):
@@ -270,7 +270,10 @@ def best_compute(device: str = "cpu") -> Literal["float32", "bfloat16"]:
 
 
 def pool_frames(frames: FrameArray, pooling: int) -> FrameArray:
-    """Mean of every ``pooling`` consecutive frames, (T, D) -> (ceil(T / pooling), D); the last group may be short."""
+    """Mean of every ``pooling`` consecutive frames, (T, D) -> (ceil(T / pooling), D).
+
+    The last group may be shorter.
+    """
     if pooling == 1:
         return frames
     starts = np.arange(0, len(frames), pooling)
@@ -281,7 +284,7 @@ def pool_frames(frames: FrameArray, pooling: int) -> FrameArray:
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What `encode_manifest` did: utterances encoded now, found in the store already, and failed (id, why)."""
+    """What `encode_manifest` did: utterances encoded, found in the store, and failed (id, why)."""
 
     encoded: int
     present: int

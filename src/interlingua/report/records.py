@@ -1,0 +1,230 @@
+"""The saved results as typed records: what `interlingua.results` describes, read for the report.
+
+Nearly every field is optional, since a folder may hold only what its command measured; a field of a
+wrong type is an error that names its place.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from interlingua.errors import ResultsError, UsageError
+from interlingua.languages import language_name
+
+Interval = tuple[float, float]
+Pair = tuple[str, str]
+
+MAIN_METHOD = "seqsim"
+METHODS: dict[str, tuple[str, str]] = {  # method -> (label, what it compares); the report's order
+    "seqsim": ("SeqSim", "every encoder frame with its best match, both ways"),
+    "mean-pool": ("Mean-pooled cosine", "one averaged encoder vector an utterance"),
+    "duration": ("Duration alone", "control: nothing but the length"),
+    "seqsim:log-mel": ("SeqSim on log-mel frames", "control: the sound before the encoder"),
+    "seqsim:random-weights": ("SeqSim, random weights", "control: the same encoder, untrained"),
+}
+CONTROLS = ("duration", "seqsim:log-mel", "seqsim:random-weights")
+
+
+class Retrieval(msgspec.Struct, frozen=True, kw_only=True):
+    """One method on one ordered language pair; proportions in 0-1."""
+
+    query: str
+    candidate: str
+    method: str
+    r1: float
+    r1_ci: Interval | None = None
+    r5: float | None = None
+    r10: float | None = None
+    mrr: float | None = None
+    mrr_ci: Interval | None = None
+    r1_cluster: float | None = None
+    n: int | None = None
+    n_candidates: int | None = None
+    n_clusters: int | None = None
+    chance: float | None = None
+    chance_r5: float | None = None
+    chance_r10: float | None = None
+    signature: str | None = None
+
+    @property
+    def pair(self) -> Pair:
+        """Query and candidate language."""
+        return self.query, self.candidate
+
+    @property
+    def pair_name(self) -> str:
+        """The pair in words, e.g. ``English → French``."""
+        return f"{name_of(self.query)} → {name_of(self.candidate)}"
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """BLEU or chrF in 0-100, with its interval and signature."""
+
+    value: float | None = None
+    ci: Interval | None = None
+    n: int | None = None
+    signature: str | None = None
+
+
+class Translation(msgspec.Struct, frozen=True, kw_only=True):
+    """One system on one translation direction."""
+
+    source: str
+    target: str
+    system: str = ""
+    n: int | None = None
+    bleu: Metric | None = None
+    chrf: Metric | None = None
+
+    @property
+    def pair_name(self) -> str:
+        """The direction in words."""
+        return f"{name_of(self.source)} → {name_of(self.target)}"
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One translated utterance."""
+
+    id: str = ""
+    source: str = ""
+    target: str = ""
+    transcript: str | None = None
+    reference: str | None = None
+    hypothesis: str | None = None
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """A spoken word and its place in time (seconds), where known."""
+
+    word: str
+    start: float | None = None
+    end: float | None = None
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the two aligned utterances."""
+
+    id: str = ""
+    language: str = ""
+    text: str | None = None
+    seconds: float | None = None
+    words: list[Word] | None = None
+
+
+class Alignment(msgspec.Struct, frozen=True, kw_only=True):
+    """Two utterances whose frames were compared, and SeqSim's three scores of them."""
+
+    query: Side
+    candidate: Side
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+
+class Similarity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which languages and method the stored score matrix belongs to."""
+
+    query: str
+    candidate: str
+    method: str = MAIN_METHOD
+
+
+class CorpusLanguage(msgspec.Struct, frozen=True, kw_only=True):
+    """One language's recordings and whom to credit for them."""
+
+    language: str
+    n: int | None = None
+    seconds: float | None = None
+    voice: str | None = None
+    variety: str | None = None
+    licence: str | None = None
+
+
+class Corpus(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured on."""
+
+    title: str = ""
+    n_meanings: int | None = None
+    n_clusters: int | None = None
+    rules: list[str] = []
+    languages: list[CorpusLanguage] = []
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the results come from."""
+
+    command: str | None = None
+    started: str | None = None
+    seconds: float | None = None
+    version: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    python: str | None = None
+    platform: str | None = None
+    packages: dict[str, str | None] = {}
+    device: dict[str, Any] = {}
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole ``results.json``."""
+
+    title: str = ""
+    provenance: Provenance = Provenance()
+    settings: dict[str, Any] = {}
+    corpus: Corpus | None = None
+    retrieval: list[Retrieval] = []
+    translation: list[Translation] = []
+    samples: list[Sample] = []
+    alignment: Alignment | None = None
+    similarity: Similarity | None = None
+    timings: dict[str, float | None] = {}
+
+    @property
+    def methods(self) -> list[str]:
+        """Retrieval methods that were run: the known ones first, in `METHODS`' order."""
+        found = dict.fromkeys(r.method for r in self.retrieval)
+        return [m for m in METHODS if m in found] + [m for m in found if m not in METHODS]
+
+    @property
+    def main_method(self) -> str | None:
+        """SeqSim where it was run, else the first method, else None."""
+        return next(iter(self.methods), None)
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages of the retrieval results: the corpus's order first, then that of appearance."""
+        seen = dict.fromkeys(code for r in self.retrieval for code in r.pair)
+        order = [lang.language for lang in self.corpus.languages] if self.corpus else []
+        return [c for c in dict.fromkeys(order) if c in seen] + [c for c in seen if c not in order]
+
+    def scores(self, method: str) -> dict[Pair, Retrieval]:
+        """One method's results by ordered pair of two different languages, in the languages' order."""
+        found = {r.pair: r for r in self.retrieval if r.method == method and r.query != r.candidate}
+        place = {code: i for i, code in enumerate(self.languages)}
+        return dict(sorted(found.items(), key=lambda item: (place[item[0][0]], place[item[0][1]])))
+
+
+def read_records(results: Mapping[str, Any]) -> Results:
+    """Turn what `load_results` returned into records.
+
+    Raises:
+        ResultsError: a field has another type than the schema says; its place is named.
+    """
+    try:
+        return msgspec.convert({k: v for k, v in results.items() if v is not None}, Results)
+    except msgspec.ValidationError as e:
+        raise ResultsError(f"results.json: {e}; measure again with this version") from e
+
+
+def method_label(method: str) -> str:
+    """A method's name for people."""
+    return METHODS.get(method, (method, ""))[0]
+
+
+def name_of(code: str) -> str:
+    """English name of a language, or the code itself where nobody knows it."""
+    try:
+        return language_name(code)
+    except UsageError:
+        return code
