@@ -97,7 +97,8 @@ def load_audio(
     Raises:
         AudioNotFoundError: no such file.
         NotAudioError: no audio in it: text, a picture, a silent film, a folder, noise.
-        EmptyAudioError: no samples, or ``offset`` lies past the end.
+        EmptyAudioError: no samples (or fewer than the resampler can use, some 5 ms), or ``offset`` lies
+            past the end.
         TruncatedAudioError: the data breaks, or ends more than 0.1 s before its header or ``duration``
             says. A header is believed where it is exact: WAV, FLAC, AIFF, AU, MP4, Matroska and MP3
             with a frame count. Other files tell only by breaking.
@@ -153,9 +154,7 @@ def audio_hash(
     return digest.hexdigest()
 
 
-def duration_of(
-    source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None
-) -> float:
+def duration_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> float:
     """Seconds of a recording: as its header says for WAV and FLAC, else by decoding all of it.
 
     An AudioRef is measured from its offset, to its duration where it has one.
@@ -179,7 +178,7 @@ def duration_of(
             if track.declared and 0 < seconds - track.declared <= TOLERANCE:
                 seconds = track.declared  # as in _decode
     if seconds <= (offset or 0.0):
-        raise _past_end(media.name, offset or 0.0, seconds)
+        raise _no_samples(media.name, offset or 0.0)
     return seconds - (offset or 0.0)
 
 
@@ -226,8 +225,8 @@ class _Stretch:
             NonFiniteAudioError: NaN or infinity in the stretch.
         """
         end = start + len(samples)
-        if end <= self.first:
-            raise _past_end(name, self.offset, end / SAMPLE_RATE)
+        if len(samples) == 0 or end <= self.first:
+            raise _no_samples(name, self.offset)
         if self.last is not None and self.last - end > TOLERANCE * SAMPLE_RATE:
             raise TruncatedAudioError(
                 f"{name}: {self.duration:g} s from {self.offset:g} s asked for, but it ends at "
@@ -237,18 +236,14 @@ class _Stretch:
         if len(piece) == 0:
             raise EmptyAudioError(f"{name}: a duration of {self.duration} s holds no sample; leave it out")
         if not np.isfinite(piece).all():
-            raise NonFiniteAudioError(
-                f"{name}: NaN or infinity among its samples; convert or record it again"
-            )
+            raise NonFiniteAudioError(f"{name}: NaN or infinity among its samples; convert or record it again")
         return piece
 
 
-def _past_end(name: str, offset: float, end: float) -> EmptyAudioError:
-    if end <= 0:
-        return EmptyAudioError(f"{name}: no samples; fetch or record it again")
-    return EmptyAudioError(
-        f"{name}: ends at {end:.2f} s, before the offset of {offset:g} s; correct the offset"
-    )
+def _no_samples(name: str, offset: float) -> EmptyAudioError:
+    if offset:
+        return EmptyAudioError(f"{name}: no samples at {offset:g} s or later; correct the offset")
+    return EmptyAudioError(f"{name}: no samples; fetch or record it again")
 
 
 # --- what the user gave ---------------------------------------------------------------------------------
@@ -330,9 +325,7 @@ def _read(source: Any, name: str) -> bytes:
 
 
 def _unreadable(name: str, error: OSError) -> AudioError:
-    return AudioError(
-        f"{name}: can't be read ({error.strerror or error}); check its permissions and the disk"
-    )
+    return AudioError(f"{name}: can't be read ({error.strerror or error}); check its permissions and the disk")
 
 
 # --- arrays ---------------------------------------------------------------------------------------------
@@ -412,7 +405,7 @@ class _Track:
         """Seconds from the stream's start to the frame's, or None without a time stamp."""
         if frame.pts is None:
             return None
-        return float((frame.pts - (self.stream.start_time or 0)) * self.stream.time_base)
+        return float((frame.pts - (self.stream.start_time or 0)) * frame.time_base)
 
 
 @contextmanager
@@ -431,9 +424,7 @@ def _open(media: _Input) -> Iterator[_Track]:
             with _container(file, media.name, format, wav, known) as container:
                 stream = container.streams.best("audio")
                 if stream is None or stream.codec_context is None or not stream.rate:
-                    raise NotAudioError(
-                        f"{media.name}: no audio track that can be decoded; name another file"
-                    )
+                    raise NotAudioError(f"{media.name}: no audio track that can be decoded; name another file")
                 if stream.channels > 64:
                     raise NotAudioError(f"{media.name}: {stream.channels} channels; FFmpeg mixes at most 64")
                 promised = None if wav is None else wav.promised
@@ -447,9 +438,7 @@ def _open(media: _Input) -> Iterator[_Track]:
 
 
 @contextmanager
-def _container(
-    file: BinaryIO, name: str, format: str | None, wav: "_WavHeader | None", known: bool
-) -> Iterator[Any]:
+def _container(file: BinaryIO, name: str, format: str | None, wav: "_WavHeader | None", known: bool) -> Iterator[Any]:
     """FFmpeg's view of an open file."""
     options = {"protocol_whitelist": "none"}  # a playlist must not make us open other files
     if wav is not None and wav.plain:
@@ -493,9 +482,7 @@ def _wav_header(file: BinaryIO, name: str) -> _WavHeader | None:
         if ident == b"fmt " and len(fields := file.read(12)) == 12:
             tag, channels, _, byte_rate = struct.unpack("<HHII", fields)
             if channels == 0:
-                raise NoChannelsError(
-                    f"{name}: its WAV header says zero channels; convert or record it again"
-                )
+                raise NoChannelsError(f"{name}: its WAV header says zero channels; convert or record it again")
         if ident == b"data":
             # a writer that couldn't go back leaves a placeholder of nearly 2 GiB or more
             cut = byte_rate > 0 and length < 0x7FFF0000 and start + length > size
@@ -628,7 +615,7 @@ def _frames(track: _Track) -> Iterator[Any]:
         TruncatedAudioError: data breaks, or is missing by the header's account.
         NotAudioError: nothing but errors came out.
     """
-    mp3 = track.kind == "mp3"
+    gapless, mp3 = track.kind in _GAPLESS, track.kind == "mp3"
     heard = 0.0  # seconds from the stream's start to the last frame's end
     lost = 0.0  # seconds of packets that broke after the first frame
     begun = False
@@ -643,10 +630,8 @@ def _frames(track: _Track) -> Iterator[Any]:
         for frame in frames:
             if problem is not None and begun and (not mp3 or lost > TOLERANCE):
                 raise _broken(track.name, problem)
-            position = track.position(frame)
-            if position is None or (begun and track.kind in _GAPLESS):
-                position = heard
-            heard = position + frame.samples / frame.sample_rate
+            position = None if begun and gapless else track.position(frame)
+            heard = (heard if position is None else position) + frame.samples / frame.sample_rate
             begun = True
             yield frame
     if track.declared and (not begun or heard < track.declared - TOLERANCE):

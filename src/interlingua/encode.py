@@ -14,13 +14,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float, Float32, Int
+from torch.nn.functional import gelu
 
 from interlingua.audio import audio_hash, load_audio
 from interlingua.errors import AudioError, TooLongAudioError, UsageError
+from interlingua.models import Whisper
 from interlingua.progress import track
 from interlingua.store import FrameStore
 from interlingua.types import (
@@ -36,12 +39,6 @@ from interlingua.types import (
     StoreDtype,
     Utterance,
 )
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import WhisperForConditionalGeneration
-
-    from interlingua.models import Whisper
 
 Compute = Literal["auto", "float32", "bfloat16"]
 Encoded = tuple[Float32[np.ndarray, "T D"], int]
@@ -115,7 +112,7 @@ class WhisperEncoder:
 
     def __init__(
         self,
-        whisper: "Whisper",
+        whisper: Whisper,
         *,
         context: str | Context = "speech",
         layer: int | None = None,
@@ -197,14 +194,11 @@ class WhisperEncoder:
             yield group
 
     def _forward(self, audios: Sequence[Samples]) -> list[FrameArray]:
-        import torch
-
         model = self._whisper.model
         parameter = next(model.parameters())
         extract = self._whisper.feature_extractor
         mels = [
-            extract(a, sampling_rate=SAMPLE_RATE, padding=False, truncation=False).input_features[0]
-            for a in audios
+            extract(a, sampling_rate=SAMPLE_RATE, padding=False, truncation=False).input_features[0] for a in audios
         ]
         lengths = [m.shape[-1] // 2 for m in mels]
         longest = max(lengths)
@@ -221,26 +215,23 @@ class WhisperEncoder:
 
 
 def encoder_states(
-    model: "WhisperForConditionalGeneration", features: "torch.Tensor", lengths: "torch.Tensor", layer: int
-) -> "torch.Tensor":
+    model: Any, features: Float[torch.Tensor, "B mels F"], lengths: Int[torch.Tensor, "B"], layer: int
+) -> Float[torch.Tensor, "B T D"]:
     """Whisper's encoder on log-mel windows of any length, padded to the longest: (B, mels, 2T) -> (B, T, D).
 
     Equals transformers' own forward at full length, and doesn't change with padding: padded frames are zeroed
     between the convolutions (as the convolution's own border is) and masked in attention.
 
     Args:
-        model: supplies the weights.
+        model: transformers' WhisperForConditionalGeneration; supplies the weights.
         features: (B, n_mels, 2T) log-mel features, zero-padded behind each utterance.
         lengths: (B,) frames of each utterance; rows behind them come back as whatever they are.
         layer: 1-based; the last layer includes the final layer norm.
     """
-    import torch
-    from torch.nn.functional import gelu
-
     encoder = model.model.encoder
     n_frames = features.shape[-1] // 2
     ragged = bool((lengths < n_frames).any())
-    x = gelu(encoder.conv1(features))
+    x: torch.Tensor = gelu(encoder.conv1(features))
     if ragged:
         inside = torch.arange(2 * n_frames, device=x.device) < 2 * lengths[:, None]
         x = x * inside[:, None].to(x.dtype)
@@ -259,10 +250,13 @@ def encoder_states(
     return x
 
 
+def best_device() -> Literal["cuda", "cpu"]:
+    """The GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def best_compute(device: str = "cpu") -> Literal["float32", "bfloat16"]:
     """bfloat16 where the device multiplies it natively, else float32."""
-    import torch
-
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

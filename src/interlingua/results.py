@@ -55,9 +55,7 @@ def save_results(
         with atomic_file(folder / "arrays.npz") as temporary, temporary.open("wb") as out:
             np.savez_compressed(out, **arrays)  # type: ignore[arg-type]  # numpy's stub confuses **kwds
     path = folder / "results.json"
-    write_text(
-        path, json.dumps({"schema": SCHEMA, **results}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    )
+    write_text(path, json.dumps({"schema": SCHEMA, **results}, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -71,9 +69,7 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
-        raise ResultsError(
-            f"{path}: no such file; `interlingua demo` and `evaluate` write one with --out"
-        ) from e
+        raise ResultsError(f"{path}: no such file; `interlingua demo` and `evaluate` write one with --out") from e
     except (OSError, ValueError) as e:
         raise ResultsError(f"{path}: not a readable results file ({e})") from e
     if not isinstance(results, dict) or results.get("schema") != SCHEMA:

@@ -97,9 +97,7 @@ class FrameStore:
                     "use another store folder, or the same settings"
                 )
         if self.dim != dim:
-            raise StoreMismatchError(
-                f"{self.path}: holds frames {self.dim} wide, not {dim}; use another store folder"
-            )
+            raise StoreMismatchError(f"{self.path}: holds frames {self.dim} wide, not {dim}; use another store folder")
 
     @property
     def path(self) -> str:

@@ -41,9 +41,7 @@ def iter_manifest(path: str | Path) -> Iterator[Utterance]:
                 seen[utterance.id] = number
                 yield msgspec.structs.replace(utterance, audio=_absolute(utterance.audio, folder))
     except (FileNotFoundError, IsADirectoryError) as e:
-        raise ManifestError(
-            f"{path}: no such manifest file; write one with `interlingua corpus prepare`"
-        ) from e
+        raise ManifestError(f"{path}: no such manifest file; write one with `interlingua corpus prepare`") from e
     if not seen:
         raise ManifestError(f"{path}: the manifest is empty")
 
@@ -76,9 +74,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
     count = 0
     with atomic_file(path) as temporary, temporary.open("wb") as out:
         for utterance in utterances:
-            out.write(
-                _encoder.encode(msgspec.structs.replace(utterance, audio=_relative(utterance.audio, folder)))
-            )
+            out.write(_encoder.encode(msgspec.structs.replace(utterance, audio=_relative(utterance.audio, folder))))
             out.write(b"\n")
             count += 1
     return count

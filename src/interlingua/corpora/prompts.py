@@ -37,7 +37,7 @@ CREDITS: dict[str, dict[str, str]] = {
     "es": {"voice": "Allison Smith", "gender": "female", "licence": "CC-BY-SA 3.0", "variety": "es-MX"},
     "fr": {"voice": "June Wallack", "gender": "female", "licence": "CC-BY-SA 3.0", "variety": "fr-CA"},
     "it": {"voice": "Carlo Flora", "gender": "male", "licence": "CC-BY 3.0", "variety": "it-IT"},
-    "ru": {"voice": "IvrvoiceRU (Maxim Topal)", "gender": "female", "licence": "CC-BY 3.0", "variety": "ru-RU"},  # noqa: E501
+    "ru": {"voice": "IvrvoiceRU (Maxim Topal)", "gender": "female", "licence": "CC-BY 3.0", "variety": "ru-RU"},
 }  # fmt: skip
 RULES = (
     "a prompt is used if it is recorded in all five languages and its English transcript has enough words",
@@ -97,21 +97,21 @@ def prepare_prompts(
     if not root.is_dir():
         with atomic_folder(root) as temporary:
             _fetch(temporary, log)
-            verify(temporary, hashes)
+            verify(temporary)
     else:
-        verify(root, hashes)
+        verify(root)
     return _utterances(root, _common_prompts(hashes), languages, min_words, include_non_speech)
 
 
-def verify(root: Path, hashes: dict[str, str]) -> None:
-    """Check every listed file (relative path -> SHA-256) below ``root``.
+def verify(root: Path) -> None:
+    """Check every file of the committed hash list below ``root``.
 
     Raises:
         CorpusError: a file is missing.
         HashMismatchError: a file's content differs.
     """
     mend = f"delete {root} and run `interlingua corpus prepare prompts` again"
-    for name, expected in hashes.items():
+    for name, expected in _hashes().items():
         path = root / name
         if not path.is_file():
             raise CorpusError(f"{path} is missing from the prompts corpus; {mend}")
@@ -155,8 +155,7 @@ def _utterances(
     kept = [
         p
         for p in prompts
-        if len(transcripts["en"].get(p, "").split()) >= min_words
-        and (include_non_speech or not _NON_SPEECH.match(p))
+        if len(transcripts["en"].get(p, "").split()) >= min_words and (include_non_speech or not _NON_SPEECH.match(p))
     ]
     texts: dict[str, dict[str, str]] = {}
     for prompt in kept:
@@ -260,9 +259,7 @@ def _fetch_upstream(root: Path, work: Path) -> None:
 def _run(command: list[str], folder: Path) -> None:
     environment = os.environ | {"LC_ALL": "C"}
     try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
-        )
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     except subprocess.TimeoutExpired as e:
         raise FetchError(f"`{' '.join(command[:2])}` took more than 600 s") from e
     if done.returncode:

@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
 from interlingua.encode import Encoder, WhisperEncoder, best_compute, encode_manifest
 from interlingua.errors import CorpusError, UsageError
+from interlingua.experiments.config import DemoConfig
 from interlingua.experiments.controls import LogMelEncoder, with_random_weights
 from interlingua.experiments.retrieval import Pair, evaluate_retrieval
 from interlingua.experiments.translation import translation_baseline
@@ -29,42 +30,13 @@ SHOWN_PAIR = ("en", "fr")  # the pair whose score matrix and whose best example 
 SHOWN_SECONDS = (3.0, 8.0)  # an example long enough to have words, short enough to read
 
 
-@dataclass(frozen=True)
-class DemoConfig:
-    """Settings of the demo.
-
-    Attributes:
-        out: the result folder; frames are kept in it, so that a second run is quick.
-        model: model spec.
-        languages: languages to compare, of en, es, fr, it, ru.
-        pool: encoder frames averaged into one for retrieval (1 = none).
-        min_words: least number of words of a prompt's English transcript.
-        include_non_speech: also count the silences and beeps (to compare with figures that did).
-        translate: prompts a language to translate, 0 = none, None = all that fit the 30 s window.
-        random_languages: languages of the random-weights control; None = all.
-    """
-
-    out: Path = Path("runs/demo")
-    model: str = "base"
-    languages: tuple[str, ...] = prompts.LANGUAGES
-    pool: int = 2
-    min_words: int = 4
-    include_non_speech: bool = False
-    translate: int | None = 32
-    random_languages: tuple[str, ...] | None = ("en", "fr", "it")
-
-
-FULL = DemoConfig(out=Path("runs/demo-full"), pool=1, translate=None, random_languages=None)
-"""Nothing pooled, nothing left out."""
-
-
-def run_demo(config: DemoConfig = DemoConfig(), *, log: Callable[[str], None] = print) -> Path:
+def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = print) -> Path:
     """Run the demo and return its result folder, ready for `interlingua.report.write_report`.
 
     Raises:
         InterlinguaError: see the corpus, model and encoding stages.
     """
-    return _Demo(config, log).run()
+    return _Demo(config or DemoConfig(), log).run()
 
 
 class _Demo:
@@ -144,9 +116,7 @@ class _Demo:
                 rows += evaluate_retrieval(some, untrained, "seqsim", name="seqsim:random-weights")[0]
         return rows, matrices
 
-    def _translation(
-        self, utterances: Sequence[Utterance]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _translation(self, utterances: Sequence[Utterance]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         chosen = translation_subset(utterances, self.config.translate)
         if not chosen:
             return [], []
@@ -236,9 +206,7 @@ def _alignment(
         if fits and (best is None or scores[i, j] > best[0]):
             best = (float(scores[i, j]), query, candidates[j])
     if best is None:
-        raise CorpusError(
-            f"no {pair[0]}-{pair[1]} pair of {SHOWN_SECONDS[0]}-{SHOWN_SECONDS[1]} s is retrieved right"
-        )
+        raise CorpusError(f"no {pair[0]}-{pair[1]} pair of {SHOWN_SECONDS[0]}-{SHOWN_SECONDS[1]} s is retrieved right")
     _, query, candidate = best
     audio = [load_audio(u.audio) for u in (query, candidate)]
     (q, _), (c, _) = WhisperEncoder(whisper).encode(audio)
@@ -246,8 +214,6 @@ def _alignment(
     for u, samples in zip((query, candidate), audio, strict=True):
         words = [asdict(w) for w in place_words(whisper, samples, u.language, str(u.text))]
         seconds = round(len(samples) / SAMPLE_RATE, 2)
-        described.append(
-            {"id": u.id, "language": u.language, "text": u.text, "seconds": seconds, "words": words}
-        )
+        described.append({"id": u.id, "language": u.language, "text": u.text, "seconds": seconds, "words": words})
     pair_scores = {k: round(v, 4) for k, v in seqsim_pair(q, c).items() if k != "mean"}
     return {"query": described[0], "candidate": described[1], **pair_scores}, alignment_matrix(q, c)

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from interlingua.errors import CorpusError, UsageError
+from interlingua.experiments.config import Method
 from interlingua.progress import track
 from interlingua.results import finite
 from interlingua.retrieval.evaluation import Items, RetrievalResult, evaluate_scores
@@ -15,7 +16,6 @@ from interlingua.similarity import duration_similarity, mean_pool_cosine, seqsim
 from interlingua.store import FrameStore
 from interlingua.types import FrameArray, Matrix, Utterance
 
-Method = Literal["seqsim", "mean-pool", "duration"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Pair = tuple[str, str]
 Similarity = Callable[[Sequence[FrameArray], Sequence[FrameArray]], Matrix]
@@ -97,9 +97,7 @@ def _by_language(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:
             )
         by_language.setdefault(utterance.language, []).append(utterance)
     if len(by_language) < 2:
-        raise CorpusError(
-            f"retrieval needs two languages or more; the manifest holds {', '.join(by_language)}"
-        )
+        raise CorpusError(f"retrieval needs two languages or more; the manifest holds {', '.join(by_language)}")
     return by_language
 
 

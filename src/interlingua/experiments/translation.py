@@ -42,18 +42,14 @@ def translation_baseline(
             if lacking:
                 raise CorpusError(f"{len(lacking)} utterances have no English reference, e.g. {lacking[0]!r}")
             hypotheses: dict[str, str] = {}
-            for hypothesis in translate_frames(
-                whisper, store.read([u.id for u in members if u.id in store]), source
-            ):
+            for hypothesis in translate_frames(whisper, store.read([u.id for u in members if u.id in store]), source):
                 hypotheses[hypothesis.id] = hypothesis.text
                 advance(1)
             references = {u.id: u.translations[TARGET] for u in members}
             clusters = {u.id: u.cluster or u.id for u in members}
             row: dict[str, Any] = {"source": source, "target": TARGET, "system": system, "n": len(members)}
             for metric in ("bleu", "chrf"):
-                score = score_translations(
-                    hypotheses, references, target=TARGET, metric=metric, clusters=clusters
-                )
+                score = score_translations(hypotheses, references, target=TARGET, metric=metric, clusters=clusters)
                 row[metric] = score.as_dict()
             rows.append(row)
             samples += [_sample(u, hypotheses.get(u.id, "")) for u in members]

@@ -261,7 +261,7 @@ def _alignment(results: Results, arrays: Arrays) -> str:
     query, candidate = alignment.query, alignment.candidate
     parts = [
         "<p>One utterance and its counterpart in another language, compared frame by frame with the "
-        "encoder's states only: no text takes part.</p>",
+        "encoder's states only: no text takes part. It is one example, not a measurement.</p>",
         f'<dl class="transcripts">\n{_spoken(query, "query")}\n{_spoken(candidate, "candidate")}\n</dl>',
     ]
     if plots.has_matrix(arrays, "alignment"):
@@ -481,6 +481,8 @@ def _plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str | int | float):
         return str(value)
+    if value in ([], {}, ""):
+        return _DASH
     if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
         return ", ".join(_plain(v) for v in value)
     return json.dumps(value, ensure_ascii=False)

@@ -9,7 +9,7 @@ from interlingua.types import FrameArray, Matrix
 
 def mean_pool_cosine(queries: Sequence[FrameArray], candidates: Sequence[FrameArray]) -> Matrix:
     """Cosine between the means of the frames of each utterance (the paper's weaker alternative), (N, M)."""
-    return _mean_vectors(queries) @ _mean_vectors(candidates).T
+    return np.matmul(_mean_vectors(queries), _mean_vectors(candidates).T, dtype=np.float32)
 
 
 def duration_similarity(queries: Sequence[FrameArray], candidates: Sequence[FrameArray]) -> Matrix:
@@ -19,10 +19,10 @@ def duration_similarity(queries: Sequence[FrameArray], candidates: Sequence[Fram
     """
     q = np.log([len(f) for f in queries])
     c = np.log([len(f) for f in candidates])
-    return (-np.abs(q[:, None] - c[None, :])).astype(np.float32)
+    return np.asarray(-np.abs(q[:, None] - c[None, :]), dtype=np.float32)
 
 
 def _mean_vectors(utterances: Sequence[FrameArray]) -> Matrix:
     means = np.stack([f.astype(np.float32).mean(axis=0) for f in utterances])
     norms = np.linalg.norm(means, axis=1, keepdims=True)
-    return means / np.where(norms > 0, norms, 1)
+    return np.divide(means, np.where(norms > 0, norms, 1), dtype=np.float32)

@@ -26,9 +26,7 @@ def seqsim_pair(query: FrameArray, candidate: FrameArray) -> dict[str, float]:
     if len(query) == 0 or len(candidate) == 0:
         raise ValueError("SeqSim needs at least one frame on each side")
     if query.shape[1] != candidate.shape[1]:
-        raise ValueError(
-            f"frames are {query.shape[1]} and {candidate.shape[1]} wide; they must be equally wide"
-        )
+        raise ValueError(f"frames are {query.shape[1]} and {candidate.shape[1]} wide; they must be equally wide")
     q = [_normalised(frame) for frame in query]
     c = [_normalised(frame) for frame in candidate]
     precision = sum(max(_dot(a, b) for b in c) for a in q) / len(q)

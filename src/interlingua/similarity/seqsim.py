@@ -19,8 +19,8 @@ BLOCK_FRAMES = 4096  # candidate frames per matrix product: the block of similar
 
 
 def seqsim(
-    queries: "Sequence[FrameArray | torch.Tensor]",
-    candidates: "Sequence[FrameArray | torch.Tensor]",
+    queries: Sequence[FrameArray | torch.Tensor],
+    candidates: Sequence[FrameArray | torch.Tensor],
     *,
     reduction: Reduction = "f1",
     device: str = "cpu",
@@ -59,7 +59,7 @@ def reduce_directions(precision: Matrix, recall: Matrix, reduction: Reduction) -
         return recall
     total = precision + recall
     if reduction == "mean":
-        return total / 2
+        return np.divide(total, 2, dtype=np.float32)
     if reduction == "f1":
         safe = np.where(total > 0, total, 1)
         return np.where(total > 0, 2 * precision * recall / safe, 0).astype(np.float32)
@@ -67,8 +67,8 @@ def reduce_directions(precision: Matrix, recall: Matrix, reduction: Reduction) -
 
 
 def seqsim_both(
-    queries: "Sequence[FrameArray | torch.Tensor]",
-    candidates: "Sequence[FrameArray | torch.Tensor]",
+    queries: Sequence[FrameArray | torch.Tensor],
+    candidates: Sequence[FrameArray | torch.Tensor],
     *,
     device: str = "cpu",
     advance: Progress | None = None,
@@ -85,14 +85,12 @@ def seqsim_both(
         row_r: list[torch.Tensor] = []
         for frames, lengths in blocks:
             if frames.shape[1] != q.shape[1]:
-                raise ValueError(
-                    f"frames are {q.shape[1]} and {frames.shape[1]} wide; they must be equally wide"
-                )
+                raise ValueError(f"frames are {q.shape[1]} and {frames.shape[1]} wide; they must be equally wide")
             similarity = frames @ q.T  # (candidate frames of the block, query frames)
             best_query = similarity.amax(dim=1)
             # Slices of rows are contiguous, so neither maximum needs a copy or padding.
-            row_p += [s.amax(dim=0).mean() for s in similarity.split(lengths)]
-            row_r += [s.mean() for s in best_query.split(lengths)]
+            row_p += [s.amax(dim=0).mean() for s in torch.split(similarity, lengths)]
+            row_r += [s.mean() for s in torch.split(best_query, lengths)]
         precision[n] = torch.stack(row_p).cpu().numpy()
         recall[n] = torch.stack(row_r).cpu().numpy()
         if advance:
@@ -105,9 +103,7 @@ def alignment_matrix(query: FrameArray, candidate: FrameArray) -> Float[np.ndarr
     return (_unit_rows(query, "cpu") @ _unit_rows(candidate, "cpu").T).numpy()
 
 
-def _blocks(
-    candidates: "Sequence[FrameArray | torch.Tensor]", device: str
-) -> list[tuple[torch.Tensor, list[int]]]:
+def _blocks(candidates: Sequence[FrameArray | torch.Tensor], device: str) -> list[tuple[torch.Tensor, list[int]]]:
     """Candidates joined into blocks of about `BLOCK_FRAMES` unit rows, with the length of each."""
     blocks: list[tuple[torch.Tensor, list[int]]] = []
     group: list[torch.Tensor] = []
@@ -121,7 +117,7 @@ def _blocks(
     return blocks
 
 
-def _unit_rows(frames: "FrameArray | torch.Tensor", device: str) -> torch.Tensor:
+def _unit_rows(frames: FrameArray | torch.Tensor, device: str) -> torch.Tensor:
     """Rows divided by their length, float32; an all-zero row stays zero."""
     if not isinstance(frames, torch.Tensor):
         frames = torch.from_numpy(np.array(frames, dtype=np.float32))  # a copy: stored arrays are read-only

@@ -1,15 +1,12 @@
 """Greedy decoding from encoder states that lie in a frame store."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from interlingua.models import Task, Whisper
 from interlingua.types import FrameArray, Frames, Hypothesis
-
-if TYPE_CHECKING:
-    import torch
 
 BATCH_UTTERANCES = 16
 
@@ -55,8 +52,6 @@ def greedy_tokens(whisper: Whisper, states: Sequence[FrameArray], prompt: Sequen
     Tokens that the generation config suppresses (always, or as the first one) are never chosen. Stops at the
     end token, which is left out, or when the decoder's positions are used up.
     """
-    import torch
-
     model = whisper.model
     settings = model.generation_config
     reference = model.proj_out.weight
@@ -87,7 +82,7 @@ def greedy_tokens(whisper: Whisper, states: Sequence[FrameArray], prompt: Sequen
     return outputs
 
 
-def _append(outputs: list[list[int]], chosen: "torch.Tensor", alive: "torch.Tensor") -> None:
+def _append(outputs: list[list[int]], chosen: torch.Tensor, alive: torch.Tensor) -> None:
     for output, token, goes_on in zip(outputs, chosen.tolist(), alive.tolist(), strict=True):
         if goes_on:
             output.append(token)

@@ -34,9 +34,7 @@ def place_words(whisper: Whisper, samples: Samples, language: str, text: str) ->
     import ctranslate2
 
     window = np.pad(samples, (0, max(0, WINDOW_SECONDS * SAMPLE_RATE - len(samples))))
-    features = whisper.feature_extractor(
-        window, sampling_rate=SAMPLE_RATE, return_tensors="np"
-    ).input_features
+    features = whisper.feature_extractor(window, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
     folder = ctranslate2_folder(whisper.source)
     model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="float32")
     prompt = whisper.prompt(language, "transcribe")
@@ -50,9 +48,7 @@ def place_words(whisper: Whisper, samples: Samples, language: str, text: str) ->
 
 def _words(tokens: list[int], path: list[tuple[int, int]], seconds: float, tokenizer: Any) -> list[Word]:
     """Token times from the warping path, tokens joined to words at spaces."""
-    starts = {
-        token: frame * _ATTENTION_STEP for token, frame in reversed(path)
-    }  # the first frame of each token
+    starts = {token: frame * _ATTENTION_STEP for token, frame in reversed(path)}  # the first frame of each token
     words: list[Word] = []
     pending: list[int] = []
     for i in range(len(tokens) + 1):
@@ -60,9 +56,7 @@ def _words(tokens: list[int], path: list[tuple[int, int]], seconds: float, token
         if begins and pending:
             start = starts.get(pending[0], 0.0)
             end = min(seconds, starts.get(i, seconds))
-            words.append(
-                Word(tokenizer.decode([tokens[j] for j in pending]).strip(), round(start, 2), round(end, 2))
-            )
+            words.append(Word(tokenizer.decode([tokens[j] for j in pending]).strip(), round(start, 2), round(end, 2)))
             pending = []
         pending.append(i)
     return words

@@ -1,0 +1,46 @@
+"""``interlingua demo``: the main job on real speech, with a report."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+from interlingua.experiments.config import FULL_OUT, DemoConfig
+
+app = cyclopts.App(name="demo", help="Retrieve, translate and report on real human recordings.")
+
+
+@app.default
+def demo(
+    *,
+    full: bool = False,
+    json: bool = False,
+    config: Annotated[DemoConfig | None, cyclopts.Parameter(name="*")] = None,
+) -> int:
+    """Show the paper's first claim on real speech; the report's path is printed.
+
+    Args:
+        full: --pool 1, all prompts translated, and the random-weights control on all languages.
+        json: print the results as JSON.
+        config: settings.
+    """
+    from interlingua.experiments.demo import run_demo
+    from interlingua.report import write_report
+    from interlingua.results import load_results
+
+    settings = config or DemoConfig()
+    if full:
+        out = FULL_OUT if settings.out == DemoConfig.out else settings.out
+        settings = replace(settings, out=out, pool=1, translate=None, random_languages=None)
+    folder = run_demo(settings, log=note)
+    page = write_report(folder)
+    results, _ = load_results(folder)
+    if json:
+        emit(results)
+    else:
+        print(f"report: {page}")
+    failed = results["settings"]["failed"]
+    for line in failed:
+        note(f"interlingua: failed: {line}")
+    return 1 if failed else 0

@@ -1,0 +1,33 @@
+"""``interlingua doctor``: what is here, and the command that mends what is missing."""
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+
+app = cyclopts.App(name="doctor", help="Say what is here and how to mend what is missing.")
+
+_MARKS = {True: "ok", False: "MISSING", None: "-"}
+
+
+@app.default
+def doctor(*, fetch: bool = False, json: bool = False) -> int:
+    """Examine model sources, devices, optional parts and caches; exit 1 if something needed is missing.
+
+    Args:
+        fetch: first fetch the Whisper-base weights and the prompts corpus, unless they are here.
+        json: print the findings as JSON.
+    """
+    from interlingua import doctor as library
+    from interlingua.corpora import prepare_prompts
+
+    if fetch:
+        library.fetch(note)
+        prepare_prompts(log=note)
+    findings = library.examine()
+    if json:
+        emit({"findings": [vars(f) for f in findings]})
+    else:
+        for finding in findings:
+            mend = f"  mend: {finding.mend}" if finding.mend and not finding.ok else ""
+            print(f"{_MARKS[finding.ok]:8}{finding.name}: {finding.detail}{mend}")
+    return 1 if any(f.ok is False for f in findings) else 0

@@ -1,0 +1,70 @@
+"""``interlingua encode``: a manifest's utterances into a frame store."""
+
+from pathlib import Path
+from typing import Literal
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+
+app = cyclopts.App(name="encode", help="Encode a manifest into a frame store.")
+
+
+@app.default
+def encode(
+    manifest: Path,
+    store: Path,
+    *,
+    model: str = "base",
+    languages: tuple[str, ...] | None = None,
+    context: str = "speech",
+    layer: int | None = None,
+    pool: int = 1,
+    dtype: Literal["float16", "float32"] = "float16",
+    compute: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+) -> int:
+    """Encode the utterances that the store doesn't hold yet; interrupted, the same command continues.
+
+    Args:
+        manifest: utterances (JSON lines).
+        store: the store's folder; created if absent.
+        model: model spec: alias, hub id or folder.
+        languages: encode these languages only.
+        context: speech (retrieval), full (30 s window) or speech+N (N seconds of silence behind; decoding).
+        layer: encoder layer, 1-based; default: the last.
+        pool: encoder frames averaged into one; 1 = none.
+        dtype: of the stored frames.
+        compute: number format of the encoder; auto = bfloat16 where the device has it.
+        device: where to encode.
+        json: print the result as JSON.
+    """
+    from interlingua.corpora import read_manifest
+    from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
+    from interlingua.models import load_whisper
+
+    utterances = read_manifest(manifest, languages)
+    where = best_device() if device == "auto" else device
+    how = best_compute(where) if compute == "auto" else compute
+    encoder = WhisperEncoder(load_whisper(model, dtype=how, device=where), context=context, layer=layer)
+    frames, report = encode_manifest(utterances, encoder, store, pooling=pool, dtype=dtype)
+    for failed, why in report.failed:
+        note(f"interlingua: {failed}: {why}")
+    summary = {
+        "store": str(store),
+        "encoded": report.encoded,
+        "present": report.present,
+        "failed": dict(report.failed),
+        "total": len(frames),
+        "device": where,
+        "compute": how,
+    }
+    if json:
+        emit(summary)
+    else:
+        print(
+            f"{store}: {report.encoded} encoded now, {report.present} held already, {len(report.failed)} failed; "
+            f"{len(frames)} utterances in all"
+        )
+    return 1 if report.failed else 0

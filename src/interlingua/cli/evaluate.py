@@ -1,0 +1,145 @@
+"""``interlingua evaluate``: measure retrieval and translation."""
+
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+from interlingua.experiments.config import Method
+
+app = cyclopts.App(name="evaluate", help="Measure retrieval and translation.")
+
+
+@app.command
+def retrieval(
+    manifest: Path,
+    store: Path,
+    *,
+    method: tuple[Method, ...] = ("seqsim", "mean-pool"),
+    languages: tuple[str, ...] | None = None,
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """R@1, R@5, R@10 and MRR of every ordered language pair, with intervals and chance.
+
+    Args:
+        manifest: utterances with meanings (JSON lines).
+        store: their frames, from `interlingua encode`.
+        method: how to score; several may be named.
+        languages: compare these languages only.
+        out: result folder for results.json, arrays.npz and report.html.
+        json: print the results as JSON.
+    """
+    from interlingua.corpora import read_manifest
+    from interlingua.experiments.retrieval import evaluate_retrieval
+    from interlingua.store import FrameStore
+
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    utterances = read_manifest(manifest, languages)
+    frames = FrameStore.open(store)
+    missing = [u.id for u in utterances if u.id not in frames]
+    for name in missing:
+        note(f"interlingua: {name} is not in {store}: it counts as a miss; run `interlingua encode` on {manifest}")
+    rows: list[dict[str, Any]] = []
+    results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
+    arrays: dict[str, Any] = {}
+    for name in method:
+        measured, matrices = evaluate_retrieval(utterances, frames, name)
+        rows += measured
+        if not arrays:
+            (query, candidate), matrix = next(iter(matrices.items()))
+            arrays["similarity"] = matrix
+            results["similarity"] = {"query": query, "candidate": candidate, "method": name}
+    settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "missing": missing}
+    _finish(results | {"retrieval": rows, "settings": settings}, arrays, out, json, started, clock)
+    if not json:
+        print(f"{'pair':8} {'method':10} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
+        for r in rows:
+            low, high = r["r1_ci"]
+            print(
+                f"{r['query'] + '-' + r['candidate']:8} {r['method']:10} {r['n']:4d}  {r['r1']:.3f} "
+                f"[{low:.3f}, {high:.3f}]  {r['r5']:.3f} {r['r10']:.3f} {r['mrr']:.3f} {r['chance']:.4f}"
+            )
+    return 1 if missing else 0
+
+
+@app.command
+def translation(
+    manifest: Path,
+    store: Path,
+    *,
+    model: str = "base",
+    languages: tuple[str, ...] | None = None,
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """BLEU and chrF of speech translated into English, greedily, from a store with decoding context.
+
+    Args:
+        manifest: utterances with English references (JSON lines).
+        store: their frames, from `interlingua encode --context full` (or speech+N).
+        model: the model that made the frames.
+        languages: source languages; default: all but English.
+        out: result folder for results.json and report.html.
+        json: print the results as JSON.
+    """
+    from interlingua.corpora import read_manifest
+    from interlingua.errors import StoreMismatchError
+    from interlingua.experiments.translation import TARGET, translation_baseline
+    from interlingua.models import load_whisper
+    from interlingua.store import FrameStore
+
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    utterances = [u for u in read_manifest(manifest, languages) if u.language != TARGET]
+    frames = FrameStore.open(store)
+    whisper = load_whisper(model)
+    if frames.spec.revision != whisper.revision or frames.spec.layer != whisper.n_layers or frames.spec.pooling > 1:
+        raise StoreMismatchError(
+            f"{store}: decoding reads unpooled frames of the last layer of {whisper.model_name} itself; "
+            f"it holds layer {frames.spec.layer} of {frames.spec.model}, pooled by {frames.spec.pooling}"
+        )
+    if frames.spec.context == "speech":
+        note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/findings.md)")
+    missing = [u.id for u in utterances if u.id not in frames]
+    for name in missing:
+        note(f"interlingua: {name} is not in {store}: it counts as an empty hypothesis")
+    rows, samples = translation_baseline(utterances, frames, whisper, system=model)
+    results = {
+        "title": "Speech translation into English",
+        "translation": rows,
+        "samples": samples,
+        "settings": {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "missing": missing},
+    }
+    _finish(results, {}, out, json, started, clock)
+    if not json:
+        for r in rows:
+            for metric in ("bleu", "chrf"):
+                score = r[metric]
+                low, high = score["ci"]
+                print(
+                    f"{r['source']}-{r['target']} n={r['n']} {metric} {score['value']:.1f} [{low:.1f}, {high:.1f}] "
+                    f"{score['signature']}"
+                )
+    return 1 if missing else 0
+
+
+def _finish(
+    results: dict[str, Any],
+    arrays: dict[str, Any],
+    out: Path | None,
+    json: bool,
+    started: datetime.datetime,
+    clock: float,
+) -> None:
+    from interlingua.report import write_report
+    from interlingua.results import provenance, save_results
+
+    results["provenance"] = provenance("float32", time.monotonic() - clock, started)
+    if out:
+        save_results(out, results, arrays)
+        note(f"report: {write_report(out)}")
+    if json:
+        emit(results)
