@@ -19,7 +19,7 @@ import os
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -401,6 +401,14 @@ class _Track:
     def kind(self) -> str:
         return str(self.container.format.name)
 
+    def packets(self) -> Iterator[Any]:
+        """The stream's packets and the empty one that flushes the decoder.
+
+        Where a stream first appears midway (MPEG-TS), PyAV stumbles over it after the last packet.
+        """
+        with suppress(IndexError):
+            yield from self.container.demux(self.stream)
+
     def position(self, frame: Any) -> float | None:
         """Seconds from the stream's start to the frame's, or None without a time stamp."""
         if frame.pts is None:
@@ -620,7 +628,7 @@ def _frames(track: _Track) -> Iterator[Any]:
     lost = 0.0  # seconds of packets that broke after the first frame
     begun = False
     problem: av.FFmpegError | None = None
-    for packet in track.container.demux(track.stream):
+    for packet in track.packets():
         try:
             frames = packet.decode()
         except av.FFmpegError as error:

@@ -13,6 +13,7 @@ The frame of ``results.json``, in which every part but the first three is option
                     "r10", "mrr", "mrr_ci", "r1_cluster", "chance", "chance_r5", "chance_r10", "signature"}],
      "translation": [{"source", "target", "system", "n", "bleu": {"value", "ci", "n", "signature"},
                       "chrf": {…}}],
+     "failures": [text],
      "samples": [{"id", "source", "target", "transcript", "reference", "hypothesis"}],
      "alignment": {"query": {"id", "language", "text", "seconds", "words": [{"word", "start", "end"}]},
                    "candidate": {…}, "precision", "recall", "f1"},
@@ -30,6 +31,7 @@ import math
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -80,7 +82,7 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
         try:
             with np.load(stored, allow_pickle=False) as data:
                 arrays = dict(data)
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
             raise ResultsError(f"{stored}: not a readable array file ({e})") from e
     return results, arrays
 

@@ -40,7 +40,6 @@ def demo(
         emit(results)
     else:
         print(f"report: {page}")
-    failed = results["settings"]["failed"]
-    for line in failed:
+    for line in results["failures"]:
         note(f"interlingua: failed: {line}")
-    return 1 if failed else 0
+    return 1 if results["failures"] else 0

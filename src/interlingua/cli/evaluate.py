@@ -53,8 +53,11 @@ def retrieval(
             (query, candidate), matrix = next(iter(matrices.items()))
             arrays["similarity"] = matrix
             results["similarity"] = {"query": query, "candidate": candidate, "method": name}
-    settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "missing": missing}
-    _finish(results | {"retrieval": rows, "settings": settings}, arrays, out, json, started, clock)
+    settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store)}
+    failures = [f"{name}: not in the store" for name in missing]
+    _finish(
+        results | {"retrieval": rows, "settings": settings, "failures": failures}, arrays, out, json, started, clock
+    )
     if not json:
         print(f"{'pair':8} {'method':10} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
         for r in rows:
@@ -111,7 +114,8 @@ def translation(
         "title": "Speech translation into English",
         "translation": rows,
         "samples": samples,
-        "settings": {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "missing": missing},
+        "settings": {**vars(frames.spec), "manifest": str(manifest), "store": str(store)},
+        "failures": [f"{name}: not in the store" for name in missing],
     }
     _finish(results, {}, out, json, started, clock)
     if not json:

@@ -53,8 +53,7 @@ def score_translations(
     groups = [clusters[i] if clusters else i for i in ids]
     interval = _interval(scorer, outputs, [references[i] for i in ids], groups)
     signature = (
-        f"{scorer.get_signature()}|bootstrap:clusters:{len(set(groups))}|n:{BOOTSTRAP_SAMPLES}"
-        f"|seed:{BOOTSTRAP_SEED}"
+        f"{scorer.get_signature()}|bootstrap:clusters:{len(set(groups))}|n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}"
     )
     return Score(value, interval, len(ids), signature)
 

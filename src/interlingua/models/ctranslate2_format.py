@@ -80,9 +80,7 @@ class _Cursor:
 def _parse(cursor: _Cursor, path: Path) -> Variables:
     version = cursor.number("I")
     if version != _VERSION:
-        raise ModelFormatError(
-            f"{path}: binary version {version}, expected {_VERSION}; convert the model anew"
-        )
+        raise ModelFormatError(f"{path}: binary version {version}, expected {_VERSION}; convert the model anew")
     spec = cursor.string()
     if spec != _SPEC:
         raise ModelFormatError(f"{path}: holds a {spec}, expected a {_SPEC}")

@@ -19,9 +19,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelFormatError(
-            f"{path.parent}: {path.name} is missing; copy the model folder again"
-        ) from None
+        raise ModelFormatError(f"{path.parent}: {path.name} is missing; copy the model folder again") from None
     except (OSError, ValueError) as error:
         raise ModelFormatError(f"{path}: can't be read as JSON ({error})") from error
     if not isinstance(value, dict):

@@ -29,9 +29,7 @@ _log = logging.getLogger(__name__)
 Origin = Literal["folder", "hub cache", "packaged", "hub download"]
 
 ALIASES: dict[str, str] = {
-    **{
-        size: f"openai/whisper-{size}" for size in ("tiny", "base", "small", "medium", "large-v2", "large-v3")
-    },
+    **{size: f"openai/whisper-{size}" for size in ("tiny", "base", "small", "medium", "large-v2", "large-v3")},
     **{f"{size}.en": f"openai/whisper-{size}.en" for size in ("tiny", "base", "small", "medium")},
     "large-v1": "openai/whisper-large",  # the hub keeps the first large model without a version
     "turbo": "openai/whisper-large-v3-turbo",
@@ -163,9 +161,7 @@ def _from_hub_cache(name: str, revision: str | None) -> ModelSource:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = _hub().snapshot_download(
-            name, revision=revision, local_files_only=True, allow_patterns=["config.json"]
-        )
+        found = _hub().snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=["config.json"])
     except OSError:
         raise _AbsentError(f"not in {_hub().constants.HF_HUB_CACHE}") from None
     except HFValidationError as error:

@@ -1,6 +1,7 @@
 """The page: sections from records, tables and SVG pictures, filled into ``report.html``."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +29,7 @@ from interlingua.report.records import (
     Metric,
     Results,
     Retrieval,
+    Sample,
     Side,
     method_label,
     name_of,
@@ -35,6 +37,8 @@ from interlingua.report.records import (
 )
 from interlingua.report.summary import Summary, is_near_chance, percent, summarise
 from interlingua.results import load_results
+
+SAMPLES_SHOWN = 3  # translations shown of each source language; the others are folded away
 
 Arrays = Mapping[str, np.ndarray]
 _DEFAULT_TITLE = "Cross-lingual retrieval and translation"
@@ -80,11 +84,19 @@ def _page(results: Results, arrays: Arrays) -> str:
     return template.substitute(
         title=escape(results.title or _DEFAULT_TITLE),
         css=_resource("report.css").strip(),
-        lead=_lead(summary),
+        lead=_failures(results) + _lead(summary),
         contents=f'<nav aria-label="Sections">\n{links}\n</nav>' if len(sections) > 1 else "",
         body=body,
         footer=_footer(results),
     )
+
+
+def _failures(results: Results) -> str:
+    if not results.failures:
+        return ""
+    n = len(results.failures)
+    what = "One utterance" if n == 1 else f"{n} utterances"
+    return f"<aside>\n<h3>{what} failed, and counted as missed</h3>\n{bullets(results.failures)}\n</aside>\n"
 
 
 def _lead(summary: Summary) -> str:
@@ -274,7 +286,8 @@ def _alignment(results: Results, arrays: Arrays) -> str:
             "the brighter, the more alike. Thin lines are borders of words. "
             '<span class="dot"></span> is the best match of each query frame, <span class="diamond"></span> '
             "that of each candidate frame. Where the space is shared, they gather at the crossings of words "
-            "of one meaning, on the diagonal or off it."
+            "of one meaning, on the diagonal or off it. Whisper also adds each frame's position in time, which "
+            "can raise the likeness of frames at equal times."
         )
         scores = [
             f"{label} {value:.3f}"
@@ -326,26 +339,40 @@ def _translation(results: Results) -> str:
                 ]
             )
         )
-    if results.samples:
-        if results.translation:
-            parts.append("<h3>Samples</h3>")
-        items = []
-        for s in results.samples:
-            lines = [
-                (f"Said ({name_of(s.source)})" if s.source else "Said", s.transcript, s.source),
-                (f"Reference ({name_of(s.target)})" if s.target else "Reference", s.reference, s.target),
-                ("System", s.hypothesis, s.target),
-            ]
-            spoken = [
-                f"<dt>{escape(label)}</dt>\n<dd{language_attributes(code)}>{escape(text) or '(empty)'}</dd>"
-                for label, text, code in lines
-                if text is not None
-            ]
-            joined = "\n".join(spoken)
-            items.append(f'<div class="sample"><dl>\n{joined}\n</dl></div>')
-        joined = "\n".join(items)
-        parts.append(f'<div class="samples">\n{joined}\n</div>')
+    parts.append(_samples(results))
     return "\n".join(p for p in parts if p)
+
+
+def _samples(results: Results) -> str:
+    """The first few samples of each source language; the others folded away."""
+    shown: list[str] = []
+    folded: list[str] = []
+    seen: Counter[str | None] = Counter()
+    for sample in results.samples:
+        seen[sample.source] += 1
+        (shown if seen[sample.source] <= SAMPLES_SHOWN else folded).append(_sample(sample))
+    if not shown:
+        return ""
+    heading = "<h3>Samples</h3>\n" if results.translation else ""
+    page = heading + '<div class="samples">\n' + "\n".join(shown) + "\n</div>"
+    if folded:
+        others = '<div class="samples">\n' + "\n".join(folded) + "\n</div>"
+        page += f"\n<details>\n<summary>{len(folded)} more</summary>\n{others}\n</details>"
+    return page
+
+
+def _sample(sample: Sample) -> str:
+    lines = [
+        (f"Said ({name_of(sample.source)})" if sample.source else "Said", sample.transcript, sample.source),
+        (f"Reference ({name_of(sample.target)})" if sample.target else "Reference", sample.reference, sample.target),
+        ("System", sample.hypothesis, sample.target),
+    ]
+    spoken = "\n".join(
+        f"<dt>{escape(label)}</dt>\n<dd{language_attributes(code)}>{escape(text) or '(empty)'}</dd>"
+        for label, text, code in lines
+        if text is not None
+    )
+    return f'<div class="sample"><dl>\n{spoken}\n</dl></div>'
 
 
 def _corpus(results: Results) -> str:

@@ -263,7 +263,7 @@ def _alignment_inches(alignment: Alignment, down: float, across: float) -> tuple
 def _matrix_image(axes: Axes, matrix: np.ma.MaskedArray, extent: tuple[float, ...]) -> AxesImage:
     """An image whose colours span the bulk of the values, so that a few outliers don't flatten it."""
     values = matrix.compressed()
-    low, high = (float(v) for v in np.percentile(values, [1, 99.8]))
+    low, high = (float(v) for v in np.percentile(values, [3, 99.8]))
     if not low < high:
         low, high = low - 0.5, low + 0.5
     return axes.imshow(

@@ -176,6 +176,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     retrieval: list[Retrieval] = []
     translation: list[Translation] = []
     samples: list[Sample] = []
+    failures: list[str] = []
     alignment: Alignment | None = None
     similarity: Similarity | None = None
     timings: dict[str, float | None] = {}

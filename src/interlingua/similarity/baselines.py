@@ -9,7 +9,8 @@ from interlingua.types import FrameArray, Matrix
 
 def mean_pool_cosine(queries: Sequence[FrameArray], candidates: Sequence[FrameArray]) -> Matrix:
     """Cosine between the means of the frames of each utterance (the paper's weaker alternative), (N, M)."""
-    return np.matmul(_mean_vectors(queries), _mean_vectors(candidates).T, dtype=np.float32)
+    scores: Matrix = _mean_vectors(queries) @ _mean_vectors(candidates).T
+    return scores
 
 
 def duration_similarity(queries: Sequence[FrameArray], candidates: Sequence[FrameArray]) -> Matrix:
@@ -25,4 +26,5 @@ def duration_similarity(queries: Sequence[FrameArray], candidates: Sequence[Fram
 def _mean_vectors(utterances: Sequence[FrameArray]) -> Matrix:
     means = np.stack([f.astype(np.float32).mean(axis=0) for f in utterances])
     norms = np.linalg.norm(means, axis=1, keepdims=True)
-    return np.divide(means, np.where(norms > 0, norms, 1), dtype=np.float32)
+    unit: Matrix = means / np.where(norms > 0, norms, 1)
+    return unit

@@ -59,7 +59,8 @@ def reduce_directions(precision: Matrix, recall: Matrix, reduction: Reduction) -
         return recall
     total = precision + recall
     if reduction == "mean":
-        return np.divide(total, 2, dtype=np.float32)
+        mean: Matrix = total / 2
+        return mean
     if reduction == "f1":
         safe = np.where(total > 0, total, 1)
         return np.where(total > 0, 2 * precision * recall / safe, 0).astype(np.float32)

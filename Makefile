@@ -1,0 +1,48 @@
+# The two commands that matter: `make demo` and `make test`. Both set up what they need first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: setup demo demo-full test lint type format docs bench clean
+
+setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
+	$(BIN)/interlingua doctor --fetch
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"interlingua needs Python 3.11 or newer; this is {v.major}.{v.minor}. Use make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+demo: setup  ## retrieve, translate and report on real speech: runs/demo/report.html
+	$(BIN)/interlingua demo
+
+demo-full: setup  ## the same, unpooled and on everything: runs/demo-full/report.html
+	$(BIN)/interlingua demo --full
+
+test: setup  ## all tests, those with the real model and real speech included
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+type: $(READY)
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup  ## measure again what README.md and docs/ state, and write it there (hours on two cores)
+	$(BIN)/interlingua demo --full
+	$(BIN)/interlingua demo --full --include-non-speech --translate 0 --out runs/as-found
+	$(BIN)/python docs/update.py
+
+bench: setup  ## benchmarks, ratios against peers and the machine's own ceiling
+	$(BIN)/python benchmarks/encoding.py
+
+clean:
+	rm -rf $(VENV) runs

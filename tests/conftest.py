@@ -1,0 +1,90 @@
+"""Fixtures, run-time checks of array shapes, and no network except in tests marked ``model``."""
+
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import Float, Float32, install_import_hook
+
+from interlingua import types
+
+sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py and layers.py: importlib mode adds no folder
+
+# Axis names in annotations are checked in every call of these modules; set up before anything imports them.
+# An axis has one size within a call; T and S differ from utterance to utterance, so they go without a name here.
+types.FrameArray = Float[np.ndarray, "_ D"]
+types.Samples = Float32[np.ndarray, "_"]
+CHECKED = ["store", "encode", "similarity", "retrieval", "metrics"]
+install_import_hook([f"interlingua.{name}" for name in CHECKED], "helpers.checked")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request, monkeypatch):
+    """Outside tests marked ``model`` a connection fails at once."""
+    if request.node.get_closest_marker("model"):
+        return
+
+    def refuse(self, address, *rest):
+        if self.family == socket.AF_UNIX:
+            return connect(self, address, *rest)
+        raise OSError(f"tests use no network; {address} was asked for")
+
+    connect = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper_folder(tmp_path_factory):
+    """A multilingual Whisper with random weights in Hugging Face's layout: D = 32, two layers, 80 mels."""
+    from helpers import save_tiny_whisper
+
+    return save_tiny_whisper(tmp_path_factory.mktemp("models") / "tiny-random")
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper(tiny_whisper_folder):
+    """The same, loaded."""
+    from interlingua.models import load_whisper
+
+    return load_whisper(tiny_whisper_folder)
+
+
+@pytest.fixture
+def wav_manifest(tmp_path):
+    """``manifest.jsonl``: three meanings in en, fr and de as WAV files of 0.4 to 1.2 s.
+
+    A meaning has the same pitch in every language, so that retrieval has something to find.
+    """
+    from helpers import sweep, utterance, write_wav
+    from interlingua.corpora import write_manifest
+    from interlingua.types import AudioRef
+
+    utterances = []
+    for n, language in enumerate(("en", "fr", "de")):
+        for m, meaning in enumerate(("one", "two", "three")):
+            path = tmp_path / "audio" / language / f"{meaning}.wav"
+            write_wav(path, sweep(0.4 + 0.3 * m + 0.1 * n, pitch=200 * 2**m, seed=n))
+            translations = {} if language == "en" else {"en": f"number {meaning}"}
+            audio = AudioRef(str(path))
+            utterances.append(utterance(language, meaning, audio=audio, translations=translations))
+    manifest = tmp_path / "manifest.jsonl"
+    write_manifest(manifest, utterances)
+    return manifest
+
+
+@pytest.fixture(scope="session")
+def base_whisper():
+    """Whisper-base with its real weights, float32 on the CPU (for tests marked ``model``)."""
+    from interlingua.models import load_whisper
+
+    return load_whisper("base")
+
+
+@pytest.fixture(scope="session")
+def prompts_manifest():
+    """All utterances of the real prompts corpus (for tests marked ``model``)."""
+    from interlingua.corpora import prepare_prompts
+
+    return prepare_prompts()

@@ -1,0 +1,114 @@
+"""What several test modules share: run-time type checks, a tiny Whisper, short synthetic recordings."""
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args, runtime_checkable
+
+import numpy as np
+import torch
+from beartype import beartype
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from interlingua.languages import WHISPER_LANGUAGES
+from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
+
+N_LANGUAGES = 99  # as in Whisper-base; Cantonese came with large-v3
+SPECIAL_TOKENS = [  # in Whisper's order
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    *(f"<|{code}|>" for code in list(WHISPER_LANGUAGES)[:N_LANGUAGES]),
+    "<|translate|>",
+    "<|transcribe|>",
+    "<|startoflm|>",
+    "<|startofprev|>",
+    "<|nospeech|>",
+    "<|notimestamps|>",
+]
+END = 256  # id of <|endoftext|>, behind one token a byte
+VOCABULARY = END + len(SPECIAL_TOKENS) + 1501  # the last are the timestamps, <|0.00|> to <|30.00|>
+
+
+def checked(function: Callable) -> Callable:
+    """beartype, which refuses annotations with a protocol unless it can be asked at run time: so it can here."""
+    for hint in getattr(function, "__annotations__", {}).values():
+        for part in (hint, *get_args(hint)):
+            if getattr(part, "_is_protocol", False):
+                runtime_checkable(part)
+    return beartype(function)
+
+
+def save_tiny_whisper(folder: Path) -> Path:
+    """Save a multilingual Whisper with random weights in Hugging Face's layout: D = 32, 2 + 2 layers, 80 mels."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        vocab_size=VOCABULARY,
+        num_mel_bins=80,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_source_positions=1500,
+        max_target_positions=24,
+        pad_token_id=END,
+        bos_token_id=END,
+        eos_token_id=END,
+        decoder_start_token_id=END + 1,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+    )
+    model = WhisperForConditionalGeneration(config).eval()
+    with torch.no_grad():  # the library's own start is so small that every frame and token looks alike
+        for parameter in model.parameters():
+            if parameter.ndim > 1 and parameter.requires_grad:
+                parameter.mul_(5)
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=END + 1,
+        eos_token_id=END,
+        pad_token_id=END,
+        bos_token_id=END,
+        max_length=24,
+        suppress_tokens=list(range(END + 1, VOCABULARY)),
+        begin_suppress_tokens=[32, END],
+    )
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({letter: i for i, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    tokenizer.add_tokens([f"<|{i * 0.02:.2f}|>" for i in range(1501)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def sweep(seconds: float, pitch: float, seed: int = 0) -> Samples:
+    """A gliding tone in a little noise: no speech, but no two frames are alike."""
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    noise = np.random.default_rng(seed).normal(size=len(time))
+    sound = 0.3 * np.sin(2 * np.pi * pitch * (1 + 0.5 * time) * time) + 0.02 * noise
+    return sound.astype(np.float32)
+
+
+def write_wav(path: Path, samples: Samples) -> Path:
+    """Write 16-bit mono at 16 kHz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def utterance(language: str = "en", meaning: str | None = "hello", **fields) -> Utterance:
+    """An utterance of which a test needs to say only what matters to it."""
+    name = fields.pop("id", f"{language}/{meaning}")
+    audio = fields.pop("audio", AudioRef(f"{name}.wav"))
+    return Utterance(id=name, audio=audio, language=language, meaning=meaning, **fields)
