@@ -31,8 +31,12 @@ def _no_network(request, monkeypatch):
             return connect(self, address, *rest)
         raise OSError(f"tests use no network; {address} was asked for")
 
+    def resolve(host, *rest, **options):
+        raise OSError(f"tests use no network; {host} was asked for")
+
     connect = socket.socket.connect
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-import layers
 import pytest
 
 import interlingua
+import layers
 
 PACKAGE = Path(interlingua.__file__).parent
 

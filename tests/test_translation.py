@@ -96,12 +96,12 @@ def test_baseline_needs_english_references(tiny_whisper, tmp_path):
 def test_real_speech_equals_generate(base_whisper, prompts_manifest, language, task):
     from interlingua.audio import load_audio
 
-    chosen = [u for u in prompts_manifest if u.language == language and u.meaning in ("conf-invalid", "vm-options")]
+    chosen = [u for u in prompts_manifest if u.language == language and u.meaning == "conf-invalid"]
     for u in chosen:
         samples = load_audio(u.audio)
         states = frames_of(base_whisper, samples).values
         (ours,) = greedy_tokens(base_whisper, [states], base_whisper.prompt(language, task))
-        theirs = generate(base_whisper, samples, language, task, n=200)
+        theirs = generate(base_whisper, samples, language, task, n=100)
         assert ours == theirs
 
 

@@ -1,0 +1,166 @@
+"""Write docs/results.md, the pictures and README's block of figures from the runs of `make docs`.
+
+Reads runs/demo-full and runs/as-found; measures nothing itself.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interlingua.errors import InterlinguaError
+from interlingua.files import write_text
+from interlingua.languages import language_name
+from interlingua.report import alignment_heatmap, recall_heatmap
+from interlingua.results import load_results
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- begin: written by docs/update.py -->", "<!-- end -->"
+NAMES = {
+    "seqsim": "SeqSim F1",
+    "mean-pool": "mean-pooled cosine",
+    "duration": "duration alone",
+    "seqsim:log-mel": "SeqSim, log-mel frames",
+    "seqsim:random-weights": "SeqSim, random weights",
+}
+
+
+def main() -> None:
+    """Write everything; the runs must be there."""
+    full, arrays = load_results(ROOT / "runs" / "demo-full")
+    found, _ = load_results(ROOT / "runs" / "as-found")
+    images = ROOT / "docs" / "images"
+    recall_heatmap(full, images / "recall.png")
+    alignment_heatmap(full, arrays, images / "alignment.png")
+    write_text(ROOT / "docs" / "results.md", results_page(full, found))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    write_text(ROOT / "README.md", f"{before}{BEGIN}\n{summary(full)}\n{END}{after}")
+
+
+def summary(results: dict[str, Any]) -> str:
+    """README's paragraph."""
+    rows = of_method(results, "seqsim")
+    low, high = min(rows, key=lambda r: r["r1"]), max(rows, key=lambda r: r["r1"])
+    controls = [f"{NAMES[m]} {mean_r1(results, m):.1%}" for m in NAMES if m != "seqsim" and of_method(results, m)]
+    return (
+        f"*{len(rows)} ordered pairs, {rows[0]['n']} prompts in {rows[0]['n_clusters']} clusters, Whisper-base as it is, "
+        f"no training. R@1 lies between {low['r1']:.0%} ({pair(low)}) and {high['r1']:.0%} ({pair(high)}), "
+        f"{mean_r1(results, 'seqsim'):.1%} on average; chance is {rows[0]['chance']:.1%}. On the same pairs: "
+        f"{', '.join(controls)}. Written by `make docs` (`make demo` pools frames by 2).*"
+    )
+
+
+def results_page(full: dict[str, Any], found: dict[str, Any]) -> str:
+    """docs/results.md."""
+    made = full["provenance"]
+    parts = [
+        "# Results",
+        f"Written by `make docs` (`docs/update.py`), not by hand. `{made['command']}` at {made['commit']}"
+        f"{' with uncommitted changes' if made['dirty'] else ''}, {made['started'][:10]}: {made['seconds'] / 60:.0f} min "
+        f"on {made['device']['name']}, {made['device']['threads']} threads, encoder in {made['device']['compute']}; "
+        + ", ".join(f"{k} {v}" for k, v in made["packages"].items())
+        + f". Model {full['settings']['model_name']}, last layer, frames not pooled. "
+        "How to read the figures: [retrieval.md](retrieval.md).",
+        "## Retrieval",
+        "![R@1](images/recall.png)",
+        table(
+            ["query → candidates", "R@1 [95% CI]", "R@5", "R@10", "MRR", "R@1, near-duplicates right", "chance"],
+            [
+                [
+                    pair(r),
+                    f"{r['r1']:.3f} [{r['r1_ci'][0]:.3f}, {r['r1_ci'][1]:.3f}]",
+                    *(f"{r[k]:.3f}" for k in ("r5", "r10", "mrr", "r1_cluster")),
+                    f"{r['chance']:.4f}",
+                ]
+                for r in of_method(full, "seqsim")
+            ],
+        ),
+        f"n = {full['retrieval'][0]['n']} queries and as many candidates. `{full['retrieval'][0]['signature']}`",
+        "### Methods and controls, mean R@1 over the pairs",
+        table(
+            ["method", "pairs", "mean R@1", "lowest", "highest"],
+            [
+                [
+                    NAMES[m],
+                    str(len(of_method(full, m))),
+                    f"{mean_r1(full, m):.3f}",
+                    f"{min(r['r1'] for r in of_method(full, m)):.3f}",
+                    f"{max(r['r1'] for r in of_method(full, m)):.3f}",
+                ]
+                for m in NAMES
+                if of_method(full, m)
+            ],
+        ),
+        "### With the prompts that aren't speech",
+        f"Earlier figures counted {found['retrieval'][0]['n']} prompts, {found['retrieval'][0]['n'] - full['retrieval'][0]['n']} "
+        "of them silences and beeps, and encoded in float32. The same here:",
+        table(
+            ["pair", "R@1, both directions", f"without them, {full['provenance']['device']['compute']}"],
+            [[f"en-{lang}", both(found, "en", lang), both(full, "en", lang)] for lang in ("es", "fr", "it", "ru")],
+        ),
+        "## One match, frame by frame",
+        "![SeqSim alignment](images/alignment.png)",
+        "The best-scoring right answer of 3 to 8 s: an illustration, not a measurement.",
+        "## Translation into English, before any training",
+        table(
+            ["source", "n", "BLEU [95% CI]", "chrF [95% CI]"],
+            [
+                [language_name(r["source"]), str(r["n"]), interval(r["bleu"]), interval(r["chrf"])]
+                for r in full["translation"]
+            ],
+        ),
+        f"Greedy, full context, float32. `{full['translation'][0]['bleu']['signature']}`, "
+        f"`{full['translation'][0]['chrf']['signature']}`",
+        "## Corpus",
+        *(f"- {rule}" for rule in full["corpus"]["rules"]),
+        table(
+            ["language", "recordings", "seconds", "voice", "licence"],
+            [
+                [c["variety"], str(c["n"]), f"{c['seconds']:.0f}", c["voice"], c["licence"]]
+                for c in full["corpus"]["languages"]
+            ],
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def of_method(results: dict[str, Any], method: str) -> list[dict[str, Any]]:
+    """The rows of one method."""
+    return [r for r in results["retrieval"] if r["method"] == method]
+
+
+def mean_r1(results: dict[str, Any], method: str) -> float:
+    """Mean R@1 over the pairs of a method."""
+    return float(np.mean([r["r1"] for r in of_method(results, method)]))
+
+
+def pair(row: dict[str, Any]) -> str:
+    """``en → fr``."""
+    return f"{row['query']} → {row['candidate']}"
+
+
+def both(results: dict[str, Any], a: str, b: str) -> str:
+    """R@1 of both directions of a pair."""
+    r1 = {(r["query"], r["candidate"]): r["r1"] for r in of_method(results, "seqsim")}
+    return f"{r1[a, b]:.3f} {r1[b, a]:.3f}"
+
+
+def interval(score: dict[str, Any]) -> str:
+    """A score with its interval."""
+    return f"{score['value']:.1f} [{score['ci'][0]:.1f}, {score['ci'][1]:.1f}]"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InterlinguaError as e:
+        sys.exit(f"docs/update.py: {e}")
