@@ -38,11 +38,13 @@ format: $(READY)
 
 docs: setup  ## measure again what README.md and docs/ state, and write it there (hours on two cores)
 	$(BIN)/interlingua demo --full
-	$(BIN)/interlingua demo --full --include-non-speech --translate 0 --out runs/as-found
+	$(BIN)/interlingua corpus prepare prompts --include-non-speech --out runs/as-found/manifest.jsonl
+	$(BIN)/interlingua encode runs/as-found/manifest.jsonl runs/as-found/frames.lance --compute float32
+	$(BIN)/interlingua evaluate retrieval runs/as-found/manifest.jsonl runs/as-found/frames.lance --method seqsim --out runs/as-found
 	$(BIN)/python docs/update.py
 
 bench: setup  ## benchmarks, ratios against peers and the machine's own ceiling
 	$(BIN)/python benchmarks/encoding.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV)

@@ -13,17 +13,11 @@ from interlingua.errors import InterlinguaError
 from interlingua.files import write_text
 from interlingua.languages import language_name
 from interlingua.report import alignment_heatmap, recall_heatmap
+from interlingua.report.records import METHODS, method_label
 from interlingua.results import load_results
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- begin: written by docs/update.py -->", "<!-- end -->"
-NAMES = {
-    "seqsim": "SeqSim F1",
-    "mean-pool": "mean-pooled cosine",
-    "duration": "duration alone",
-    "seqsim:log-mel": "SeqSim, log-mel frames",
-    "seqsim:random-weights": "SeqSim, random weights",
-}
 
 
 def main() -> None:
@@ -44,7 +38,9 @@ def summary(results: dict[str, Any]) -> str:
     """README's paragraph."""
     rows = of_method(results, "seqsim")
     low, high = min(rows, key=lambda r: r["r1"]), max(rows, key=lambda r: r["r1"])
-    controls = [f"{NAMES[m]} {mean_r1(results, m):.1%}" for m in NAMES if m != "seqsim" and of_method(results, m)]
+    controls = [
+        f"{method_label(m)} {mean_r1(results, m):.1%}" for m in METHODS if m != "seqsim" and of_method(results, m)
+    ]
     return (
         f"*{len(rows)} ordered pairs, {rows[0]['n']} prompts in {rows[0]['n_clusters']} clusters, Whisper-base as it is, "
         f"no training. R@1 lies between {low['r1']:.0%} ({pair(low)}) and {high['r1']:.0%} ({pair(high)}), "
@@ -59,7 +55,7 @@ def results_page(full: dict[str, Any], found: dict[str, Any]) -> str:
     parts = [
         "# Results",
         f"Written by `make docs` (`docs/update.py`), not by hand. `{made['command']}` at {made['commit']}"
-        f"{' with uncommitted changes' if made['dirty'] else ''}, {made['started'][:10]}: {made['seconds'] / 60:.0f} min "
+        f"{' with uncommitted changes' if made['dirty'] else ''}, {made['started'][:10]}, "
         f"on {made['device']['name']}, {made['device']['threads']} threads, encoder in {made['device']['compute']}; "
         + ", ".join(f"{k} {v}" for k, v in made["packages"].items())
         + f". Model {full['settings']['model_name']}, last layer, frames not pooled. "
@@ -67,35 +63,44 @@ def results_page(full: dict[str, Any], found: dict[str, Any]) -> str:
         "## Retrieval",
         "![R@1](images/recall.png)",
         table(
-            ["query → candidates", "R@1 [95% CI]", "R@5", "R@10", "MRR", "R@1, near-duplicates right", "chance"],
+            [
+                "query → candidates",
+                "R@1 [95% CI]",
+                "R@5",
+                "R@10",
+                "MRR",
+                "R@1, near-duplicates right (chance)",
+                "chance",
+            ],
             [
                 [
                     pair(r),
                     f"{r['r1']:.3f} [{r['r1_ci'][0]:.3f}, {r['r1_ci'][1]:.3f}]",
-                    *(f"{r[k]:.3f}" for k in ("r5", "r10", "mrr", "r1_cluster")),
+                    *(f"{r[k]:.3f}" for k in ("r5", "r10", "mrr")),
+                    f"{r['r1_cluster']:.3f} ({r['chance_cluster']:.3f})",
                     f"{r['chance']:.4f}",
                 ]
                 for r in of_method(full, "seqsim")
             ],
         ),
-        f"n = {full['retrieval'][0]['n']} queries and as many candidates. `{full['retrieval'][0]['signature']}`",
+        f"n = {of_method(full, 'seqsim')[0]['n']} queries and as many candidates. `{of_method(full, 'seqsim')[0]['signature']}`",
         "### Methods and controls, mean R@1 over the pairs",
         table(
             ["method", "pairs", "mean R@1", "lowest", "highest"],
             [
                 [
-                    NAMES[m],
+                    method_label(m),
                     str(len(of_method(full, m))),
                     f"{mean_r1(full, m):.3f}",
                     f"{min(r['r1'] for r in of_method(full, m)):.3f}",
                     f"{max(r['r1'] for r in of_method(full, m)):.3f}",
                 ]
-                for m in NAMES
+                for m in METHODS
                 if of_method(full, m)
             ],
         ),
         "### With the prompts that aren't speech",
-        f"Earlier figures counted {found['retrieval'][0]['n']} prompts, {found['retrieval'][0]['n'] - full['retrieval'][0]['n']} "
+        f"Earlier figures counted {of_method(found, 'seqsim')[0]['n']} prompts, {of_method(found, 'seqsim')[0]['n'] - of_method(full, 'seqsim')[0]['n']} "
         "of them silences and beeps, and encoded in float32. The same here:",
         table(
             ["pair", "R@1, both directions", f"without them, {full['provenance']['device']['compute']}"],

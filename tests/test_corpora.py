@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from helpers import utterance
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import utterance
 from interlingua.corpora import cluster_meanings, iter_manifest, prompts, read_manifest, write_manifest
 from interlingua.corpora.clusters import edit_similarity, words_of
 from interlingua.errors import CorpusError, FetchError, HashMismatchError, ManifestError, UsageError
@@ -521,9 +521,11 @@ def apt(monkeypatch):
     monkeypatch.setattr(prompts.shutil, "which", lambda program: f"/usr/bin/{program}")
 
     class Apt:
-        commands: list[list[str]] = []
         has_lists = True
         unpacks = True
+
+        def __init__(self):
+            self.commands: list[list[str]] = []
 
         def run(self, command, folder):
             self.commands.append(command)
@@ -543,7 +545,6 @@ def apt(monkeypatch):
                     (doc / "copyright").write_text("CC")
 
     made = Apt()
-    made.commands = []
     monkeypatch.setattr(prompts, "_run", made.run)
     return made
 

@@ -5,13 +5,12 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from interlingua import __version__
 from interlingua.corpora import prompts
 from interlingua.errors import InterlinguaError
 from interlingua.files import cache_dir
-from interlingua.models import ALIASES, check_packaged, fetch_packaged, packaged_folder
+from interlingua.models import ALIASES, check_packaged, packaged_folder, repair_packaged, resolve
 
 OPTIONAL_PROGRAMS = {  # program -> what it is for, what does the job without it
     "apt-get": ("fetching the prompts corpus from Debian packages", "the upstream archives are used"),
@@ -34,13 +33,17 @@ def examine() -> list[Finding]:
     return [_python(), *_devices(), *_models(), _corpus(), _codecs(), *_optional(), _caches()]
 
 
-def fetch(log: Callable[[str], None]) -> Path:
-    """Fetch the Whisper-base weights from the package registry, check their SHA-256, and return their folder.
+def fetch(log: Callable[[str], None]) -> None:
+    """Fetch Whisper-base and the prompts corpus unless they are here, and replace copies that are damaged.
 
     Raises:
-        FetchError, HashMismatchError: no packaging could be fetched whole.
+        ModelNotFoundError, FetchError: they can't be had; the text says what was tried.
     """
-    return fetch_packaged(report=log)
+    if packaged_folder():
+        repair_packaged(report=log)
+    source = resolve("base")
+    log(f"whisper-base: {source.path} ({source.origin})")
+    prompts.prepare_prompts(log=log)
 
 
 def _python() -> Finding:
@@ -64,19 +67,20 @@ def _devices() -> list[Finding]:
 
 
 def _models() -> list[Finding]:
-    folder = packaged_folder()
-    mend = "interlingua doctor --fetch"
-    if folder is None:
-        base = Finding("whisper-base (packaged)", False, "not fetched", mend)
-    else:
-        try:
-            check_packaged()
-            base = Finding("whisper-base (packaged)", True, f"{folder}, SHA-256 right")
-        except InterlinguaError as e:
-            base = Finding("whisper-base (packaged)", False, str(e), mend)
     cached = _hub_cached()
     detail = ", ".join(cached) if cached else "no Whisper model; --model ID downloads one where the hub can be reached"
-    return [base, Finding("hub cache", None, detail)]
+    return [_base("openai/whisper-base" in cached), Finding("hub cache", None, detail)]
+
+
+def _base(in_hub_cache: bool) -> Finding:
+    name, mend = "whisper-base", "interlingua doctor --fetch"
+    if packaged_folder() is None:
+        return Finding(name, True, "in the hub cache") if in_hub_cache else Finding(name, False, "not fetched", mend)
+    try:
+        check_packaged()
+    except InterlinguaError as e:
+        return Finding(name, False, str(e), mend)
+    return Finding(name, True, f"{packaged_folder()}, SHA-256 right")
 
 
 def _hub_cached() -> list[str]:
@@ -87,15 +91,15 @@ def _hub_cached() -> list[str]:
 
 
 def _corpus() -> Finding:
+    name, mend = "prompts corpus", "interlingua doctor --fetch"
     root = prompts.default_root()
-    mend = "interlingua corpus prepare prompts --out prompts.jsonl"
-    if not root.is_dir():
-        return Finding("prompts corpus", False, "not fetched", mend)
+    if not root.exists():
+        return Finding(name, False, "not fetched", mend)
     try:
         prompts.verify(root)
     except InterlinguaError as e:
-        return Finding("prompts corpus", False, str(e), mend)
-    return Finding("prompts corpus", True, f"{root}, every file's SHA-256 right")
+        return Finding(name, False, str(e), mend)
+    return Finding(name, True, f"{root}, every file's SHA-256 right")
 
 
 def _codecs() -> Finding:
@@ -117,9 +121,10 @@ def _optional() -> list[Finding]:
 
 def _caches() -> Finding:
     cache = cache_dir()
-    size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file()) if cache.is_dir() else 0
+    if cache.exists() and not cache.is_dir():
+        return Finding("cache", False, f"{cache} is not a folder", "point INTERLINGUA_CACHE at one")
+    size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file())
     existing = next(p for p in (cache, *cache.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-    return Finding(
-        "cache", free > 2e9, f"{cache}: {size / 1e6:.0f} MB, {free / 1e9:.0f} GB free", "free some disk space"
-    )
+    low = "; little room is left" if free < 2e9 else ""
+    return Finding("cache", None, f"{cache}: {size / 1e6:.0f} MB, {free / 1e9:.0f} GB free{low}")

@@ -1,6 +1,6 @@
 """Utterances -> encoder frames, batched, into a frame store.
 
-What surrounds the speech decides what the frames are good for (measured in docs/findings.md):
+What surrounds the speech decides what the frames are good for (measured in docs/encoding.md):
 
 * ``speech``: the encoder sees the speech alone. About four times cheaper than the full window, and right for
   retrieval; a decoder that was not trained on it loops. Speech longer than Whisper's window is encoded
@@ -12,7 +12,7 @@ What surrounds the speech decides what the frames are good for (measured in docs
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -40,7 +40,6 @@ from interlingua.types import (
     Utterance,
 )
 
-Compute = Literal["auto", "float32", "bfloat16"]
 Encoded = tuple[Float32[np.ndarray, "T D"], int]
 """Frames of one utterance, before pooling, and how many of them carry speech."""
 
@@ -128,7 +127,7 @@ class WhisperEncoder:
 
     @property
     def spec(self) -> FrameSpec:
-        """What the frames are; the compute type is not part of it, the stored dtype is."""
+        """What the frames are."""
         return FrameSpec(
             model=self._whisper.model_name,
             revision=self._whisper.revision,
@@ -136,6 +135,7 @@ class WhisperEncoder:
             context=str(self._context),
             pooling=1,
             dtype="float16",
+            compute=str(self._whisper.model.dtype).removeprefix("torch."),
         )
 
     @property
@@ -278,11 +278,11 @@ def pool_frames(frames: FrameArray, pooling: int) -> FrameArray:
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What `encode_manifest` did: utterances encoded, found in the store, and failed (id, why)."""
+    """What `encode_manifest` did: utterances encoded, found in the store, and failed (id -> why)."""
 
     encoded: int
     present: int
-    failed: list[tuple[str, str]]
+    failed: dict[str, str]
 
 
 def encode_manifest(
@@ -297,8 +297,9 @@ def encode_manifest(
     """Encode what the store doesn't hold yet, and return the store.
 
     Every `CHUNK_UTTERANCES` utterances are committed together: a run that is killed loses no more than that,
-    and a second run over the same manifest does nothing. An utterance whose audio changed is encoded anew.
-    A pooled store keeps the speech frames only: pooling is for retrieval, where the context isn't read.
+    and a second run over the same manifest does nothing. An utterance whose audio changed is encoded anew; one
+    that fails now loses the frames that it had. A pooled store keeps the speech frames only: pooling is for
+    retrieval, where the context isn't read.
 
     Args:
         utterances: what to encode.
@@ -314,16 +315,15 @@ def encode_manifest(
     """
     if pooling < 1:
         raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
-    spec = FrameSpec(**{**encoder.spec.__dict__, "pooling": pooling, "dtype": dtype})
-    store = FrameStore.open_or_create(store_path, spec, encoder.dim)
+    store = FrameStore.open_or_create(store_path, replace(encoder.spec, pooling=pooling, dtype=dtype), encoder.dim)
     held = store.hashes()
-    failed: list[tuple[str, str]] = []
+    failed: dict[str, str] = {}
     todo: list[tuple[Utterance, str]] = []
     for utterance in utterances:
         try:
             digest = audio_hash(utterance.audio)
         except AudioError as e:
-            failed.append((utterance.id, str(e)))
+            failed[utterance.id] = str(e)
             continue
         if held.get(utterance.id) != digest:
             todo.append((utterance, digest))
@@ -332,41 +332,51 @@ def encode_manifest(
     with track(len(todo), label) as advance:
         for start in range(0, len(todo), CHUNK_UTTERANCES):
             chunk = todo[start : start + CHUNK_UTTERANCES]
-            ready: list[tuple[Utterance, str, Samples]] = []
-            for utterance, digest in chunk:
-                try:
-                    ready.append((utterance, digest, load_audio(utterance.audio)))
-                except AudioError as e:
-                    failed.append((utterance.id, str(e)))
-            frames = _encode_chunk(ready, encoder, pooling, dtype, failed)
+            frames = _encode_chunk(chunk, encoder, pooling, dtype, failed)
             store.write(frames)
             encoded += len(frames)
             advance(len(chunk))
+    store.delete(list(failed))
     return store, EncodeReport(encoded, present, failed)
 
 
 def _encode_chunk(
-    ready: list[tuple[Utterance, str, Samples]],
+    chunk: Sequence[tuple[Utterance, str]],
     encoder: Encoder,
     pooling: int,
     dtype: StoreDtype,
-    failed: list[tuple[str, str]],
+    failed: dict[str, str],
 ) -> list[Frames]:
+    ready: list[tuple[Utterance, str, Samples]] = []
+    for utterance, digest in chunk:
+        try:
+            ready.append((utterance, digest, load_audio(utterance.audio)))
+        except AudioError as e:
+            failed[utterance.id] = str(e)
+    outputs: list[Encoded | None]
     try:
-        outputs = encoder.encode([samples for _, _, samples in ready])
+        outputs = [*encoder.encode([samples for _, _, samples in ready])]
     except AudioError:  # find the culprits one by one; the others are kept
-        outputs, kept = [], []
-        for item in ready:
-            try:
-                outputs += encoder.encode([item[2]])
-                kept.append(item)
-            except AudioError as e:
-                failed.append((item[0].id, str(e)))
-        ready = kept
+        outputs = [_encode_one(utterance, samples, encoder, failed) for utterance, _, samples in ready]
     result = []
-    for (utterance, digest, _), (values, n_speech) in zip(ready, outputs, strict=True):
+    for (utterance, digest, _), output in zip(ready, outputs, strict=True):
+        if output is None:
+            continue
+        values, n_speech = output
         if pooling > 1:
             values = pool_frames(values[:n_speech], pooling)
             n_speech = len(values)
-        result.append(Frames(utterance.id, values.astype(dtype), n_speech, digest))
+        stored = values.astype(dtype)
+        if not np.isfinite(stored).all():
+            failed[utterance.id] = f"{utterance.audio.path}: its frames overflow; encode with --compute float32"
+            continue
+        result.append(Frames(utterance.id, stored, n_speech, digest))
     return result
+
+
+def _encode_one(utterance: Utterance, samples: Samples, encoder: Encoder, failed: dict[str, str]) -> Encoded | None:
+    try:
+        return encoder.encode([samples])[0]
+    except AudioError as e:
+        failed[utterance.id] = f"{utterance.audio.path}: {e}"
+        return None

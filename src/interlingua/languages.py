@@ -1,10 +1,13 @@
 """Language codes: FLEURS', Common Voice's, MaSS' and people's own codes mapped to Whisper's.
 
 Whisper's code (ISO 639-1 mostly) is the one the package uses everywhere. A language that Whisper has
-no token for keeps its ISO 639 code (``kea``, ``ast``); `has_whisper_token` tells the two apart.
+no token for keeps its ISO 639 code (``kea``, ``ast``).
 """
 
 import difflib
+from collections.abc import Iterable
+
+import langcodes
 
 from interlingua.errors import UsageError
 
@@ -119,48 +122,61 @@ UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper toke
     "eo": "esperanto", "ia": "interlingua", "pap": "papiamento", "an": "aragonese",
 }  # fmt: skip
 
-# Other corpora's and older standards' codes -> ours. FLEURS' en_us, Common Voice's sv-SE and the like
-# need no entry: their region is cut off.
-_ALIASES: dict[str, str] = {
-    "cmn": "zh", "cmn_hans_cn": "zh",
-    "yue_hant_hk": "yue", "zh_hk": "yue", "fil": "tl", "jv": "jw", "nb": "no",
-    "iw": "he", "in": "id", "ji": "yi", "mo": "ro",
-    "eng": "en", "fra": "fr", "fre": "fr", "deu": "de", "ger": "de", "spa": "es", "ita": "it", "rus": "ru",
-    "jpn": "ja", "zho": "zh", "chi": "zh", "por": "pt", "eus": "eu", "fin": "fi", "hun": "hu", "ron": "ro",
-    "rum": "ro", "nld": "nl", "ara": "ar", "tur": "tr", "kor": "ko", "pol": "pl",
-}  # fmt: skip
+# Codes that ISO 639 and BCP 47 know otherwise than Whisper does.
+_WHISPER_OWN: dict[str, str] = {
+    "cmn": "zh",
+    "yue_hant_hk": "yue",
+    "zh_hk": "yue",
+    "fil": "tl",
+    "jv": "jw",
+    "nb": "no",
+    "mo": "ro",
+}
 
 
 def normalise_language(code: str) -> str:
-    """Map any corpus's language code or an English language name to ours.
+    """Map any corpus's language code, or an English language name, to ours.
 
-    >>> [normalise_language(c) for c in ("en_us", "cmn_hans_cn", "sv-SE", "French", "kea_cv")]
-    ['en', 'zh', 'sv', 'fr', 'kea']
+    A region or script is cut off, and a three-letter code becomes the two-letter one where there is one. A
+    language that Whisper doesn't know keeps its ISO 639 code.
+
+    >>> [normalise_language(c) for c in ("en_us", "cmn_hans_cn", "sv-SE", "deu", "French", "kea_cv")]
+    ['en', 'zh', 'sv', 'de', 'fr', 'kea']
 
     Raises:
         UsageError: no language has this code; the nearest ones are named.
     """
     key = code.strip().lower().replace("-", "_")
-    base = key.split("_")[0]
-    for candidate in (key, base):
-        if candidate in _ALIASES:
-            return _ALIASES[candidate]
-        if candidate in WHISPER_LANGUAGES or candidate in UNSEEN_LANGUAGES:
-            return candidate
     by_name = {name: c for c, name in (WHISPER_LANGUAGES | UNSEEN_LANGUAGES).items()}
     if key in by_name:
         return by_name[key]
-    near = difflib.get_close_matches(key, [*WHISPER_LANGUAGES, *UNSEEN_LANGUAGES, *by_name], n=3)
-    hint = f"; did you mean {', '.join(near)}?" if near else "; use an ISO 639 code such as en, fr, zh"
-    raise UsageError(f"unknown language {code!r}{hint}")
+    if key in _WHISPER_OWN:
+        return _WHISPER_OWN[key]
+    base = key.split("_")[0]
+    if base in WHISPER_LANGUAGES:  # jw is Whisper's own
+        return _WHISPER_OWN.get(base, base)
+    try:
+        standard = langcodes.Language.get(base).language
+    except ValueError:  # langcodes.LanguageTagError
+        standard = None
+    if standard is None or not langcodes.tag_is_valid(standard):
+        near = difflib.get_close_matches(key, [*WHISPER_LANGUAGES, *UNSEEN_LANGUAGES, *by_name], n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "use an ISO 639 code such as en, fr, zh"
+        raise UsageError(f"unknown language {code!r}; {hint}")
+    return _WHISPER_OWN.get(standard, standard)
+
+
+def normalise_languages(codes: Iterable[str]) -> tuple[str, ...]:
+    """Normalise several codes; the first of two that mean the same language stays.
+
+    Raises:
+        UsageError: see `normalise_language`.
+    """
+    return tuple(dict.fromkeys(normalise_language(code) for code in codes))
 
 
 def language_name(code: str) -> str:
-    """English name of a language, e.g. ``"fr"`` -> ``"French"``."""
+    """English name of a language, e.g. ``"fr"`` -> ``"French"``; the code itself where no name is known."""
     code = normalise_language(code)
-    return (WHISPER_LANGUAGES.get(code) or UNSEEN_LANGUAGES[code]).title()
-
-
-def has_whisper_token(code: str) -> bool:
-    """Whether some multilingual Whisper has a token for this language."""
-    return normalise_language(code) in WHISPER_LANGUAGES
+    name = WHISPER_LANGUAGES.get(code) or UNSEEN_LANGUAGES.get(code)
+    return name.title() if name else code

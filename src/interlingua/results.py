@@ -10,7 +10,8 @@ The frame of ``results.json``, in which every part but the first three is option
      "corpus": {"title", "n_meanings", "n_clusters", "rules": [text],
                 "languages": [{"language", "n", "seconds", "voice", "variety", "licence"}]},
      "retrieval": [{"query", "candidate", "method", "n", "n_candidates", "n_clusters", "r1", "r1_ci", "r5",
-                    "r10", "mrr", "mrr_ci", "r1_cluster", "chance", "chance_r5", "chance_r10", "signature"}],
+                    "r10", "mrr", "mrr_ci", "r1_cluster", "chance_cluster", "chance", "chance_r5",
+                    "chance_r10", "median_rank", "signature"}],
      "translation": [{"source", "target", "system", "n", "bleu": {"value", "ci", "n", "signature"},
                       "chrf": {…}}],
      "failures": [text],
@@ -29,6 +30,7 @@ import datetime
 import json
 import math
 import platform
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -67,7 +69,7 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
     Raises:
         ResultsError: no ``results.json`` there, not JSON, or of another schema.
     """
-    path = Path(folder) / "results.json"
+    path = Path(folder) if Path(folder).name == "results.json" else Path(folder) / "results.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
@@ -87,13 +89,20 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
     return results, arrays
 
 
-def provenance(compute: str, seconds: float, started: datetime.datetime) -> dict[str, Any]:
-    """Where a result comes from: command, versions, commit and machine."""
+def provenance(compute: str, device: str, seconds: float, started: datetime.datetime) -> dict[str, Any]:
+    """Where a result comes from: command, versions, commit and machine.
+
+    Args:
+        compute: number format that the encoder worked in.
+        device: ``cpu`` or ``cuda``, the one that was used.
+        seconds: how long it took.
+        started: when it began.
+    """
     import torch
 
     commit, dirty = _commit()
     return {
-        "command": "interlingua " + " ".join(sys.argv[1:]),
+        "command": shlex.join(["interlingua", *sys.argv[1:]]),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "version": __version__,
@@ -102,7 +111,7 @@ def provenance(compute: str, seconds: float, started: datetime.datetime) -> dict
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "device": {"name": _device_name(), "threads": torch.get_num_threads(), "compute": compute},
+        "device": {"name": _device_name(device), "threads": torch.get_num_threads(), "compute": compute},
     }
 
 
@@ -118,11 +127,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _device_name() -> str:
+def _device_name(device: str) -> str:
     import torch
 
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -54,6 +54,7 @@ class FrameStore:
             context=metadata["context"],
             pooling=int(metadata["pooling"]),
             dtype="float16" if metadata["dtype"] == "float16" else "float32",
+            compute=metadata["compute"],
         )
         return cls(dataset, spec, int(metadata["dim"]))
 
@@ -81,7 +82,8 @@ class FrameStore:
         try:
             store = cls.open(path)
         except StoreError:
-            if Path(path).exists():
+            folder = Path(path)
+            if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
                 raise
             return cls.create(path, spec, dim)
         store.require(spec, dim)
@@ -128,14 +130,18 @@ class FrameStore:
         """Add utterances in one commit; those that are held already are replaced."""
         if not frames:
             return
-        table = self._table(frames)
-        if any(f.id in self._index() for f in frames):
-            merge = self._dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(table)
-        else:
-            self._dataset = lance.write_dataset(table, self._dataset.uri, mode="append")
-        self._dataset = lance.dataset(self._dataset.uri)
-        self._rows = None
+        # Merging rather than appending: two processes that encode one manifest don't write an utterance twice.
+        merge = self._dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(self._table(frames))
+        self._reopen()
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove utterances, in one commit; ids that are not held are ignored."""
+        held = [i for i in ids if i in self]
+        if held:
+            quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in held)
+            self._dataset.delete(f"id in ({quoted})")
+            self._reopen()
 
     def read(self, ids: Sequence[str]) -> list[Frames]:
         """Frames of the given utterances, in the order asked.
@@ -152,7 +158,10 @@ class FrameStore:
             )
         # Lance takes rows in any order; sorted ones are read in one sweep.
         order = np.argsort([index[i] for i in ids], kind="stable")
-        table = self._dataset.take([index[ids[j]] for j in order])
+        try:
+            table = self._dataset.take([index[ids[j]] for j in order])
+        except (ValueError, OSError) as e:
+            raise StoreError(f"{self.path}: damaged ({_first_line(e)}); delete the folder and encode again") from e
         found: list[Frames | None] = [None] * len(ids)
         for j, frames in zip(order, self._frames(table), strict=True):
             found[j] = frames
@@ -161,6 +170,10 @@ class FrameStore:
     def __iter__(self) -> Iterator[Frames]:
         for batch in self._dataset.to_batches():
             yield from self._frames(pa.Table.from_batches([batch]))
+
+    def _reopen(self) -> None:
+        self._dataset = lance.dataset(self._dataset.uri)
+        self._rows = None
 
     def _index(self) -> dict[str, int]:
         if self._rows is None:
@@ -194,6 +207,10 @@ class FrameStore:
             ids, hashes = batch.column("id").to_pylist(), batch.column("audio_hash").to_pylist()
             for row, n_speech in enumerate(batch.column("n_speech").to_pylist()):
                 yield Frames(ids[row], flat[offsets[row] : offsets[row + 1]], n_speech, hashes[row])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def _schema(spec: FrameSpec, dim: int) -> pa.Schema:

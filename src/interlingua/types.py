@@ -86,6 +86,7 @@ class FrameSpec:
         context: ``speech``, ``full`` or ``speech+N`` (N seconds of silence behind the speech).
         pooling: encoder frames averaged into one stored frame (1 = none).
         dtype: of the stored frames.
+        compute: number format that the encoder worked in.
     """
 
     model: str
@@ -94,6 +95,7 @@ class FrameSpec:
     context: str
     pooling: int
     dtype: StoreDtype
+    compute: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,11 +33,10 @@ def prepare(
         json: print the result as JSON.
     """
     from interlingua.corpora import prepare_prompts, write_manifest
-    from interlingua.languages import normalise_language
 
     utterances = prepare_prompts(
         root,
-        languages=tuple(normalise_language(code) for code in languages),
+        languages=languages,
         min_words=min_words,
         include_non_speech=include_non_speech,
         log=note,

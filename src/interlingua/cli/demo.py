@@ -1,12 +1,11 @@
 """``interlingua demo``: the main job on real speech, with a report."""
 
-from dataclasses import replace
 from typing import Annotated
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
-from interlingua.experiments.config import FULL_OUT, DemoConfig
+from interlingua.experiments.config import DemoConfig
 
 app = cyclopts.App(name="demo", help="Retrieve, translate and report on real human recordings.")
 
@@ -14,14 +13,12 @@ app = cyclopts.App(name="demo", help="Retrieve, translate and report on real hum
 @app.default
 def demo(
     *,
-    full: bool = False,
     json: bool = False,
     config: Annotated[DemoConfig | None, cyclopts.Parameter(name="*")] = None,
 ) -> int:
     """Show the paper's first claim on real speech; the report's path is printed.
 
     Args:
-        full: --pool 1, all prompts translated, and the random-weights control on all languages.
         json: print the results as JSON.
         config: settings.
     """
@@ -29,11 +26,7 @@ def demo(
     from interlingua.report import write_report
     from interlingua.results import load_results
 
-    settings = config or DemoConfig()
-    if full:
-        out = FULL_OUT if settings.out == DemoConfig.out else settings.out
-        settings = replace(settings, out=out, pool=1, translate=None, random_languages=None)
-    folder = run_demo(settings, log=note)
+    folder = run_demo(config, log=note)
     page = write_report(folder)
     results, _ = load_results(folder)
     if json:

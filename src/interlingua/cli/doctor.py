@@ -18,11 +18,9 @@ def doctor(*, fetch: bool = False, json: bool = False) -> int:
         json: print the findings as JSON.
     """
     from interlingua import doctor as library
-    from interlingua.corpora import prepare_prompts
 
     if fetch:
         library.fetch(note)
-        prepare_prompts(log=note)
     findings = library.examine()
     if json:
         emit({"findings": [vars(f) for f in findings]})

@@ -6,6 +6,7 @@ from typing import Literal
 import cyclopts
 
 from interlingua.cli.output import emit, note
+from interlingua.experiments.config import Device
 
 app = cyclopts.App(name="encode", help="Encode a manifest into a frame store.")
 
@@ -13,7 +14,7 @@ app = cyclopts.App(name="encode", help="Encode a manifest into a frame store.")
 @app.default
 def encode(
     manifest: Path,
-    store: Path,
+    store: str,
     *,
     model: str = "base",
     languages: tuple[str, ...] | None = None,
@@ -22,14 +23,14 @@ def encode(
     pool: int = 1,
     dtype: Literal["float16", "float32"] = "float16",
     compute: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     json: bool = False,
 ) -> int:
     """Encode the utterances that the store doesn't hold yet; interrupted, the same command continues.
 
     Args:
         manifest: utterances (JSON lines).
-        store: the store's folder; created if absent.
+        store: the store's folder or object-store URI; created if absent.
         model: model spec: alias, hub id or folder.
         languages: encode these languages only.
         context: speech (retrieval), full (30 s window) or speech+N (N seconds of silence behind; decoding).
@@ -49,13 +50,13 @@ def encode(
     how = best_compute(where) if compute == "auto" else compute
     encoder = WhisperEncoder(load_whisper(model, dtype=how, device=where), context=context, layer=layer)
     frames, report = encode_manifest(utterances, encoder, store, pooling=pool, dtype=dtype)
-    for failed, why in report.failed:
+    for failed, why in report.failed.items():
         note(f"interlingua: {failed}: {why}")
     summary = {
         "store": str(store),
         "encoded": report.encoded,
         "present": report.present,
-        "failed": dict(report.failed),
+        "failed": report.failed,
         "total": len(frames),
         "device": where,
         "compute": how,

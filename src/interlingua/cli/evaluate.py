@@ -2,13 +2,14 @@
 
 import datetime
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
-from interlingua.experiments.config import Method
+from interlingua.experiments.config import Device, Method
 
 app = cyclopts.App(name="evaluate", help="Measure retrieval and translation.")
 
@@ -16,10 +17,11 @@ app = cyclopts.App(name="evaluate", help="Measure retrieval and translation.")
 @app.command
 def retrieval(
     manifest: Path,
-    store: Path,
+    store: str,
     *,
     method: tuple[Method, ...] = ("seqsim", "mean-pool"),
     languages: tuple[str, ...] | None = None,
+    device: Device = "auto",
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -30,24 +32,29 @@ def retrieval(
         store: their frames, from `interlingua encode`.
         method: how to score; several may be named.
         languages: compare these languages only.
+        device: where to score.
         out: result folder for results.json, arrays.npz and report.html.
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
+    from interlingua.encode import best_device
     from interlingua.experiments.retrieval import evaluate_retrieval
     from interlingua.store import FrameStore
 
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     utterances = read_manifest(manifest, languages)
     frames = FrameStore.open(store)
     missing = [u.id for u in utterances if u.id not in frames]
     for name in missing:
         note(f"interlingua: {name} is not in {store}: it counts as a miss; run `interlingua encode` on {manifest}")
+    where = best_device() if device == "auto" else device
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
     arrays: dict[str, Any] = {}
-    for name in method:
-        measured, matrices = evaluate_retrieval(utterances, frames, name)
+    for name in dict.fromkeys(method):
+        measured, matrices = evaluate_retrieval(utterances, frames, name, device=where)
         rows += measured
         if not arrays:
             (query, candidate), matrix = next(iter(matrices.items()))
@@ -55,9 +62,8 @@ def retrieval(
             results["similarity"] = {"query": query, "candidate": candidate, "method": name}
     settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store)}
     failures = [f"{name}: not in the store" for name in missing]
-    _finish(
-        results | {"retrieval": rows, "settings": settings, "failures": failures}, arrays, out, json, started, clock
-    )
+    results |= {"retrieval": rows, "settings": settings, "failures": failures}
+    _finish(results, arrays, out, json, _Origin(frames.spec.compute, where, started, clock))
     if not json:
         print(f"{'pair':8} {'method':10} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
         for r in rows:
@@ -72,10 +78,11 @@ def retrieval(
 @app.command
 def translation(
     manifest: Path,
-    store: Path,
+    store: str,
     *,
     model: str = "base",
     languages: tuple[str, ...] | None = None,
+    device: Device = "auto",
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -86,26 +93,33 @@ def translation(
         store: their frames, from `interlingua encode --context full` (or speech+N).
         model: the model that made the frames.
         languages: source languages; default: all but English.
+        device: where to decode.
         out: result folder for results.json and report.html.
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.errors import StoreMismatchError
+    from interlingua.encode import best_device
+    from interlingua.errors import CorpusError, StoreMismatchError
     from interlingua.experiments.translation import TARGET, translation_baseline
     from interlingua.models import load_whisper
     from interlingua.store import FrameStore
 
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     utterances = [u for u in read_manifest(manifest, languages) if u.language != TARGET]
+    if not utterances:
+        raise CorpusError(f"{manifest}: nothing to translate; every utterance that was asked for is in English")
     frames = FrameStore.open(store)
-    whisper = load_whisper(model)
+    where = best_device() if device == "auto" else device
+    whisper = load_whisper(model, device=where)
     if frames.spec.revision != whisper.revision or frames.spec.layer != whisper.n_layers or frames.spec.pooling > 1:
         raise StoreMismatchError(
             f"{store}: decoding reads unpooled frames of the last layer of {whisper.model_name} itself; "
             f"it holds layer {frames.spec.layer} of {frames.spec.model}, pooled by {frames.spec.pooling}"
         )
     if frames.spec.context == "speech":
-        note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/findings.md)")
+        note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)")
     missing = [u.id for u in utterances if u.id not in frames]
     for name in missing:
         note(f"interlingua: {name} is not in {store}: it counts as an empty hypothesis")
@@ -117,7 +131,7 @@ def translation(
         "settings": {**vars(frames.spec), "manifest": str(manifest), "store": str(store)},
         "failures": [f"{name}: not in the store" for name in missing],
     }
-    _finish(results, {}, out, json, started, clock)
+    _finish(results, {}, out, json, _Origin(frames.spec.compute, where, started, clock))
     if not json:
         for r in rows:
             for metric in ("bleu", "chrf"):
@@ -130,20 +144,24 @@ def translation(
     return 1 if missing else 0
 
 
-def _finish(
-    results: dict[str, Any],
-    arrays: dict[str, Any],
-    out: Path | None,
-    json: bool,
-    started: datetime.datetime,
-    clock: float,
-) -> None:
-    from interlingua.report import write_report
-    from interlingua.results import provenance, save_results
+@dataclass(frozen=True)
+class _Origin:
+    """What provenance needs: number format of the frames, device, and when the work began (by both clocks)."""
 
-    results["provenance"] = provenance("float32", time.monotonic() - clock, started)
+    compute: str
+    device: str
+    started: datetime.datetime
+    clock: float
+
+
+def _finish(results: dict[str, Any], arrays: dict[str, Any], out: Path | None, json: bool, origin: _Origin) -> None:
+    from interlingua.report import write_report
+    from interlingua.results import SCHEMA, provenance, save_results
+
+    seconds = time.monotonic() - origin.clock
+    results["provenance"] = provenance(origin.compute, origin.device, seconds, origin.started)
     if out:
         save_results(out, results, arrays)
         note(f"report: {write_report(out)}")
     if json:
-        emit(results)
+        emit({"schema": SCHEMA, **results})

@@ -4,16 +4,23 @@ from pathlib import Path
 
 import cyclopts
 
+from interlingua.cli.output import emit
+
 app = cyclopts.App(name="report", help="Rebuild report.html from a result folder.")
 
 
 @app.default
-def report(folder: Path) -> None:
+def report(folder: Path, *, json: bool = False) -> None:
     """Rebuild ``report.html`` from the saved results alone.
 
     Args:
         folder: the result folder, e.g. runs/demo.
+        json: print the report's path as JSON.
     """
     from interlingua.report import write_report
 
-    print(f"report: {write_report(folder)}")
+    page = write_report(folder)
+    if json:
+        emit({"report": str(page)})
+    else:
+        print(f"report: {page}")

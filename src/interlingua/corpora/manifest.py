@@ -7,7 +7,7 @@ import msgspec
 
 from interlingua.errors import ManifestError, UsageError
 from interlingua.files import atomic_file
-from interlingua.languages import normalise_language
+from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
 _decoder = msgspec.json.Decoder(Utterance)
@@ -40,8 +40,10 @@ def iter_manifest(path: str | Path) -> Iterator[Utterance]:
                     )
                 seen[utterance.id] = number
                 yield msgspec.structs.replace(utterance, audio=_absolute(utterance.audio, folder))
-    except (FileNotFoundError, IsADirectoryError) as e:
-        raise ManifestError(f"{path}: no such manifest file; write one with `interlingua corpus prepare`") from e
+    except OSError as e:
+        raise ManifestError(
+            f"{path}: no readable manifest file ({e.strerror}); write one with `interlingua corpus prepare`"
+        ) from e
     if not seen:
         raise ManifestError(f"{path}: the manifest is empty")
 
@@ -56,7 +58,7 @@ def read_manifest(path: str | Path, languages: Iterable[str] | None = None) -> l
     utterances = list(iter_manifest(path))
     if languages is None:
         return utterances
-    wanted = [normalise_language(code) for code in languages]
+    wanted = normalise_languages(languages)
     held = {u.language for u in utterances}
     for code in wanted:
         if code not in held:

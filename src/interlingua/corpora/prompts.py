@@ -11,6 +11,7 @@ the transcripts of all languages and share ``Utterance.cluster``.
 """
 
 import gzip
+import http.client
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ import msgspec
 from interlingua.corpora.clusters import cluster_meanings
 from interlingua.errors import CorpusError, FetchError, HashMismatchError
 from interlingua.files import atomic_folder, cache_dir, sha256_file
+from interlingua.languages import normalise_languages
 from interlingua.types import AudioRef, Utterance
 
 VERSION = "1.6.1"
@@ -73,6 +75,7 @@ def prepare_prompts(
     languages: tuple[str, ...] = LANGUAGES,
     min_words: int = 4,
     include_non_speech: bool = False,
+    faithful_only: bool = True,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Utterance]:
     """Fetch the corpus unless it is there, verify it, and return its utterances.
@@ -82,25 +85,26 @@ def prepare_prompts(
         languages: which of the five languages to return.
         min_words: least number of words of a prompt's English transcript.
         include_non_speech: keep silences and beeps too (only to reproduce figures that counted them).
+        faithful_only: drop the texts that don't say what the recording says (`unfaithful_transcripts`).
         log: receives one line per step.
 
     Raises:
         FetchError: neither apt nor the upstream archives could be used.
-        HashMismatchError: a file differs from the committed hash list.
-        CorpusError: an unknown language, or a file is missing.
+        HashMismatchError: a file differs from the committed hash list (in a folder that the caller named;
+            our own is fetched anew).
+        CorpusError: a language that the corpus hasn't, a file is missing, or no prompt is left.
     """
+    languages = normalise_languages(languages)
     for language in languages:
         if language not in LANGUAGES:
             raise CorpusError(f"the prompts corpus has no {language!r}; it has {', '.join(LANGUAGES)}")
-    root = root or default_root()
     hashes = _hashes()
-    if not root.is_dir():
-        with atomic_folder(root) as temporary:
-            _fetch(temporary, log)
-            verify(temporary)
-    else:
-        verify(root)
-    return _utterances(root, _common_prompts(hashes), languages, min_words, include_non_speech)
+    root = _present(root, log)
+    unfaithful = unfaithful_transcripts() if faithful_only else set()
+    utterances = _utterances(root, _common_prompts(hashes), languages, min_words, include_non_speech, unfaithful)
+    if not utterances:
+        raise CorpusError(f"no prompt has {min_words} words or more; lower --min-words")
+    return utterances
 
 
 def verify(root: Path) -> None:
@@ -123,6 +127,13 @@ def chinese_references() -> dict[str, str]:
     """Our own Simplified Chinese translations: prompt id -> text."""
     data = files("interlingua.corpora") / "data" / "prompts_zh.json"
     return msgspec.json.decode(data.read_bytes(), type=dict[str, str])
+
+
+def unfaithful_transcripts() -> set[str]:
+    """Recordings (``<l>/<prompt>``) whose transcript doesn't say what is heard; found by benchmarks/transcripts.py."""
+    data = files("interlingua.corpora") / "data" / "prompts_unfaithful.txt"
+    lines = data.read_text(encoding="utf-8").splitlines()
+    return {line.split()[0] for line in lines if line.strip() and not line.startswith("#")}
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
@@ -149,7 +160,12 @@ def clean_transcript(text: str) -> str:
 
 
 def _utterances(
-    root: Path, prompts: list[str], languages: tuple[str, ...], min_words: int, include_non_speech: bool
+    root: Path,
+    prompts: list[str],
+    languages: tuple[str, ...],
+    min_words: int,
+    include_non_speech: bool,
+    unfaithful: set[str],
 ) -> list[Utterance]:
     transcripts = {lang: read_transcripts(root / f"core-sounds-{lang}.txt") for lang in LANGUAGES}
     kept = [
@@ -161,7 +177,10 @@ def _utterances(
     for prompt in kept:
         spoken = {lang: clean_transcript(transcripts[lang].get(prompt, "")) for lang in LANGUAGES}
         texts[prompt] = {lang: text for lang, text in spoken.items() if text}
-    clusters = cluster_meanings(texts)
+    clusters = cluster_meanings(texts)  # unfaithful texts included: what is linked on paper stays together
+    for name in unfaithful:
+        language, _, prompt = name.partition("/")
+        texts.get(prompt, {}).pop(language, None)
     chinese = chinese_references()
     result = []
     for language in languages:
@@ -200,24 +219,36 @@ def _common_prompts(hashes: dict[str, str]) -> list[str]:
     return sorted(n.removeprefix("en/").removesuffix(".g722") for n in hashes if n.startswith("en/"))
 
 
-def _fetch(root: Path, log: Callable[[str], None]) -> None:
-    """Lay the corpus out in ``root``: ``<l>/<prompt>.g722``, ``core-sounds-<l>.txt``, ``LICENCE-<l>``."""
+def _present(root: Path | None, log: Callable[[str], None]) -> Path:
+    """The verified corpus folder, fetched if need be."""
+    folder = root or default_root()
+    if folder.exists():
+        try:
+            verify(folder)
+            return folder
+        except (CorpusError, HashMismatchError) as e:
+            if root is not None:
+                raise
+            log(f"{e}; fetching it anew")
     problems = []
     for name, fetch in (("Debian packages", _fetch_debian), ("upstream archives", _fetch_upstream)):
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                log(f"fetching the prompts corpus (55 MB) from {name}")
-                fetch(root, Path(work))
-                return
-            except FetchError as e:
-                problems.append(f"{name}: {e}")
+        log(f"fetching the prompts corpus (55 MB) from {name}")
+        try:
+            with atomic_folder(folder) as target, tempfile.TemporaryDirectory() as work:
+                fetch(target, Path(work))
+                verify(target)
+            return folder
+        except (FetchError, CorpusError, HashMismatchError, OSError, http.client.HTTPException) as e:
+            problems.append(f"{name}: {e}")
     raise FetchError(
-        "the prompts corpus can't be fetched (" + "; ".join(problems) + "); with a network, "
-        "`apt-get update` mends the first, or unpack the archives yourself and pass --root"
+        "the prompts corpus can't be fetched (" + "; ".join(problems) + "); `apt-get update` may mend the first. By "
+        "hand: unpack the five -g722 archives as ROOT/en, ROOT/es, …, move each core-sounds-*.txt up into ROOT, and "
+        "pass --root ROOT"
     )
 
 
 def _fetch_debian(root: Path, work: Path) -> None:
+    """Lay the corpus out in ``root`` (``<l>/<prompt>.g722``, ``core-sounds-<l>.txt``) from Debian packages."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise FetchError("no apt-get here")
     packages = [f"asterisk-core-sounds-{lang}{kind}" for lang in LANGUAGES for kind in ("", "-g722")]
@@ -239,10 +270,10 @@ def _fetch_debian(root: Path, work: Path) -> None:
         (root / f"core-sounds-{lang}.txt").write_bytes(
             gzip.decompress((doc / f"core-sounds-{lang}.txt.gz").read_bytes())
         )
-        shutil.copy(doc / "copyright", root / f"LICENCE-{lang}")
 
 
 def _fetch_upstream(root: Path, work: Path) -> None:
+    """Lay the corpus out in ``root`` from upstream's release archives."""
     for lang in LANGUAGES:
         url = f"{_UPSTREAM}/asterisk-core-sounds-{lang}-g722-{VERSION}.tar.gz"
         archive = work / f"{lang}.tar.gz"

@@ -4,33 +4,76 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from interlingua.errors import UsageError
+from interlingua.languages import normalise_languages
+
 Method = Literal["seqsim", "mean-pool", "duration"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Settings of the demo.
+    """Settings of the demo; those that are None depend on ``full``.
 
     Attributes:
-        out: the result folder; frames are kept in it, so that a second run is quick.
+        full: nothing pooled, everything translated, every language in every control.
+        out: the result folder; frames are kept in it, so that a second run is quick. Default: runs/demo, or
+            runs/demo-full with --full.
         model: model spec.
         languages: languages to compare, of en, es, fr, it, ru.
-        pool: encoder frames averaged into one for retrieval (1 = none).
+        pool: encoder frames averaged into one for retrieval, 1 = none. Default: 2, or 1 with --full.
         min_words: least number of words of a prompt's English transcript.
         include_non_speech: also count the silences and beeps (to compare with figures that did).
-        translate: prompts a language to translate, 0 = none; None (--full) = all that fit the 30 s window.
-        random_languages: languages of the random-weights control; None (--full) = all.
+        translate: prompts a language to translate, 0 = none. Default: 32, or all with --full.
+        random_languages: languages of the random-weights control. Default: en fr it, or all with --full.
+        device: where to encode and score.
     """
 
-    out: Path = Path("runs/demo")
+    full: bool = False
+    out: Path | None = None
     model: str = "base"
     languages: tuple[str, ...] = ("en", "es", "fr", "it", "ru")
-    pool: int = 2
+    pool: int | None = None
     min_words: int = 4
     include_non_speech: bool = False
-    translate: int | None = 32
-    random_languages: tuple[str, ...] | None = ("en", "fr", "it")
+    translate: int | Literal["all"] | None = None
+    random_languages: tuple[str, ...] | None = None
+    device: Device = "auto"
+
+    def settled(self) -> "SettledDemo":
+        """Fill in what depends on ``full``, and check it all.
+
+        Raises:
+            UsageError: fewer than two languages, an unknown one, or a number out of range.
+        """
+        languages = normalise_languages(self.languages)
+        if len(languages) < 2:
+            raise UsageError("--languages: name two languages or more")
+        pool = self.pool if self.pool is not None else 1 if self.full else 2
+        if pool < 1:
+            raise UsageError(f"--pool {pool}: use 1 (no pooling) or more")
+        translate = self.translate if self.translate is not None else "all" if self.full else 32
+        if translate != "all" and translate < 0:
+            raise UsageError(f"--translate {translate}: use 0 (none) or more, or all")
+        random = normalise_languages(self.random_languages or (languages if self.full else ("en", "fr", "it")))
+        random = tuple(lang for lang in languages if lang in random)
+        return SettledDemo(
+            **{
+                **vars(self),
+                "out": self.out or Path("runs/demo-full" if self.full else "runs/demo"),
+                "languages": languages,
+                "pool": pool,
+                "translate": translate,
+                "random_languages": random if len(random) > 1 else languages,
+            }
+        )
 
 
-FULL_OUT = Path("runs/demo-full")
-"""Where `interlingua demo --full` puts its results by default."""
+@dataclass(frozen=True)
+class SettledDemo(DemoConfig):
+    """A `DemoConfig` with nothing left open."""
+
+    out: Path = Path("runs/demo")
+    pool: int = 2
+    translate: int | Literal["all"] = 32
+    random_languages: tuple[str, ...] = ()

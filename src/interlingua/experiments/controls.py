@@ -24,7 +24,7 @@ class LogMelEncoder:
     @property
     def spec(self) -> FrameSpec:
         """Log-mel frames of the speech alone."""
-        return FrameSpec("log-mel", f"{self.dim}-bins", layer=0, context="speech", pooling=1, dtype="float16")
+        return FrameSpec("log-mel", f"{self.dim}-bins", 0, "speech", pooling=1, dtype="float16", compute="float32")
 
     @property
     def dim(self) -> int:

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
-from interlingua.encode import Encoder, WhisperEncoder, best_compute, encode_manifest
-from interlingua.errors import CorpusError, UsageError
-from interlingua.experiments.config import DemoConfig
+from interlingua.encode import Encoder, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.errors import ModelError
+from interlingua.experiments.config import DemoConfig, SettledDemo
 from interlingua.experiments.controls import LogMelEncoder, with_random_weights
 from interlingua.experiments.retrieval import Pair, evaluate_retrieval
 from interlingua.experiments.translation import translation_baseline
@@ -36,19 +36,18 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
     Raises:
         InterlinguaError: see the corpus, model and encoding stages.
     """
-    return _Demo(config or DemoConfig(), log).run()
+    return _Demo((config or DemoConfig()).settled(), log).run()
 
 
 class _Demo:
     """One run: its configuration, its clock, and what it has measured so far."""
 
-    def __init__(self, config: DemoConfig, log: Callable[[str], None]) -> None:
-        if len(config.languages) < 2:
-            raise UsageError("--languages: name two languages or more")
+    def __init__(self, config: SettledDemo, log: Callable[[str], None]) -> None:
         self.config = config
         self.log = log
+        self.device = best_device() if config.device == "auto" else config.device
         self.timings: dict[str, float] = {}
-        self.failures: list[str] = []
+        self.failures: dict[str, str] = {}
 
     def run(self) -> Path:
         started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
@@ -61,19 +60,22 @@ class _Demo:
                 log=self.log,
             )
             write_manifest(config.out / "manifest.jsonl", utterances)
-        compute = best_compute()
+        compute = best_compute(self.device)
         self.log(f"{len(utterances)} recordings in {', '.join(config.languages)}; encoding in {compute}")
-        whisper = load_whisper(config.model, dtype=compute)
+        whisper = load_whisper(config.model, dtype=compute, device=self.device)
+        if config.translate != 0:
+            whisper.require_translation()
         retrieval, matrices = self._retrieval(utterances, whisper)
         arrays: dict[str, np.ndarray] = {}
         results: dict[str, Any] = {"title": "Cross-lingual speech retrieval on real recordings"}
         a, b = SHOWN_PAIR if set(SHOWN_PAIR) <= set(config.languages) else config.languages[:2]
-        shown = matrices.get((a, b))
-        if shown is not None:
-            arrays["similarity"] = shown
+        if (a, b) in matrices:
+            arrays["similarity"] = matrices[a, b]
             results["similarity"] = {"query": a, "candidate": b, "method": "seqsim"}
-            with self._timed("alignment"):
-                results["alignment"], arrays["alignment"] = _alignment(utterances, whisper, shown, (a, b))
+            example = best_example(utterances, matrices[a, b], (a, b))
+            if example:
+                with self._timed("alignment"):
+                    results["alignment"], arrays["alignment"] = _alignment(whisper, *example)
         translation, samples = self._translation(utterances)
         results |= {
             "settings": {
@@ -81,11 +83,12 @@ class _Demo:
                 "model_name": whisper.model_name,
                 "revision": whisper.revision,
                 "layer": whisper.n_layers,
+                "device": self.device,
                 "context": "speech",
                 "translation_context": "full",
                 "translation_compute": "float32",
             },
-            "failures": self.failures,
+            "failures": [f"{name}: {why}" for name, why in self.failures.items()],
             "corpus": describe_prompts(utterances),
             "retrieval": retrieval,
             "translation": translation,
@@ -93,7 +96,7 @@ class _Demo:
             "timings": self.timings,
         }
         seconds = time.monotonic() - clock
-        save_results(config.out, {**results, "provenance": provenance(compute, seconds, started)}, arrays)
+        save_results(config.out, {**results, "provenance": provenance(compute, self.device, seconds, started)}, arrays)
         return config.out
 
     def _retrieval(
@@ -101,26 +104,24 @@ class _Demo:
     ) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
         store = self._encode(utterances, WhisperEncoder(whisper), "encoder", "encoding speech")
         with self._timed("retrieval"):
-            rows, matrices = evaluate_retrieval(utterances, store, "seqsim")
+            rows, matrices = evaluate_retrieval(utterances, store, "seqsim", device=self.device)
             rows += evaluate_retrieval(utterances, store, "mean-pool")[0]
             rows += evaluate_retrieval(utterances, store, "duration")[0]
         mel = self._encode(utterances, LogMelEncoder(whisper), "log-mel", "control: log-mel")
         with self._timed("retrieval, controls"):
-            rows += evaluate_retrieval(utterances, mel, "seqsim", name="seqsim:log-mel")[0]
-        languages = self.config.random_languages or self.config.languages
-        some = [u for u in utterances if u.language in languages]
-        if len({u.language for u in some}) >= 2:
-            random = WhisperEncoder(with_random_weights(whisper))
-            untrained = self._encode(some, random, "random-weights", "control: random weights")
-            with self._timed("retrieval, controls"):
-                rows += evaluate_retrieval(some, untrained, "seqsim", name="seqsim:random-weights")[0]
+            rows += evaluate_retrieval(utterances, mel, "seqsim", name="seqsim:log-mel", device=self.device)[0]
+        some = [u for u in utterances if u.language in self.config.random_languages]
+        random = WhisperEncoder(with_random_weights(whisper))
+        untrained = self._encode(some, random, "random-weights", "control: random weights")
+        with self._timed("retrieval, controls"):
+            rows += evaluate_retrieval(some, untrained, "seqsim", name="seqsim:random-weights", device=self.device)[0]
         return rows, matrices
 
     def _translation(self, utterances: Sequence[Utterance]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         chosen = translation_subset(utterances, self.config.translate)
         if not chosen:
             return [], []
-        whisper = load_whisper(self.config.model)
+        whisper = load_whisper(self.config.model, device=self.device)
         encoder = WhisperEncoder(whisper, context="full")
         store = self._encode(chosen, encoder, "translation", "encoding for translation", pool=1)
         with self._timed("translation"):
@@ -135,15 +136,15 @@ class _Demo:
         *,
         pool: int | None = None,
     ) -> FrameStore:
+        pool = pool or self.config.pool
+        folder = self.config.out / "frames" / f"{name}-pool{pool}-{encoder.spec.compute}.lance"
         with self._timed(label):
-            store, report = encode_manifest(
-                utterances,
-                encoder,
-                self.config.out / "frames" / f"{name}.lance",
-                pooling=pool or self.config.pool,
-                label=label,
+            store, report = encode_manifest(utterances, encoder, folder, pooling=pool, label=label)
+        if report.present:
+            self.timings[f"{label} ({report.present} of {len(utterances)} from an earlier run)"] = self.timings.pop(
+                label
             )
-        self.failures += [f"{i}: {why}" for i, why in report.failed]
+        self.failures |= report.failed
         return store
 
     @contextmanager
@@ -153,7 +154,7 @@ class _Demo:
         self.timings[stage] = round(self.timings.get(stage, 0.0) + time.monotonic() - started, 1)
 
 
-def translation_subset(utterances: Sequence[Utterance], n_meanings: int | None) -> list[Utterance]:
+def translation_subset(utterances: Sequence[Utterance], n_meanings: int | Literal["all"]) -> list[Utterance]:
     """Non-English utterances of the meanings to translate.
 
     Meanings qualify if every language's recording fits the 30 s window; of those, the ``n_meanings`` whose
@@ -164,7 +165,7 @@ def translation_subset(utterances: Sequence[Utterance], n_meanings: int | None) 
         longest[str(u.meaning)] = max(longest.get(str(u.meaning), 0.0), u.duration or 0.0)
     fitting = [m for m, seconds in longest.items() if seconds <= WINDOW_SECONDS]
     fitting.sort(key=lambda m: hashlib.sha256(m.encode()).digest())
-    chosen = set(fitting if n_meanings is None else fitting[:n_meanings])
+    chosen = set(fitting if n_meanings == "all" else fitting[:n_meanings])
     return [u for u in utterances if u.meaning in chosen and u.language != "en" and "en" in u.translations]
 
 
@@ -190,29 +191,33 @@ def describe_prompts(utterances: Sequence[Utterance]) -> dict[str, Any]:
     }
 
 
-def _alignment(
-    utterances: Sequence[Utterance], whisper: Whisper, scores: Matrix, pair: Pair
-) -> tuple[dict[str, Any], np.ndarray]:
-    """The best-scoring right answer of a readable length: its frames compared one by one, and its words."""
+def best_example(utterances: Sequence[Utterance], scores: Matrix, pair: Pair) -> tuple[Utterance, Utterance] | None:
+    """The best-scoring right answer of a readable length with both transcripts, or None."""
     queries = [u for u in utterances if u.language == pair[0]]
     candidates = [u for u in utterances if u.language == pair[1]]
-    column = {u.meaning: j for j, u in enumerate(candidates)}
     best: tuple[float, Utterance, Utterance] | None = None
     for i, query in enumerate(queries):
-        j = column.get(query.meaning)
-        if j is None or int(np.argmax(scores[i])) != j or not (query.text and candidates[j].text):
+        if np.isnan(scores[i]).all():
             continue
-        fits = all(SHOWN_SECONDS[0] <= (u.duration or 0) <= SHOWN_SECONDS[1] for u in (query, candidates[j]))
-        if fits and (best is None or scores[i, j] > best[0]):
-            best = (float(scores[i, j]), query, candidates[j])
-    if best is None:
-        raise CorpusError(f"no {pair[0]}-{pair[1]} pair of {SHOWN_SECONDS[0]}-{SHOWN_SECONDS[1]} s is retrieved right")
-    _, query, candidate = best
+        j = int(np.nanargmax(scores[i]))
+        candidate = candidates[j]
+        fits = all(SHOWN_SECONDS[0] <= (u.duration or 0) <= SHOWN_SECONDS[1] for u in (query, candidate))
+        if candidate.meaning == query.meaning and query.text and candidate.text and fits:
+            score = float(scores[i, j])
+            best = max(best or (score, query, candidate), (score, query, candidate), key=lambda b: b[0])
+    return best[1:] if best else None
+
+
+def _alignment(whisper: Whisper, query: Utterance, candidate: Utterance) -> tuple[dict[str, Any], np.ndarray]:
+    """Two utterances' frames compared one by one, and their words in time (left out where they can't be placed)."""
     audio = [load_audio(u.audio) for u in (query, candidate)]
     (q, _), (c, _) = WhisperEncoder(whisper).encode(audio)
     described = []
     for u, samples in zip((query, candidate), audio, strict=True):
-        words = [asdict(w) for w in place_words(whisper, samples, u.language, str(u.text))]
+        try:
+            words = [asdict(w) for w in place_words(whisper, samples, u.language, str(u.text))]
+        except ModelError:  # a model that CTranslate2 can't convert
+            words = []
         seconds = round(len(samples) / SAMPLE_RATE, 2)
         described.append({"id": u.id, "language": u.language, "text": u.text, "seconds": seconds, "words": words})
     pair_scores = {k: round(v, 4) for k, v in seqsim_pair(q, c).items() if k != "mean"}

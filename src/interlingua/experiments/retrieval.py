@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import combinations
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -14,17 +15,11 @@ from interlingua.results import finite
 from interlingua.retrieval.evaluation import Items, RetrievalResult, evaluate_scores
 from interlingua.similarity import duration_similarity, mean_pool_cosine, seqsim
 from interlingua.store import FrameStore
-from interlingua.types import FrameArray, Matrix, Utterance
+from interlingua.types import FRAMES_PER_SECOND, FrameArray, Matrix, Utterance
 
 METHODS: tuple[Method, ...] = get_args(Method)
 Pair = tuple[str, str]
-Similarity = Callable[[Sequence[FrameArray], Sequence[FrameArray]], Matrix]
-
-_SIMILARITIES: dict[Method, Similarity] = {
-    "seqsim": seqsim,
-    "mean-pool": mean_pool_cosine,
-    "duration": duration_similarity,
-}
+T = TypeVar("T")
 
 
 def evaluate_retrieval(
@@ -34,6 +29,7 @@ def evaluate_retrieval(
     *,
     pairs: Sequence[Pair] | None = None,
     name: str | None = None,
+    device: str = "cpu",
 ) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
     """Evaluate one method on language pairs, both directions of each.
 
@@ -47,6 +43,7 @@ def evaluate_retrieval(
         method: how to score.
         pairs: unordered pairs of languages; None means all.
         name: the method's name in the results (controls say what their frames are).
+        device: where SeqSim multiplies.
 
     Returns:
         One row an ordered pair (see `interlingua.results`), and the score matrix of each unordered pair.
@@ -55,17 +52,25 @@ def evaluate_retrieval(
         UsageError: an unknown method.
         CorpusError: an utterance without a meaning, or fewer than two languages.
     """
-    if method not in _SIMILARITIES:
+    if method not in METHODS:
         raise UsageError(f"--method {method!r}: use one of {', '.join(METHODS)}")
     by_language = _by_language(utterances)
     frames = {lang: _speech(members, store) for lang, members in by_language.items()}
+    seconds = {
+        lang: [_seconds(u, f, store) for u, f in zip(by_language[lang], frames[lang], strict=True)] for lang in frames
+    }
     items = {lang: _items(members) for lang, members in by_language.items()}
     pairs = list(combinations(by_language, 2)) if pairs is None else pairs
     rows: list[dict[str, Any]] = []
     matrices: dict[Pair, Matrix] = {}
     with track(len(pairs), f"scoring ({name or method})") as advance:
         for a, b in pairs:
-            scores = _score(frames[a], frames[b], _SIMILARITIES[method])
+            if method == "seqsim":
+                scores = _score(frames[a], frames[b], partial(seqsim, device=device))
+            elif method == "mean-pool":
+                scores = _score(frames[a], frames[b], mean_pool_cosine)
+            else:
+                scores = _score(seconds[a], seconds[b], duration_similarity)
             matrices[a, b] = scores
             for query, candidate, oriented in ((a, b, scores), (b, a, scores.T)):
                 result = evaluate_scores(oriented, items[query], items[candidate])
@@ -80,11 +85,6 @@ def result_row(query: str, candidate: str, method: str, result: RetrievalResult)
     del fields["ranks"]
     fields["median_rank"] = finite(float(np.median(result.ranks)))
     return {"query": query, "candidate": candidate, "method": method, **fields}
-
-
-def mean_r1(rows: Iterable[dict[str, Any]], method: str) -> float:
-    """Mean R@1 over the ordered pairs that a method was run on."""
-    return float(np.mean([row["r1"] for row in rows if row["method"] == method]))
 
 
 def _by_language(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:
@@ -111,12 +111,18 @@ def _speech(utterances: Sequence[Utterance], store: FrameStore) -> list[FrameArr
     return [held.get(u.id) for u in utterances]
 
 
-def _score(a: Sequence[FrameArray | None], b: Sequence[FrameArray | None], similarity: Similarity) -> Matrix:
+def _seconds(utterance: Utterance, frames: FrameArray | None, store: FrameStore) -> float | None:
+    """Duration from the manifest, else from the frames; None without frames, as for every other method."""
+    if frames is None:
+        return None
+    return utterance.duration or len(frames) * store.spec.pooling / FRAMES_PER_SECOND
+
+
+def _score(a: Sequence[T | None], b: Sequence[T | None], similarity: Callable[[list[T], list[T]], Matrix]) -> Matrix:
     """Scores of those that have frames; NaN for the rest."""
     scores = np.full((len(a), len(b)), np.nan, dtype=np.float32)
-    rows = [i for i, frames in enumerate(a) if frames is not None]
-    columns = [j for j, frames in enumerate(b) if frames is not None]
+    rows = [i for i, x in enumerate(a) if x is not None]
+    columns = [j for j, x in enumerate(b) if x is not None]
     if rows and columns:
-        present = similarity([a[i] for i in rows], [b[j] for j in columns])  # type: ignore[misc]  # None is left out
-        scores[np.ix_(rows, columns)] = present
+        scores[np.ix_(rows, columns)] = similarity([x for x in a if x is not None], [x for x in b if x is not None])
     return scores

@@ -1,7 +1,7 @@
 """Whisper checkpoints: find, fetch, read and load them."""
 
 from interlingua.models.conversion import ctranslate2_folder
-from interlingua.models.packaged import check_packaged, fetch_packaged, packaged_folder
+from interlingua.models.packaged import check_packaged, fetch_packaged, packaged_folder, repair_packaged
 from interlingua.models.quiet import quiet
 from interlingua.models.spec import ALIASES, ModelSource, resolve
 from interlingua.models.whisper import Task, Whisper, load_whisper
@@ -17,5 +17,6 @@ __all__ = [
     "load_whisper",
     "packaged_folder",
     "quiet",
+    "repair_packaged",
     "resolve",
 ]

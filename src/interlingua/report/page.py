@@ -175,7 +175,7 @@ def _pairs(results: Results) -> str:
             _number(score.r5, 100),
             _number(score.r10, 100),
             _with_interval(score.mrr, score.mrr_ci, 1, digits=3),
-            _number(score.r1_cluster, 100),
+            _number(score.r1_cluster, 100) + _beside(score.chance_cluster),
             _number(score.chance, 100, digits=2),
         ]
         if score.query != last:
@@ -184,7 +184,7 @@ def _pairs(results: Results) -> str:
         last = score.query
     caption = [
         f"{method_label(method or '')}. All in per cent but MRR.",
-        "R@1 near-dup. counts a near-duplicate of the right sentence as right.",
+        "R@1 near-dup. counts a near-duplicate of the right sentence as right; beside it, its own chance.",
     ]
     if any(is_near_chance(s) for s in scores):
         caption.append("† near chance.")
@@ -341,6 +341,10 @@ def _translation(results: Results) -> str:
         )
     parts.append(_samples(results))
     return "\n".join(p for p in parts if p)
+
+
+def _beside(chance: float | None) -> str:
+    return "" if chance is None else f' <span class="ci">({_number(chance, 100)})</span>'
 
 
 def _samples(results: Results) -> str:

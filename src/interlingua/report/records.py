@@ -21,7 +21,7 @@ METHODS: dict[str, tuple[str, str]] = {  # method -> (label, what it compares); 
     "mean-pool": ("Mean-pooled cosine", "one averaged encoder vector an utterance"),
     "duration": ("Duration alone", "control: nothing but the length"),
     "seqsim:log-mel": ("SeqSim on log-mel frames", "control: the sound before the encoder"),
-    "seqsim:random-weights": ("SeqSim, random weights", "control: the same encoder, untrained"),
+    "seqsim:random-weights": ("SeqSim, random weights", "control: the same encoder, untrained, one seed"),
 }
 CONTROLS = ("duration", "seqsim:log-mel", "seqsim:random-weights")
 
@@ -39,6 +39,7 @@ class Retrieval(msgspec.Struct, frozen=True, kw_only=True):
     mrr: float | None = None
     mrr_ci: Interval | None = None
     r1_cluster: float | None = None
+    chance_cluster: float | None = None
     n: int | None = None
     n_candidates: int | None = None
     n_clusters: int | None = None

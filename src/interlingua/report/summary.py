@@ -104,7 +104,9 @@ def _lead(method: str, scores: Sequence[Retrieval], near: Sequence[Retrieval]) -
     if len(lenient) == len(scores) and fmean(lenient) > fmean(r1):
         mean = " on average" if len(scores) > 1 else ""
         lenient_mean = percent(fmean(lenient))
-        text += f" Where a near-duplicate of the right sentence counts as right, it is {lenient_mean}{mean}."
+        text += f" Where a near-duplicate of the right sentence counts as right, it is {lenient_mean}{mean}"
+        chances = [s.chance_cluster for s in scores if s.chance_cluster is not None]
+        text += f" (chance {percent(fmean(chances))})." if len(chances) == len(scores) else "."
     return text
 
 
@@ -156,24 +158,17 @@ def _controls(results: Results, method: str) -> str:
             f"{'accounts' if len(part) == 1 else 'account'} for a part of it, but not for most of it."
         )
     else:
-        which = "The control doesn't come" if len(rows) == 1 else "None of the controls comes"
-        text += f"{which} close, so {_ruled_out([r[0] for r in rows])} not explain the result."
+        which = "The control reaches" if len(rows) == 1 else "None of the controls, taken alone, reaches"
+        text += (
+            f"{which} a quarter of the way from chance to {label}. That rules out length and raw sound as the main "
+            "cause; it doesn't tell meaning from learned phonetics, such as words that sound alike in both languages."
+        )
     if overlaps:
         count = f"In {len(overlaps)} of {judged} comparisons"
         text += f" {count} a control's 95% interval reaches that of {label}: {_some(overlaps)}."
     if absent:
         text += f" Not run: {_join(absent)}."
     return text
-
-
-def _ruled_out(controls: Sequence[str]) -> str:
-    names = {
-        "duration": "length",
-        "seqsim:log-mel": "likeness of sound",
-        "seqsim:random-weights": "the encoder's architecture",
-    }
-    ruled = [names[c] for c in controls]
-    return f"{_join(ruled)} {'does' if len(ruled) == 1 else 'do'}"
 
 
 def _mean_pool(results: Results, method: str) -> str:

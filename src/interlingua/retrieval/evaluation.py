@@ -50,7 +50,8 @@ class Items:
 class RetrievalResult:
     """Recall and MRR of one ordered pair, each in 0-1, with what chance would reach.
 
-    ``r1_cluster`` also counts a near-duplicate of the answer as right. ``ranks`` keeps every query's rank.
+    ``r1_cluster`` also counts a near-duplicate of the answer as right; ``chance_cluster`` is its chance.
+    ``ranks`` keeps every query's rank.
     """
 
     n: int
@@ -63,6 +64,7 @@ class RetrievalResult:
     mrr: float
     mrr_ci: tuple[float, float]
     r1_cluster: float
+    chance_cluster: float
     chance: float
     chance_r5: float
     chance_r10: float
@@ -81,7 +83,7 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
     if not scores.size:
         raise ValueError("retrieval needs at least one query and one candidate")
     relevant = np.asarray(queries.meanings)[:, None] == np.asarray(candidates.meanings)[None, :]
-    mates = np.asarray(queries.clusters)[:, None] == np.asarray(candidates.clusters)[None, :]
+    mates = relevant | (np.asarray(queries.clusters)[:, None] == np.asarray(candidates.clusters)[None, :])
     ranks = ranks_of_best_answer(scores, relevant)
     reciprocal = 1 / ranks
     hits = (ranks <= 1).astype(float)
@@ -97,7 +99,8 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
         r10=float((ranks <= 10).mean()),
         mrr=float(reciprocal.mean()),
         mrr_ci=mrr_ci,
-        r1_cluster=float((ranks_of_best_answer(scores, mates | relevant) <= 1).mean()),
+        r1_cluster=float((ranks_of_best_answer(scores, mates) <= 1).mean()),
+        chance_cluster=_chance(mates.sum(axis=1), len(candidates), 1),
         chance=_chance(n_relevant, len(candidates), 1),
         chance_r5=_chance(n_relevant, len(candidates), 5),
         chance_r10=_chance(n_relevant, len(candidates), 10),

@@ -13,13 +13,16 @@ def mean_pool_cosine(queries: Sequence[FrameArray], candidates: Sequence[FrameAr
     return scores
 
 
-def duration_similarity(queries: Sequence[FrameArray], candidates: Sequence[FrameArray]) -> Matrix:
+def duration_similarity(queries: Sequence[float], candidates: Sequence[float]) -> Matrix:
     """Minus the absolute difference of log durations, (N, M): a control that knows nothing but length.
 
     Log durations, because translations differ by a ratio rather than by a number of seconds.
+
+    Args:
+        queries: seconds of each query, above zero.
+        candidates: seconds of each candidate, above zero.
     """
-    q = np.log([len(f) for f in queries])
-    c = np.log([len(f) for f in candidates])
+    q, c = np.log(queries), np.log(candidates)
     return np.asarray(-np.abs(q[:, None] - c[None, :]), dtype=np.float32)
 
 

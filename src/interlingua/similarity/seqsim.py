@@ -1,4 +1,4 @@
-"""SeqSim, fast: one matrix product serves both directions; nothing is padded, and memory is bounded.
+"""SeqSim, fast: one matrix product serves both directions; nothing is padded, and the block of similarities is bounded.
 
 Specified by `interlingua.similarity.reference`, which it equals to 1e-4.
 """
@@ -63,7 +63,8 @@ def reduce_directions(precision: Matrix, recall: Matrix, reduction: Reduction) -
         return mean
     if reduction == "f1":
         safe = np.where(total > 0, total, 1)
-        return np.where(total > 0, 2 * precision * recall / safe, 0).astype(np.float32)
+        f1 = np.where(total > 0, 2 * precision * recall / safe, 0)
+        return np.where(np.isnan(total), np.nan, f1).astype(np.float32)  # a score that can't be computed can't win
     raise ValueError(f"unknown reduction {reduction!r}: use precision, recall, mean or f1")
 
 

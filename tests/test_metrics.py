@@ -1,0 +1,190 @@
+"""BLEU and chrF are sacreBLEU's own, joined by id, with intervals over clusters."""
+
+import numpy as np
+import pytest
+import sacrebleu
+from sacrebleu.metrics import BLEU, CHRF
+
+from interlingua.errors import UsageError
+from interlingua.metrics import score_translations
+from interlingua.metrics import translation as module
+
+TEXTS = {  # target -> (outputs, references)
+    "en": (
+        ["The line is busy now.", "please, try again later!", "press 5 to hear it", "Goodbye"],
+        ["The line is busy.", "Please try again later.", "To hear it, press 5.", "Goodbye."],
+    ),
+    "zh": (
+        ["线路正忙，请稍后再拨。", "您有3条新留言。", "再见", "请按井号键结束"],
+        ["线路正忙，请您稍后再拨。", "您有3条留言。", "再见。", "结束时请按井号键。"],
+    ),
+    "ja": (
+        ["回線が混み合っています。", "後でもう一度おかけください。", "さようなら", "番号を入力してください。"],
+        ["ただいま回線が混み合っています。", "後ほどおかけください。", "さようなら。", "内線番号を入力してください。"],
+    ),
+}
+TOKENIZERS = {"en": "13a", "zh": "zh", "ja": "ja-mecab"}
+
+
+def by_id(texts) -> dict[str, str]:
+    return {f"u{i}": text for i, text in enumerate(texts)}
+
+
+def public_score(metric: str, target: str, outputs, references) -> float:
+    scorer = BLEU(tokenize=TOKENIZERS[target]) if metric == "bleu" else CHRF()
+    return scorer.corpus_score(list(outputs), [list(references)]).score
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+@pytest.mark.parametrize("target", list(TEXTS))
+def test_the_value_is_sacrebleus(target, metric):
+    outputs, references = TEXTS[target]
+    score = score_translations(by_id(outputs), by_id(references), target=target, metric=metric)
+    assert score.value == public_score(metric, target, outputs, references)
+    assert 0 < score.value < 100
+    assert score.n == 4
+
+
+def test_each_target_has_a_tokenizer_that_matters():
+    for target, tokenizer in TOKENIZERS.items():
+        outputs, references = TEXTS[target]
+        score = score_translations(by_id(outputs), by_id(references), target=target, metric="bleu")
+        assert f"|tok:{tokenizer}" in score.signature
+        if target != "en":
+            assert score.value != pytest.approx(BLEU(tokenize="13a").corpus_score(outputs, [references]).score)
+
+
+def test_korean_has_a_tokenizer_here():
+    texts = by_id(["회선이 통화 중입니다.", "안녕히 계세요."])
+    # BUG: RuntimeError, three lines long: the dependencies have sacrebleu[ja], not sacrebleu[ko]
+    score = score_translations(texts, texts, target="ko", metric="bleu")
+    assert score.value == pytest.approx(100)
+
+
+def test_the_signature_names_version_tokenizer_and_bootstrap():
+    outputs, references = TEXTS["en"]
+    for metric, parts in (("bleu", ("tok:13a", "case:mixed", "smooth:exp")), ("chrf", ("nc:6", "nw:0"))):
+        signature = score_translations(by_id(outputs), by_id(references), target="en", metric=metric).signature
+        for part in (*parts, f"version:{sacrebleu.__version__}", "bootstrap:clusters:4", "n:1000", "seed:12345"):
+            assert part in signature
+
+
+# ---------------------------------------------------------------- joined by id
+
+
+def test_a_missing_hypothesis_counts_as_empty():
+    references = TEXTS["en"][1]
+    whole = score_translations(by_id(references), by_id(references), target="en", metric="bleu")
+    hypotheses = by_id(references)
+    del hypotheses["u2"]
+    for metric in ("bleu", "chrf"):
+        lacking = score_translations(hypotheses, by_id(references), target="en", metric=metric)
+        empty = score_translations({**hypotheses, "u2": ""}, by_id(references), target="en", metric=metric)
+        assert lacking == empty
+        assert lacking.n == 4
+        assert lacking.value < whole.value == pytest.approx(100)
+
+
+def test_no_hypothesis_at_all_scores_zero():
+    score = score_translations({}, by_id(TEXTS["en"][1]), target="en", metric="bleu")
+    assert (score.value, score.ci, score.n) == (0, (0, 0), 4)
+
+
+def test_hypotheses_are_joined_by_id_not_by_position():
+    outputs, references = by_id(TEXTS["en"][0]), by_id(TEXTS["en"][1])
+    expected = score_translations(outputs, references, target="en", metric="bleu")
+    backwards = dict(reversed(outputs.items()))
+    assert score_translations(backwards, references, target="en", metric="bleu") == expected
+    assert score_translations(outputs, dict(reversed(references.items())), target="en", metric="bleu") == expected
+    swapped = {**outputs, "u0": outputs["u1"], "u1": outputs["u0"]}
+    assert score_translations(swapped, references, target="en", metric="bleu").value < expected.value
+
+
+def test_a_hypothesis_without_reference_is_refused():
+    references = by_id(TEXTS["en"][1])
+    with pytest.raises(UsageError, match=r"2 hypotheses have no reference \(the first is 'u9'\)"):
+        score_translations({"x": "?", "u9": "?", "u0": "!"}, references, target="en", metric="bleu")
+
+
+def test_no_references_are_refused():
+    with pytest.raises(UsageError, match="no references"):
+        score_translations({}, {}, target="en", metric="bleu")
+
+
+# ---------------------------------------------------------------- intervals
+
+
+def many(n: int, seed: int = 0):
+    """n segments of which about half are right; which, is random."""
+    rng = np.random.default_rng(seed)
+    vocabulary = [f"w{i}" for i in range(50)]
+    references = {f"u{i:03}": " ".join(rng.choice(vocabulary, 8)) for i in range(n)}
+    hypotheses = {k: v if rng.random() < 0.5 else " ".join(rng.choice(vocabulary, 8)) for k, v in references.items()}
+    return hypotheses, references
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_the_interval_contains_the_value_and_is_the_same_every_time(metric):
+    hypotheses, references = many(60)
+    score = score_translations(hypotheses, references, target="en", metric=metric)
+    low, high = score.ci
+    assert 0 < low < score.value < high < 100
+    assert score_translations(hypotheses, references, target="en", metric=metric) == score
+
+
+def test_segments_that_fail_together_widen_the_interval():
+    hypotheses, references = many(20)
+    copies = [f"-{c}" for c in "abcde"]
+    hypotheses = {k + c: v for k, v in hypotheses.items() for c in copies}
+    references = {k + c: v for k, v in references.items() for c in copies}
+    clusters = {k: k.split("-")[0] for k in references}
+    apart = score_translations(hypotheses, references, target="en", metric="bleu")
+    together = score_translations(hypotheses, references, target="en", metric="bleu", clusters=clusters)
+    assert together.value == apart.value
+    assert together.ci[1] - together.ci[0] > 1.7 * (apart.ci[1] - apart.ci[0])
+    assert "bootstrap:clusters:20" in together.signature
+    assert "bootstrap:clusters:100" in apart.signature
+
+
+def test_one_cluster_has_no_width():
+    outputs, references = TEXTS["en"]
+    clusters = dict.fromkeys(by_id(outputs), "all")
+    score = score_translations(by_id(outputs), by_id(references), target="en", metric="chrf", clusters=clusters)
+    assert score.ci == pytest.approx((score.value, score.value))
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+@pytest.mark.parametrize("target", list(TEXTS))
+def test_drawing_every_segment_once_gives_the_public_score(target, metric):
+    """The interval is computed on sacreBLEU's private statistics: this breaks if they change their meaning."""
+    outputs, references = TEXTS[target]
+    scorer = BLEU(tokenize=TOKENIZERS[target]) if metric == "bleu" else CHRF()
+    statistics = np.array(scorer._extract_corpus_statistics(outputs, [references]), dtype=float)
+    identity = scorer._compute_score_from_stats(list(statistics.sum(axis=0))).score
+    assert identity == pytest.approx(public_score(metric, target, outputs, references), abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_the_interval_is_that_of_segments_drawn_by_hand(metric):
+    """Every draw, scored by the public function on the segments it drew."""
+    hypotheses, references = many(12)
+    ids = sorted(references)
+    rng = np.random.default_rng(module.BOOTSTRAP_SEED)
+    draws = rng.multinomial(12, np.full(12, 1 / 12), size=module.BOOTSTRAP_SAMPLES)
+    found = score_translations(hypotheses, references, target="en", metric=metric)
+    scores = []
+    for draw in draws[:100]:
+        drawn = np.repeat(ids, draw)
+        scores.append(public_score(metric, "en", [hypotheses[i] for i in drawn], [references[i] for i in drawn]))
+    scorer = BLEU(tokenize="13a") if metric == "bleu" else CHRF()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BOOTSTRAP_SAMPLES", 100)
+        outputs = [hypotheses[i] for i in ids]
+        interval = module._interval(scorer, outputs, [references[i] for i in ids], ids)
+    rng = np.random.default_rng(module.BOOTSTRAP_SEED)  # the same draws, whatever their number
+    assert (rng.multinomial(12, np.full(12, 1 / 12), size=100) == draws[:100]).all()
+    assert interval == pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), abs=1e-6)
+    assert found.ci == pytest.approx(interval, rel=0.25)
