@@ -176,7 +176,7 @@ def test_broken_recordings_are_reported_and_the_others_kept(tiny_whisper, record
     long = utterance("en", "long", audio=AudioRef(str(write_wav(tmp_path / "long.wav", speech(30.5)))))
     encoder = WhisperEncoder(tiny_whisper, context="full")
     store, report = encode_manifest([broken, *recordings[:2], long, absent], encoder, tmp_path / "s.lance")
-    assert {i for i, _ in report.failed} == {broken.id, absent.id, long.id}
+    assert set(report.failed) == {broken.id, absent.id, long.id}
     assert sorted(store.ids()) == sorted(u.id for u in recordings[:2])
 
 
@@ -221,3 +221,35 @@ def test_real_speech_batched_equals_alone_in_speech_context(base_whisper, prompt
     for samples, (frames, _) in zip(batch, encoder.encode(batch), strict=True):
         ((alone, _),) = encoder.encode([samples])
         assert np.abs(frames - alone).max() < 1e-3 * np.abs(alone).max()
+
+
+def test_an_utterance_that_fails_now_loses_the_frames_that_it_had(tiny_whisper, recordings, tmp_path):
+    from pathlib import Path
+
+    encode_manifest(recordings, WhisperEncoder(tiny_whisper), tmp_path / "s.lance")
+    Path(recordings[1].audio.path).unlink()
+    store, report = encode_manifest(recordings, WhisperEncoder(tiny_whisper), tmp_path / "s.lance")
+    assert set(report.failed) == {recordings[1].id}
+    assert recordings[1].id not in store
+    assert len(store) == 4
+
+
+def test_frames_that_overflow_are_a_failure(tiny_whisper, recordings, tmp_path):
+    class Overflowing(WhisperEncoder):
+        def encode(self, batch):
+            return [(frames * 1e9, n) for frames, n in super().encode(batch)]
+
+    with np.errstate(over="ignore"):
+        store, report = encode_manifest(recordings, Overflowing(tiny_whisper), tmp_path / "s.lance")
+    assert len(report.failed) == 5
+    assert len(store) == 0
+    assert "--compute float32" in next(iter(report.failed.values()))
+
+
+def test_the_compute_type_is_part_of_what_a_store_holds(tiny_whisper_folder, recordings, tmp_path):
+    from interlingua.models import load_whisper
+
+    encode_manifest(recordings, WhisperEncoder(load_whisper(tiny_whisper_folder)), tmp_path / "s.lance")
+    halved = WhisperEncoder(load_whisper(tiny_whisper_folder, dtype="bfloat16"))
+    with pytest.raises(StoreMismatchError, match="compute 'float32', not 'bfloat16'"):
+        encode_manifest(recordings, halved, tmp_path / "s.lance")

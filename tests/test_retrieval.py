@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from helpers import utterance
 from interlingua.errors import CorpusError, UsageError
-from interlingua.experiments.retrieval import evaluate_retrieval, mean_r1
+from interlingua.experiments.retrieval import evaluate_retrieval
 from interlingua.retrieval.evaluation import Items, bootstrap_means, evaluate_scores, ranks_of_best_answer
 from interlingua.similarity import duration_similarity, mean_pool_cosine, seqsim
 from interlingua.store import FrameStore
@@ -96,6 +97,7 @@ def test_a_near_duplicate_counts_in_r1_cluster_only():
     queries = items("a", "c", clusters=("ab", "c"))
     result = evaluate_scores(scores, queries, items("a", "b", "c", clusters=("ab", "ab", "c")))
     assert (result.r1, result.r1_cluster) == (0.5, 1.0)
+    assert (result.chance, result.chance_cluster) == pytest.approx((1 / 3, (2 / 3 + 1 / 3) / 2))
 
 
 def test_the_same_meaning_is_right_even_in_another_cluster():
@@ -232,7 +234,7 @@ def test_nothing_to_evaluate_is_refused():
 
 # ---------------------------------------------------------------- from a store
 
-SPEC = FrameSpec("tiny", "r", 1, "speech", 1, "float32")
+SPEC = FrameSpec("tiny", "r", 1, "speech", 1, "float32", "float32")
 MEANINGS = [f"m{i}" for i in range(6)]
 
 
@@ -266,17 +268,28 @@ def test_every_ordered_pair_is_a_row(utterances, store):
     assert set(matrices) == {("en", "fr"), ("en", "ru"), ("fr", "ru")}
     assert all((r["r1"], r["n"], r["n_candidates"], r["n_clusters"]) == (1, 6, 6, 3) for r in rows)
     assert all(r["method"] == "seqsim" and r["median_rank"] == 1 for r in rows)
-    assert mean_r1(rows, "seqsim") == 1
     json.dumps(rows, allow_nan=False)
 
 
 def test_scores_are_those_of_the_speech_frames(utterances, store):
-    functions = {"seqsim": seqsim, "mean-pool": mean_pool_cosine, "duration": duration_similarity}
     speech = {f.id: f.speech for f in store}
     sides = [[speech[u.id] for u in utterances if u.language == lang] for lang in ("en", "ru")]
-    for method, function in functions.items():
+    seconds = [[len(f) * 0.02 for f in side] for side in sides]
+    expected = {
+        "seqsim": seqsim(*sides),
+        "mean-pool": mean_pool_cosine(*sides),
+        "duration": duration_similarity(*seconds),
+    }
+    for method, scores in expected.items():
         _, matrices = evaluate_retrieval(utterances, store, method)
-        np.testing.assert_allclose(matrices["en", "ru"], function(*sides), atol=1e-6)
+        np.testing.assert_allclose(matrices["en", "ru"], scores, atol=1e-6)
+
+
+def test_duration_is_the_manifests_where_it_says(utterances, store):
+    stated = [msgspec.structs.replace(u, duration=2.0 ** (i % 6)) for i, u in enumerate(utterances)]
+    scores = evaluate_retrieval(stated, store, "duration")[1]["en", "ru"]
+    seconds = [2.0**i for i in range(6)]
+    np.testing.assert_allclose(scores, duration_similarity(seconds, seconds), atol=1e-6)
 
 
 def test_both_directions_are_measured(utterances, store):

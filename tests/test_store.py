@@ -17,7 +17,7 @@ from interlingua.store import FrameStore
 from interlingua.types import Frames, FrameSpec
 
 DIM = 4
-SPEC = FrameSpec(model="tiny", revision="abc", layer=2, context="speech", pooling=1, dtype="float16")
+SPEC = FrameSpec(model="tiny", revision="abc", layer=2, context="speech", pooling=1, dtype="float16", compute="float32")
 
 
 def frames(name: str, length: int = 3, *, dtype: str = "float16", audio_hash: str = "", seed: int = 0) -> Frames:
@@ -128,9 +128,22 @@ def test_replacing_many_times_keeps_every_id_once(store):
 
 def test_an_id_twice_in_one_write_is_held_once(store):
     store.write([frames("x", 2), frames("x", 3, seed=1)])
-    # BUG: both rows are appended: ids() names x once, len() and iteration count it twice
+    # BUG: both rows are inserted: ids() names x once, len() and iteration count it twice
     assert [f.id for f in store].count("x") == 1
     assert len(store) == len(store.ids()) == 6
+
+
+def test_deleting(store, path):
+    store.write([frames("it's")])
+    before = store.version
+    store.delete(["b", "it's", "unknown", "e"])
+    assert store.ids() == FrameStore.open(path).ids() == ["a", "c", "d"]
+    assert_same(store.read(["d", "a"]), [frames("d", 3), frames("a", 1)])
+    assert store.version == before + 1
+    store.delete(["unknown"])
+    assert store.version == before + 1
+    store.write([frames("b", 4, seed=1)])
+    assert_same(store.read(["b", "c"]), [frames("b", 4, seed=1), frames("c", 2)])
 
 
 def test_every_write_is_one_version(store):
@@ -163,7 +176,8 @@ def test_two_handles_that_write_the_same_id_leave_it_once(store, path):
     store.write([frames("x")])
     other.write([frames("x", 5, seed=1)])
     after = FrameStore.open(path)
-    # BUG: the second handle's index is stale, so it appends: x is there twice
+    # BUG: merge_insert on a handle of an older version inserts x a second time, unless the schema's field `id` is
+    # declared the key: pa.field("id", …, nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
     assert [f.id for f in after].count("x") == 1
     assert len(after) == len(after.ids()) == 6
 
@@ -172,7 +186,9 @@ def test_two_handles_that_write_the_same_id_leave_it_once(store, path):
 
 
 def test_the_spec_survives_reopening(path):
-    spec = FrameSpec("openai/whisper-base", "d01c", layer=4, context="speech+8", pooling=1, dtype="float32")
+    spec = FrameSpec(
+        "openai/whisper-base", "d01c", layer=4, context="speech+8", pooling=1, dtype="float32", compute="bfloat16"
+    )
     FrameStore.create(path, spec, DIM).write([frames("a", dtype="float32")])
     found = FrameStore.open(path)
     assert (found.spec, found.dim) == (spec, DIM)
@@ -189,6 +205,7 @@ def test_the_spec_survives_reopening(path):
         ("context", "full"),
         ("pooling", 2),
         ("dtype", "float32"),
+        ("compute", "bfloat16"),
     ],
 )
 def test_another_kind_is_refused_and_the_field_named(store, path, field, other):
@@ -228,6 +245,10 @@ def test_open_or_create_makes_a_store_where_there_is_none(tmp_path):
     made = FrameStore.open_or_create(tmp_path / "deep" / "er" / "s.lance", SPEC, DIM)
     made.write([frames("a")])
     assert FrameStore.open_or_create(tmp_path / "deep" / "er" / "s.lance", SPEC, DIM).ids() == ["a"]
+
+
+def test_open_or_create_fills_an_empty_folder(tmp_path):
+    assert FrameStore.open_or_create(tmp_path, SPEC, DIM).ids() == []
 
 
 def test_create_refuses_a_store_that_exists(store, path):
@@ -290,6 +311,13 @@ def test_a_write_that_is_killed_leaves_the_last_version(store, path):
     assert after.ids() == store.ids()
     after.write([frames("x")])
     assert_same(FrameStore.open(path).read(["e", "x"]), [frames("e", 1500), frames("x")])
+
+
+def test_a_damaged_file_is_named(store, path):
+    for part in (path / "data").iterdir():
+        part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    with pytest.raises(StoreError, match="damaged"):  # BUG: `take` is guarded, `_index` before it is not
+        FrameStore.open(path).read(["a"])
 
 
 def test_orphaned_files_are_ignored(store, path):

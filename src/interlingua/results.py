@@ -58,6 +58,8 @@ def save_results(
     if arrays:
         with atomic_file(folder / "arrays.npz") as temporary, temporary.open("wb") as out:
             np.savez_compressed(out, **arrays)  # type: ignore[arg-type]  # numpy's stub confuses **kwds
+    else:
+        (folder / "arrays.npz").unlink(missing_ok=True)  # of an earlier result
     path = folder / "results.json"
     write_text(path, json.dumps({"schema": SCHEMA, **results}, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return path
@@ -82,7 +84,7 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
     stored = path.with_name("arrays.npz")
     if stored.exists():
         try:
-            with np.load(stored, allow_pickle=False) as data:
+            with stored.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = dict(data)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
             raise ResultsError(f"{stored}: not a readable array file ({e})") from e

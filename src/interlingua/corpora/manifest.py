@@ -86,7 +86,7 @@ def _decode(line: bytes, where: str) -> Utterance:
     try:
         utterance = _decoder.decode(line)
         language = normalise_language(utterance.language)
-    except (msgspec.DecodeError, UsageError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as e:
         raise ManifestError(f"{where}: {e}") from e
     for field, value in (("id", utterance.id), ("audio.path", utterance.audio.path)):
         if not value:

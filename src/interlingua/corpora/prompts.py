@@ -18,8 +18,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -114,7 +114,7 @@ def verify(root: Path) -> None:
         CorpusError: a file is missing.
         HashMismatchError: a file's content differs.
     """
-    mend = f"delete {root} and run `interlingua corpus prepare prompts` again"
+    mend = "run `interlingua doctor --fetch`" if root == default_root() else f"delete {root} and prepare it again"
     for name, expected in _hashes().items():
         path = root / name
         if not path.is_file():
@@ -236,15 +236,24 @@ def _present(root: Path | None, log: Callable[[str], None]) -> Path:
         try:
             with atomic_folder(folder) as target, tempfile.TemporaryDirectory() as work:
                 fetch(target, Path(work))
-                verify(target)
+                _require_published(target)
             return folder
-        except (FetchError, CorpusError, HashMismatchError, OSError, http.client.HTTPException) as e:
+        except (FetchError, OSError) as e:
             problems.append(f"{name}: {e}")
     raise FetchError(
         "the prompts corpus can't be fetched (" + "; ".join(problems) + "); `apt-get update` may mend the first. By "
         "hand: unpack the five -g722 archives as ROOT/en, ROOT/es, …, move each core-sounds-*.txt up into ROOT, and "
         "pass --root ROOT"
     )
+
+
+def _require_published(target: Path) -> None:
+    """Raise FetchError unless what was fetched is what the hash list names."""
+    try:
+        verify(target)
+    except (CorpusError, HashMismatchError) as e:
+        reason = str(e).split(";")[0].replace(f"{target}/", "")
+        raise FetchError(f"another version: {reason}") from e
 
 
 def _fetch_debian(root: Path, work: Path) -> None:
@@ -283,7 +292,7 @@ def _fetch_upstream(root: Path, work: Path) -> None:
             with tarfile.open(archive) as tar:
                 tar.extractall(root / lang, filter="data")
             (root / lang / f"core-sounds-{lang}.txt").replace(root / f"core-sounds-{lang}.txt")
-        except (urllib.error.URLError, OSError, tarfile.TarError) as e:
+        except (OSError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as e:
             raise FetchError(f"{url}: {e}") from e
 
 

@@ -36,7 +36,7 @@ def score_translations(
         clusters: utterance id -> cluster; None: each utterance is its own.
 
     Raises:
-        UsageError: no references, or a hypothesis whose id no reference has.
+        UsageError: no references, a hypothesis whose id no reference has, or a tokenizer that isn't installed.
     """
     unknown = sorted(hypotheses.keys() - references.keys())
     if unknown:
@@ -48,7 +48,7 @@ def score_translations(
         raise UsageError("no references to score against")
     ids = sorted(references)
     outputs = [hypotheses.get(i, "") for i in ids]
-    scorer = BLEU(tokenize=_TOKENIZERS.get(target, "13a")) if metric == "bleu" else CHRF()
+    scorer = _bleu(target) if metric == "bleu" else CHRF()
     value = float(scorer.corpus_score(outputs, [[references[i] for i in ids]]).score)
     groups = [clusters[i] if clusters else i for i in ids]
     interval = _interval(scorer, outputs, [references[i] for i in ids], groups)
@@ -56,6 +56,14 @@ def score_translations(
         f"{scorer.get_signature()}|bootstrap:clusters:{len(set(groups))}|n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}"
     )
     return Score(value, interval, len(ids), signature)
+
+
+def _bleu(target: str) -> BLEU:
+    tokenizer = _TOKENIZERS.get(target, "13a")
+    try:
+        return BLEU(tokenize=tokenizer)
+    except RuntimeError as e:  # sacreBLEU's optional MeCab
+        raise UsageError(f"BLEU in {target!r} needs {tokenizer}: pip install 'sacrebleu[{target}]'") from e
 
 
 def _interval(

@@ -111,6 +111,8 @@ def _blocks(candidates: Sequence[FrameArray | torch.Tensor], device: str) -> lis
     group: list[torch.Tensor] = []
     for candidate in candidates:
         rows = _unit_rows(candidate, device)
+        if group and rows.shape[1] != group[0].shape[1]:
+            raise ValueError(f"candidates are {group[0].shape[1]} and {rows.shape[1]} wide; they must be equally wide")
         if group and sum(map(len, group)) + len(rows) > BLOCK_FRAMES:
             blocks.append((torch.cat(group), [len(g) for g in group]))
             group = []
