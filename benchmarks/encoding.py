@@ -4,6 +4,7 @@ One run measures everything side by side: the machine's matrix products, transfo
 recordings, and our encoder with each context and number format. Writes docs/encoding.md.
 """
 
+import datetime
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,18 +29,17 @@ from interlingua.types import SAMPLE_RATE, Frames, Samples, Utterance
 PAIR = ("en", "fr")
 TIMED = 24  # recordings timed against transformers
 TRANSLATED = 24  # Spanish prompts translated with each context
+RETRIEVED = 100  # prompts searched with each context
+RETRIEVAL_CONTEXTS = ("full", "speech+8", "speech")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "encoding.md"
 
 
 def main() -> None:
     """Measure and write the page."""
-    import datetime
-
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     utterances = prepare_prompts()
-    pairs = {lang: [u for u in utterances if u.language == lang and (u.duration or 0) <= 30] for lang in PAIR}
-    meanings = {u.meaning for u in pairs[PAIR[0]]} & {u.meaning for u in pairs[PAIR[1]]}
-    pairs = {lang: [u for u in members if u.meaning in meanings] for lang, members in pairs.items()}
+    meanings = {u.meaning for u in translation_subset(utterances, RETRIEVED)}
+    pairs = {lang: [u for u in utterances if u.language == lang and u.meaning in meanings] for lang in PAIR}
     audio = {u.id: load_audio(u.audio) for members in pairs.values() for u in members}
     spanish = [u for u in translation_subset(utterances, TRANSLATED) if u.language == "es"]
     timed = list(audio.values())[:: len(audio) // TIMED][:TIMED]
@@ -54,15 +54,12 @@ def main() -> None:
         for context in ("full", "speech+8", "speech+3", "speech+1", "speech"):
             encoder = WhisperEncoder(model, context=context)
             ours = seconds(lambda e=encoder: e.encode(timed)) / TIMED
-            r1 = ", ".join(f"{x:.3f}" for x in recall(encoder, pairs, audio)) if context in RETRIEVED else ""
+            r1 = ", ".join(f"{x:.3f}" for x in recall(encoder, pairs, audio)) if context in RETRIEVAL_CONTEXTS else ""
             bleu = translate(model, encoder, spanish) if name == "float32" else ""
             rows.append([f"ours, {context}, {name}", f"{ours:.3f}", ratio(theirs["float32"], ours), r1, bleu])
             print(" | ".join(rows[-1]), flush=True)
-    made = provenance("both", time.monotonic() - clock, started)
+    made = provenance("both", "cpu", time.monotonic() - clock, started)
     write_text(PAGE, page(rows, gemm, made, len(meanings), len(spanish), timed))
-
-
-RETRIEVED = ("full", "speech+8", "speech")
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -27,7 +27,7 @@ def main() -> None:
         u for u in prompts.prepare_prompts(faithful_only=False) if u.text and (u.duration or 0) <= WINDOW_SECONDS
     ]
     whisper = load_whisper("base")
-    store, _ = encode_manifest(utterances, WhisperEncoder(whisper, context="speech+8"), options.store)
+    store, _ = encode_manifest(utterances, WhisperEncoder(whisper, context="full"), options.store)
     heard: dict[str, str] = {}
     with track(len(utterances), "transcribing") as advance:
         for language in prompts.LANGUAGES:

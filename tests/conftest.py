@@ -4,18 +4,13 @@ import socket
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from jaxtyping import Float, Float32, install_import_hook
-
-from interlingua import types
+from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py and layers.py: importlib mode adds no folder
 
 # Axis names in annotations are checked in every call of these modules; set up before anything imports them.
-# An axis has one size within a call; T and S differ from utterance to utterance, so they go without a name here.
-types.FrameArray = Float[np.ndarray, "_ D"]
-types.Samples = Float32[np.ndarray, "_"]
+# An axis has one size within a call; those that begin with an underscore (_T, _S) differ between arrays.
 CHECKED = ["store", "encode", "similarity", "retrieval", "metrics"]
 install_import_hook([f"interlingua.{name}" for name in CHECKED], "helpers.checked")
 

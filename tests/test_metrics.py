@@ -57,11 +57,13 @@ def test_each_target_has_a_tokenizer_that_matters():
             assert score.value != pytest.approx(BLEU(tokenize="13a").corpus_score(outputs, [references]).score)
 
 
-def test_korean_has_a_tokenizer_here():
-    texts = by_id(["회선이 통화 중입니다.", "안녕히 계세요."])
-    # BUG: RuntimeError, three lines long: the dependencies have sacrebleu[ja], not sacrebleu[ko]
-    score = score_translations(texts, texts, target="ko", metric="bleu")
-    assert score.value == pytest.approx(100)
+def test_a_tokenizer_that_is_not_installed_is_named(monkeypatch):
+    def refuse(tokenize):
+        raise RuntimeError("several lines of advice")
+
+    monkeypatch.setattr(module, "BLEU", refuse)
+    with pytest.raises(UsageError, match=r"BLEU in 'ko' needs ko-mecab: pip install 'sacrebleu\[ko\]'"):
+        score_translations({}, {"u": "회선이 통화 중입니다."}, target="ko", metric="bleu")
 
 
 def test_the_signature_names_version_tokenizer_and_bootstrap():

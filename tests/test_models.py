@@ -149,9 +149,7 @@ def fused(model: WhisperForConditionalGeneration) -> dict[str, torch.Tensor]:
     def linear(ours: str, *theirs: str) -> None:
         parts = [weights[f"{name}.weight"] for name in theirs]
         out[f"{ours}/weight"] = torch.cat(parts)
-        biases = [
-            weights.get(f"{name}.bias", torch.zeros(len(p))) for name, p in zip(theirs, parts, strict=True)
-        ]
+        biases = [weights.get(f"{name}.bias", torch.zeros(len(p))) for name, p in zip(theirs, parts, strict=True)]
         out[f"{ours}/bias"] = torch.cat(biases)
 
     for side, layers in (("encoder", model.config.encoder_layers), ("decoder", model.config.decoder_layers)):
@@ -300,9 +298,7 @@ def test_hf_home_is_respected(checkpoint, tmp_path):
     hub_snapshot(tmp_path / "hf" / "hub", checkpoint, "openai/whisper-tiny")
     code = "from interlingua.models import resolve; print(resolve('tiny', offline=True).revision)"
     environment = {"HF_HOME": str(tmp_path / "hf"), "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == COMMIT
 
 
@@ -702,9 +698,7 @@ def test_saved_tokenizer_still_works(copied):
     whisper.tokenizer.save_pretrained(copied)
     whisper.model.save_pretrained(copied)
     again = load_whisper(copied)
-    assert again.tokenizer.decode(
-        [*range(END, VOCAB), 65], skip_special_tokens=True
-    ) == again.tokenizer.decode([65])
+    assert again.tokenizer.decode([*range(END, VOCAB), 65], skip_special_tokens=True) == again.tokenizer.decode([65])
     assert again.model.generation_config.lang_to_id == whisper.model.generation_config.lang_to_id
 
 
@@ -762,11 +756,7 @@ def test_sharded_weights(checkpoint, tmp_path):
     assert len(shards) > 1
     whisper = load_whisper(folder)
     assert torch.equal(whisper.model.proj_out.weight, tiny_model().proj_out.weight)
-    assert (
-        whisper.revision
-        == weights_revision(folder, "huggingface")
-        != weights_revision(checkpoint, "huggingface")
-    )
+    assert whisper.revision == weights_revision(folder, "huggingface") != weights_revision(checkpoint, "huggingface")
     shards[1].unlink()
     with pytest.raises(ModelFormatError, match=f"shard {shards[1].name} is missing"):
         load_whisper(folder)

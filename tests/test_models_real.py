@@ -146,9 +146,7 @@ def test_greedy_tokens_agree_with_ctranslate2(whisper, twin):
     noise = np.random.default_rng(0).normal(size=5 * SAMPLE_RATE) * 0.1
     features = whisper.feature_extractor(noise, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
     with torch.inference_mode():
-        ours = whisper.model.generate(features, language="en", task="transcribe", max_new_tokens=8)[
-            0
-        ].tolist()
+        ours = whisper.model.generate(features, language="en", task="transcribe", max_new_tokens=8)[0].tolist()
     prompt = whisper.prompt("en", "transcribe")
     view = ctranslate2.StorageView.from_array(features.numpy())
     theirs = twin.generate(view, [prompt], beam_size=1)[0].sequences_ids[0]

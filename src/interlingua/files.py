@@ -68,8 +68,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         except OSError:
             if not path.is_dir():  # otherwise another process finished first, with the same content
+                if old.exists():
+                    old.replace(path)
                 raise
-        shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -6,6 +6,7 @@ Every write is one Lance commit: a run that is killed leaves the last complete v
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from interlingua.types import Frames, FrameSpec
 
 _ARROW = {"float16": pa.float16(), "float32": pa.float32()}
 _FORMAT = "interlingua-frames-1"
+_KEY = {"lance-schema:unenforced-primary-key": "true"}  # lets Lance see that two writers add the same utterance
 
 
 class FrameStore:
@@ -123,13 +125,14 @@ class FrameStore:
 
     def hashes(self) -> dict[str, str]:
         """Utterance id -> hash of the audio that its frames were made from."""
-        table = self._dataset.to_table(columns=["id", "audio_hash"])
+        table = self._table_of("id", "audio_hash")
         return dict(zip(table["id"].to_pylist(), table["audio_hash"].to_pylist(), strict=True))
 
     def write(self, frames: Sequence[Frames]) -> None:
         """Add utterances in one commit; those that are held already are replaced."""
         if not frames:
             return
+        frames = list({f.id: f for f in frames}.values())  # of two with one id, the last
         # Merging rather than appending: two processes that encode one manifest don't write an utterance twice.
         merge = self._dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         merge.execute(self._table(frames))
@@ -158,17 +161,20 @@ class FrameStore:
             )
         # Lance takes rows in any order; sorted ones are read in one sweep.
         order = np.argsort([index[i] for i in ids], kind="stable")
-        try:
+        with self._damage_named():
             table = self._dataset.take([index[ids[j]] for j in order])
-        except (ValueError, OSError) as e:
-            raise StoreError(f"{self.path}: damaged ({_first_line(e)}); delete the folder and encode again") from e
         found: list[Frames | None] = [None] * len(ids)
         for j, frames in zip(order, self._frames(table), strict=True):
             found[j] = frames
         return [f for f in found if f is not None]
 
     def __iter__(self) -> Iterator[Frames]:
-        for batch in self._dataset.to_batches():
+        batches = self._dataset.to_batches()
+        while True:
+            with self._damage_named():
+                batch = next(batches, None)
+            if batch is None:
+                return
             yield from self._frames(pa.Table.from_batches([batch]))
 
     def _reopen(self) -> None:
@@ -177,9 +183,21 @@ class FrameStore:
 
     def _index(self) -> dict[str, int]:
         if self._rows is None:
-            ids = self._dataset.to_table(columns=["id"])["id"].to_pylist()
+            ids = self._table_of("id")["id"].to_pylist()
             self._rows = {utterance_id: row for row, utterance_id in enumerate(ids)}
         return self._rows
+
+    def _table_of(self, *columns: str) -> pa.Table:
+        with self._damage_named():
+            return self._dataset.to_table(columns=list(columns))
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError) as e:  # Arrow's and Lance's own
+            reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+            raise StoreError(f"{self.path}: damaged ({reason}); delete the folder and encode again") from e
 
     def _table(self, frames: Sequence[Frames]) -> pa.Table:
         for f in frames:
@@ -209,16 +227,12 @@ class FrameStore:
                 yield Frames(ids[row], flat[offsets[row] : offsets[row + 1]], n_speech, hashes[row])
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
 def _schema(spec: FrameSpec, dim: int) -> pa.Schema:
     metadata = {"format": _FORMAT, "dim": str(dim)} | {k: str(v) for k, v in asdict(spec).items()}
     frames = pa.list_(pa.list_(_ARROW[spec.dtype], dim))
     return pa.schema(
         [
-            pa.field("id", pa.string()),
+            pa.field("id", pa.string(), nullable=False, metadata=_KEY),
             pa.field("n_speech", pa.int32()),
             pa.field("audio_hash", pa.string()),
             pa.field("frames", frames),

@@ -25,10 +25,10 @@ FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES  # 50
 WINDOW_SECONDS = 30  # Whisper's window
 WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND  # 1500
 
-Samples = Float32[np.ndarray, "S"]
+Samples = Float32[np.ndarray, "_S"]  # a leading underscore: each array of a call has its own size
 """Mono audio at 16 kHz, float32, nominally within [-1, 1]."""
 
-FrameArray = Float[np.ndarray, "T D"]
+FrameArray = Float[np.ndarray, "_T D"]
 """Encoder frames of one utterance, float16 or float32."""
 
 Matrix = Float32[np.ndarray, "N M"]

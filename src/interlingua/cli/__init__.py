@@ -21,7 +21,7 @@ app = cyclopts.App(
     version=__version__,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
-    default_parameter=cyclopts.Parameter(negative=""),
+    default_parameter=cyclopts.Parameter(negative="", consume_multiple=True),  # --languages en fr
 )
 for part in (demo, doctor, corpus, encode, evaluate, report):
     app.command(part.app)

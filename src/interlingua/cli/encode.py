@@ -42,10 +42,11 @@ def encode(
         json: print the result as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
+    from interlingua.encode import Context, WhisperEncoder, best_compute, best_device, encode_manifest
     from interlingua.models import load_whisper
 
     utterances = read_manifest(manifest, languages)
+    Context.parse(context)  # before the model is loaded, perhaps downloaded
     where = best_device() if device == "auto" else device
     how = best_compute(where) if compute == "auto" else compute
     encoder = WhisperEncoder(load_whisper(model, dtype=how, device=where), context=context, layer=layer)

@@ -116,7 +116,8 @@ def translation(
     if frames.spec.revision != whisper.revision or frames.spec.layer != whisper.n_layers or frames.spec.pooling > 1:
         raise StoreMismatchError(
             f"{store}: decoding reads unpooled frames of the last layer of {whisper.model_name} itself; "
-            f"it holds layer {frames.spec.layer} of {frames.spec.model}, pooled by {frames.spec.pooling}"
+            f"it holds layer {frames.spec.layer} of {frames.spec.model} (weights {frames.spec.revision[:12]}, not "
+            f"{whisper.revision[:12]}), pooled by {frames.spec.pooling}"
         )
     if frames.spec.context == "speech":
         note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)")

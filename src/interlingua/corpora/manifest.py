@@ -1,5 +1,6 @@
 """Manifests: JSON lines of utterances, audio paths relative to the manifest's folder."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
     Audio paths below the manifest's folder are stored relative to it, others absolute.
     """
     path = Path(path)
-    folder = path.parent.resolve()
+    folder = Path(os.path.abspath(path.parent))  # noqa: PTH100  # links are kept: resolve() would follow them
     count = 0
     with atomic_file(path) as temporary, temporary.open("wb") as out:
         for utterance in utterances:
@@ -86,6 +87,7 @@ def _decode(line: bytes, where: str) -> Utterance:
     try:
         utterance = _decoder.decode(line)
         language = normalise_language(utterance.language)
+        translations = {normalise_language(code): text for code, text in utterance.translations.items()}
     except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as e:
         raise ManifestError(f"{where}: {e}") from e
     for field, value in (("id", utterance.id), ("audio.path", utterance.audio.path)):
@@ -94,7 +96,7 @@ def _decode(line: bytes, where: str) -> Utterance:
     for field, seconds in (("offset", utterance.audio.offset), ("duration", utterance.audio.duration)):
         if seconds is not None and seconds < 0:
             raise ManifestError(f"{where}: `audio.{field}` is {seconds} s; it can't be negative")
-    return msgspec.structs.replace(utterance, language=language)
+    return msgspec.structs.replace(utterance, language=language, translations=translations)
 
 
 def _absolute(audio: AudioRef, folder: Path) -> AudioRef:
@@ -102,7 +104,8 @@ def _absolute(audio: AudioRef, folder: Path) -> AudioRef:
 
 
 def _relative(audio: AudioRef, folder: Path) -> AudioRef:
-    absolute = Path(audio.path).resolve()
-    if absolute.is_relative_to(folder):
-        return msgspec.structs.replace(audio, path=str(absolute.relative_to(folder)))
+    absolute = Path(os.path.abspath(audio.path))  # noqa: PTH100
+    for base in (folder, folder.resolve()):
+        if absolute.is_relative_to(base):
+            return msgspec.structs.replace(audio, path=str(absolute.relative_to(base)))
     return msgspec.structs.replace(audio, path=str(absolute))

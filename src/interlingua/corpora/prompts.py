@@ -61,7 +61,9 @@ _UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 _NON_SPEECH = re.compile(
     r"silence/|(?:beep|beeperr|tt-monkeys|ascending-2tone|descending-2tone|confbridge-join|confbridge-leave)$"
 )
-_STAGE_DIRECTION = re.compile(r"\[[^\]]*\]|<[^>]*>|^\([^)]*\)$")
+_STAGE_DIRECTION = re.compile(
+    r"\[[^\]]*\]|<[^>]*>|^\([^)]*\)$|\((?:note|nota|simple tone|produrre|enfatico|You are now|emme)[^)]*\)"
+)
 
 
 def default_root() -> Path:

@@ -50,7 +50,7 @@ def score_translations(
     outputs = [hypotheses.get(i, "") for i in ids]
     scorer = _bleu(target) if metric == "bleu" else CHRF()
     value = float(scorer.corpus_score(outputs, [[references[i] for i in ids]]).score)
-    groups = [clusters[i] if clusters else i for i in ids]
+    groups = [clusters.get(i, i) if clusters else i for i in ids]
     interval = _interval(scorer, outputs, [references[i] for i in ids], groups)
     signature = (
         f"{scorer.get_signature()}|bootstrap:clusters:{len(set(groups))}|n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}"

@@ -1,0 +1,1 @@
+"""Experiments: from a corpus to a result folder."""
