@@ -663,3 +663,16 @@ def test_the_silences_of_the_real_corpus_come_back_on_demand():
     silences = [u for u in with_noise if str(u.meaning).startswith("silence/")]
     assert len(silences) == 10
     assert len(with_noise) > 215 + 10 - 1
+
+
+def test_a_lost_line_break_between_transcripts_is_restored(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("conf-a: Uno. conf-b: Due conf-now-c: Tre: quattro.\nconf-d: conf-d: Cinque\nconf-e: a re-do: x\n")
+    assert prompts.read_transcripts(path) == {
+        "conf-a": "Uno.",
+        "conf-b": "Due",
+        "conf-now-c": "Tre: quattro.",
+        "conf-d": "Cinque",
+        "conf-e": "a",
+        "re-do": "x",  # the price of the rule: a hyphenated word before a colon is taken for a name
+    }

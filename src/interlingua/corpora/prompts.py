@@ -61,6 +61,7 @@ _UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 _NON_SPEECH = re.compile(
     r"silence/|(?:beep|beeperr|tt-monkeys|ascending-2tone|descending-2tone|confbridge-join|confbridge-leave)$"
 )
+_LOST_BREAK = re.compile(r" ([a-z]+(?:-[a-z0-9]+)+): ")
 _STAGE_DIRECTION = re.compile(
     r"\[[^\]]*\]|<[^>]*>|^\([^)]*\)$|\((?:note|nota|simple tone|produrre|enfatico|You are now|emme)[^)]*\)"
 )
@@ -139,7 +140,10 @@ def unfaithful_transcripts() -> set[str]:
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
-    """Read ``core-sounds-<l>.txt``: lines ``name: text``, ``;`` comments; of two equal names the first."""
+    """Read ``core-sounds-<l>.txt``: lines ``name: text``, ``;`` comments; of two equal names the first.
+
+    Where a line break was lost, ``name: text another-name: text``, the names are told by their hyphens.
+    """
     transcripts: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip() or line.startswith(";"):
@@ -147,7 +151,11 @@ def read_transcripts(path: Path) -> dict[str, str]:
         name, colon, text = line.partition(":")
         if not colon:
             raise CorpusError(f"{path}:{number}: expected `name: text`")
-        transcripts.setdefault(name.strip(), text.strip())
+        first, *lost = _LOST_BREAK.split(text)
+        if first.strip():
+            transcripts.setdefault(name.strip(), first.strip())
+        for other, said in zip(lost[::2], lost[1::2], strict=True):
+            transcripts.setdefault(other, said.strip())
     return transcripts
 
 
