@@ -1,5 +1,6 @@
 """Files: the cache folder, hashes, and writes that leave nothing half-written behind."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -39,6 +40,8 @@ def check_sha256(path: Path, expected: str, mend: str) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` only if the block succeeds."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)

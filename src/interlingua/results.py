@@ -71,7 +71,7 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
     Raises:
         ResultsError: no ``results.json`` there, not JSON, or of another schema.
     """
-    path = Path(folder) if Path(folder).name == "results.json" else Path(folder) / "results.json"
+    path = Path(folder) / "results.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
