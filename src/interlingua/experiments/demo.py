@@ -26,7 +26,7 @@ from interlingua.store import FrameStore
 from interlingua.translation import place_words
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Matrix, Utterance
 
-SHOWN_PAIR = ("en", "fr")  # the pair whose score matrix and whose best example are drawn
+SHOWN_PAIR = {"en", "fr"}  # the pair whose score matrix and whose best example are drawn
 SHOWN_SECONDS = (3.0, 8.0)  # an example long enough to have words, short enough to read
 
 
@@ -66,16 +66,16 @@ class _Demo:
         if config.translate != 0:
             whisper.require_translation()
         retrieval, matrices = self._retrieval(utterances, whisper)
-        arrays: dict[str, np.ndarray] = {}
-        results: dict[str, Any] = {"title": "Cross-lingual speech retrieval on real recordings"}
-        a, b = SHOWN_PAIR if set(SHOWN_PAIR) <= set(config.languages) else config.languages[:2]
-        if (a, b) in matrices:
-            arrays["similarity"] = matrices[a, b]
-            results["similarity"] = {"query": a, "candidate": b, "method": "seqsim"}
-            example = best_example(utterances, matrices[a, b], (a, b))
-            if example:
-                with self._timed("alignment"):
-                    results["alignment"], arrays["alignment"] = _alignment(whisper, *example)
+        shown = next((pair for pair in matrices if set(pair) == SHOWN_PAIR), next(iter(matrices)))
+        arrays: dict[str, np.ndarray] = {"similarity": matrices[shown]}
+        results: dict[str, Any] = {
+            "title": "Cross-lingual speech retrieval on real recordings",
+            "similarity": {"query": shown[0], "candidate": shown[1], "method": "seqsim"},
+        }
+        example = best_example(utterances, matrices[shown], shown)
+        if example:
+            with self._timed("alignment"):
+                results["alignment"], arrays["alignment"] = _alignment(whisper, *example)
         translation, samples = self._translation(utterances)
         results |= {
             "settings": {
