@@ -78,7 +78,6 @@ def prepare_prompts(
     languages: tuple[str, ...] = LANGUAGES,
     min_words: int = 4,
     include_non_speech: bool = False,
-    faithful_only: bool = True,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Utterance]:
     """Fetch the corpus unless it is there, verify it, and return its utterances.
@@ -88,7 +87,6 @@ def prepare_prompts(
         languages: which of the five languages to return.
         min_words: least number of words of a prompt's English transcript.
         include_non_speech: keep silences and beeps too (only to reproduce figures that counted them).
-        faithful_only: drop the texts that don't say what the recording says (`unfaithful_transcripts`).
         log: receives one line per step.
 
     Raises:
@@ -103,8 +101,7 @@ def prepare_prompts(
             raise CorpusError(f"the prompts corpus has no {language!r}; it has {', '.join(LANGUAGES)}")
     hashes = _hashes()
     root = _present(root, log)
-    unfaithful = unfaithful_transcripts() if faithful_only else set()
-    utterances = _utterances(root, _common_prompts(hashes), languages, min_words, include_non_speech, unfaithful)
+    utterances = _utterances(root, _common_prompts(hashes), languages, min_words, include_non_speech)
     if not utterances:
         raise CorpusError(f"no prompt has {min_words} words or more; lower --min-words")
     return utterances
@@ -130,13 +127,6 @@ def chinese_references() -> dict[str, str]:
     """Our own Simplified Chinese translations: prompt id -> text."""
     data = files("interlingua.corpora") / "data" / "prompts_zh.json"
     return msgspec.json.decode(data.read_bytes(), type=dict[str, str])
-
-
-def unfaithful_transcripts() -> set[str]:
-    """Recordings (``<l>/<prompt>``) whose transcript doesn't say what is heard; found by benchmarks/transcripts.py."""
-    data = files("interlingua.corpora") / "data" / "prompts_unfaithful.txt"
-    lines = data.read_text(encoding="utf-8").splitlines()
-    return {line.split()[0] for line in lines if line.strip() and not line.startswith("#")}
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
@@ -175,7 +165,6 @@ def _utterances(
     languages: tuple[str, ...],
     min_words: int,
     include_non_speech: bool,
-    unfaithful: set[str],
 ) -> list[Utterance]:
     transcripts = {lang: read_transcripts(root / f"core-sounds-{lang}.txt") for lang in LANGUAGES}
     kept = [
@@ -187,10 +176,7 @@ def _utterances(
     for prompt in kept:
         spoken = {lang: clean_transcript(transcripts[lang].get(prompt, "")) for lang in LANGUAGES}
         texts[prompt] = {lang: text for lang, text in spoken.items() if text}
-    clusters = cluster_meanings(texts)  # unfaithful texts included: what is linked on paper stays together
-    for name in unfaithful:
-        language, _, prompt = name.partition("/")
-        texts.get(prompt, {}).pop(language, None)
+    clusters = cluster_meanings(texts)
     chinese = chinese_references()
     result = []
     for language in languages:
