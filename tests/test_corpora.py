@@ -419,16 +419,6 @@ def test_no_prompt_is_left(source):
         prompts.prepare_prompts(source.root, min_words=50)
 
 
-def test_a_text_that_the_recording_does_not_say_is_no_text_and_no_reference(source, monkeypatch):
-    monkeypatch.setattr(prompts, "unfaithful_transcripts", lambda: {"fr/busy"})
-    found = {u.id: u for u in prompts.prepare_prompts(source.root)}
-    assert found["fr/busy"].text is None
-    assert found["en/busy"].translations == {"zh": "线路忙。"}
-    kept = {u.id: u for u in prompts.prepare_prompts(source.root, faithful_only=False)}
-    assert kept["fr/busy"].text == "La ligne est occupée"
-    assert {u.id: u.cluster for u in found.values()} == {u.id: u.cluster for u in kept.values()}
-
-
 def test_an_altered_file_is_noticed_and_the_mend_named(source):
     prompts.prepare_prompts(source.root)
     (source.root / "it" / "busy.g722").write_bytes(b"tampered")
