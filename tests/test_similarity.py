@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from interlingua.similarity import (
     alignment_matrix,
     duration_similarity,
     mean_pool_cosine,
+    pack,
     reduce_directions,
     seqsim,
     seqsim_both,
@@ -38,10 +40,11 @@ def by_reference(queries, candidates, reduction) -> np.ndarray:
     return np.array([[seqsim_pair(q, c)[reduction] for c in candidates] for q in queries])
 
 
-@pytest.fixture
-def block_frames(monkeypatch):
-    """Set the size of the blocks that candidates are joined into."""
-    return lambda n: monkeypatch.setattr(MODULE, "BLOCK_FRAMES", n)
+def small_tiles(patch, rows: int, columns: int, long: int = 8192) -> None:
+    """Cut tiles of ``rows`` x ``columns`` float32 similarities; utterances over ``long`` frames go piece by piece."""
+    patch.setattr(MODULE, "TILE_ROWS", rows)
+    patch.setattr(MODULE, "TILE_BYTES", rows * columns * 4)
+    patch.setattr(MODULE, "LONG_FRAMES", long)
 
 
 # ---------------------------------------------------------------- shapes
@@ -129,11 +132,18 @@ lengths = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths, lengths, st.integers(1, 8), st.integers(0, 10**6), st.sampled_from(REDUCTIONS), st.integers(1, 12))
-def test_fast_equals_reference(n, m, dim, seed, reduction, block):
+@given(
+    lengths,
+    lengths,
+    st.integers(1, 8),
+    st.integers(0, 10**6),
+    st.sampled_from(REDUCTIONS),
+    st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12)),
+)
+def test_fast_equals_reference(n, m, dim, seed, reduction, sizes):
     queries, candidates = ragged(*n, dim=dim, seed=seed), ragged(*m, dim=dim, seed=seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE, "BLOCK_FRAMES", block)
+        small_tiles(patch, *sizes)
         found = seqsim(queries, candidates, reduction=reduction)
     expected = by_reference(queries, candidates, reduction)
     if reduction == "f1":  # 2PR / (P + R) magnifies rounding without limit as P + R nears zero: judged elsewhere
@@ -185,19 +195,81 @@ def test_padding_with_zeros_would_be_noticed():
 # ---------------------------------------------------------------- invariances
 
 
-def test_the_size_of_blocks_changes_nothing(block_frames):
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_the_size_of_tiles_changes_nothing(monkeypatch, compute):
     queries, candidates = ragged(3, 1, 8), ragged(1, 4, 2, 9, 1, 1)
-    whole = seqsim_both(queries, candidates)
-    for size in (1, 2, 3, 5, 9, 17, 18, 19):
-        block_frames(size)
-        for found, expected in zip(seqsim_both(queries, candidates), whole, strict=True):
-            np.testing.assert_allclose(found, expected, atol=1e-6)
+    whole = seqsim_both(queries, candidates, compute=compute)
+    for rows, columns, long in product((1, 2, 5, 19), (1, 3, 9, 19), (1, 4, 100)):
+        small_tiles(monkeypatch, rows, columns, long)
+        for found, expected in zip(seqsim_both(queries, candidates, compute=compute), whole, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6 if compute == "float32" else 1e-2)
 
 
-def test_blocks_hold_every_candidate_once(block_frames):
-    block_frames(5)
-    candidates = ragged(1, 4, 2, 9, 1, 1)
-    assert [lengths for _, lengths in MODULE._blocks(candidates, "cpu")] == [[1, 4], [2], [9], [1, 1]]
+def test_tiles_hold_every_utterance_once():
+    tiles = list(MODULE._tiles(pack(ragged(1, 4, 2, 9, 1, 1)), 5))
+    assert [tile.lengths for tile in tiles] == [[1, 4], [2], [9], [1, 1]]
+    assert [(tile.first, tile.last) for tile in tiles] == [(0, 2), (2, 3), (3, 4), (4, 6)]
+    assert [len(tile.frames) for tile in tiles] == [5, 2, 9, 2]
+
+
+def test_memory_is_bounded_by_the_tile_and_not_by_the_utterances(monkeypatch):
+    """A product larger than the tile allows must never be asked for."""
+    small_tiles(monkeypatch, 16, 16, 32)
+    sizes = []
+    matmul, mm = torch.Tensor.__matmul__, torch.mm
+
+    def spy(product):
+        def watched(*args, **kwargs):
+            result = product(*args, **kwargs)
+            sizes.append(result.numel())
+            return result
+
+        return watched
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", spy(matmul))
+    monkeypatch.setattr(torch, "mm", spy(mm))
+    seqsim(ragged(1000, 3, 3), ragged(2000, 5))
+    assert max(sizes) <= 32 * 32
+
+
+def test_bfloat16_is_close_negative_similarities_included():
+    queries, candidates = ragged(30, 7, 64, dim=3), ragged(1, 17, 33, dim=3, seed=1)
+    queries.append(np.float32([[1, 0, 0]]))
+    candidates.append(np.float32([[-1, 0, 0], [-1, 0.1, 0]]))  # with the last query: nothing but negative values
+    exact = seqsim_both(queries, candidates)
+    for found, expected in zip(seqsim_both(queries, candidates, compute="bfloat16"), exact, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-2)
+    assert exact[0][-1, -1] < -0.9
+    assert seqsim(queries, candidates, compute="bfloat16").dtype == np.float32
+
+
+@settings(max_examples=40, deadline=None)
+@given(hnp.arrays(np.float32, (5, 7), elements=st.floats(-2, 2, width=16)))
+def test_maxima_of_bfloat16_by_their_bits_equal_maxima_by_value(values):
+    block = torch.from_numpy(values).bfloat16()
+    for dim in (0, 1):
+        assert torch.equal(MODULE._best(block, dim).float(), block.float().amax(dim))
+
+
+def test_weights_say_how_much_a_frame_counts():
+    queries, candidates = ragged(4, 3), ragged(5)
+    weights = [np.float32([2, 2, 2, 2]), np.float32([0, 1, 0])]
+    precision, recall = seqsim_both(pack(queries, weights=weights), pack(candidates))
+    plain, _ = seqsim_both([queries[0], queries[1][1:2]], candidates)
+    np.testing.assert_allclose(precision, plain, atol=1e-6)  # equal weights; all weight on the second frame
+    np.testing.assert_allclose(recall, seqsim_both(queries, candidates)[1], atol=1e-6)  # the candidate's own weights
+    for wrong in ([np.ones(4), np.ones(2)], [np.ones(4), np.zeros(3)]):
+        with pytest.raises(ValueError, match="don't fit"):
+            pack(queries, weights=wrong)
+
+
+def test_packed_utterances_serve_as_they_are():
+    queries, candidates = ragged(3, 1, 8), ragged(1, 4)
+    packed = pack(candidates)
+    np.testing.assert_array_equal(seqsim(pack(queries), packed), seqsim(queries, candidates))
+    assert [len(u) for u in packed.utterances()] == packed.lengths == [1, 4]
+    with pytest.raises(ValueError, match="no utterances"):
+        pack([])
 
 
 def test_one_pair_equals_its_cell():
@@ -265,8 +337,8 @@ def test_large_float16_frames_dont_overflow():
 
 def test_progress_counts_queries():
     done = []
-    seqsim(ragged(3, 5, 1), ragged(2), advance=done.append)
-    assert done == [1, 1, 1]
+    seqsim(ragged(900, 500, 100), ragged(2), advance=done.append)
+    assert done == [1, 2]  # whole tiles
 
 
 # ---------------------------------------------------------------- errors (tensors: arrays' shapes are checked by type)
