@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := .venv-peers
 
-.PHONY: setup demo demo-full test lint type format docs bench clean
+.PHONY: setup demo demo-full test lint type format docs study bench bench-encoding bench-seqsim bench-search peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -36,15 +37,33 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: setup  ## measure again what README.md and docs/ state, and write it there (hours on two cores)
+docs: study  ## measure again what README.md and docs/ state, and write it there (hours on two cores)
 	$(BIN)/interlingua demo --full
 	$(BIN)/interlingua corpus prepare prompts --include-non-speech --out runs/as-found/manifest.jsonl
 	$(BIN)/interlingua encode runs/as-found/manifest.jsonl runs/as-found/frames.lance --compute float32
 	$(BIN)/interlingua evaluate retrieval runs/as-found/manifest.jsonl runs/as-found/frames.lance --method seqsim --out runs/as-found
 	$(BIN)/python docs/update.py
 
-bench: setup  ## benchmarks, ratios against peers and the machine's own ceiling
+study: setup  ## what improves SeqSim, every method on every pair: docs/seqsim.md (an hour on two cores)
+	$(BIN)/python benchmarks/retrieval.py
+
+bench: bench-encoding bench-seqsim bench-search  ## benchmarks, ratios against peers and the machine's own ceiling
+
+bench-encoding: setup  ## docs/encoding.md
 	$(BIN)/python benchmarks/encoding.py
 
+bench-seqsim: setup peers  ## docs/speed.md
+	$(BIN)/python benchmarks/seqsim.py
+
+bench-search: setup  ## docs/search.md
+	$(BIN)/python benchmarks/search.py
+
+peers: $(PEERS)/.ready  ## PyLate and maxsim-cpu, in an environment of their own
+
+$(PEERS)/.ready: benchmarks/peers.lock
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --no-deps -r benchmarks/peers.lock
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PEERS)

@@ -10,7 +10,16 @@ from interlingua import __version__
 from interlingua.corpora import prompts
 from interlingua.errors import InterlinguaError
 from interlingua.files import cache_dir
-from interlingua.models import ALIASES, check_packaged, packaged_folder, repair_packaged, resolve
+from interlingua.models import (
+    ALIASES,
+    ALL_MINILM,
+    SENTENCE_ALIASES,
+    check_packaged,
+    packaged_folder,
+    repair_packaged,
+    resolve,
+    resolve_sentence_encoder,
+)
 
 OPTIONAL_PROGRAMS = {  # program -> what it is for, what does the job without it
     "apt-get": ("fetching the prompts corpus from Debian packages", "the upstream archives are used"),
@@ -36,6 +45,8 @@ def examine() -> list[Finding]:
 def fetch(log: Callable[[str], None]) -> None:
     """Fetch Whisper-base and the prompts corpus unless they are here, and replace copies that are damaged.
 
+    So is the sentence encoder, but only the cascade baseline needs it: it may fail.
+
     Raises:
         ModelNotFoundError, FetchError: they can't be had; the text says what was tried.
     """
@@ -44,6 +55,17 @@ def fetch(log: Callable[[str], None]) -> None:
     source = resolve("base")
     log(f"whisper-base: {source.path} ({source.origin})")
     prompts.prepare_prompts(log=log)
+    _fetch_sentence_encoder(log)
+
+
+def _fetch_sentence_encoder(log: Callable[[str], None]) -> None:
+    try:
+        if packaged_folder(ALL_MINILM):
+            repair_packaged(ALL_MINILM, report=log)
+        source = resolve_sentence_encoder()
+        log(f"{ALL_MINILM}: {source.path} ({source.origin})")
+    except InterlinguaError as error:
+        log(f"{ALL_MINILM}: {error}; only the cascade baseline needs it")
 
 
 def _python() -> Finding:
@@ -69,7 +91,7 @@ def _devices() -> list[Finding]:
 def _models() -> list[Finding]:
     cached = _hub_cached()
     detail = ", ".join(cached) if cached else "no Whisper model; --model ID downloads one where the hub can be reached"
-    return [_base("openai/whisper-base" in cached), Finding("hub cache", None, detail)]
+    return [_base("openai/whisper-base" in cached), Finding("hub cache", None, detail), _sentence_encoder()]
 
 
 def _base(in_hub_cache: bool) -> Finding:
@@ -83,11 +105,27 @@ def _base(in_hub_cache: bool) -> Finding:
     return Finding(name, True, f"{packaged_folder()}, SHA-256 right")
 
 
+def _sentence_encoder() -> Finding:
+    name, mend = "sentence encoder", "interlingua doctor --fetch"
+    if packaged_folder(ALL_MINILM) is None:
+        if _in_hub_cache(SENTENCE_ALIASES[ALL_MINILM]):
+            return Finding(name, True, f"{ALL_MINILM}, in the hub cache")
+        return Finding(name, None, "not fetched; only the cascade baseline needs it", mend)
+    try:
+        check_packaged(ALL_MINILM)
+    except InterlinguaError as e:
+        return Finding(name, False, str(e), mend)
+    return Finding(name, True, f"{packaged_folder(ALL_MINILM)}, SHA-256 right")
+
+
 def _hub_cached() -> list[str]:
+    return [i for i in dict.fromkeys(ALIASES.values()) if _in_hub_cache(i)]
+
+
+def _in_hub_cache(hub_id: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    hub_ids = dict.fromkeys(ALIASES.values())
-    return [i for i in hub_ids if isinstance(try_to_load_from_cache(i, "config.json"), str)]
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
 
 
 def _corpus() -> Finding:

@@ -9,7 +9,8 @@ from typing import Any
 import cyclopts
 
 from interlingua.cli.output import emit, note
-from interlingua.experiments.config import Device, Method
+from interlingua.experiments.config import Device
+from interlingua.experiments.methods import DEFAULT_METHOD, Method, SimilarityFormat
 
 app = cyclopts.App(name="evaluate", help="Measure retrieval and translation.")
 
@@ -19,9 +20,12 @@ def retrieval(
     manifest: Path,
     store: str,
     *,
-    method: tuple[Method, ...] = ("seqsim", "mean-pool"),
+    method: tuple[Method, ...] = (DEFAULT_METHOD,),
     languages: tuple[str, ...] | None = None,
+    compute: SimilarityFormat = "float32",
     device: Device = "auto",
+    texts: Path | None = None,
+    model: str = "base",
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -30,14 +34,18 @@ def retrieval(
     Args:
         manifest: utterances with meanings (JSON lines).
         store: their frames, from `interlingua encode`.
-        method: how to score; several may be named.
+        method: how to score; several may be named. The default is the best that needs no labels; `seqsim` is
+            the paper's. Methods that estimate on unlabelled audio do so outside each query's fold.
         languages: compare these languages only.
+        compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to score.
+        texts: for the cascade: file that keeps its English texts (JSON lines), made where it is absent.
+        model: for the cascade: the model that made the frames.
         out: result folder for results.json, arrays.npz and report.html.
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encode import best_device
+    from interlingua.encode import best_compute, best_device
     from interlingua.experiments.retrieval import evaluate_retrieval
     from interlingua.store import FrameStore
 
@@ -50,26 +58,31 @@ def retrieval(
     for name in missing:
         note(f"interlingua: {name} is not in {store}: it counts as a miss; run `interlingua encode` on {manifest}")
     where = best_device() if device == "auto" else device
+    how = best_compute(where) if compute == "auto" else compute
+    english = _english_texts(utterances, frames, model, where, texts) if "cascade" in method and texts else None
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
     arrays: dict[str, Any] = {}
     for name in dict.fromkeys(method):
-        measured, matrices = evaluate_retrieval(utterances, frames, name, device=where)
+        measured, matrices = evaluate_retrieval(
+            utterances, frames, name, compute=how, device=where, texts=english if name == "cascade" else None
+        )
         rows += measured
         if not arrays:
             (query, candidate), matrix = next(iter(matrices.items()))
             arrays["similarity"] = matrix
             results["similarity"] = {"query": query, "candidate": candidate, "method": name}
-    settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store)}
+    settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "similarity_compute": how}
     failures = [f"{name}: not in the store" for name in missing]
     results |= {"retrieval": rows, "settings": settings, "failures": failures}
     _finish(results, arrays, out, json, _Origin(frames.spec.compute, where, started, clock))
     if not json:
-        print(f"{'pair':8} {'method':10} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
+        width = max(len(r["method"]) for r in rows)
+        print(f"{'pair':8} {'method':{width}} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
         for r in rows:
             low, high = r["r1_ci"]
             print(
-                f"{r['query'] + '-' + r['candidate']:8} {r['method']:10} {r['n']:4d}  {r['r1']:.3f} "
+                f"{r['query'] + '-' + r['candidate']:8} {r['method']:{width}} {r['n']:4d}  {r['r1']:.3f} "
                 f"[{low:.3f}, {high:.3f}]  {r['r5']:.3f} {r['r10']:.3f} {r['mrr']:.3f} {r['chance']:.4f}"
             )
     return 1 if missing else 0
@@ -143,6 +156,15 @@ def translation(
                     f"{score['signature']}"
                 )
     return 1 if missing else 0
+
+
+def _english_texts(utterances: Any, frames: Any, model: str, device: str, path: Path) -> Any:
+    from interlingua.experiments.cascade import english_texts
+    from interlingua.experiments.retrieval import EnglishTexts
+    from interlingua.models import load_sentence_encoder, load_whisper
+
+    texts = english_texts(utterances, frames, load_whisper(model, device=device), path)
+    return EnglishTexts(texts, load_sentence_encoder(device=device))
 
 
 @dataclass(frozen=True)

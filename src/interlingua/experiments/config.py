@@ -7,7 +7,6 @@ from typing import Literal
 from interlingua.errors import UsageError
 from interlingua.languages import normalise_languages
 
-Method = Literal["seqsim", "mean-pool", "duration"]
 Device = Literal["auto", "cpu", "cuda"]
 
 

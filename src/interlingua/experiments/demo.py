@@ -14,17 +14,17 @@ import numpy as np
 from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
 from interlingua.encode import Encoder, WhisperEncoder, best_compute, best_device, encode_manifest
-from interlingua.errors import ModelError
+from interlingua.experiments.alignment import align, listen
 from interlingua.experiments.config import DemoConfig, SettledDemo
 from interlingua.experiments.controls import LogMelEncoder, with_random_weights
+from interlingua.experiments.methods import DEFAULT_METHOD, Method
 from interlingua.experiments.retrieval import Pair, evaluate_retrieval
+from interlingua.experiments.scoring import LEAST_CLUSTERS
 from interlingua.experiments.translation import translation_baseline
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
-from interlingua.similarity import alignment_matrix, seqsim_pair
 from interlingua.store import FrameStore
-from interlingua.translation import place_words
-from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Matrix, Utterance
+from interlingua.types import WINDOW_SECONDS, Matrix, Utterance
 
 SHOWN_PAIR = {"en", "fr"}  # the pair whose score matrix and whose best example are drawn
 SHOWN_SECONDS = (3.0, 8.0)  # an example long enough to have words, short enough to read
@@ -75,7 +75,9 @@ class _Demo:
         example = best_example(utterances, matrices[shown], shown)
         if example:
             with self._timed("alignment"):
-                results["alignment"], arrays["alignment"] = _alignment(whisper, *example)
+                spoken = [listen(whisper, u.id, load_audio(u.audio), language=u.language, text=u.text) for u in example]
+                alignment = align(whisper, *spoken)
+            results["alignment"], arrays["alignment"] = alignment.as_dict(), alignment.similarity
         translation, samples = self._translation(utterances)
         results |= {
             "settings": {
@@ -103,18 +105,26 @@ class _Demo:
         self, utterances: Sequence[Utterance], whisper: Whisper
     ) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
         store = self._encode(utterances, WhisperEncoder(whisper), "encoder", "encoding speech")
+        compute = best_compute(self.device)
         with self._timed("retrieval"):
-            rows, matrices = evaluate_retrieval(utterances, store, "seqsim", device=self.device)
-            rows += evaluate_retrieval(utterances, store, "mean-pool")[0]
-            rows += evaluate_retrieval(utterances, store, "duration")[0]
+            rows, matrices = evaluate_retrieval(utterances, store, "seqsim", device=self.device, compute=compute)
+            methods: list[Method] = ["mean-pool", "duration"]
+            if len({u.cluster for u in utterances}) >= LEAST_CLUSTERS:
+                methods.insert(0, DEFAULT_METHOD)
+            for method in methods:
+                rows += evaluate_retrieval(utterances, store, method, device=self.device, compute=compute)[0]
         mel = self._encode(utterances, LogMelEncoder(whisper), "log-mel", "control: log-mel")
         with self._timed("retrieval, controls"):
-            rows += evaluate_retrieval(utterances, mel, "seqsim", name="seqsim:log-mel", device=self.device)[0]
+            rows += evaluate_retrieval(
+                utterances, mel, "seqsim", name="seqsim:log-mel", device=self.device, compute=compute
+            )[0]
         some = [u for u in utterances if u.language in self.config.random_languages]
         random = WhisperEncoder(with_random_weights(whisper))
         untrained = self._encode(some, random, "random-weights", "control: random weights")
         with self._timed("retrieval, controls"):
-            rows += evaluate_retrieval(some, untrained, "seqsim", name="seqsim:random-weights", device=self.device)[0]
+            rows += evaluate_retrieval(
+                some, untrained, "seqsim", name="seqsim:random-weights", device=self.device, compute=compute
+            )[0]
         return rows, matrices
 
     def _translation(self, utterances: Sequence[Utterance]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -206,19 +216,3 @@ def best_example(utterances: Sequence[Utterance], scores: Matrix, pair: Pair) ->
             score = float(scores[i, j])
             best = max(best or (score, query, candidate), (score, query, candidate), key=lambda b: b[0])
     return best[1:] if best else None
-
-
-def _alignment(whisper: Whisper, query: Utterance, candidate: Utterance) -> tuple[dict[str, Any], np.ndarray]:
-    """Two utterances' frames compared one by one, and their words in time (left out where they can't be placed)."""
-    audio = [load_audio(u.audio) for u in (query, candidate)]
-    (q, _), (c, _) = WhisperEncoder(whisper).encode(audio)
-    described = []
-    for u, samples in zip((query, candidate), audio, strict=True):
-        try:
-            words = [asdict(w) for w in place_words(whisper, samples, u.language, str(u.text))]
-        except ModelError:  # a model that CTranslate2 can't convert
-            words = []
-        seconds = round(len(samples) / SAMPLE_RATE, 2)
-        described.append({"id": u.id, "language": u.language, "text": u.text, "seconds": seconds, "words": words})
-    pair_scores = {k: round(v, 4) for k, v in seqsim_pair(q, c).items() if k != "mean"}
-    return {"query": described[0], "candidate": described[1], **pair_scores}, alignment_matrix(q, c)

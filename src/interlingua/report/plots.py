@@ -27,7 +27,7 @@ from matplotlib.patches import Rectangle
 from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
 from interlingua.report.records import (
-    MAIN_METHOD,
+    PAPER_METHOD,
     Alignment,
     Results,
     Side,
@@ -54,7 +54,7 @@ _OTHER_FONTS = (  # other scripts' letters, where the machine has them
 )
 
 
-def recall_heatmap(results: Mapping[str, Any], path: Path, method: str = MAIN_METHOD) -> Path:
+def recall_heatmap(results: Mapping[str, Any], path: Path, method: str = PAPER_METHOD) -> Path:
     """Write a PNG of R@1: query languages as rows, candidate languages as columns.
 
     Raises:
@@ -79,12 +79,19 @@ def similarity_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 def alignment_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> Path:
     """Write a PNG of the frames of two utterances compared one by one, with their words placed in time.
 
+    Where the alignment holds ``matches`` (words as in its sides: ``[{"query": word, "candidate": word}]``), each
+    pair of words is framed.
+
     Raises:
         ResultsError: the folder holds no alignment.
     """
     records = read_records(results)
     with _style(_INK):
-        return _png(draw_alignment(records, arrays), path)
+        figure = draw_alignment(records, arrays)
+        matches = (results.get("alignment") or {}).get("matches") or []
+        _frame_words(figure.axes[0], [(m["query"], m["candidate"]) for m in matches])
+        _explain(figure, records)
+        return _png(figure, path)
 
 
 def recall_svg(results: Results, method: str, *, small: bool = False, top: float | None = None) -> str:
@@ -284,10 +291,37 @@ def _best_matches(axes: Axes, matrix: np.ma.MaskedArray, down: float, across: fl
     axes.plot(
         columns[values.argmax(axis=1)], rows, linestyle="", marker="o", markersize=1.9,
         markerfacecolor="white", markeredgecolor="black", markeredgewidth=0.25, alpha=0.85,
+        label="best match of each query frame (down)",
     )  # fmt: skip
     axes.plot(
         columns, rows[values.argmax(axis=0)], linestyle="", marker="D", markersize=1.6,
         markerfacecolor="#ff9e80", markeredgecolor="black", markeredgewidth=0.25, alpha=0.85,
+        label="best match of each candidate frame (across)",
+    )  # fmt: skip
+
+
+def _frame_words(axes: Axes, matches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """A frame around where each query word meets its best candidate word."""
+    for i, (query, candidate) in enumerate(matches):
+        size = candidate["end"] - candidate["start"], query["end"] - query["start"]
+        label = "" if i else "best match of each query word"
+        corner = candidate["start"], query["start"]
+        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=0.9, label=label))
+
+
+def _explain(figure: Figure, results: Results) -> None:
+    """A title above everything that is drawn, and a legend below it."""
+    alignment, height = results.alignment, figure.get_size_inches()[1]
+    box = figure.get_tightbbox()
+    if alignment and alignment.query.language and alignment.candidate.language:
+        title = f"{name_of(alignment.query.language)} → {name_of(alignment.candidate.language)}"
+        if alignment.f1 is not None:
+            title += f": {method_label(PAPER_METHOD)} F1 {alignment.f1:.3f}"
+        figure.text(0, (box.y1 + 0.15) / height, title, fontsize=11, va="bottom")
+    figure.legend(
+        loc="upper left", bbox_to_anchor=(0, (box.y0 - 0.12) / height), fontsize=8, borderaxespad=0,
+        markerscale=2.2, labelcolor="white", facecolor=matplotlib.colormaps[COLOURS](0.3), framealpha=1,
+        edgecolor="none",
     )  # fmt: skip
 
 

@@ -15,9 +15,25 @@ from interlingua.languages import language_name
 Interval = tuple[float, float]
 Pair = tuple[str, str]
 
-MAIN_METHOD = "seqsim"
+PAPER_METHOD = "seqsim"
 METHODS: dict[str, tuple[str, str]] = {  # method -> (label, what it compares); the report's order
-    "seqsim": ("SeqSim", "every encoder frame with its best match, both ways"),
+    "whitened-csls": ("SeqSim, whitened + CSLS", "frames whitened in each language, hubs demoted"),
+    "seqsim": ("SeqSim", "the paper's: every encoder frame with its best match, both ways"),
+    "seqsim-precision": ("SeqSim precision", "the query's frames alone look for a match"),
+    "seqsim-recall": ("SeqSim recall", "the candidate's frames alone look for a match"),
+    "seqsim-mean": ("SeqSim mean", "mean of both directions in place of F1"),
+    "dtw": ("DTW", "dynamic time warping: frames matched in order"),
+    "centred": ("SeqSim, centred", "less each language's mean frame"),
+    "whitened": ("SeqSim, whitened", "every direction of each language's frames has the same say"),
+    "csls": ("SeqSim + CSLS", "hubs demoted"),
+    "centred-csls": ("SeqSim, centred + CSLS", "both"),
+    "whitened-margin": ("SeqSim, whitened + margin", "ratio margin in place of CSLS"),
+    "whitened-rare-csls": ("SeqSim, whitened, rare frames + CSLS", "frames that match anything count less"),
+    "whitened-position-csls": ("SeqSim, whitened, place + CSLS", "frames at the same relative place attract"),
+    "whitened-duration-csls": ("SeqSim, whitened, duration + CSLS", "unlike durations cost points"),
+    "whitened-dtw": ("DTW, whitened", "dynamic time warping on whitened frames"),
+    "whitened-mean-pool": ("Mean-pooled cosine, whitened", "one averaged vector of whitened frames"),
+    "cascade": ("Cascade", "Whisper's English translations, compared by a sentence encoder"),
     "mean-pool": ("Mean-pooled cosine", "one averaged encoder vector an utterance"),
     "duration": ("Duration alone", "control: nothing but the length"),
     "seqsim:log-mel": ("SeqSim on log-mel frames", "control: the sound before the encoder"),
@@ -128,7 +144,7 @@ class Similarity(msgspec.Struct, frozen=True, kw_only=True):
 
     query: str
     candidate: str
-    method: str = MAIN_METHOD
+    method: str = PAPER_METHOD
 
 
 class CorpusLanguage(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +206,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def main_method(self) -> str | None:
-        """SeqSim where it was run, else the first method, else None."""
+        """The default method where it was run, else the paper's SeqSim, else the first, else None."""
         return next(iter(self.methods), None)
 
     @property

@@ -50,6 +50,13 @@ class Packed:
         """Views of each utterance's frames."""
         return torch.split(self.frames, self.lengths)
 
+    def take(self, chosen: Sequence[int] | np.ndarray) -> "Packed":
+        """A copy of some of the utterances."""
+        ends = np.cumsum([0, *self.lengths])
+        parts = [slice(ends[i], ends[i + 1]) for i in chosen]
+        frames, weights = (torch.cat([x[part] for part in parts]) for x in (self.frames, self.weights))
+        return Packed(frames, [self.lengths[i] for i in chosen], weights, self.finite[torch.as_tensor(chosen)])
+
 
 def pack(
     utterances: Sequence[FrameArray | torch.Tensor],

@@ -1,0 +1,254 @@
+"""What improves SeqSim: every retrieval method on all 20 pairs, and what pooling, layers, silence and amount are worth.
+
+Measures step by step; each step's hits are kept in runs/study/, so that an interrupted run goes on where it was (delete
+the folder to measure again). Writes docs/seqsim.md and its pictures. Needs about an hour on two cores, most of it encoding.
+"""
+
+import datetime
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import seqsim_page
+from interlingua.audio import load_audio
+from interlingua.corpora import prepare_prompts
+from interlingua.encode import WhisperEncoder, pool_frames
+from interlingua.experiments.cascade import english_texts
+from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, RECIPES, Recipe
+from interlingua.experiments.retrieval import Corpus, EnglishTexts, score_pairs
+from interlingua.experiments.scoring import FOLD_SEED, FOLDS
+from interlingua.files import write_text
+from interlingua.models import load_sentence_encoder, load_whisper
+from interlingua.results import provenance
+from interlingua.retrieval.evaluation import evaluate_scores
+from interlingua.retrieval.soundalikes import control_rows, soundalike_share
+from interlingua.translation import translate_frames
+from interlingua.types import FRAME_SAMPLES, FrameArray, Frames, Utterance
+from stores import COMPUTE, OUT, encoded
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "seqsim.md"
+PAIRS = [(a, b) for i, a in enumerate(("en", "es", "fr", "it", "ru")) for b in ("en", "es", "fr", "it", "ru")[i + 1 :]]
+POOL = 4  # of all tables but that of pooling: SeqSim costs a sixteenth
+POOLINGS = (1, 2, 4, 8, 16)
+AMOUNTS = (5, 10, 20, 40, 80)  # utterances a language
+CONTEXT = "speech+8"  # of the cascade: docs/encoding.md
+TIMED = 24  # utterances whose encoding and translation are timed
+QUIET_DB = -40  # below the loudest frame: silence
+SOUNDALIKE_METHODS = ("seqsim", DEFAULT_METHOD, "cascade")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The corpus with unpooled frames, and its utterances."""
+
+    utterances: Sequence[Utterance]
+    corpus: Corpus
+
+    def pooled(self, pooling: int) -> Corpus:
+        """The corpus with frames averaged."""
+        return self.mapped(lambda _, frames: pool_frames(frames, pooling))
+
+    def mapped(self, change: Callable[[str, FrameArray], FrameArray]) -> Corpus:
+        """The corpus with the frames of each utterance changed; ``change`` gets its id, too."""
+        frames = {
+            lang: [change(i, f) for i, f in zip(self.corpus.items[lang].ids, side, strict=True) if f is not None]
+            for lang, side in self.corpus.frames.items()
+        }
+        return replace(self.corpus, frames=frames)
+
+
+def main() -> None:
+    """Measure what isn't measured yet, and write the page."""
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    utterances = prepare_prompts()
+    store = encoded(utterances, "frames")
+    study = Study(utterances, Corpus.of(utterances, store))
+    english = cascade_texts(utterances)
+    pooled = study.pooled(POOL)
+    found: dict[str, Any] = {"methods": {}, "pooling": {}, "fewer": {}, "layers": {}, "amount": {}, "silence": {}}
+    for method in METHODS:
+        keep = method in SOUNDALIKE_METHODS
+        found["methods"][method] = measured(
+            f"method-{method}", pooled, RECIPES[method], texts=english, soundalikes=study.utterances if keep else None
+        )
+    sweeps = ("seqsim", DEFAULT_METHOD)
+    for method in sweeps:
+        recipe = RECIPES[method]
+        for pooling in POOLINGS:
+            found["pooling"][f"{method}|{pooling}"] = measured(
+                f"pool-{pooling}-{method}", study.pooled(pooling), recipe
+            )
+        for name, fewer in FEWER.items():
+            corpus = study.mapped(lambda _, f, fewer=fewer: fewer(f, POOL))
+            found["fewer"][f"{method}|{name}"] = measured(f"fewer-{name}-{method}", corpus, recipe)
+        loud = {u.id: loud_frames(u) for u in utterances}
+        corpus = study.mapped(lambda i, f, loud=loud: pool_frames(f[loud[i][: len(f)]], POOL))
+        found["silence"][method] = measured(f"silence-{method}", corpus, recipe)
+    for n in AMOUNTS:
+        found["amount"][n] = measured(f"amount-{n}", pooled, RECIPES[DEFAULT_METHOD], background=n)
+    seconds = {lang: float(np.mean([s for s in side if s])) for lang, side in study.corpus.seconds.items()}
+    layers = layer_corpora(utterances, pooled)
+    for name, corpus in layers.items():
+        for method in sweeps:
+            found["layers"][f"{method}|{name}"] = measured(f"layer-{name}-{method}", corpus, RECIPES[method])
+    found |= {
+        "clusters": list(pooled.items["en"].clusters),
+        "seconds": seconds,
+        "nested": nested(found["methods"], pooled),
+    }
+    made = provenance(COMPUTE, "cpu", time.monotonic() - clock, started)
+    found |= {"provenance": made, "costs": costs(utterances)}
+    write_text(OUT / "results.json", json.dumps(found))
+    seqsim_page.write(found, PAGE)
+    print(f"{PAGE} written")
+
+
+def measured(
+    key: str,
+    corpus: Corpus,
+    recipe: Recipe,
+    *,
+    texts: EnglishTexts | None = None,
+    background: int | None = None,
+    soundalikes: Sequence[Utterance] | None = None,
+) -> dict[str, Any]:
+    """Hits of every query of all pairs under a recipe: ``{"hits": {"en-fr": [0, 1, …]}, …}``, from the folder or anew."""
+    path = OUT / f"{key}.json"
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["recipe"] == vars(recipe):
+            return dict(kept)
+    start = time.perf_counter()
+    directions = score_pairs(corpus, recipe, PAIRS, label=key, compute=COMPUTE, texts=texts, background=background)
+    seconds = time.perf_counter() - start
+    hits, alike = {}, {}
+    text = {u.id: u.text or "" for u in soundalikes or ()}
+    for (a, b), (forward, backward) in zip(PAIRS, directions, strict=True):
+        for query, candidate, scores in ((a, b, forward), (b, a, backward)):
+            sides = corpus.items[query], corpus.items[candidate]
+            hits[f"{query}-{candidate}"] = (evaluate_scores(scores, *sides).ranks <= 1).astype(int).tolist()
+            if soundalikes:
+                answer = dict(zip(sides[1].meanings, sides[1].ids, strict=True))
+                shares = [
+                    soundalike_share(text[i], text[answer[m]])
+                    for i, m in zip(sides[0].ids, sides[0].meanings, strict=True)
+                ]
+                alike[f"{query}-{candidate}"] = control_rows(scores, *sides, shares)
+    result = {"recipe": vars(recipe), "hits": hits, "seconds": seconds, "soundalikes": alike}
+    write_text(path, json.dumps(result))
+    return result
+
+
+def nested(methods: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
+    """The method chosen for each fold by the queries outside it, and the hits that the choices make inside."""
+    clusters = np.asarray(corpus.items["en"].clusters)
+    names = sorted(set(clusters))
+    order = np.random.default_rng(FOLD_SEED).permutation(len(names))
+    place = {names[c]: i for i, c in enumerate(order)}
+    fold = np.array([place[c] % FOLDS for c in clusters])
+    hits = {m: np.array(list(r["hits"].values())) for m, r in methods.items() if m != "cascade"}
+    chosen = [max(hits, key=lambda m, f=f: hits[m][:, fold != f].mean()) for f in range(FOLDS)]
+    combined = np.stack([hits[chosen[f]][:, i] for i, f in enumerate(fold)], axis=1)
+    return {"chosen": chosen, "hits": dict(zip(methods["seqsim"]["hits"], combined.tolist(), strict=True))}
+
+
+def cascade_texts(utterances: Sequence[Utterance]) -> EnglishTexts:
+    """Whisper's English translation of every utterance."""
+    store = encoded(utterances, "decoding", context=CONTEXT)
+    texts = english_texts(utterances, store, load_whisper("base"), OUT / "english.jsonl")
+    return EnglishTexts(texts, load_sentence_encoder())
+
+
+def costs(utterances: Sequence[Utterance]) -> dict[str, float]:
+    """Seconds an utterance of what the methods need beforehand."""
+    path = OUT / "costs.json"
+    if not path.exists():
+        some = [u for u in utterances if u.language != "en"][:: len(utterances) // TIMED][:TIMED]
+        audio = [load_audio(u.audio) for u in some]
+        fast, exact = load_whisper("base", dtype=COMPUTE), load_whisper("base")
+        padded = WhisperEncoder(fast, context=CONTEXT).encode(audio)
+        frames = [Frames(u.id, v.astype(np.float16), n) for u, (v, n) in zip(some, padded, strict=True)]
+        found = {}
+        for name, work in {
+            "encoding": lambda: WhisperEncoder(fast).encode(audio),
+            f"encoding, {CONTEXT}": lambda: WhisperEncoder(fast, context=CONTEXT).encode(audio),
+            "translating": lambda: [
+                [*translate_frames(exact, [f], u.language)] for f, u in zip(frames, some, strict=True)
+            ],
+        }.items():
+            start = time.perf_counter()
+            work()
+            found[name] = (time.perf_counter() - start) / len(some)
+        write_text(path, json.dumps(found))
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def layer_corpora(utterances: Sequence[Utterance], last: Corpus) -> dict[str, Corpus]:
+    """Every layer's frames, the last one's before its layer norm, and mixes of neighbouring layers."""
+    whisper = load_whisper("base")
+    norm = whisper.model.model.encoder.layer_norm
+    scale, shift = norm.weight.detach().numpy(), norm.bias.detach().numpy()
+    n = whisper.n_layers
+    corpora = {}
+    for layer in range(1, n):
+        store = encoded(utterances, f"layer-{layer}", pooling=POOL, layer=layer)
+        corpora[str(layer)] = Corpus.of(utterances, store)
+    corpora[str(n)] = last
+    corpora[f"{n} before the layer norm's scale"] = combined([last], lambda f: unit((f - shift) / scale))
+    corpora[f"{n - 1} and {n}"] = combined([corpora[str(n - 1)], last], lambda f, g: np.hstack([unit(f), unit(g)]))
+    return corpora
+
+
+def combined(corpora: Sequence[Corpus], change: Callable[..., FrameArray]) -> Corpus:
+    """A corpus whose frames are made of those of several."""
+    frames = {
+        lang: [
+            change(*(f.astype(np.float32) for f in same))
+            for same in zip(*(c.frames[lang] for c in corpora), strict=True)
+        ]
+        for lang in corpora[0].frames
+    }
+    return replace(corpora[0], frames=frames)
+
+
+def unit(frames: FrameArray) -> FrameArray:
+    """Rows of length one."""
+    return frames / np.linalg.norm(frames, axis=1, keepdims=True)
+
+
+def merged_neighbours(frames: FrameArray, factor: int) -> FrameArray:
+    """The most alike neighbours are averaged, again and again, until 1/factor of the frames is left."""
+    rows = list(frames.astype(np.float32))
+    sizes = [1] * len(rows)
+    while len(rows) > max(1, -(-len(frames) // factor)):
+        stacked = unit(np.stack(rows))
+        i = int(np.argmax((stacked[:-1] * stacked[1:]).sum(axis=1)))
+        total = sizes[i] + sizes[i + 1]
+        rows[i] = (sizes[i] * rows[i] + sizes[i + 1] * rows[i + 1]) / total
+        sizes[i] = total
+        del rows[i + 1], sizes[i + 1]
+    return np.stack(rows)
+
+
+FEWER: dict[str, Callable[[FrameArray, int], FrameArray]] = {
+    "mean of 4": pool_frames,
+    "every 4th": lambda frames, factor: frames[factor // 2 :: factor] if len(frames) > factor else frames[:1],
+    "alike neighbours merged to 1/4": merged_neighbours,
+}
+
+
+def loud_frames(utterance: Utterance) -> np.ndarray:
+    """Which frames are not silence: within `QUIET_DB` of the loudest."""
+    samples = load_audio(utterance.audio)
+    padded = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
+    power = np.square(padded).mean(axis=1)
+    return 10 * np.log10(power / power.max() + 1e-12) > QUIET_DB
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""How fast SeqSim is: ours, a plain loop and the peers against the machine's own matrix product, on real frames.
+
+All pairs of two languages of the prompts, both directions, in one run: the contenders take turns, and a ratio is the median
+over the turns of two times that were taken side by side. PyLate and maxsim-cpu are slow, so they get fewer utterances, and ours the
+same ones beside them. R@1 takes longer and doesn't depend on what else the machine does: it is kept in runs/speed.json.
+Writes docs/speed.md and its picture.
+"""
+
+import datetime
+import json
+import time
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from interlingua.files import atomic_file, write_text
+from interlingua.results import provenance
+from interlingua.retrieval.evaluation import Items, evaluate_scores
+from interlingua.similarity import pack, reduce_directions, seqsim_both
+from interlingua.types import FrameArray
+from peers import PEERS, run_peer
+from stores import prompt_frames
+
+PAIR = ("en", "fr")
+TURNS = 5
+FOR_PEERS = 24  # utterances a side
+LENGTHS = (125, 250, 500, 1000, 1500)  # frames of the curve
+TILES = ((1024, 1024), (1024, 2048), (2048, 2048), (2048, 16384))  # shapes that the machine's product is tried with
+QUALITY = Path("runs/speed.json")
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "speed.md"
+
+Frames = list[FrameArray]
+
+
+def main() -> None:
+    """Measure and write the page."""
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    frames, meanings, clusters = prompt_frames()
+    a, b = (frames[lang] for lang in PAIR)
+    n, m, dim = sum(map(len, a)), sum(map(len, b)), a[0].shape[1]
+    flops = 2 * n * m * dim
+    tiles = {name: max(TILES, key=lambda tile, g=g: g(tile, 1 << 14, 1 << 14)) for name, g in GEMMS.items()}
+    contenders: dict[str, Callable[[], float]] = {
+        f"machine's product, {name}": lambda g=g, name=name: flops / g(tiles[name], n, m) for name, g in GEMMS.items()
+    }
+    contenders |= {
+        "plain loop, float32": lambda: seconds(lambda: plain_loop(a, b)),
+        "ours, float32": lambda: seconds(lambda: seqsim_both(a, b)),
+        "ours, bfloat16": lambda: seconds(lambda: seqsim_both(a, b, compute="bfloat16")),
+    }
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(TURNS):
+        for name, run in contenders.items():
+            times[name].append(run())
+            print(f"{turn} {name}: {times[name][-1]:.2f} s", flush=True)
+    exact, loop = seqsim_both(a[:20], b[:20]), plain_loop(a[:20], b[:20])
+    error = max(float(np.abs(x - y).max()) for x, y in zip(exact, loop, strict=True))
+    peers = [against_peer(name, a, b) for name in PEERS]
+    curve = lengths_curve(a, b)
+    draw(curve, PAGE.parent / "images" / "linear.png")
+    quality = recall(frames, meanings, clusters)
+    made = provenance("both", "cpu", time.monotonic() - clock, started)
+    write_text(PAGE, page(times, flops, peers, error, quality, made, (n, m, dim, len(a), len(b))))
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """One run."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def gemm(
+    make: Callable[[int, int], torch.Tensor], product: Callable[..., Any], out: torch.dtype
+) -> Callable[..., float]:
+    """The machine's own product of (n, 512) and (512, m), tile by tile into one buffer -> operations a second."""
+
+    def run(tile: tuple[int, int], n: int, m: int, dim: int = 512) -> float:
+        rows, columns = tile
+        left, right = make(rows, dim), make(columns, dim).T
+        buffer = torch.empty(rows, columns, dtype=out)
+        count = max(1, round(n * m / (rows * columns)))
+        product(left, right, buffer)
+        spent = seconds(lambda: [product(left, right, buffer) for _ in range(count)])
+        return 2 * rows * columns * dim * count / spent
+
+    return run
+
+
+def floats(dtype: torch.dtype) -> Callable[..., float]:
+    """The product of a floating type."""
+    return gemm(lambda r, d: torch.randn(r, d).to(dtype), lambda x, y, out: torch.mm(x, y, out=out), dtype)
+
+
+GEMMS = {
+    "float32": floats(torch.float32),
+    "bfloat16": floats(torch.bfloat16),
+    "int8": gemm(
+        lambda r, d: torch.randint(-127, 128, (r, d), dtype=torch.int8),
+        lambda x, y, out: torch._int_mm(x, y, out=out),
+        torch.int32,
+    ),
+}
+
+
+def plain_loop(a: Frames, b: Frames) -> tuple[np.ndarray, np.ndarray]:
+    """What one writes first: pair by pair, both maxima of one product."""
+    queries, candidates = pack(a).utterances(), pack(b).utterances()
+    precision, recall = np.empty((len(a), len(b)), np.float32), np.empty((len(a), len(b)), np.float32)
+    for i, q in enumerate(queries):
+        for j, c in enumerate(candidates):
+            s = q @ c.T
+            precision[i, j], recall[i, j] = s.amax(1).mean(), s.amax(0).mean()
+    return precision, recall
+
+
+def against_peer(name: str, a: Frames, b: Frames) -> list[str]:
+    """A row: the peer's time and ours on the same utterances, and how far its scores are from ours."""
+    a, b = a[:FOR_PEERS], b[:FOR_PEERS]
+    ours = seqsim_both(a, b)
+    before = min(seconds(lambda: seqsim_both(a, b)) for _ in range(3))
+    result = run_peer(name, a, b, threads=torch.get_num_threads())
+    after = min(seconds(lambda: seqsim_both(a, b)) for _ in range(3))
+    fast = min(seconds(lambda: seqsim_both(a, b, compute="bfloat16")) for _ in range(3))
+    mine = min(before, after)
+    if result.seconds is None or result.precision is None or result.recall is None:
+        return [f"`{name}`", result.error or "", "", "", ""]
+    apart = max(float(np.nanmax(np.abs(x - y))) for x, y in zip((result.precision, result.recall), ours, strict=True))
+    row = [
+        f"`{name}`",
+        f"{result.seconds:.2f}",
+        f"{result.seconds / mine:.1f}x",
+        f"{result.seconds / fast:.1f}x",
+        f"{apart:.4f}",
+    ]
+    print(row, flush=True)
+    return row
+
+
+def lengths_curve(a: Frames, b: Frames) -> dict[str, list[float]]:
+    """Seconds of 16 x 16 utterances: one side's length grows, then the other's."""
+    long_a, long_b = np.concatenate(a), np.concatenate(b)
+
+    def side(frames: np.ndarray, length: int) -> Frames:
+        return [frames[i * length : (i + 1) * length] for i in range(16)]
+
+    def best(q: Frames, c: Frames) -> float:
+        return min(seconds(lambda: seqsim_both(q, c)) for _ in range(7))
+
+    return {
+        "query": [best(side(long_a, t), side(long_b, 250)) for t in LENGTHS],
+        "candidate": [best(side(long_a, 250), side(long_b, t)) for t in LENGTHS],
+    }
+
+
+def draw(curve: dict[str, list[float]], path: Path) -> None:
+    """Both curves with the line through the longest."""
+    figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for (name, values), colour in zip(curve.items(), ("#3b7dd8", "#d8733b"), strict=True):
+        axes.plot(LENGTHS, [1000 * v for v in values], marker="o", color=colour, label=f"frames of each {name}")
+    top = 1000 * curve["query"][-1]
+    axes.plot([0, LENGTHS[-1]], [0, top], color="#999999", linestyle="--", linewidth=1, label="proportional")
+    axes.set(
+        xlabel="frames (20 ms each); the other side has 250",
+        ylabel="ms for 16 x 16 utterances",
+        xlim=(0, None),
+        ylim=(0, None),
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=160, format="png")
+    plt.close(figure)
+
+
+def recall(frames: dict[str, Frames], meanings: list[str], clusters: list[str]) -> dict[str, float]:
+    """Mean R@1 of the 20 pairs in each number format, and the largest difference of a score; kept."""
+    if QUALITY.exists():
+        return dict(json.loads(QUALITY.read_text(encoding="utf-8")))
+    items = Items(meanings, meanings, clusters)
+    found: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    apart = 0.0
+    for a, b in combinations(frames, 2):
+        both = {}
+        for compute in ("float32", "bfloat16"):
+            both[compute] = reduce_directions(*seqsim_both(frames[a], frames[b], compute=compute), "f1")
+            found[compute] += [evaluate_scores(s, items, items).r1 for s in (both[compute], both[compute].T)]
+        apart = max(apart, float(np.abs(both["float32"] - both["bfloat16"]).max()))
+        print(f"R@1 {a}-{b} done", flush=True)
+    quality = {name: float(np.mean(r1)) for name, r1 in found.items()} | {"apart": apart}
+    write_text(QUALITY, json.dumps(quality))
+    return quality
+
+
+def page(
+    times: dict[str, list[float]],
+    flops: int,
+    peers: list[list[str]],
+    error: float,
+    quality: dict[str, float],
+    made: dict[str, Any],
+    sizes: tuple[int, int, int, int, int],
+) -> str:
+    """docs/speed.md."""
+    n, m, dim, utterances, others = sizes
+    products = [name for name in times if name.startswith("machine")]
+    fastest = min(products, key=lambda name: np.median(times[name]))
+    columns = {"of float32 product": products[0], "of fastest product": fastest}
+    head = ["", "s (median)", "GFLOP/s", *columns, "speed of the plain loop"]
+    rows = []
+    for name, taken in times.items():
+        mid = float(np.median(taken))
+        shares = [ratio(times[against], taken) for against in columns.values()]
+        rows.append(
+            [name, f"{mid:.2f}", f"{flops / mid / 1e9:.0f}", *shares, ratio(times["plain loop, float32"], taken)]
+        )
+    return f"""# How fast SeqSim is
+
+Written by `make bench-seqsim` (`benchmarks/seqsim.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
+{made["device"]["threads"]} threads, torch {made["packages"]["torch"]}.
+
+## Against the machine
+
+All pairs of {utterances} {PAIR[0]} and {others} {PAIR[1]} prompts, unpooled real frames ({n} and {m} of {dim} values), both directions:
+{flops / 1e12:.2f} TFLOP. The contenders took turns, {TURNS} times; a ratio is the median over the turns of two times taken side by side, in brackets
+the lowest and highest. The machine's product is the same number of operations on tiles of the shape it is fastest with, and nothing else.
+
+{table(head, rows)}
+
+Fastest product: {fastest.removeprefix("machine's product, ")}. Ours, normalising and packing included. The plain loop is
+`s = a @ b.T; s.amax(1).mean(), s.amax(0).mean()` for each pair, rows normalised beforehand; ours in float32 is within {error:.0e} of it.
+bfloat16 changes a score by {quality["apart"]:.4f} at most, and the mean R@1 of the 20 pairs from {100 * quality["float32"]:.2f}% to {100 * quality["bfloat16"]:.2f}%.
+
+## Against the peers
+
+{FOR_PEERS} x {FOR_PEERS} of the same utterances, both directions, {made["device"]["threads"]} threads; ours measured before and after each peer.
+
+{table(["peer", "s", "times ours, float32", "times ours, bfloat16", "largest difference of a score"], peers)}
+
+`pylate` is `colbert_scores` (1.6.0), one query against batches of zero-padded documents, as its `rerank` calls it; `pylate-pairs` its pairwise form, where
+nothing is padded. `maxsim-cpu` (0.1.0) is written for short queries: its products take 8 query frames at D = 512, and beyond that it
+crashes or returns wrong scores; `maxsim-cpu-rows` feeds it 8 rows at a time and adds up. What each does is told in
+[`benchmarks/peers.py`](../benchmarks/peers.py).
+
+## Cost grows linearly in each side
+
+![Time over the number of frames](images/linear.png)
+
+## Where the time goes
+
+The product is bound by the processor's multipliers; the maxima of its rows and columns would be bound by memory if the similarities
+left the cache. So they are computed in tiles of 4 MB, of whole utterances on both sides, and reduced at once. torch takes maxima of bfloat16
+one by one, but integers many at a time: the bits of floats of one sign sort as integers do, so bfloat16 is
+compared as int16. On a GPU a fused kernel exists (`similarity/fused.py`), checked by an interpreter only: no GPU was at hand.
+"""
+
+
+def ratio(base: list[float], other: list[float]) -> str:
+    """Median, lowest and highest of base / other, turn by turn."""
+    shares = np.array(base) / np.array(other)
+    return f"{np.median(shares):.2f} [{shares.min():.2f}, {shares.max():.2f}]"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
+
+
+if __name__ == "__main__":
+    main()

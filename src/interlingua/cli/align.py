@@ -1,0 +1,144 @@
+"""``interlingua align``: explain one match."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+from interlingua.experiments.config import Device
+
+if TYPE_CHECKING:
+    from interlingua.experiments.alignment import Alignment, Spoken, WordMatch
+    from interlingua.types import Utterance
+
+app = cyclopts.App(name="align", help="Explain a match: compare two recordings frame by frame and word by word.")
+
+
+@app.default
+def align(
+    a: str,
+    b: str,
+    *,
+    from_: Annotated[str | None, cyclopts.Parameter(name="--from")] = None,
+    to: str | None = None,
+    text_a: str | None = None,
+    text_b: str | None = None,
+    manifest: Path | None = None,
+    out: Path = Path("alignment.png"),
+    model: str = "base",
+    method: Literal["seqsim"] = "seqsim",
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Score two recordings, find each word's counterpart, and draw how the frames align.
+
+    Args:
+        a: the query: an audio file of at most 30 s, or with --manifest an utterance's id.
+        b: the candidate, likewise.
+        from_: language of A; default: the manifest's, else Whisper detects it.
+        to: language of B, likewise.
+        text_a: what is said in A; default: the manifest's transcript, else Whisper transcribes it.
+        text_b: what is said in B, likewise.
+        manifest: holds the utterances A and B (JSON lines).
+        out: the picture to write, a PNG.
+        model: model spec: alias, hub id or folder.
+        method: how to compare frames; methods that learn from a collection need more than two recordings.
+        device: where to encode.
+        json: print the result as JSON.
+    """
+    from interlingua.encode import best_device
+    from interlingua.errors import UsageError
+    from interlingua.experiments import alignment
+    from interlingua.languages import normalise_language
+    from interlingua.models import load_whisper
+    from interlingua.report import alignment_heatmap
+    from interlingua.types import AudioRef, Utterance
+
+    if out.suffix.lower() != ".png":  # what can be wrong is found before the model is loaded, perhaps downloaded
+        raise UsageError(f"--out {out}: the picture is a PNG; name a file that ends in .png")
+    given = [(normalise_language(code) if code else "", text) for code, text in ((from_, text_a), (to, text_b))]
+    if manifest:
+        chosen = _find(manifest, (a, b))
+    else:
+        chosen = [Utterance(id=path, audio=AudioRef(path), language="") for path in (a, b)]
+    audio = [alignment.load_utterance(u.audio) for u in chosen]
+    whisper = load_whisper(model, device=best_device() if device == "auto" else device)
+    spoken = [
+        alignment.listen(whisper, u.id, samples, language=language or u.language, text=text or u.text)
+        for u, samples, (language, text) in zip(chosen, audio, given, strict=True)
+    ]
+    found = alignment.align(whisper, *spoken)
+    result = _as_dict(found)
+    alignment_heatmap({"alignment": result}, {"alignment": found.similarity}, out)
+    for side in spoken:
+        if side.lacking:
+            note(f"interlingua: {side.id}: no words: {side.lacking}")
+    if json:
+        emit({**result, "method": method, "model": whisper.model_name, "picture": str(out)})
+    else:
+        _print(found)
+        print(f"picture: {out}")
+
+
+def _find(manifest: Path, ids: Sequence[str]) -> "list[Utterance]":
+    import difflib
+
+    from interlingua.corpora import read_manifest
+    from interlingua.errors import UsageError
+
+    utterances = {u.id: u for u in read_manifest(manifest)}
+    for name in ids:
+        if name not in utterances:
+            near = difflib.get_close_matches(name, utterances, n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"its first id is {next(iter(utterances))}"
+            raise UsageError(f"{manifest} holds no utterance {name!r}; {hint}")
+    return [utterances[name] for name in ids]
+
+
+def _as_dict(found: "Alignment") -> dict[str, Any]:
+    heard = {
+        name: {
+            **side.as_dict(),
+            "probability": side.probability and round(side.probability, 4),
+            "transcribed": side.transcribed,
+        }
+        for name, side in (("query", found.query), ("candidate", found.candidate))
+    }
+    matches = [{**asdict(m), "similarity": round(m.similarity, 4)} for m in found.matches]
+    return {**found.as_dict(), **heard, "mean": round(found.mean, 4), "matches": matches}
+
+
+def _print(found: "Alignment") -> None:
+    for name, side in (("query", found.query), ("candidate", found.candidate)):
+        print(f"{name + ':':10} {_heard(side)}")
+    scores = (f"{name} {getattr(found, name):.3f}" for name in ("precision", "recall", "mean"))
+    print(f"SeqSim:    {', '.join(scores)}, F1 {found.f1:.3f}")
+    if found.matches:
+        _print_words(found.matches)
+
+
+def _heard(side: "Spoken") -> str:
+    from interlingua.languages import language_name
+
+    language = language_name(side.language)
+    if side.probability is not None:
+        language += f" (detected, {side.probability:.2f})"
+    text = f': "{side.text}"' if side.text else ""
+    origin = " (transcribed by Whisper)" if side.transcribed else ""
+    return f"{side.id}, {language}, {side.seconds:.2f} s{text}{origin}"
+
+
+def _print_words(matches: "Sequence[WordMatch]") -> None:
+    left = max(4, *(len(m.query.word) for m in matches))
+    right = max(4, *(len(m.candidate.word) for m in matches))
+    print(f"\n{'word':{left}}  start-end      {'word':{right}}  start-end    similarity")
+    for m in matches:
+        sides = [
+            f"{word.word:{width}}  {word.start:5.2f}-{word.end:5.2f}"
+            for word, width in ((m.query, left), (m.candidate, right))
+        ]
+        print(f"{sides[0]}  ->  {sides[1]}  {m.similarity:.3f}")
+    print()

@@ -1,0 +1,86 @@
+"""``interlingua search``: the gallery's utterances that mean what a query means."""
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+from interlingua.experiments.config import Device
+from interlingua.experiments.methods import SimilarityFormat
+
+app = cyclopts.App(name="search", help="Find the utterances of a gallery that mean the same.")
+
+
+@app.default
+def search(
+    queries: str,
+    gallery: str,
+    *,
+    top: int = 10,
+    coarse: tuple[str, ...] = ("8:200",),
+    exhaustive: bool = False,
+    plain: bool = False,
+    compute: SimilarityFormat = "auto",
+    device: Device = "auto",
+    check: int = 0,
+    json: bool = False,
+) -> int:
+    """Rank a gallery for every query: pooled frames choose candidates, exact SeqSim ranks them.
+
+    Prints a line a candidate: query id, rank, candidate id, score, separated by tabs.
+
+    Args:
+        queries: frame store of the queries (`interlingua encode`), unpooled.
+        gallery: frame store of the candidates, made with the same settings; it is read into memory.
+        top: candidates to show for each query.
+        coarse: passes before the exact one as pooling:keep, coarsest first; `16:1000 4:200` are two.
+        exhaustive: score every candidate exactly.
+        plain: compare frames as they are; otherwise each store's frames are whitened by their own statistics.
+        compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
+        device: where to search.
+        check: also search this many queries exhaustively, and report how far the rankings agree.
+        json: print the result as JSON.
+    """
+    from interlingua.encode import best_compute, best_device
+    from interlingua.errors import UsageError
+    from interlingua.progress import track
+    from interlingua.retrieval.search import Gallery, Stage, agreement
+    from interlingua.similarity import fit_whitening
+    from interlingua.store import FrameStore
+
+    if top < 1:
+        raise UsageError(f"--top {top}: use 1 or more")
+    stages = () if exhaustive else tuple(Stage.parse(text) for text in coarse)
+    asked, held = FrameStore.open(queries), FrameStore.open(gallery)
+    held.require(asked.spec, asked.dim)
+    sides = []
+    for store in (asked, held):
+        read = [(f.id, f.speech) for f in store]
+        if not read:
+            raise UsageError(f"{store.path}: the store is empty; run `interlingua encode`")
+        frames = [f for _, f in read]
+        if not plain:
+            transform = fit_whitening(frames)
+            frames = [transform(f) for f in frames]
+        sides.append(([i for i, _ in read], frames))
+    (query_ids, query_frames), (ids, candidates) = sides
+    where = best_device() if device == "auto" else device
+    how = best_compute(where) if compute == "auto" else compute
+    index = Gallery(candidates, stages=stages, compute=how, device=where)
+    with track(len(query_ids), "searching") as advance:
+        ranking = index.search(query_frames, top, advance=advance)
+    found = [
+        {"query": query, "rank": rank, "candidate": ids[place], "score": float(score)}
+        for query, places, scores in zip(query_ids, ranking.candidates, ranking.scores, strict=True)
+        for rank, (place, score) in enumerate(zip(places, scores, strict=True), 1)
+    ]
+    agreed = None
+    if check > 0:
+        some = query_frames[:check]
+        slow = Gallery(candidates, stages=(), compute=how, device=where).search(some, top)
+        agreed = agreement(ranking.first(len(some)), slow)
+        note(f"interlingua: of the exhaustive ranking's {top} best, {agreed:.1%} were found ({len(some)} queries)")
+    if json:
+        emit({"results": found, "agreement": agreed, "queries": len(query_ids), "gallery": len(ids)})
+    else:
+        for row in found:
+            print(f"{row['query']}\t{row['rank']}\t{row['candidate']}\t{row['score']:.4f}")
+    return 0

@@ -1,0 +1,47 @@
+"""Score corrections against hubs: candidates that are near to everything win too often.
+
+Both need how near an utterance is to its k nearest neighbours on the other side, which takes unlabelled
+utterances only. They change no order within a candidate, but raise those that are near to few.
+"""
+
+import numpy as np
+from jaxtyping import Float32
+
+from interlingua.types import Matrix
+
+NEIGHBOURS = 5
+
+
+def neighbourhood(scores: Matrix, k: int = NEIGHBOURS) -> Float32[np.ndarray, "N"]:
+    """Mean of the k highest scores of each row, (N, M) -> (N,); NaN doesn't count, nor do missing neighbours.
+
+    A row without any score has NaN.
+    """
+    top = -np.sort(-np.where(np.isnan(scores), -np.inf, scores), axis=1)[:, :k]
+    known = np.isfinite(top)
+    counts = known.sum(axis=1)
+    sums = np.where(known, top, 0).sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
+
+
+def csls(scores: Matrix, queries: Float32[np.ndarray, "N"], candidates: Float32[np.ndarray, "M"]) -> Matrix:
+    """Cross-domain similarity local scaling: 2 s(q, c) - r(q) - r(c).
+
+    Conneau et al., *Word translation without parallel data*, ICLR 2018, section 2.3.
+
+    Args:
+        scores: s.
+        queries: r(q), each query's neighbourhood among candidates (`neighbourhood`).
+        candidates: r(c), each candidate's neighbourhood among queries.
+    """
+    corrected: Matrix = 2 * scores - queries[:, None] - candidates[None, :]
+    return corrected
+
+
+def ratio_margin(scores: Matrix, queries: Float32[np.ndarray, "N"], candidates: Float32[np.ndarray, "M"]) -> Matrix:
+    """Ratio margin: s(q, c) / ((r(q) + r(c)) / 2); arguments as in `csls`, all scores positive.
+
+    Artetxe & Schwenk, *Margin-based parallel corpus mining with multilingual sentence embeddings*, ACL 2019.
+    """
+    margins: Matrix = scores / ((queries[:, None] + candidates[None, :]) / 2)
+    return margins
