@@ -12,6 +12,7 @@ with the sides exchanged, each divided by the number of frames. What each peer i
   are fast, because little is padded, and their (query frames, document frames) similarities stay far below 4 GB.
   A padded frame scores 0, with a mask too (it is multiplied with), so that a query frame whose best similarity is
   negative scores 0 against a padded document. Real frames have some: scores of 10 x 10 prompts are up to 0.0023 too high.
+* ``pylate-all``: ``colbert_scores`` on batches of both sides, `DOCUMENTS` queries against all documents, all padded.
 * ``pylate-pairs``: its ``colbert_scores_pairwise``, pair by pair; nothing is padded, and the scores are ours.
 * ``maxsim-cpu`` (0.1.0): ``maxsim_scores_variable``, one query against all documents. Its wheel was built without BLAS: a
   matrix product larger than libxsmm's kernels, min(64, document frames) x query frames x D > 64^3, goes to a
@@ -158,6 +159,23 @@ def pylate(threads: int) -> Score:
     return score
 
 
+def pylate_all(threads: int) -> Score:
+    import torch
+    from pylate.scores import colbert_scores
+
+    torch.set_num_threads(threads)
+
+    def score(queries: Arrays, documents: Arrays) -> np.ndarray:
+        padded = [
+            torch.nn.utils.rnn.pad_sequence([torch.from_numpy(x) for x in side], batch_first=True)
+            for side in (queries, documents)
+        ]
+        parts = [colbert_scores(group, padded[1]) for group in torch.split(padded[0], DOCUMENTS)]
+        return torch.cat(parts).numpy()
+
+    return score
+
+
 def pylate_pairs(threads: int) -> Score:
     import torch
     from pylate.scores import colbert_scores_pairwise
@@ -189,6 +207,7 @@ def maxsim_cpu(threads: int, by_rows: bool = False) -> Score:
 
 PEERS: dict[str, Callable[[int], Score]] = {
     "pylate": pylate,
+    "pylate-all": pylate_all,
     "pylate-pairs": pylate_pairs,
     "maxsim-cpu": maxsim_cpu,
     "maxsim-cpu-rows": lambda threads: maxsim_cpu(threads, by_rows=True),

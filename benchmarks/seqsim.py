@@ -242,7 +242,8 @@ bfloat16 changes a score by {quality["apart"]:.4f} at most, and the mean R@1 of 
 
 {table(["peer", "s", "times ours, float32", "times ours, bfloat16", "largest difference of a score"], peers)}
 
-`pylate` is `colbert_scores` (1.6.0), one query against batches of zero-padded documents, as its `rerank` calls it; `pylate-pairs` its pairwise form, where
+`pylate` is `colbert_scores` (1.6.0), one query against batches of zero-padded documents, as its `rerank` calls it; `pylate-all` the same with batches on both sides, as its
+signature offers; `pylate-pairs` its pairwise form, where
 nothing is padded. `maxsim-cpu` (0.1.0) is written for short queries: its products take 8 query frames at D = 512, and beyond that it
 crashes or returns wrong scores; `maxsim-cpu-rows` feeds it 8 rows at a time and adds up. What each does is told in
 [`benchmarks/peers.py`](../benchmarks/peers.py).

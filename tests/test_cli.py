@@ -55,7 +55,16 @@ def one_line(err: str) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("demo",), ("doctor",), ("corpus", "prepare"), ("encode",), ("evaluate", "retrieval"), ("report",)],
+    [
+        (),
+        ("demo",),
+        ("doctor",),
+        ("corpus", "prepare"),
+        ("encode",),
+        ("search",),
+        ("evaluate", "retrieval"),
+        ("report",),
+    ],
 )
 def test_every_verb_has_help_on_stdout(call, command):
     code, out, err = call(*command, "--help")
@@ -204,7 +213,64 @@ def test_a_broken_recording_is_named_and_the_others_are_encoded(encode, call, tm
     assert len(json.loads(out)["failures"]) == 2
 
 
+# ---------------------------------------------------------------- search
+
+
+def test_search_ranks_the_gallery_for_every_query(encode, call, tmp_path):
+    encode("--languages", "en", store="queries.lance")
+    encode("--languages", "fr", store="gallery.lance")
+    stores = (tmp_path / "queries.lance", tmp_path / "gallery.lance")
+    code, out, err = call("search", *stores, "--top", "2", "--coarse", "2:3", "--compute", "float32", "--check", "2")
+    assert code == 0, err
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [(r[0][:3], r[1]) for r in rows] == [("en/", k) for k in "12"] * 3
+    assert all(r[2].startswith("fr/") and -1 <= float(r[3]) <= 1 for r in rows)
+    assert "100.0% were found (2 queries)" in err
+    code, out, _ = call("search", *stores, "--exhaustive", "--plain", "--json", "--compute", "float32")
+    found = json.loads(out)
+    assert (code, found["agreement"], found["queries"], found["gallery"]) == (0, None, 3, 3)
+    assert [r["rank"] for r in found["results"]] == [1, 2, 3] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--coarse", "8"), "use pooling:keep, such as 8:200"),
+        (("--coarse", "1:5"), "use pooling:keep"),
+        (("--coarse", "2:5", "8:9"), "name the coarsest pass first"),
+        (("--top", "0"), "--top 0: use 1 or more"),
+    ],
+)
+def test_a_wrong_search_is_one_line_and_exit_2(encode, call, tmp_path, options, said):
+    encode()
+    code, out, err = call("search", tmp_path / "frames.lance", tmp_path / "frames.lance", *options)
+    assert (code, out) == (2, "")
+    assert said in one_line(err)
+
+
+def test_search_refuses_stores_of_different_frames(encode, call, tmp_path):
+    encode(store="a.lance")
+    encode("--layer", "1", store="b.lance")
+    code, out, err = call("search", tmp_path / "a.lance", tmp_path / "b.lance")
+    assert (code, out) == (2, "")
+    assert "layer" in one_line(err)
+
+
 # ---------------------------------------------------------------- evaluate
+
+
+def test_the_cascade_needs_a_file_for_its_texts(encode, call, wav_manifest, tmp_path):
+    encode()
+    code, out, err = call("evaluate", "retrieval", wav_manifest, tmp_path / "frames.lance", "--method", "cascade")
+    assert (code, out) == (2, "")
+    assert "--texts" in one_line(err)
+
+
+def test_a_method_that_estimates_needs_enough_clusters(encode, call, wav_manifest, tmp_path):
+    encode()
+    code, out, err = call("evaluate", "retrieval", wav_manifest, tmp_path / "frames.lance", "--method", "whitened")
+    assert (code, out) == (2, "")
+    assert "use --method seqsim" in one_line(err)
 
 
 def test_evaluate_retrieval_prints_json_alone(encode, call, wav_manifest, tmp_path):
@@ -214,7 +280,8 @@ def test_evaluate_retrieval_prints_json_alone(encode, call, wav_manifest, tmp_pa
     results = json.loads(out)
     pairs = {(r["query"], r["candidate"]) for r in results["retrieval"]}
     assert len(pairs) == 6
-    assert {r["method"] for r in results["retrieval"]} == {"seqsim", "mean-pool"}
+    assert {r["method"] for r in results["retrieval"]} == {"seqsim"}
+    assert "too few clusters of meanings for whitened-csls" in err
     assert all(0 <= r["r1"] <= 1 and r["n"] == 3 and r["chance"] == pytest.approx(1 / 3) for r in results["retrieval"])
     assert results["settings"]["layer"] == 2
     assert results["provenance"]["version"] == __version__

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from interlingua.errors import UsageError
 from interlingua.retrieval.search import Gallery, Ranking, Stage, agreement
 from interlingua.similarity import pack, seqsim, seqsim_pair
 
@@ -48,7 +49,7 @@ def slow_search(queries, gallery, stages, top, reduction="f1") -> list[list[tupl
         for pooling, keep in [*((s.pooling, max(s.keep, top)) for s in stages), (1, top)]:
             q = slow_pool(query, pooling)
             scores = {j: seqsim_pair(q, slow_pool(gallery[j], pooling))[reduction] for j in kept}
-            kept = sorted(sorted(kept), key=lambda j: -scores[j])[:keep]  # noqa: B023
+            kept = sorted(sorted(kept), key=lambda j: -scores[j])[:keep]
         found.append([(j, scores[j]) for j in kept])
     return found
 
@@ -58,7 +59,7 @@ def slow_search(queries, gallery, stages, top, reduction="f1") -> list[list[tupl
     "stages", [(), (Stage(4, 5),), (Stage(8, 9), Stage(2, 4)), (Stage(3, 2),)], ids=["none", "one", "two", "narrow"]
 )
 def test_the_search_equals_the_slow_loop(stages, reduction):
-    gallery = speech(14, dim=4)
+    gallery = speech(14, dim=4, longest=12)
     queries = answered(gallery, 4)
     expected = slow_search(queries, gallery, stages, 3, reduction)
     found = Gallery(gallery, stages=stages, reduction=reduction).search(queries, top=3)
@@ -215,6 +216,15 @@ def test_frames_shorter_than_the_pooling_are_one_frame():
     assert lists(Gallery(gallery, stages=(Stage(8, 6),)).search(gallery, top=1)) == [[i] for i in range(6)]
 
 
+def test_the_first_rows_of_a_ranking():
+    gallery = speech(6)
+    found = Gallery(gallery).search(gallery, top=3)
+    first = found.first(2)
+    assert lists(first) == lists(found)[:2]
+    assert first.scores.tolist() == found.scores[:2].tolist()
+    assert agreement(first, Gallery(gallery).search(gallery[:2], top=3)) == 1
+
+
 def test_progress_counts_queries():
     done: list[int] = []
     for stages in ((), (Stage(4, 3),)):
@@ -245,8 +255,19 @@ def test_bfloat16_products_are_coarser_and_find_the_same():
 
 @pytest.mark.parametrize("poolings", [(2, 8), (8, 2, 4), (1,), (8, 1), (0,), (8, 8)])
 def test_stages_that_dont_get_finer_are_refused(poolings):
-    with pytest.raises(ValueError, match=r"coarsest first"):
+    with pytest.raises(UsageError, match=r"--coarse pools by \[.*\]; name the coarsest pass first"):
         Gallery(speech(3), stages=[Stage(p) for p in poolings])
+
+
+def test_a_stage_is_read_from_its_text():
+    assert Stage.parse("8:200") == Stage(8, 200) == Stage()
+    assert Stage.parse("2:1") == Stage(2, 1)
+
+
+@pytest.mark.parametrize("text", ["", "8", "8:", ":200", "1:200", "8:0", "-8:200", "8:-1", "8:200:3", "8.0:2", "8:2\n"])
+def test_a_text_that_is_no_stage_is_refused(text):
+    with pytest.raises(UsageError, match=r"--coarse '.*': use pooling:keep, such as 8:200"):
+        Stage.parse(text)
 
 
 def test_an_empty_gallery_is_refused():

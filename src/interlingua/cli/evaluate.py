@@ -20,7 +20,7 @@ def retrieval(
     manifest: Path,
     store: str,
     *,
-    method: tuple[Method, ...] = (DEFAULT_METHOD,),
+    method: tuple[Method, ...] = (),
     languages: tuple[str, ...] | None = None,
     compute: SimilarityFormat = "float32",
     device: Device = "auto",
@@ -34,8 +34,8 @@ def retrieval(
     Args:
         manifest: utterances with meanings (JSON lines).
         store: their frames, from `interlingua encode`.
-        method: how to score; several may be named. The default is the best that needs no labels; `seqsim` is
-            the paper's. Methods that estimate on unlabelled audio do so outside each query's fold.
+        method: how to score; several may be named. Default: whitened-csls, the best that needs no labels, and
+            seqsim, the paper's. Methods that estimate on unlabelled audio do so outside each query's fold.
         languages: compare these languages only.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to score.
@@ -47,6 +47,7 @@ def retrieval(
     from interlingua.corpora import read_manifest
     from interlingua.encode import best_compute, best_device
     from interlingua.experiments.retrieval import evaluate_retrieval
+    from interlingua.experiments.scoring import LEAST_CLUSTERS
     from interlingua.store import FrameStore
 
     if out:
@@ -63,6 +64,13 @@ def retrieval(
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
     arrays: dict[str, Any] = {}
+    if not method:
+        method = (DEFAULT_METHOD, "seqsim")
+        if len({u.cluster or u.meaning for u in utterances}) < LEAST_CLUSTERS:
+            note(
+                f"interlingua: too few clusters of meanings for {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS}: left out"
+            )
+            method = ("seqsim",)
     for name in dict.fromkeys(method):
         measured, matrices = evaluate_retrieval(
             utterances, frames, name, compute=how, device=where, texts=english if name == "cascade" else None

@@ -7,14 +7,17 @@ whole utterances on both sides and is small enough to stay in the processor's ca
 and of its columns are taken. So the matrix product, and not the memory, sets the pace (benchmarks/seqsim.py).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from interlingua.similarity.fused import available, fused_both
 from interlingua.types import FrameArray, Matrix
 
 Reduction = Literal["precision", "recall", "mean", "f1"]
@@ -24,6 +27,7 @@ Progress = Callable[[int], None]
 TILE_ROWS = 1024  # query frames of a tile
 TILE_BYTES = 1 << 22  # of a tile's similarities: they stay in cache
 LONG_FRAMES = 8192  # utterances longer than this (164 s unpooled) are cut, so that no tile outgrows memory
+_log = logging.getLogger(__name__)
 _ALIGNED = 16  # columns: matrix products write aligned rows faster
 
 
@@ -36,12 +40,14 @@ class Packed:
         lengths: frames of each utterance.
         weights: (sum of lengths,) share of each frame in its utterance's mean; they sum to 1 in each utterance.
         finite: (utterances,) whether all values are finite; utterances with others score NaN.
+        weighted: whether the weights were given; otherwise all frames of an utterance count alike.
     """
 
     frames: torch.Tensor
     lengths: list[int]
     weights: torch.Tensor
     finite: torch.Tensor
+    weighted: bool = False
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -55,7 +61,8 @@ class Packed:
         ends = np.cumsum([0, *self.lengths])
         parts = [slice(ends[i], ends[i + 1]) for i in chosen]
         frames, weights = (torch.cat([x[part] for part in parts]) for x in (self.frames, self.weights))
-        return Packed(frames, [self.lengths[i] for i in chosen], weights, self.finite[torch.as_tensor(chosen)])
+        finite = self.finite[torch.as_tensor(chosen)]
+        return Packed(frames, [self.lengths[i] for i in chosen], weights, finite, self.weighted)
 
 
 def pack(
@@ -96,7 +103,8 @@ def pack(
         frames[here] = rows / torch.where(norms > 0, norms, 1) if finite[-1] else 0
         shares[here] = 1 / len(rows) if weights is None else _shares(weights[i], len(rows))
         start += len(rows)
-    return Packed(frames, [len(u) for u in utterances], shares, torch.tensor(finite, device=device))
+    lengths, known = [len(u) for u in utterances], torch.tensor(finite, device=device)
+    return Packed(frames, lengths, shares, known, weights is not None)
 
 
 def _shares(weights: np.ndarray, n: int) -> torch.Tensor:
@@ -175,6 +183,43 @@ def seqsim_both(
     c = candidates if isinstance(candidates, Packed) else pack(candidates, compute=compute, device=device)
     if q.frames.shape[1] != c.frames.shape[1]:
         raise ValueError(f"frames are {q.frames.shape[1]} and {c.frames.shape[1]} wide; they must be equally wide")
+    if q.frames.is_cuda and not (q.weighted or c.weighted) and _fused_agrees():
+        precision, recall = fused_both(q.frames, q.lengths, c.frames, c.lengths)
+        if advance:
+            advance(len(q))
+    else:
+        precision, recall = _by_tiles(q, c, advance)
+    for scores in (precision, recall):
+        scores[~q.finite] = torch.nan
+        scores[:, ~c.finite] = torch.nan
+    return precision.cpu().numpy(), recall.cpu().numpy()
+
+
+def alignment_matrix(query: FrameArray, candidate: FrameArray) -> Float[np.ndarray, "n m"]:
+    """Cosine similarity of every query frame with every candidate frame, (n, D), (m, D) -> (n, m)."""
+    return (pack([query]).frames @ pack([candidate]).frames.T).numpy()
+
+
+@cache
+def _fused_agrees() -> bool:
+    """Whether the fused kernel works on this GPU; it is compared with the tiles before it is trusted."""
+    if not available():
+        return False
+    sides = [[torch.randn(n, 64, device="cuda") for n in lengths] for lengths in ((3, 150, 40), (1, 200))]
+    try:
+        for compute in ("float32", "bfloat16"):
+            q, c = (pack(side, compute=compute, device="cuda") for side in sides)
+            found, expected = fused_both(q.frames, q.lengths, c.frames, c.lengths), _by_tiles(q, c, None)
+            if not all(torch.allclose(x, y, atol=1e-2) for x, y in zip(found, expected, strict=True)):
+                raise ValueError("its scores differ")
+    except Exception as e:  # compilers and drivers fail in ways of their own; the tiles always work
+        _log.warning("the fused SeqSim kernel is not used on this GPU: %s", e)
+        return False
+    return True
+
+
+def _by_tiles(q: Packed, c: Packed, advance: Progress | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Precision and recall, tile by tile."""
     precision = torch.empty(len(q), len(c), device=q.frames.device)
     recall = torch.empty_like(precision)
     columns = TILE_BYTES // TILE_ROWS // q.frames.element_size()
@@ -190,15 +235,7 @@ def seqsim_both(
                 precision[where], recall[where] = _tile(rows, cols, out)
         if advance:
             advance(rows.last - rows.first)
-    for scores in (precision, recall):
-        scores[~q.finite] = torch.nan
-        scores[:, ~c.finite] = torch.nan
-    return precision.cpu().numpy(), recall.cpu().numpy()
-
-
-def alignment_matrix(query: FrameArray, candidate: FrameArray) -> Float[np.ndarray, "n m"]:
-    """Cosine similarity of every query frame with every candidate frame, (n, D), (m, D) -> (n, m)."""
-    return (pack([query]).frames @ pack([candidate]).frames.T).numpy()
+    return precision, recall
 
 
 @dataclass(frozen=True, eq=False)
