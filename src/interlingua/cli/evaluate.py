@@ -64,12 +64,11 @@ def retrieval(
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
     arrays: dict[str, Any] = {}
+    left_out = ""
     if not method:
         method = (DEFAULT_METHOD, "seqsim")
         if len({u.cluster or u.meaning for u in utterances}) < LEAST_CLUSTERS:
-            note(
-                f"interlingua: too few clusters of meanings for {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS}: left out"
-            )
+            left_out = f"interlingua: left out {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS} clusters of meanings"
             method = ("seqsim",)
     for name in dict.fromkeys(method):
         measured, matrices = evaluate_retrieval(
@@ -80,6 +79,8 @@ def retrieval(
             (query, candidate), matrix = next(iter(matrices.items()))
             arrays["similarity"] = matrix
             results["similarity"] = {"query": query, "candidate": candidate, "method": name}
+    if left_out:
+        note(left_out)
     settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "similarity_compute": how}
     failures = [f"{name}: not in the store" for name in missing]
     results |= {"retrieval": rows, "settings": settings, "failures": failures}
@@ -171,6 +172,8 @@ def _english_texts(utterances: Any, frames: Any, model: str, device: str, path: 
     from interlingua.experiments.retrieval import EnglishTexts
     from interlingua.models import load_sentence_encoder, load_whisper
 
+    if frames.spec.context == "speech":
+        note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)")
     texts = english_texts(utterances, frames, load_whisper(model, device=device), path)
     return EnglishTexts(texts, load_sentence_encoder(device=device))
 
