@@ -26,10 +26,13 @@ ESTIMATING = [m for m in SCORED if RECIPES[m].estimates]
 FOUR_DECIMALS = {"rtol": 0, "atol": 1e-4}
 
 
-def spoken(language: str, clusters: Sequence[str], shift: float = 1.0) -> Speech:
-    """What is said follows the cluster, how it sounds follows the language; durations are unequal."""
+def spoken(language: str, clusters: Sequence[str]) -> Speech:
+    """What is said follows the cluster, how it sounds follows the language; durations are unequal.
+
+    As Whisper's, all frames share a large mean.
+    """
     rng = np.random.default_rng([*language.encode()])
-    accent, mean = np.eye(DIM) + 0.4 * rng.normal(size=(DIM, DIM)), shift * rng.normal(size=DIM)
+    accent, mean = np.eye(DIM) + 0.4 * rng.normal(size=(DIM, DIM)), 2 + rng.normal(size=DIM)
     frames = []
     for cluster in clusters:
         words = np.random.default_rng([*cluster.encode()]).normal(size=(6, DIM))[: rng.integers(3, 6)]
@@ -81,10 +84,7 @@ def slow_inverse_root(matrix: np.ndarray) -> np.ndarray:
 
 
 def slow_frames(side: Speech, background: list[int], recipe: Recipe) -> list[np.ndarray]:
-    pool = recipe.pooling
-    frames = [
-        np.array([f[t : t + pool].mean(axis=0) for t in range(0, len(f), pool)], dtype=np.float64) for f in side.frames
-    ]
+    frames = [f.astype(np.float64) for f in side.frames]
     if recipe.frames == "plain":
         return frames
     known = np.concatenate([frames[i] for i in background])
@@ -209,7 +209,6 @@ def test_scores_equal_the_slow_protocol(method):
 
 OTHERS = {
     "everything": Recipe(
-        pooling=2,
         frames="whitened",
         shrinkage=0.5,
         weights="rare",
@@ -230,7 +229,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [*OTHERS])
 def test_recipes_that_no_method_has_equal_it_too(name):
     speech = three_languages()
     assert_alike(score(speech, OTHERS[name]), slow_scores(speech, OTHERS[name], "en", "fr"))
@@ -244,12 +243,11 @@ def test_pairs_dont_disturb_each_other():
         assert_alike(found, slow_scores(speech, recipe, a, b))
 
 
-@pytest.mark.parametrize("limit", [2, 3])
-def test_a_small_background_equals_it_too(limit):
+@pytest.mark.parametrize("method", ["whitened-csls", "centred", "whitened-duration-csls"])
+def test_a_small_background_equals_it_too(method):
     speech = three_languages()
-    for method in ("whitened-csls", "centred", "whitened-duration-csls"):
-        found = score(speech, RECIPES[method], background=limit)
-        assert_alike(found, slow_scores(speech, RECIPES[method], "en", "fr", limit))
+    found = score(speech, RECIPES[method], background=3)
+    assert_alike(found, slow_scores(speech, RECIPES[method], "en", "fr", 3))
 
 
 # ---------------------------------------------------------------- what the estimates may not see
@@ -352,6 +350,29 @@ def test_every_row_is_that_of_its_own_fold(monkeypatch):
             assert np.unique(scores[in_fold(speech, language, fold)]).tolist() == [2 * fold + direction]
 
 
+def test_every_row_is_written_once(monkeypatch):
+    """A later fold that wrote over an earlier one would leave no trace in the scores."""
+    writes: list[np.ndarray] = []
+
+    class Watched(np.ndarray):
+        def __setitem__(self, rows, values):
+            writes[self.number][rows] += 1
+            super().__setitem__(rows, values)
+
+    def full(shape, value, dtype):
+        made = np.empty(shape, dtype).view(Watched)
+        made.number = len(writes)
+        writes.append(np.zeros(shape, int))
+        made[:] = value
+        return made
+
+    speech = three_languages()
+    monkeypatch.setattr(np, "full", full)
+    score(speech, RECIPES["whitened-csls"])
+    assert [w.shape for w in writes] == [(14, 11), (11, 14)]
+    assert all((w == 2).all() for w in writes)  # once with NaN, once with the score
+
+
 @pytest.mark.parametrize("method", ESTIMATING)
 def test_no_score_is_missing_and_the_whole_gallery_is_searched(method):
     speech = three_languages()
@@ -422,8 +443,8 @@ def test_the_background_limits_the_utterances(monkeypatch, limit):
     assert min(available) >= 3
 
 
-@pytest.mark.parametrize("method", ESTIMATING)
-@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("method", [m for m in ESTIMATING if RECIPES[m].hubness != "none"])
+@pytest.mark.parametrize("limit", [1, 2])  # two recordings of one cluster in the second
 def test_a_small_background_leaves_no_candidate_without_a_score(method, limit):
     """One that can't be scored can't win: the fewer wrong ones can, the better the recall would look."""
     speech = three_languages()
@@ -480,7 +501,6 @@ def test_an_utterance_with_frames_that_are_no_numbers_harms_only_itself(method):
 FULL = Recipe(frames="whitened", weights="rare", position=0.2, hubness="csls", duration=0.1)
 CHANGES = {
     "score": [(Recipe(), "dtw"), (Recipe(), "mean-pool"), (Recipe(), "duration")],
-    "pooling": [(Recipe(), 2), (Recipe(score="dtw"), 2), (FULL, 2)],
     "frames": [(Recipe(), "centred"), (Recipe(frames="centred"), "whitened"), (Recipe(score="mean-pool"), "whitened")],
     "shrinkage": [(Recipe(frames="whitened"), 1.0), (FULL, 0.01)],
     "weights": [(Recipe(), "rare"), (replace(FULL, weights="equal"), "rare")],
@@ -514,7 +534,7 @@ def test_what_learns_from_unlabelled_audio_says_so():
     for field in fields(Recipe):
         if field.name in learning:
             assert replace(Recipe(), **{field.name: learning[field.name]}).estimates
-    for recipe in (Recipe(), Recipe(position=0.1), Recipe(pooling=4), Recipe(score="dtw", shrinkage=1.0)):
+    for recipe in (Recipe(), Recipe(position=0.1), Recipe(score="dtw", shrinkage=1.0)):
         assert not recipe.estimates
 
 

@@ -155,6 +155,13 @@ def test_ties_go_to_the_earlier_candidate(stages):
     assert lists(found) == [[1, 2], [0, 3]]
 
 
+def test_many_ties_stay_in_order():
+    query, other = one_hot(0, 0, 1, 1), one_hot(2, 2, 3, 3)
+    gallery = [other, query] * 200
+    for stages in ((), (Stage(2, 90),)):
+        assert lists(Gallery(gallery, stages=stages).search([query], top=80)) == [list(range(1, 160, 2))]
+
+
 def test_ties_of_exact_scores_go_to_the_earlier_even_where_the_coarse_ones_differ():
     query = one_hot(0, 0, 1, 1)
     shuffled = one_hot(0, 1, 0, 1)  # the same score exactly, a lower one pooled
@@ -181,6 +188,14 @@ def test_candidates_with_frames_that_are_no_numbers_never_win(stages, value):
     assert np.sort(everything.candidates[:, 6:], axis=1).tolist() == [[0, 3]] * 8
     assert np.isnan(everything.scores[:, 6:]).all()
     assert np.isfinite(everything.scores[:, :6]).all()
+
+
+@pytest.mark.parametrize("stages", [(), (Stage(2, 2),)])
+def test_no_number_is_behind_the_worst_of_scores(stages):
+    query, bad = one_hot(0, 0), np.full((2, 4), np.nan, np.float32)
+    found = Gallery([bad, -query, -one_hot(0, 1)], stages=stages, reduction="mean").search([query], top=2)
+    assert lists(found) == [[2, 1]]
+    assert found.scores[0] == pytest.approx([-0.25, -1])
 
 
 def test_a_query_with_frames_that_are_no_numbers_finds_nothing_that_has_a_score():

@@ -205,6 +205,17 @@ def test_the_size_of_tiles_changes_nothing(monkeypatch, compute):
             np.testing.assert_allclose(found, expected, atol=1e-6 if compute == "float32" else 1e-2)
 
 
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_turning_the_tiles_changes_nothing(monkeypatch, compute):
+    queries, candidates = ragged(3, 1, 8), ragged(1, 4, 2, 9, 1, 1)
+    scores = []
+    for short in (0, 10**6):
+        monkeypatch.setattr(MODULE, "SHORT_FRAMES", short)
+        scores.append(seqsim_both(queries, candidates, compute=compute))
+    for never, always in zip(*scores, strict=True):
+        np.testing.assert_allclose(never, always, atol=1e-6)
+
+
 def test_tiles_hold_every_utterance_once():
     tiles = list(MODULE._tiles(pack(ragged(1, 4, 2, 9, 1, 1)), 5))
     assert [tile.lengths for tile in tiles] == [[1, 4], [2], [9], [1, 1]]

@@ -21,7 +21,6 @@ Method = Literal[
     "whitened-position-csls",
     "whitened-duration-csls",
     "whitened-mean-pool",
-    "whitened-dtw",
     "cascade",
 ]
 SimilarityFormat = Literal["auto", "float32", "bfloat16"]
@@ -34,7 +33,6 @@ class Recipe:
 
     Attributes:
         score: what compares two utterances. ``cascade`` compares their English translations.
-        pooling: frames averaged into one, on top of the store's own pooling.
         frames: what is done to the frames of each language first (`similarity.transform`).
         shrinkage: of whitening.
         weights: how much a frame counts in the means: all alike, or rare ones more.
@@ -46,7 +44,6 @@ class Recipe:
     """
 
     score: Literal["seqsim", "dtw", "mean-pool", "duration", "cascade"] = "seqsim"
-    pooling: int = 1
     frames: Literal["plain", "centred", "whitened"] = "plain"
     shrinkage: float = 0.1
     weights: Literal["equal", "rare"] = "equal"
@@ -71,7 +68,7 @@ RECIPES: dict[Method, Recipe] = {
     "seqsim-mean": Recipe(reduction="mean"),
     "mean-pool": Recipe(score="mean-pool"),
     "duration": Recipe(score="duration"),
-    "dtw": Recipe(score="dtw", pooling=4),
+    "dtw": Recipe(score="dtw"),
     "centred": Recipe(frames="centred", reduction="mean"),  # F1 misbehaves where P + R is near zero
     "whitened": Recipe(frames="whitened"),
     "csls": Recipe(hubness="csls"),
@@ -81,7 +78,6 @@ RECIPES: dict[Method, Recipe] = {
     "whitened-position-csls": Recipe(frames="whitened", position=0.1, hubness="csls"),
     "whitened-duration-csls": Recipe(frames="whitened", duration=0.02, hubness="csls"),
     "whitened-mean-pool": Recipe(score="mean-pool", frames="whitened"),
-    "whitened-dtw": Recipe(score="dtw", pooling=4, frames="whitened"),
     "cascade": Recipe(score="cascade"),
 }
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from interlingua.encode import pool_frames
 from interlingua.errors import CorpusError
 from interlingua.experiments.methods import Recipe
 from interlingua.retrieval.hubness import csls, neighbourhood, ratio_margin
@@ -26,7 +25,8 @@ from interlingua.similarity import (
     mean_pool_cosine,
     pack,
     rarity_weights,
-    seqsim,
+    reduce_directions,
+    seqsim_both,
     with_position,
 )
 from interlingua.similarity.dtw import dtw_similarity
@@ -58,6 +58,11 @@ class Speech:
     def log_seconds(self) -> np.ndarray:
         """Natural logarithm of the seconds."""
         return np.asarray(np.log(self.seconds))
+
+    @cached_property
+    def finite(self) -> np.ndarray:
+        """Whether all values are finite: nothing is estimated on others."""
+        return np.array([bool(np.isfinite(f).all()) for f in self.frames])
 
 
 class Scorer:
@@ -101,8 +106,7 @@ class Scorer:
         if not self._recipe.estimates:
             found = []
             for a, b in pairs:
-                scores = self._similarity(self._prepared(a, None), self._prepared(b, None))
-                found.append((scores, scores.T))
+                found.append(self._similarity(self._prepared(a, None), self._prepared(b, None)))
                 if advance:
                     advance(FOLDS)
             return found
@@ -115,8 +119,8 @@ class Scorer:
                     if (language, half) not in prepared:
                         prepared[language, half] = self._prepared(language, self._outside(language, fold, half))
                 qa, qb = prepared[a, 0], prepared[b, 1]
-                scores = self._similarity(qa, qb)
-                for out, this, that, matrix in ((forward, qa, qb, scores), (backward, qb, qa, scores.T)):
+                there, back = self._similarity(qa, qb)
+                for out, this, that, matrix in ((forward, qa, qb, there), (backward, qb, qa, back)):
                     tested = self._folds(this.speech) == fold
                     out[tested] = self._corrected(matrix, this, that)[tested]
                 if advance:
@@ -130,7 +134,7 @@ class Scorer:
         """Utterances of a language outside the fold whose clusters belong to this half."""
         speech = self._speech[language]
         places = np.array([self._place[c] for c in speech.clusters])
-        chosen = np.flatnonzero((places % FOLDS != fold) & (places // FOLDS % 2 == half))
+        chosen = np.flatnonzero((places % FOLDS != fold) & (places // FOLDS % 2 == half) & speech.finite)
         chosen = chosen[np.argsort(places[chosen], kind="stable")][: self._background]
         if len(chosen) == 0:
             raise CorpusError(f"no utterances of {language} outside fold {fold} to estimate on: use --method seqsim")
@@ -139,7 +143,7 @@ class Scorer:
     def _prepared(self, language: str, background: np.ndarray | None) -> "_Prepared":
         """Frames of a language as the recipe compares them, estimated on ``background``."""
         recipe, speech = self._recipe, self._speech[language]
-        frames: list[FrameArray] = [pool_frames(f, recipe.pooling) for f in speech.frames]
+        frames: list[FrameArray] = list(speech.frames)
         chosen = np.arange(0) if background is None else background
         if recipe.frames != "plain":
             fit = fit_centring if recipe.frames == "centred" else lambda x: fit_whitening(x, recipe.shrinkage)
@@ -157,15 +161,18 @@ class Scorer:
             frames = [with_position(f, recipe.position) for f in frames]
         return _Prepared(speech, chosen, pack(frames, weights=weights, compute=self._compute, device=self._device))
 
-    def _similarity(self, a: "_Prepared", b: "_Prepared") -> Matrix:
+    def _similarity(self, a: "_Prepared", b: "_Prepared") -> Directions:
         if isinstance(a.compared, Packed) and isinstance(b.compared, Packed):
-            return seqsim(a.compared, b.compared, reduction=self._recipe.reduction)
+            precision, recall = seqsim_both(a.compared, b.compared)
+            reduction = self._recipe.reduction
+            return reduce_directions(precision, recall, reduction), reduce_directions(recall.T, precision.T, reduction)
         similarity: dict[str, Callable[[Any, Any], Matrix]] = {
             "dtw": dtw_similarity,
             "mean-pool": mean_pool_cosine,
             "duration": duration_similarity,
         }
-        return similarity[self._recipe.score](a.compared, b.compared)
+        scores = similarity[self._recipe.score](a.compared, b.compared)
+        return scores, scores.T
 
     def _corrected(self, scores: Matrix, queries: "_Prepared", candidates: "_Prepared") -> Matrix:
         recipe = self._recipe
@@ -173,10 +180,11 @@ class Scorer:
             around_queries = neighbourhood(scores[:, candidates.background], recipe.neighbours)
             known = scores[queries.background].T.copy()
             clusters = np.asarray(queries.speech.clusters)[queries.background]
-            known[np.asarray(candidates.speech.clusters)[:, None] == clusters[None, :]] = (
-                np.nan
-            )  # not its own translation
+            translations = np.asarray(candidates.speech.clusters)[:, None] == clusters[None, :]
+            known[translations] = np.nan  # a candidate's own would make it look like a hub
             around_candidates = neighbourhood(known, recipe.neighbours)
+            usual = np.nanmean(around_candidates)  # of those whose cluster is all the background
+            around_candidates = np.where(np.isnan(around_candidates), usual, around_candidates)
             correct = csls if recipe.hubness == "csls" else ratio_margin
             scores = correct(scores, around_queries, around_candidates)
         if recipe.duration > 0:

@@ -31,7 +31,6 @@ METHODS: dict[str, tuple[str, str]] = {  # method -> (label, what it compares); 
     "whitened-rare-csls": ("SeqSim, whitened, rare frames + CSLS", "frames that match anything count less"),
     "whitened-position-csls": ("SeqSim, whitened, place + CSLS", "frames at the same relative place attract"),
     "whitened-duration-csls": ("SeqSim, whitened, duration + CSLS", "unlike durations cost points"),
-    "whitened-dtw": ("DTW, whitened", "dynamic time warping on whitened frames"),
     "whitened-mean-pool": ("Mean-pooled cosine, whitened", "one averaged vector of whitened frames"),
     "cascade": ("Cascade", "Whisper's English translations, compared by a sentence encoder"),
     "mean-pool": ("Mean-pooled cosine", "one averaged encoder vector an utterance"),

@@ -1,7 +1,7 @@
 """Score corrections against hubs: candidates that are near to everything win too often.
 
 Both need how near an utterance is to its k nearest neighbours on the other side, which takes unlabelled
-utterances only. They change no order within a candidate, but raise those that are near to few.
+utterances only. Candidates that are near to few are raised, those near to many lowered.
 """
 
 import numpy as np

@@ -78,7 +78,7 @@ class Gallery:
         device: str = "cpu",
     ) -> None:
         poolings = [stage.pooling for stage in stages]
-        if poolings != sorted(poolings, reverse=True) or any(p <= 1 for p in poolings):
+        if poolings != sorted(set(poolings), reverse=True) or any(p <= 1 for p in poolings):
             raise UsageError(f"--coarse pools by {poolings}; name the coarsest pass first, each by more than 1")
         self._stages = stages
         self._compute: SimilarityCompute = compute
@@ -94,7 +94,7 @@ class Gallery:
     ) -> Ranking:
         """The ``top`` best candidates of each query, (T, D) unpooled frames each.
 
-        Ties go to the earlier candidate. ``advance`` is called with the number of queries done.
+        Equal scores go to the earlier candidate. ``advance`` is called with the number of queries done.
         """
         if not queries:
             return Ranking(np.zeros((0, top), dtype=np.int64), np.zeros((0, top), dtype=np.float32))

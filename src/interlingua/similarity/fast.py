@@ -26,6 +26,7 @@ Progress = Callable[[int], None]
 
 TILE_ROWS = 1024  # query frames of a tile
 TILE_BYTES = 1 << 22  # of a tile's similarities: they stay in cache
+SHORT_FRAMES = 120  # a tile whose candidates are shorter on average is turned before its rows' maxima are taken
 LONG_FRAMES = 8192  # utterances longer than this (164 s unpooled) are cut, so that no tile outgrows memory
 _log = logging.getLogger(__name__)
 _ALIGNED = 16  # columns: matrix products write aligned rows faster
@@ -281,7 +282,10 @@ def _buffer(q: Packed, c: Packed, columns: int) -> torch.Tensor:
 def _tile(rows: _Side, cols: _Side, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Precision and recall of the utterances of a tile; ``out`` takes the similarities."""
     torch.mm(rows.frames, cols.frames.T, out=out)
-    best_column = torch.stack([_best(part, 1) for part in torch.split(out, cols.lengths, 1)])
+    if len(cols.frames) < SHORT_FRAMES * len(cols.lengths):  # torch is slow along short rows, fast down columns
+        best_column = torch.stack([_best(part, 0) for part in torch.split(out.T.contiguous(), cols.lengths)])
+    else:
+        best_column = torch.stack([_best(part, 1) for part in torch.split(out, cols.lengths, 1)])
     best_row = torch.stack([_best(part, 0) for part in torch.split(out, rows.lengths, 0)])
     return (best_column.float() @ rows.weights).T, best_row.float() @ cols.weights
 

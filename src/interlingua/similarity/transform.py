@@ -76,7 +76,9 @@ def with_position(frames: FrameArray, weight: float) -> Float32[np.ndarray, "_T 
     (cosine + weight * cos(pi (t - u))) / (1 + weight). It helps where word order is alike, and costs nothing:
     SeqSim stays one matrix product.
     """
-    unit = pack([frames]).frames.numpy()
+    rows = frames.astype(np.float32)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = rows / np.where(norms > 0, norms, 1)
     place = np.pi * np.linspace(0, 1, len(unit), dtype=np.float32)
     clock = np.sqrt(np.float32(weight)) * np.stack([np.cos(place), np.sin(place)], axis=1)
     return np.concatenate([unit, clock], axis=1)
