@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from interlingua.encode import WhisperEncoder, pool_frames
 from interlingua.experiments.cascade import english_texts
 from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, RECIPES, Recipe
 from interlingua.experiments.retrieval import Corpus, EnglishTexts, score_pairs
-from interlingua.experiments.scoring import FOLD_SEED, FOLDS
+from interlingua.experiments.scoring import FOLDS, places
 from interlingua.files import write_text
 from interlingua.models import load_sentence_encoder, load_whisper
 from interlingua.results import provenance
@@ -36,10 +37,25 @@ PAIRS = [(a, b) for i, a in enumerate(("en", "es", "fr", "it", "ru")) for b in (
 SWEPT = [pair for pair in PAIRS if "en" in pair]  # of the sweeps
 POOL = 4  # of all tables but that of pooling: SeqSim costs a sixteenth
 POOLINGS = (1, 2, 4, 8, 16)
-AMOUNTS = (5, 10, 20, 40, 80)  # utterances a language
+AMOUNTS = (5, 10, 20, 40)  # utterances a language
 CONTEXT = "speech+8"  # of the cascade: docs/encoding.md
 TIMED = 24  # utterances whose encoding and translation are timed
 QUIET_DB = -40  # below the loudest frame: silence
+GRID_POOL = 8  # of the settings that are chosen by the data
+GRID = {"seqsim": RECIPES["seqsim"]} | {
+    f"shrinkage {s}, {reduction}, k {k}": replace(
+        RECIPES[DEFAULT_METHOD], shrinkage=s, reduction=reduction, neighbours=k
+    )
+    for s, reduction, k in (
+        (0.03, "f1", 5),
+        (0.1, "f1", 5),
+        (0.3, "f1", 5),
+        (0.1, "f1", 10),
+        (0.1, "mean", 5),
+        (0.3, "mean", 5),
+    )
+}
+SWEPT_METHODS = ("seqsim", DEFAULT_METHOD)
 SOUNDALIKE_METHODS = ("seqsim", DEFAULT_METHOD, "cascade")
 
 
@@ -71,41 +87,36 @@ def main() -> None:
     study = Study(utterances, Corpus.of(utterances, store))
     english = cascade_texts(utterances)
     pooled = study.pooled(POOL)
-    found: dict[str, Any] = {"methods": {}, "pooling": {}, "fewer": {}, "layers": {}, "amount": {}, "silence": {}}
+    first, *others = pooled.items.values()
+    assert all(
+        (x.meanings, x.clusters) == (first.meanings, first.clusters) for x in others
+    )  # queries are joined by place
+    found: dict[str, Any] = {"methods": {}}
     for method in METHODS:
-        keep = method in SOUNDALIKE_METHODS
+        alike = study.utterances if method in SOUNDALIKE_METHODS else None
         found["methods"][method] = measured(
-            f"method-{method}",
-            pooled,
-            RECIPES[method],
-            pairs=PAIRS,
-            texts=english,
-            soundalikes=study.utterances if keep else None,
+            f"method-{method}", lambda: pooled, RECIPES[method], pairs=PAIRS, texts=english, soundalikes=alike
         )
-    sweeps = ("seqsim", DEFAULT_METHOD)
-    for method in sweeps:
-        recipe = RECIPES[method]
-        for pooling in POOLINGS:
-            found["pooling"][f"{method}|{pooling}"] = measured(
-                f"pool-{pooling}-{method}", study.pooled(pooling), recipe
-            )
-        for name, fewer in FEWER.items():
-            corpus = study.mapped(lambda _, f, fewer=fewer: fewer(f, POOL))
-            found["fewer"][f"{method}|{name}"] = measured(f"fewer-{name}-{method}", corpus, recipe)
-        loud = {u.id: loud_frames(u) for u in utterances}
-        corpus = study.mapped(lambda i, f, loud=loud: pool_frames(f[loud[i][: len(f)]], POOL))
-        found["silence"][method] = measured(f"silence-{method}", corpus, recipe)
-    for n in AMOUNTS:
-        found["amount"][n] = measured(f"amount-{n}", pooled, RECIPES[DEFAULT_METHOD], background=n)
-    seconds = {lang: float(np.mean([s for s in side if s])) for lang, side in study.corpus.seconds.items()}
+    coarse = study.pooled(GRID_POOL)
+    found["grid"] = {
+        name: measured(f"grid-{name}", lambda: coarse, recipe, pairs=PAIRS) for name, recipe in GRID.items()
+    }
+    found["pooling"] = swept("pooling", {str(p): partial(study.pooled, p) for p in POOLINGS})
+    found["fewer"] = swept("fewer", {name: partial(study.mapped, partial(few, how)) for name, how in FEWER.items()})
+    found["silence"] = swept("silence", {"loud": lambda: without_silence(study)})
+    found["amount"] = {
+        n: measured(f"amount-{n}", lambda: pooled, RECIPES[DEFAULT_METHOD], background=n) for n in AMOUNTS
+    }
     layers = layer_corpora(utterances, pooled)
-    for name, corpus in layers.items():
-        for method in sweeps:
-            found["layers"][f"{method}|{name}"] = measured(f"layer-{name}-{method}", corpus, RECIPES[method])
+    found["layers"] = swept("layer", {name: partial(replace, corpus) for name, corpus in layers.items()})
+    seconds = {lang: float(np.mean([s for s in side if s])) for lang, side in study.corpus.seconds.items()}
     found |= {
         "clusters": list(pooled.items["en"].clusters),
         "seconds": seconds,
+        "too_long": len(utterances) - len(english.texts),
+        "background": backgrounds(study.corpus),
         "nested": nested(found["methods"], pooled),
+        "nested_settings": nested(found["grid"], pooled),
     }
     made = provenance(COMPUTE, "cpu", time.monotonic() - clock, started)
     found |= {"provenance": made, "costs": costs(utterances)}
@@ -114,9 +125,19 @@ def main() -> None:
     print(f"{PAGE} written")
 
 
+def swept(table: str, variants: dict[str, Callable[[], Corpus]]) -> dict[str, Any]:
+    """The paper's method and the default on each variant of the frames."""
+    rows = {}
+    for name, make in variants.items():
+        corpus = cache(make)
+        for method in SWEPT_METHODS:
+            rows[f"{method}|{name}"] = measured(f"{table}-{name}-{method}", corpus, RECIPES[method])
+    return rows
+
+
 def measured(
     key: str,
-    corpus: Corpus,
+    make: Callable[[], Corpus],
     recipe: Recipe,
     *,
     texts: EnglishTexts | None = None,
@@ -130,6 +151,7 @@ def measured(
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["recipe"] == vars(recipe):
             return dict(kept)
+    corpus = make()
     start = time.perf_counter()
     directions = score_pairs(corpus, recipe, pairs, label=key, compute=COMPUTE, texts=texts, background=background)
     seconds = time.perf_counter() - start
@@ -151,12 +173,17 @@ def measured(
     return result
 
 
+def backgrounds(corpus: Corpus) -> list[int]:
+    """How many utterances of a language each half of each fold leaves to estimate on."""
+    place = places(list(corpus.items["en"].clusters))
+    here = np.array([place[c] for c in corpus.items["en"].clusters])
+    return [int(((here % FOLDS != f) & (here // FOLDS % 2 == half)).sum()) for f in range(FOLDS) for half in (0, 1)]
+
+
 def nested(methods: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
-    """The method chosen for each fold by the queries outside it, and the hits that the choices make inside."""
+    """What is chosen for each fold by the queries outside it, and the hits that the choices make inside."""
     clusters = np.asarray(corpus.items["en"].clusters)
-    names = sorted(set(clusters))
-    order = np.random.default_rng(FOLD_SEED).permutation(len(names))
-    place = {names[c]: i for i, c in enumerate(order)}
+    place = places(list(clusters))
     fold = np.array([place[c] % FOLDS for c in clusters])
     hits = {m: np.array(list(r["hits"].values())) for m, r in methods.items() if m != "cascade"}
     chosen = [max(hits, key=lambda m, f=f: hits[m][:, fold != f].mean()) for f in range(FOLDS)]
@@ -196,13 +223,13 @@ def costs(utterances: Sequence[Utterance]) -> dict[str, float]:
 
 
 def layer_corpora(utterances: Sequence[Utterance], last: Corpus) -> dict[str, Corpus]:
-    """Every layer's frames, the last one's before its layer norm, and mixes of neighbouring layers."""
+    """The upper half's layers, the last one's before its layer norm, and mixes of neighbouring layers."""
     whisper = load_whisper("base")
     norm = whisper.model.model.encoder.layer_norm
     scale, shift = norm.weight.detach().numpy(), norm.bias.detach().numpy()
     n = whisper.n_layers
     corpora = {}
-    for layer in range(1, n):
+    for layer in range(n // 2, n):
         store = encoded(utterances, f"layer-{layer}", pooling=POOL, layer=layer)
         corpora[str(layer)] = Corpus.of(utterances, store)
     corpora[str(n)] = last
@@ -245,8 +272,19 @@ def merged_neighbours(frames: FrameArray, factor: int) -> FrameArray:
 FEWER: dict[str, Callable[[FrameArray, int], FrameArray]] = {
     "mean of 4": pool_frames,
     "every 4th": lambda frames, factor: frames[factor // 2 :: factor] if len(frames) > factor else frames[:1],
-    "alike neighbours merged to 1/4": merged_neighbours,
+    "alike neighbours merged": merged_neighbours,
 }
+
+
+def few(how: Callable[[FrameArray, int], FrameArray], _: str, frames: FrameArray) -> FrameArray:
+    """As few frames as pooling by `POOL` leaves, in one of the ways of `FEWER`."""
+    return how(frames, POOL)
+
+
+def without_silence(study: Study) -> Corpus:
+    """Frames within `QUIET_DB` of the utterance's loudest, then pooled."""
+    loud = {u.id: loud_frames(u) for u in study.utterances}
+    return study.mapped(lambda i, f: pool_frames(f[loud[i][: len(f)]], POOL))
 
 
 def loud_frames(utterance: Utterance) -> np.ndarray:

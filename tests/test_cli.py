@@ -220,13 +220,13 @@ def test_search_ranks_the_gallery_for_every_query(encode, call, tmp_path):
     encode("--languages", "en", store="queries.lance")
     encode("--languages", "fr", store="gallery.lance")
     stores = (tmp_path / "queries.lance", tmp_path / "gallery.lance")
-    code, out, err = call("search", *stores, "--top", "2", "--coarse", "2:3", "--compute", "float32", "--check", "2")
+    code, out, err = call("search", *stores, "--top", "2", "--coarse", "2:3", "--plain", "--check", "2")
     assert code == 0, err
     rows = [line.split("\t") for line in out.splitlines()]
     assert [(r[0][:3], r[1]) for r in rows] == [("en/", k) for k in "12"] * 3
     assert all(r[2].startswith("fr/") and -1 <= float(r[3]) <= 1 for r in rows)
-    assert "100.0% were found (2 queries)" in err
-    code, out, _ = call("search", *stores, "--exhaustive", "--plain", "--json", "--compute", "float32")
+    assert "100.0% of the exhaustive ranking's 2 best were found (2 queries)" in err
+    code, out, _ = call("search", *stores, "--exhaustive", "--plain", "--json")
     found = json.loads(out)
     assert (code, found["agreement"], found["queries"], found["gallery"]) == (0, None, 3, 3)
     assert [r["rank"] for r in found["results"]] == [1, 2, 3] * 3
@@ -237,8 +237,9 @@ def test_search_ranks_the_gallery_for_every_query(encode, call, tmp_path):
     [
         (("--coarse", "8"), "use pooling:keep, such as 8:200"),
         (("--coarse", "1:5"), "use pooling:keep"),
-        (("--coarse", "2:5", "8:9"), "name the coarsest pass first"),
-        (("--top", "0"), "--top 0: use 1 or more"),
+        (("--plain", "--coarse", "2:5", "8:9"), "name the coarsest pass first"),
+        (("--top", "0"), "--top 0 --check 0: use 1 or more"),
+        (("--coarse", "8:20"), "9 utterances are too few to whiten by, 20 are needed; use --plain"),
     ],
 )
 def test_a_wrong_search_is_one_line_and_exit_2(encode, call, tmp_path, options, said):
@@ -246,6 +247,17 @@ def test_a_wrong_search_is_one_line_and_exit_2(encode, call, tmp_path, options, 
     code, out, err = call("search", tmp_path / "frames.lance", tmp_path / "frames.lance", *options)
     assert (code, out) == (2, "")
     assert said in one_line(err)
+
+
+def test_search_whitens_the_queries_by_a_background_of_their_language(encode, call, tmp_path, monkeypatch):
+    monkeypatch.setattr("interlingua.similarity.transform.LEAST_UTTERANCES", 3)
+    encode("--languages", "en", store="queries.lance")
+    encode("--languages", "fr", store="gallery.lance")
+    encode(store="all.lance")
+    stores = (tmp_path / "queries.lance", tmp_path / "gallery.lance")
+    found = [call("search", *stores, *more)[1] for more in ((), ("--background", tmp_path / "all.lance"), ("--plain",))]
+    assert len(set(found)) == 3
+    assert all(len(out.splitlines()) == 9 for out in found)
 
 
 def test_search_refuses_stores_of_different_frames(encode, call, tmp_path):

@@ -34,7 +34,7 @@ def retrieval(
     Args:
         manifest: utterances with meanings (JSON lines).
         store: their frames, from `interlingua encode`.
-        method: how to score; several may be named. Default: whitened-csls, the best that needs no labels, and
+        method: how to score; several may be named. Default: whitened-csls, which needs no labels, and
             seqsim, the paper's. Methods that estimate on unlabelled audio do so outside each query's fold.
         languages: compare these languages only.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
@@ -46,10 +46,13 @@ def retrieval(
     """
     from interlingua.corpora import read_manifest
     from interlingua.encode import best_compute, best_device
+    from interlingua.errors import UsageError
     from interlingua.experiments.retrieval import evaluate_retrieval
     from interlingua.experiments.scoring import LEAST_CLUSTERS
     from interlingua.store import FrameStore
 
+    if "cascade" in method and not texts:
+        raise UsageError("--method cascade compares English texts; name the file to keep them in with --texts")
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
@@ -67,7 +70,7 @@ def retrieval(
     left_out = ""
     if not method:
         method = (DEFAULT_METHOD, "seqsim")
-        if len({u.cluster or u.meaning for u in utterances}) < LEAST_CLUSTERS:
+        if len({u.cluster or u.meaning for u in utterances if u.id in frames}) < LEAST_CLUSTERS:
             left_out = f"interlingua: left out {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS} clusters of meanings"
             method = ("seqsim",)
     for name in dict.fromkeys(method):

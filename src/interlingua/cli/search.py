@@ -18,7 +18,8 @@ def search(
     coarse: tuple[str, ...] = ("8:200",),
     exhaustive: bool = False,
     plain: bool = False,
-    compute: SimilarityFormat = "auto",
+    background: str | None = None,
+    compute: SimilarityFormat = "float32",
     device: Device = "auto",
     check: int = 0,
     json: bool = False,
@@ -33,7 +34,9 @@ def search(
         top: candidates to show for each query.
         coarse: passes before the exact one as pooling:keep, coarsest first; `16:1000 4:200` are two.
         exhaustive: score every candidate exactly.
-        plain: compare frames as they are; otherwise each store's frames are whitened by their own statistics.
+        plain: compare frames as they are; otherwise each side is whitened, so each should be of one language.
+        background: store of unlabelled utterances in the queries' language, to whiten queries by; default: the
+            queries themselves.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to search.
         check: also search this many queries exhaustively, and report how far the rankings agree.
@@ -43,25 +46,34 @@ def search(
     from interlingua.errors import UsageError
     from interlingua.progress import track
     from interlingua.retrieval.search import Gallery, Stage, agreement
-    from interlingua.similarity import fit_whitening
+    from interlingua.similarity.transform import LEAST_UTTERANCES, fit_whitening
     from interlingua.store import FrameStore
 
-    if top < 1:
-        raise UsageError(f"--top {top}: use 1 or more")
+    if top < 1 or check < 0:
+        raise UsageError(f"--top {top} --check {check}: use 1 or more, and 0 or more")
     stages = () if exhaustive else tuple(Stage.parse(text) for text in coarse)
     asked, held = FrameStore.open(queries), FrameStore.open(gallery)
     held.require(asked.spec, asked.dim)
-    sides = []
+    unlabelled = FrameStore.open(background) if background else asked
+    unlabelled.require(asked.spec, asked.dim)
     for store in (asked, held):
-        read = [(f.id, f.speech) for f in store]
-        if not read:
+        if not len(store):
             raise UsageError(f"{store.path}: the store is empty; run `interlingua encode`")
-        frames = [f for _, f in read]
-        if not plain:
-            transform = fit_whitening(frames)
-            frames = [transform(f) for f in frames]
-        sides.append(([i for i, _ in read], frames))
-    (query_ids, query_frames), (ids, candidates) = sides
+    if not plain:
+        for store in (unlabelled, held):
+            if len(store) < LEAST_UTTERANCES:
+                raise UsageError(
+                    f"{store.path}: {len(store)} utterances are too few to whiten by, {LEAST_UTTERANCES} are needed; "
+                    "use --plain, or --background for the queries"
+                )
+    (query_ids, query_frames), (ids, candidates) = (
+        ([f.id for f in read], [f.speech for f in read]) for read in ([*asked], [*held])
+    )
+    if not plain:
+        whiten = fit_whitening([f.speech for f in unlabelled])
+        query_frames = [whiten(f) for f in query_frames]
+        whiten = fit_whitening(candidates)
+        candidates = [whiten(f) for f in candidates]
     where = best_device() if device == "auto" else device
     how = best_compute(where) if compute == "auto" else compute
     index = Gallery(candidates, stages=stages, compute=how, device=where)
@@ -77,7 +89,8 @@ def search(
         some = query_frames[:check]
         slow = Gallery(candidates, stages=(), compute=how, device=where).search(some, top)
         agreed = agreement(ranking.first(len(some)), slow)
-        note(f"interlingua: of the exhaustive ranking's {top} best, {agreed:.1%} were found ({len(some)} queries)")
+        best = slow.scores.shape[1]
+        note(f"interlingua: {agreed:.1%} of the exhaustive ranking's {best} best were found ({len(some)} queries)")
     if json:
         emit({"results": found, "agreement": agreed, "queries": len(query_ids), "gallery": len(ids)})
     else:

@@ -65,6 +65,12 @@ class Speech:
         return np.array([bool(np.isfinite(f).all()) for f in self.frames])
 
 
+def places(clusters: Sequence[str], seed: int = FOLD_SEED) -> dict[str, int]:
+    """Each cluster's place in a random order; place p is in fold p % FOLDS, and in half p // FOLDS % 2."""
+    names = sorted(set(clusters))
+    return {names[c]: place for place, c in enumerate(np.random.default_rng(seed).permutation(len(names)))}
+
+
 class Scorer:
     """Scores pairs of languages under one recipe.
 
@@ -98,8 +104,7 @@ class Scorer:
                 f"{len(clusters)} clusters of meanings are too few for a method that estimates on some and tests on "
                 f"others; it takes {LEAST_CLUSTERS}: use --method seqsim"
             )
-        order = np.random.default_rng(seed).permutation(len(clusters))
-        self._place = {clusters[c]: place for place, c in enumerate(order)}  # neighbours differ in fold
+        self._place = places(clusters, seed)
 
     def score(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None] | None = None) -> list[Directions]:
         """Both directions of each pair (a, b) of languages; ``advance`` is called with 1 per pair and fold."""

@@ -28,6 +28,7 @@ TILE_ROWS = 1024  # query frames of a tile
 TILE_BYTES = 1 << 22  # of a tile's similarities: they stay in cache
 SHORT_FRAMES = 120  # a tile whose candidates are shorter on average is turned before its rows' maxima are taken
 LONG_FRAMES = 8192  # utterances longer than this (164 s unpooled) are cut, so that no tile outgrows memory
+TOLERANCES: dict[SimilarityCompute, float] = {"float32": 1e-4, "bfloat16": 1e-2}  # of the fused kernel's scores
 _log = logging.getLogger(__name__)
 _ALIGNED = 16  # columns: matrix products write aligned rows faster
 
@@ -127,11 +128,11 @@ def seqsim(
     """Score N query utterances against M candidates, lists of (T, D) of any lengths, -> (N, M) float32.
 
     Args:
-        queries: frames of each query; rows need not be normalised.
+        queries: frames of each query; rows need not be normalised. What is packed already stays as it is.
         candidates: frames of each candidate.
         reduction: ``precision``, ``recall``, ``mean`` or ``f1`` (see `reference`).
         compute: number format of the matrix product. float32 equals the reference to 1e-4; bfloat16 is two to
-            three times faster where the processor has it, and ranks alike (docs/seqsim.md).
+            three times faster where the processor has it, and ranks alike (docs/speed.md).
         device: where to multiply.
         advance: called with the number of queries done since the last call (progress).
 
@@ -184,6 +185,10 @@ def seqsim_both(
     c = candidates if isinstance(candidates, Packed) else pack(candidates, compute=compute, device=device)
     if q.frames.shape[1] != c.frames.shape[1]:
         raise ValueError(f"frames are {q.frames.shape[1]} and {c.frames.shape[1]} wide; they must be equally wide")
+    if (q.frames.dtype, q.frames.device) != (c.frames.dtype, c.frames.device):
+        raise ValueError(
+            f"one side is packed as {q.frames.dtype} on {q.frames.device}, the other differs; pack them alike"
+        )
     if q.frames.is_cuda and not (q.weighted or c.weighted) and _fused_agrees():
         precision, recall = fused_both(q.frames, q.lengths, c.frames, c.lengths)
         if advance:
@@ -208,10 +213,10 @@ def _fused_agrees() -> bool:
         return False
     sides = [[torch.randn(n, 64, device="cuda") for n in lengths] for lengths in ((3, 150, 40), (1, 200))]
     try:
-        for compute in ("float32", "bfloat16"):
+        for compute, tolerance in TOLERANCES.items():
             q, c = (pack(side, compute=compute, device="cuda") for side in sides)
             found, expected = fused_both(q.frames, q.lengths, c.frames, c.lengths), _by_tiles(q, c, None)
-            if not all(torch.allclose(x, y, atol=1e-2) for x, y in zip(found, expected, strict=True)):
+            if not all(torch.allclose(x, y, atol=tolerance) for x, y in zip(found, expected, strict=True)):
                 raise ValueError("its scores differ")
     except Exception as e:  # compilers and drivers fail in ways of their own; the tiles always work
         _log.warning("the fused SeqSim kernel is not used on this GPU: %s", e)

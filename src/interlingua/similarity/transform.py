@@ -16,6 +16,7 @@ from interlingua.similarity.fast import pack
 from interlingua.types import FrameArray
 
 SHRINKAGE = 0.1
+LEAST_UTTERANCES = 20  # to whiten by: docs/seqsim.md has the curve
 
 
 @dataclass(frozen=True, eq=False)
