@@ -28,9 +28,9 @@ from peers import PEERS, run_peer
 from stores import prompt_frames
 
 PAIR = ("en", "fr")
-TURNS = 3
-POOL = 2  # of the comparison of R@1
-FOR_PEERS = 16  # utterances a side
+TURNS = 2
+POOL = 4  # of the comparison of R@1
+FOR_PEERS = 12  # utterances a side
 LENGTHS = (125, 250, 500, 1000, 1500)  # frames of the curve
 TILES = ((1024, 1024), (1024, 2048), (2048, 2048), (2048, 16384))  # shapes that the machine's product is tried with
 QUALITY = Path("runs/speed.json")

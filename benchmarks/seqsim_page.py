@@ -243,7 +243,7 @@ def bars(methods: dict[str, Any], clusters: Sequence[str], path: Path) -> None:
     colours = ["#3b7dd8" if m == DEFAULT_METHOD else "#1c1c1c" if m == BASE else "#9a9a9a" for m in names]
     errors = np.abs(intervals.T - values) * 100
     axes.barh([method_label(m) for m in names], 100 * values, xerr=errors, color=colours, ecolor="#555555", height=0.7)
-    axes.set_xlabel("R@1, % (mean of 20 pairs, 95% interval); blue: the default, black: the paper's")
+    axes.set_xlabel("R@1, % (mean of 20 pairs, 95% interval)\nblue: the default, black: the paper’s", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.01)
     save(figure, path)

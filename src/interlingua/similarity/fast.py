@@ -237,7 +237,7 @@ def _by_tiles(q: Packed, c: Packed, advance: Progress | None) -> tuple[torch.Ten
             if max(len(rows.frames), len(cols.frames)) > LONG_FRAMES:
                 precision[where], recall[where] = _by_pair(rows, cols)
             else:
-                out = buffer[: len(rows.frames), : len(cols.frames)]
+                out = _room(buffer, len(rows.frames), len(cols.frames))
                 precision[where], recall[where] = _tile(rows, cols, out)
         if advance:
             advance(rows.last - rows.first)
@@ -277,11 +277,16 @@ def _tiles(packed: Packed, limit: int) -> Iterator[_Side]:
 
 
 def _buffer(q: Packed, c: Packed, columns: int) -> torch.Tensor:
-    """Room for the similarities of the largest tile."""
+    """Room for the similarities of the largest tile, as one row of values."""
     rows = max(TILE_ROWS, min(max(q.lengths), LONG_FRAMES))
-    columns = max(columns, min(max(c.lengths), LONG_FRAMES))
-    columns = -(-columns // _ALIGNED) * _ALIGNED
-    return torch.empty(rows, columns, dtype=q.frames.dtype, device=q.frames.device)
+    columns = max(columns, min(max(c.lengths), LONG_FRAMES)) + _ALIGNED
+    return torch.empty(rows * columns, dtype=q.frames.dtype, device=q.frames.device)
+
+
+def _room(buffer: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """A (rows, columns) piece of the buffer with aligned rows, one right behind the other: it fits the cache."""
+    width = -(-columns // _ALIGNED) * _ALIGNED
+    return buffer[: rows * width].view(rows, width)[:, :columns]
 
 
 def _tile(rows: _Side, cols: _Side, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
