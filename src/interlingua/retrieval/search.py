@@ -2,7 +2,7 @@
 
 Pooling by p on both sides makes SeqSim p^2 times cheaper. A coarse pass over the whole gallery keeps the best
 ``keep`` candidates of each query, and only those are scored unpooled, so that the cost of the exact pass no longer
-grows with the gallery. What that loses is measured against the exhaustive ranking (`agreement`, docs/search.md).
+grows with the gallery. What that loses is measured against the exhaustive ranking (`agreement`, benchmarks/search.py).
 """
 
 import re
