@@ -62,6 +62,7 @@ def one_line(err: str) -> str:
         ("corpus", "prepare"),
         ("encode",),
         ("search",),
+        ("align",),
         ("evaluate", "retrieval"),
         ("report",),
     ],
