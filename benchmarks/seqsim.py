@@ -22,13 +22,14 @@ from interlingua.encode import pool_frames
 from interlingua.files import atomic_file, write_text
 from interlingua.results import provenance
 from interlingua.retrieval.evaluation import Items, evaluate_scores
-from interlingua.similarity import pack, reduce_directions, seqsim_both
+from interlingua.similarity import SimilarityCompute, pack, reduce_directions, seqsim_both
 from interlingua.types import FrameArray
 from peers import PEERS, run_peer
 from stores import prompt_frames
 
 PAIR = ("en", "fr")
-TURNS = 2
+TURNS = 3
+ROUNDED: tuple[SimilarityCompute, ...] = ("bfloat16", "int8")
 POOL = 4  # of the comparison of R@1
 FOR_PEERS = 12  # utterances a side
 LENGTHS = (125, 250, 500, 1000, 1500)  # frames of the curve
@@ -53,7 +54,7 @@ def main() -> None:
     contenders |= {
         "plain loop, float32": lambda: seconds(lambda: plain_loop(a, b)),
         "ours, float32": lambda: seconds(lambda: seqsim_both(a, b)),
-        "ours, bfloat16": lambda: seconds(lambda: seqsim_both(a, b, compute="bfloat16")),
+        **{f"ours, {c}": lambda c=c: seconds(lambda: seqsim_both(a, b, compute=c)) for c in ROUNDED},
     }
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(TURNS):
@@ -128,16 +129,16 @@ def against_peer(name: str, a: Frames, b: Frames) -> list[str]:
     before = min(seconds(lambda: seqsim_both(a, b)) for _ in range(3))
     result = run_peer(name, a, b, threads=torch.get_num_threads())
     after = min(seconds(lambda: seqsim_both(a, b)) for _ in range(3))
-    fast = min(seconds(lambda: seqsim_both(a, b, compute="bfloat16")) for _ in range(3))
+    fast = [min(seconds(lambda c=c: seqsim_both(a, b, compute=c)) for _ in range(3)) for c in ROUNDED]
     mine = min(before, after)
     if result.seconds is None or result.precision is None or result.recall is None:
-        return [f"`{name}`", result.error or "", "", "", ""]
+        return [f"`{name}`", result.error or "", "", "", "", ""]
     apart = max(float(np.max(np.abs(x - y))) for x, y in zip((result.precision, result.recall), ours, strict=True))
     row = [
         f"`{name}`",
         f"{result.seconds:.2f}",
         f"{result.seconds / mine:.1f}x",
-        f"{result.seconds / fast:.1f}x",
+        *(f"{result.seconds / other:.1f}x" for other in fast),
         f"{apart:.4f}",
     ]
     print(row, flush=True)
@@ -185,17 +186,18 @@ def recall(frames: dict[str, Frames], meanings: list[str], clusters: list[str]) 
     if QUALITY.exists():
         return dict(json.loads(QUALITY.read_text(encoding="utf-8")))
     items = Items(meanings, meanings, clusters)
-    found: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    apart = 0.0
+    formats: tuple[SimilarityCompute, ...] = ("float32", *ROUNDED)
+    found: dict[str, list[float]] = {name: [] for name in formats}
+    apart = dict.fromkeys(ROUNDED, 0.0)
     pooled = {lang: [pool_frames(f, POOL) for f in side] for lang, side in frames.items()}
     for a, b in combinations(pooled, 2):
         both = {}
-        for compute in ("float32", "bfloat16"):
+        for compute in formats:
             both[compute] = reduce_directions(*seqsim_both(pooled[a], pooled[b], compute=compute), "f1")
             found[compute] += [evaluate_scores(s, items, items).r1 for s in (both[compute], both[compute].T)]
-        apart = max(apart, float(np.abs(both["float32"] - both["bfloat16"]).max()))
+        apart |= {c: max(apart[c], float(np.abs(both["float32"] - both[c]).max())) for c in ROUNDED}
         print(f"R@1 {a}-{b} done", flush=True)
-    quality = {name: float(np.mean(r1)) for name, r1 in found.items()} | {"apart": apart}
+    quality = {name: float(np.mean(r1)) for name, r1 in found.items()} | {f"{c} apart": apart[c] for c in ROUNDED}
     write_text(QUALITY, json.dumps(quality))
     return quality
 
@@ -237,13 +239,13 @@ the lowest and highest. The machine's product is the same number of operations o
 
 Fastest product: {fastest.removeprefix("machine's product, ")}. Ours, normalising and packing included. The plain loop is
 `s = a @ b.T; s.amax(1).mean(), s.amax(0).mean()` for each pair, normalising included, too; ours in float32 is within {error:.0e} of it.
-bfloat16 changes a score by {quality["apart"]:.4f} at most (frames pooled by {POOL}), and the mean R@1 of the 20 pairs from {100 * quality["float32"]:.2f}% to {100 * quality["bfloat16"]:.2f}%.
+Mean R@1 of the 20 pairs, frames pooled by {POOL}: {100 * quality["float32"]:.2f}% in float32; {"; ".join(f"{100 * quality[c]:.2f}% in {c}, which changes a score by {quality[f'{c} apart']:.4f} at most" for c in ROUNDED)}.
 
 ## Against the peers
 
 {FOR_PEERS} x {FOR_PEERS} of the same utterances, both directions, {made["device"]["threads"]} threads; ours measured before and after each peer.
 
-{table(["peer", "s", "times ours, float32", "times ours, bfloat16", "largest difference of a score"], peers)}
+{table(["peer", "s", "times ours, float32", *(f"times ours, {c}" for c in ROUNDED), "largest difference of a score"], peers)}
 
 `pylate` is `colbert_scores` (1.6.0), one query against batches of zero-padded documents, as its `rerank` calls it; `pylate-all` the same with batches on both sides, as its
 signature offers; `pylate-pairs` its pairwise form, where
@@ -260,7 +262,8 @@ crashes or returns wrong scores; `maxsim-cpu-rows` feeds it 8 rows at a time and
 The product is bound by the processor's multipliers; the maxima of its rows and columns would be bound by memory if the similarities
 left the cache. So they are computed in tiles of 4 MB, of whole utterances on both sides, and reduced at once. torch takes maxima of bfloat16
 one by one, but integers many at a time: the bits of floats of one sign sort as integers do, so bfloat16 is
-compared as int16. On a GPU a fused kernel exists (`similarity/fused.py`), checked by an interpreter only: no GPU was at hand.
+compared as int16. Shapes are rounded up to multiples of 32 frames, since the library prepares every new shape of a product anew. For int8 all frames are first
+rotated by one random orthogonal matrix, which keeps their products and spreads Whisper's few large dimensions over all, so that one unit fits all values. On a GPU a fused kernel exists (`similarity/fused.py`), checked by an interpreter only: no GPU was at hand.
 """
 
 

@@ -236,7 +236,7 @@ def test_search_ranks_the_gallery_for_every_query(encode, call, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--coarse", "8"), "use pooling:keep, such as 8:200"),
+        (("--coarse", "8"), "use pooling:keep, such as 8:300"),
         (("--coarse", "1:5"), "use pooling:keep"),
         (("--plain", "--coarse", "2:5", "8:9"), "name the coarsest pass first"),
         (("--top", "0"), "--top 0 --check 0: use 1 or more"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from interlingua.errors import UsageError
-from interlingua.retrieval.search import Gallery, Ranking, Stage, agreement
+from interlingua.retrieval.search import STAGES, Gallery, Ranking, Stage, agreement
 from interlingua.similarity import pack, seqsim, seqsim_pair
 
 REDUCTIONS = ("precision", "recall", "mean", "f1")
@@ -105,7 +105,7 @@ def test_the_usual_stage_keeps_the_answer():
     gallery = speech(200, shortest=40, longest=60)
     queries = answered(gallery, 15, noise=1.0)
     exhaustive = Gallery(gallery, stages=()).search(queries, top=1)
-    found = Gallery(gallery, stages=(Stage(keep=20),)).search(queries, top=1)
+    found = Gallery(gallery, stages=(Stage(8, 20),)).search(queries, top=1)
     assert lists(exhaustive) == [[i] for i in range(15)]
     assert agreement(found, exhaustive) >= 0.8
 
@@ -213,7 +213,7 @@ def test_a_query_with_frames_that_are_no_numbers_finds_nothing_that_has_a_score(
 
 def test_more_than_there_are_gives_all():
     gallery = speech(3)
-    for stages in ((), (Stage(),)):
+    for stages in ((), STAGES):
         found = Gallery(gallery, stages=stages).search(gallery, top=10)
         assert found.candidates.shape == found.scores.shape == (3, 3)
         assert np.sort(found.candidates, axis=1).tolist() == [[0, 1, 2]] * 3
@@ -271,17 +271,17 @@ def test_bfloat16_products_are_coarser_and_find_the_same():
 @pytest.mark.parametrize("poolings", [(2, 8), (8, 2, 4), (1,), (8, 1), (0,), (8, 8)])
 def test_stages_that_dont_get_finer_are_refused(poolings):
     with pytest.raises(UsageError, match=r"--coarse pools by \[.*\]; name the coarsest pass first"):
-        Gallery(speech(3), stages=[Stage(p) for p in poolings])
+        Gallery(speech(3), stages=[Stage(p, 9) for p in poolings])
 
 
 def test_a_stage_is_read_from_its_text():
-    assert Stage.parse("8:200") == Stage(8, 200) == Stage()
+    assert Stage.parse("8:200") == Stage(8, 200)
     assert Stage.parse("2:1") == Stage(2, 1)
 
 
 @pytest.mark.parametrize("text", ["", "8", "8:", ":200", "1:200", "8:0", "-8:200", "8:-1", "8:200:3", "8.0:2", "8:2\n"])
 def test_a_text_that_is_no_stage_is_refused(text):
-    with pytest.raises(UsageError, match=r"--coarse '.*': use pooling:keep, such as 8:200"):
+    with pytest.raises(UsageError, match=r"--coarse '.*': use pooling:keep, such as 8:300"):
         Stage.parse(text)
 
 

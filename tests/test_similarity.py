@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from interlingua.errors import UsageError
 from interlingua.similarity import (
     alignment_matrix,
     duration_similarity,
@@ -195,7 +196,7 @@ def test_padding_with_zeros_would_be_noticed():
 # ---------------------------------------------------------------- invariances
 
 
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute", ["float32", "bfloat16", "int8"])
 def test_the_size_of_tiles_changes_nothing(monkeypatch, compute):
     queries, candidates = ragged(3, 1, 8), ragged(1, 4, 2, 9, 1, 1)
     whole = seqsim_both(queries, candidates, compute=compute)
@@ -205,7 +206,7 @@ def test_the_size_of_tiles_changes_nothing(monkeypatch, compute):
             np.testing.assert_allclose(found, expected, atol=1e-6 if compute == "float32" else 1e-2)
 
 
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute", ["float32", "bfloat16", "int8"])
 def test_turning_the_tiles_changes_nothing(monkeypatch, compute):
     queries, candidates = ragged(3, 1, 8), ragged(1, 4, 2, 9, 1, 1)
     scores = []
@@ -220,7 +221,10 @@ def test_tiles_hold_every_utterance_once():
     tiles = list(MODULE._tiles(pack(ragged(1, 4, 2, 9, 1, 1)), 5))
     assert [tile.lengths for tile in tiles] == [[1, 4], [2], [9], [1, 1]]
     assert [(tile.first, tile.last) for tile in tiles] == [(0, 2), (2, 3), (3, 4), (4, 6)]
-    assert [len(tile.frames) for tile in tiles] == [5, 2, 9, 2]
+    assert [tile.n for tile in tiles] == [5, 2, 9, 2]
+    for tile, own in zip(tiles, torch.split(pack(ragged(1, 4, 2, 9, 1, 1)).frames, [5, 2, 9, 2]), strict=True):
+        assert torch.equal(tile.frames[: tile.n], own)
+        assert len(tile.frames) % 32 == 0  # shapes of products repeat
 
 
 def test_memory_is_bounded_by_the_tile_and_not_by_the_utterances(monkeypatch):
@@ -243,15 +247,36 @@ def test_memory_is_bounded_by_the_tile_and_not_by_the_utterances(monkeypatch):
     assert max(sizes) <= 32 * 32
 
 
-def test_bfloat16_is_close_negative_similarities_included():
+@pytest.mark.parametrize("compute", ["bfloat16", "int8"])
+def test_rounded_products_are_close_negative_similarities_included(compute):
     queries, candidates = ragged(30, 7, 64, dim=3), ragged(1, 17, 33, dim=3, seed=1)
     queries.append(np.float32([[1, 0, 0]]))
     candidates.append(np.float32([[-1, 0, 0], [-1, 0.1, 0]]))  # with the last query: nothing but negative values
     exact = seqsim_both(queries, candidates)
-    for found, expected in zip(seqsim_both(queries, candidates, compute="bfloat16"), exact, strict=True):
+    for found, expected in zip(seqsim_both(queries, candidates, compute=compute), exact, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-2)
     assert exact[0][-1, -1] < -0.9
-    assert seqsim(queries, candidates, compute="bfloat16").dtype == np.float32
+    assert seqsim(queries, candidates, compute=compute).dtype == np.float32
+
+
+def test_int8_survives_a_dimension_of_large_values():
+    """One dimension in hundreds dominates Whisper's frames; rounding all by its size would leave the rest a few steps."""
+    queries, candidates = ragged(30, 20, dim=256), ragged(40, 10, dim=256, seed=1)
+    for frames in (*queries, *candidates):
+        frames[:, 7] = 30
+    exact = seqsim(queries, candidates)
+    np.testing.assert_allclose(seqsim(queries, candidates, compute="int8"), exact, atol=1e-3)
+
+
+def test_int8_keeps_the_corners():
+    zero, broken, whole = np.zeros((3, 8), np.float32), np.full((2, 8), np.nan, np.float32), ragged(4, dim=8)[0]
+    scores = seqsim([zero, broken, whole], [whole], compute="int8")[:, 0]
+    assert scores[0] == 0
+    assert np.isnan(scores[1])
+    assert scores[2] == pytest.approx(1, abs=1e-2)
+    assert seqsim([zero], [zero], compute="int8")[0, 0] == 0
+    with pytest.raises(UsageError, match="int8 products run on the cpu only"):
+        pack([whole], compute="int8", device="cuda")
 
 
 @settings(max_examples=40, deadline=None)
@@ -259,7 +284,7 @@ def test_bfloat16_is_close_negative_similarities_included():
 def test_maxima_of_bfloat16_by_their_bits_equal_maxima_by_value(values):
     block = torch.from_numpy(values).bfloat16()
     for dim in (0, 1):
-        assert torch.equal(MODULE._best(block, dim).float(), block.float().amax(dim))
+        assert torch.equal(MODULE._best([block], dim)[0], block.float().amax(dim))
 
 
 def test_weights_say_how_much_a_frame_counts():

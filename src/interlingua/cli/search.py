@@ -15,7 +15,7 @@ def search(
     gallery: str,
     *,
     top: int = 10,
-    coarse: tuple[str, ...] = ("8:200",),
+    coarse: tuple[str, ...] = ("8:300", "4:60"),
     exhaustive: bool = False,
     plain: bool = False,
     background: str | None = None,
@@ -32,7 +32,7 @@ def search(
         queries: frame store of the queries (`interlingua encode`), unpooled.
         gallery: frame store of the candidates, made with the same settings; it is read into memory.
         top: candidates to show for each query.
-        coarse: passes before the exact one as pooling:keep, coarsest first; `16:1000 4:200` are two.
+        coarse: passes before the exact one as pooling:keep, coarsest first; the default is two.
         exhaustive: score every candidate exactly.
         plain: compare frames as they are; otherwise each side is whitened, so each should be of one language.
         background: store of unlabelled utterances in the queries' language, to whiten queries by; default: the

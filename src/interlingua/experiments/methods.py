@@ -23,7 +23,7 @@ Method = Literal[
     "whitened-mean-pool",
     "cascade",
 ]
-SimilarityFormat = Literal["auto", "float32", "bfloat16"]
+SimilarityFormat = Literal["auto", "float32", "bfloat16", "int8"]
 DEFAULT_METHOD: Method = "whitened-csls"
 
 

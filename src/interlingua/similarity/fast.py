@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from interlingua.errors import UsageError
 from interlingua.similarity.fused import available, fused_both
 from interlingua.types import FrameArray, Matrix
 
 Reduction = Literal["precision", "recall", "mean", "f1"]
-SimilarityCompute = Literal["float32", "bfloat16"]
+SimilarityCompute = Literal["float32", "bfloat16", "int8"]
 Progress = Callable[[int], None]
 
 TILE_ROWS = 1024  # query frames of a tile
@@ -30,7 +31,9 @@ SHORT_FRAMES = 120  # a tile whose candidates are shorter on average is turned b
 LONG_FRAMES = 8192  # utterances longer than this (164 s unpooled) are cut, so that no tile outgrows memory
 TOLERANCES: dict[SimilarityCompute, float] = {"float32": 1e-4, "bfloat16": 1e-2}  # of the fused kernel's scores
 _log = logging.getLogger(__name__)
-_ALIGNED = 16  # columns: matrix products write aligned rows faster
+_ROUND = 32  # products cover a multiple of this, so that few shapes occur: the library prepares each shape anew
+_INT8 = 127
+_INT8_DEVIATIONS = 6  # of a value that int8 still holds; larger ones are cut, and hardly ever occur
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +41,29 @@ class Packed:
     """Unit frames of several utterances, one behind the other.
 
     Attributes:
-        frames: (sum of lengths, D), each row divided by its length; an all-zero row stays zero.
+        room: (sum of lengths + spare rows, D), each row divided by its length; an all-zero row stays zero, and the
+            spare ones are zero, too. For int8 all are rotated alike, divided by ``scale`` and rounded.
         lengths: frames of each utterance.
         weights: (sum of lengths,) share of each frame in its utterance's mean; they sum to 1 in each utterance.
         finite: (utterances,) whether all values are finite; utterances with others score NaN.
         weighted: whether the weights were given; otherwise all frames of an utterance count alike.
+        scale: unit of the values; 1 but for int8.
     """
 
-    frames: torch.Tensor
+    room: torch.Tensor
     lengths: list[int]
     weights: torch.Tensor
     finite: torch.Tensor
     weighted: bool = False
+    scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def frames(self) -> torch.Tensor:
+        """(sum of lengths, D): the frames without the spare rows."""
+        return self.room[: len(self.weights)]
 
     def utterances(self) -> tuple[torch.Tensor, ...]:
         """Views of each utterance's frames."""
@@ -62,9 +73,11 @@ class Packed:
         """A copy of some of the utterances."""
         ends = np.cumsum([0, *self.lengths])
         parts = [slice(ends[i], ends[i + 1]) for i in chosen]
-        frames, weights = (torch.cat([x[part] for part in parts]) for x in (self.frames, self.weights))
+        spare = slice(len(self.weights), None)
+        room = torch.cat([self.room[part] for part in (*parts, spare)])
+        weights = torch.cat([self.weights[part] for part in parts])
         finite = self.finite[torch.as_tensor(chosen)]
-        return Packed(frames, [self.lengths[i] for i in chosen], weights, finite, self.weighted)
+        return Packed(room, [self.lengths[i] for i in chosen], weights, finite, self.weighted, self.scale)
 
 
 def pack(
@@ -84,29 +97,57 @@ def pack(
 
     Raises:
         ValueError: no utterances, one without frames, frames of different widths, or weights that don't fit.
+        UsageError: int8 on another device than the CPU.
     """
     if not utterances:
         raise ValueError("there are no utterances to pack")
-    total, width = sum(map(len, utterances)), utterances[0].shape[-1]
-    frames = torch.empty(total, width, dtype=getattr(torch, compute), device=device)
-    shares = torch.empty(total, device=device)
-    finite, start = [], 0
-    for i, utterance in enumerate(utterances):
+    if compute == "int8" and device != "cpu":
+        raise UsageError(f"int8 products run on the cpu only, not on {device}; use bfloat16 there")
+    width = utterances[0].shape[-1]
+    for utterance in utterances:
         if utterance.ndim != 2 or len(utterance) == 0:
             raise ValueError(f"an utterance's frames are (T, D) with T >= 1, not {tuple(utterance.shape)}")
         if utterance.shape[1] != width:
             raise ValueError(f"frames are {width} and {utterance.shape[1]} wide; they must be equally wide")
+    total = sum(map(len, utterances))
+    room = torch.zeros(total + _ROUND, width, dtype=getattr(torch, compute), device=device)
+    shares = torch.empty(total, device=device)
+    scale = _int8_unit(width) if compute == "int8" else 1.0
+    finite, start = [], 0
+    for i, utterance in enumerate(utterances):
         if not isinstance(utterance, torch.Tensor):
             utterance = torch.from_numpy(np.array(utterance, dtype=np.float32))  # stored arrays are read-only
         rows = utterance.to(device=device, dtype=torch.float32)
         norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         finite.append(bool(torch.isfinite(norms).all()))
         here = slice(start, start + len(rows))
-        frames[here] = rows / torch.where(norms > 0, norms, 1) if finite[-1] else 0
+        rows = rows / torch.where(norms > 0, norms, 1) if finite[-1] else torch.zeros_like(rows)
+        room[here] = _as_int8(rows) if compute == "int8" else rows
         shares[here] = 1 / len(rows) if weights is None else _shares(weights[i], len(rows))
         start += len(rows)
     lengths, known = [len(u) for u in utterances], torch.tensor(finite, device=device)
-    return Packed(frames, lengths, shares, known, weights is not None)
+    return Packed(room, lengths, shares, known, weights is not None, scale)
+
+
+def _as_int8(rows: torch.Tensor) -> torch.Tensor:
+    """Unit rows in whole units.
+
+    All are rotated alike first: that keeps their products, and spreads the few dimensions with large values over
+    all. Turned at random, a unit row's values have a deviation of 1 / sqrt(D), so that one small unit fits all.
+    """
+    turned = rows @ _rotation(rows.shape[1])
+    return turned.div_(_int8_unit(rows.shape[1])).round_().clamp_(-_INT8, _INT8).to(torch.int8)
+
+
+def _int8_unit(dim: int) -> float:
+    return float(min(1.0, _INT8_DEVIATIONS / np.sqrt(dim)) / _INT8)
+
+
+@cache
+def _rotation(dim: int) -> torch.Tensor:
+    """A fixed random orthogonal matrix, (dim, dim)."""
+    random = np.random.default_rng(dim).standard_normal((dim, dim))
+    return torch.from_numpy(np.linalg.qr(random)[0].astype(np.float32))
 
 
 def _shares(weights: np.ndarray, n: int) -> torch.Tensor:
@@ -131,8 +172,8 @@ def seqsim(
         queries: frames of each query; rows need not be normalised. What is packed already stays as it is.
         candidates: frames of each candidate.
         reduction: ``precision``, ``recall``, ``mean`` or ``f1`` (see `reference`).
-        compute: number format of the matrix product. float32 equals the reference to 1e-4; bfloat16 is two to
-            three times faster where the processor has it, and ranks alike (docs/speed.md).
+        compute: number format of the matrix product. float32 equals the reference to 1e-4; bfloat16 and, on a
+            CPU, int8 are several times faster where the processor has them, and rank alike (docs/speed.md).
         device: where to multiply.
         advance: called with the number of queries done since the last call (progress).
 
@@ -228,31 +269,40 @@ def _by_tiles(q: Packed, c: Packed, advance: Progress | None) -> tuple[torch.Ten
     """Precision and recall, tile by tile."""
     precision = torch.empty(len(q), len(c), device=q.frames.device)
     recall = torch.empty_like(precision)
-    columns = TILE_BYTES // TILE_ROWS // q.frames.element_size()
+    kind = _product_type(q.frames)
+    columns = min(TILE_BYTES // min(TILE_ROWS, _rounded(len(q.frames))) // kind.itemsize, LONG_FRAMES)
     column_tiles = list(_tiles(c, columns))
-    buffer = _buffer(q, c, columns)
+    buffer = torch.empty(_most(q, TILE_ROWS) * _most(c, columns), dtype=kind, device=q.frames.device)
     for rows in _tiles(q, TILE_ROWS):
         for cols in column_tiles:
+            by = _by_pair if max(rows.n, cols.n) > LONG_FRAMES else _tile
             where = (slice(rows.first, rows.last), slice(cols.first, cols.last))
-            if max(len(rows.frames), len(cols.frames)) > LONG_FRAMES:
-                precision[where], recall[where] = _by_pair(rows, cols)
-            else:
-                out = _room(buffer, len(rows.frames), len(cols.frames))
-                precision[where], recall[where] = _tile(rows, cols, out)
+            precision[where], recall[where] = by(rows, cols, buffer)
         if advance:
             advance(rows.last - rows.first)
-    return precision, recall
+    unit = q.scale * c.scale
+    return precision * unit, recall * unit
 
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """One side of a tile: utterances ``first`` to ``last`` (not included) of a `Packed`."""
+    """One side of a tile: utterances ``first`` to ``last`` (not included) of a `Packed`.
+
+    Attributes:
+        frames: (n or a few more, D); those behind the n-th belong to no utterance of the tile.
+        weights: (n, utterances): times a value of each frame gives each utterance's mean.
+    """
 
     first: int
     last: int
     frames: torch.Tensor
     lengths: list[int]
-    weights: torch.Tensor  # (frames, utterances): times a value of each frame gives each utterance's mean
+    weights: torch.Tensor
+
+    @property
+    def n(self) -> int:
+        """Frames of the utterances."""
+        return len(self.weights)
 
     def utterances(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Frames and weights of each utterance."""
@@ -268,65 +318,72 @@ def _tiles(packed: Packed, limit: int) -> Iterator[_Side]:
     for last in range(1, len(packed) + 1):
         n = sum(packed.lengths[first:last])
         if last == len(packed) or n + packed.lengths[last] > limit:
-            here, lengths = slice(begin, begin + n), packed.lengths[first:last]
-            weights = torch.zeros(n, last - first, device=packed.frames.device)
+            lengths = packed.lengths[first:last]
+            weights = torch.zeros(n, last - first, device=packed.room.device)
             owner = torch.repeat_interleave(torch.arange(last - first), torch.tensor(lengths))
-            weights[torch.arange(n), owner] = packed.weights[here]
-            yield _Side(first, last, packed.frames[here], lengths, weights)
+            weights[torch.arange(n), owner] = packed.weights[begin : begin + n]
+            yield _Side(first, last, packed.room[begin : begin + _rounded(n)], lengths, weights)
             first, begin = last, begin + n
 
 
-def _buffer(q: Packed, c: Packed, columns: int) -> torch.Tensor:
-    """Room for the similarities of the largest tile, as one row of values."""
-    rows = max(TILE_ROWS, min(max(q.lengths), LONG_FRAMES))
-    columns = max(columns, min(max(c.lengths), LONG_FRAMES)) + _ALIGNED
-    return torch.empty(rows * columns, dtype=q.frames.dtype, device=q.frames.device)
+def _rounded(n: int) -> int:
+    return -(-n // _ROUND) * _ROUND
 
 
-def _room(buffer: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """A (rows, columns) piece of the buffer with aligned rows, one right behind the other: it fits the cache."""
-    width = -(-columns // _ALIGNED) * _ALIGNED
-    return buffer[: rows * width].view(rows, width)[:, :columns]
+def _most(packed: Packed, limit: int) -> int:
+    """Frames of the largest tile side that has a product of its own."""
+    return _rounded(max(limit, min(max(packed.lengths), LONG_FRAMES)))
 
 
-def _tile(rows: _Side, cols: _Side, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Precision and recall of the utterances of a tile; ``out`` takes the similarities."""
-    torch.mm(rows.frames, cols.frames.T, out=out)
-    if len(cols.frames) < SHORT_FRAMES * len(cols.lengths):  # torch is slow along short rows, fast down columns
-        best_column = torch.stack([_best(part, 0) for part in torch.split(out.T.contiguous(), cols.lengths)])
+def _product_type(frames: torch.Tensor) -> torch.dtype:
+    return torch.int32 if frames.dtype == torch.int8 else frames.dtype
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
+    """All dot products, (n, D), (m, D) -> (n, m), in the buffer; rows lie close together, so that they stay in cache."""
+    out = buffer[: len(a) * len(b)].view(len(a), len(b))
+    multiply = torch._int_mm if a.dtype == torch.int8 else torch.mm
+    return multiply(a, b.T, out=out)
+
+
+def _tile(rows: _Side, cols: _Side, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Precision and recall of the utterances of a tile."""
+    similarity = _product(rows.frames, cols.frames, buffer)[: rows.n, : cols.n]
+    if cols.n < SHORT_FRAMES * len(cols.lengths):  # torch is slow along short rows, fast down columns
+        best_column = _best(torch.split(similarity.T.contiguous(), cols.lengths), 0)
     else:
-        best_column = torch.stack([_best(part, 1) for part in torch.split(out, cols.lengths, 1)])
-    best_row = torch.stack([_best(part, 0) for part in torch.split(out, rows.lengths, 0)])
-    return (best_column.float() @ rows.weights).T, best_row.float() @ cols.weights
+        best_column = _best(torch.split(similarity, cols.lengths, 1), 1)
+    best_row = _best(torch.split(similarity, rows.lengths), 0)
+    return (best_column @ rows.weights).T, best_row @ cols.weights
 
 
-def _by_pair(rows: _Side, cols: _Side) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_pair(rows: _Side, cols: _Side, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The same for utterances too long for one tile: piece by piece, keeping the best so far."""
-    precision = rows.frames.new_empty(len(rows.lengths), len(cols.lengths), dtype=torch.float32)
+    precision = torch.empty(len(rows.lengths), len(cols.lengths), device=rows.frames.device)
     recall = torch.empty_like(precision)
     for i, (query, query_weights) in enumerate(rows.utterances()):
         for j, (candidate, candidate_weights) in enumerate(cols.utterances()):
-            best_column, best_row = (x.new_full((len(x),), -torch.inf) for x in (query, candidate))
+            best_column, best_row = (torch.full_like(w, -torch.inf) for w in (query_weights, candidate_weights))
             for q, best_q in zip(torch.split(query, TILE_ROWS), torch.split(best_column, TILE_ROWS), strict=True):
                 for c, best_c in zip(torch.split(candidate, TILE_ROWS), torch.split(best_row, TILE_ROWS), strict=True):
-                    similarity = q @ c.T
-                    torch.maximum(best_q, _best(similarity, 1), out=best_q)
-                    torch.maximum(best_c, _best(similarity, 0), out=best_c)
-            precision[i, j] = best_column.float() @ query_weights
-            recall[i, j] = best_row.float() @ candidate_weights
+                    similarity = _product(q, c, buffer)
+                    torch.maximum(best_q, _best([similarity], 1)[0], out=best_q)
+                    torch.maximum(best_c, _best([similarity], 0)[0], out=best_c)
+            precision[i, j] = best_column @ query_weights
+            recall[i, j] = best_row @ candidate_weights
     return precision, recall
 
 
-def _best(similarity: torch.Tensor, dim: int) -> torch.Tensor:
-    """Maxima along one axis.
+def _best(parts: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+    """Maxima of each part along one axis, in float32, one row a part.
 
     bfloat16 is compared as integers, several times faster on a CPU: the bits of floats of one sign sort as
     integers do, the negative ones backwards.
     """
-    if similarity.dtype != torch.bfloat16 or similarity.is_cuda:
-        return similarity.amax(dim)
-    bits = similarity.view(torch.int16)
-    best = bits.amax(dim)
+    if parts[0].dtype != torch.bfloat16 or parts[0].is_cuda:
+        return torch.stack([part.amax(dim) for part in parts]).float()
+    bits = [part.view(torch.int16) for part in parts]
+    best = torch.stack([part.amax(dim) for part in bits])
     if (best < 0).any():  # all of these are negative
-        best = torch.where(best < 0, bits.amin(dim), best)
-    return best.view(torch.bfloat16)
+        best = torch.where(best < 0, torch.stack([part.amin(dim) for part in bits]), best)
+    return best.view(torch.bfloat16).float()
