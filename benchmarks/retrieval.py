@@ -223,13 +223,13 @@ def costs(utterances: Sequence[Utterance]) -> dict[str, float]:
 
 
 def layer_corpora(utterances: Sequence[Utterance], last: Corpus) -> dict[str, Corpus]:
-    """The upper layers, the last one's before its layer norm, and mixes of neighbouring layers."""
+    """The layers, the last one's before its layer norm, and mixes of neighbouring layers."""
     whisper = load_whisper("base")
     norm = whisper.model.model.encoder.layer_norm
     scale, shift = norm.weight.detach().numpy(), norm.bias.detach().numpy()
     n = whisper.n_layers
     corpora = {}
-    for layer in range(n - 2, n):
+    for layer in range(1, n):
         store = encoded(utterances, f"layer-{layer}", pooling=POOL, layer=layer)
         corpora[str(layer)] = Corpus.of(utterances, store)
     corpora[str(n)] = last

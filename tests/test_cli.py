@@ -294,7 +294,7 @@ def test_evaluate_retrieval_prints_json_alone(encode, call, wav_manifest, tmp_pa
     pairs = {(r["query"], r["candidate"]) for r in results["retrieval"]}
     assert len(pairs) == 6
     assert {r["method"] for r in results["retrieval"]} == {"seqsim"}
-    assert "left out whitened-csls, which takes 10 clusters" in err
+    assert "left out whitened-position-csls, which takes 10 clusters" in err
     assert all(0 <= r["r1"] <= 1 and r["n"] == 3 and r["chance"] == pytest.approx(1 / 3) for r in results["retrieval"])
     assert results["settings"]["layer"] == 2
     assert results["provenance"]["version"] == __version__

@@ -34,7 +34,7 @@ def retrieval(
     Args:
         manifest: utterances with meanings (JSON lines).
         store: their frames, from `interlingua encode`.
-        method: how to score; several may be named. Default: whitened-csls, which needs no labels, and
+        method: how to score; several may be named. Default: whitened-position-csls, the best without labels, and
             seqsim, the paper's. Methods that estimate on unlabelled audio do so outside each query's fold.
         languages: compare these languages only.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.

@@ -24,7 +24,7 @@ Method = Literal[
     "cascade",
 ]
 SimilarityFormat = Literal["auto", "float32", "bfloat16", "int8"]
-DEFAULT_METHOD: Method = "whitened-csls"
+DEFAULT_METHOD: Method = "whitened-position-csls"  # the best that needs no labels (docs/seqsim.md)
 
 
 @dataclass(frozen=True)
