@@ -19,6 +19,7 @@ ORDER = (  # a module or a package each
     "retrieval",
     "metrics",
     "translation",
+    "transfer",
     "results",
     "experiments",
     "report",

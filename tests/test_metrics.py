@@ -6,8 +6,9 @@ import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF
 
 from interlingua.errors import UsageError
-from interlingua.metrics import score_translations
+from interlingua.metrics import SystemOutputs, pooled_draws, score_translations
 from interlingua.metrics import translation as module
+from interlingua.metrics.segments import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED
 
 TEXTS = {  # target -> (outputs, references)
     "en": (
@@ -174,19 +175,11 @@ def test_the_interval_is_that_of_segments_drawn_by_hand(metric):
     """Every draw, scored by the public function on the segments it drew."""
     hypotheses, references = many(12)
     ids = sorted(references)
-    rng = np.random.default_rng(module.BOOTSTRAP_SEED)
-    draws = rng.multinomial(12, np.full(12, 1 / 12), size=module.BOOTSTRAP_SAMPLES)
     found = score_translations(hypotheses, references, target="en", metric=metric)
-    scores = []
-    for draw in draws[:100]:
-        drawn = np.repeat(ids, draw)
-        scores.append(public_score(metric, "en", [hypotheses[i] for i in drawn], [references[i] for i in drawn]))
-    scorer = BLEU(tokenize="13a") if metric == "bleu" else CHRF()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BOOTSTRAP_SAMPLES", 100)
-        outputs = [hypotheses[i] for i in ids]
-        interval = module._interval(scorer, outputs, [references[i] for i in ids], ids)
-    rng = np.random.default_rng(module.BOOTSTRAP_SEED)  # the same draws, whatever their number
-    assert (rng.multinomial(12, np.full(12, 1 / 12), size=100) == draws[:100]).all()
-    assert interval == pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), abs=1e-6)
-    assert found.ci == pytest.approx(interval, rel=0.25)
+    _, draws = pooled_draws([SystemOutputs(hypotheses, references, None, "en")], metric)
+    assert found.ci == tuple(np.percentile(draws, [2.5, 97.5]))
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    times = rng.multinomial(12, np.full(12, 1 / 12), size=BOOTSTRAP_SAMPLES)
+    for draw, drawn in list(zip(draws, (np.repeat(ids, t) for t in times), strict=True))[:100]:
+        by_hand = public_score(metric, "en", [hypotheses[i] for i in drawn], [references[i] for i in drawn])
+        assert draw == pytest.approx(by_hand, abs=1e-9)

@@ -128,6 +128,11 @@ class FrameStore:
         table = self._table_of("id", "audio_hash")
         return dict(zip(table["id"].to_pylist(), table["audio_hash"].to_pylist(), strict=True))
 
+    def n_speech(self) -> dict[str, int]:
+        """Utterance id -> frames that carry its speech."""
+        table = self._table_of("id", "n_speech")
+        return dict(zip(table["id"].to_pylist(), table["n_speech"].to_pylist(), strict=True))
+
     def write(self, frames: Sequence[Frames]) -> None:
         """Add utterances in one commit; those that are held already are replaced."""
         if not frames:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cyclopts
 
 from interlingua import __version__
-from interlingua.cli import align, corpus, demo, doctor, encode, evaluate, report, search
+from interlingua.cli import align, corpus, demo, doctor, encode, evaluate, export, finetune, report, search
 from interlingua.cli.output import note
 from interlingua.errors import InterlinguaError
 
@@ -23,7 +23,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     default_parameter=cyclopts.Parameter(negative="", consume_multiple=True),  # --languages en fr
 )
-for part in (demo, doctor, corpus, encode, search, align, evaluate, report):
+for part in (demo, doctor, corpus, encode, search, align, evaluate, finetune, export, report):
     app.command(part.app)
 
 

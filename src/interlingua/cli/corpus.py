@@ -19,6 +19,7 @@ def prepare(
     languages: tuple[str, ...] = ("en", "es", "fr", "it", "ru"),
     min_words: int = 4,
     include_non_speech: bool = False,
+    rotation: int | None = None,
     json: bool = False,
 ) -> None:
     """Fetch a corpus unless it is there, verify it, and write a manifest.
@@ -30,9 +31,10 @@ def prepare(
         languages: languages to write.
         min_words: least number of words of a prompt's English transcript.
         include_non_speech: keep silences and beeps too.
+        rotation: split into train, dev and test by near-duplicate cluster, 0 to 4: which fifth is test.
         json: print the result as JSON.
     """
-    from interlingua.corpora import prepare_prompts, write_manifest
+    from interlingua.corpora import prepare_prompts, split_by_cluster, write_manifest
 
     utterances = prepare_prompts(
         root,
@@ -41,6 +43,8 @@ def prepare(
         include_non_speech=include_non_speech,
         log=note,
     )
+    if rotation is not None:
+        utterances = split_by_cluster(utterances, rotation)
     write_manifest(out, utterances)
     summary = {
         "corpus": name,

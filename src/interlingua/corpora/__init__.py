@@ -3,5 +3,13 @@
 from interlingua.corpora.clusters import cluster_meanings
 from interlingua.corpora.manifest import iter_manifest, read_manifest, write_manifest
 from interlingua.corpora.prompts import prepare_prompts
+from interlingua.corpora.splits import split_by_cluster
 
-__all__ = ["cluster_meanings", "iter_manifest", "prepare_prompts", "read_manifest", "write_manifest"]
+__all__ = [
+    "cluster_meanings",
+    "iter_manifest",
+    "prepare_prompts",
+    "read_manifest",
+    "split_by_cluster",
+    "write_manifest",
+]

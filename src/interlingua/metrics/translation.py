@@ -1,18 +1,26 @@
 """BLEU and chrF: sacreBLEU's own scores and signatures, with intervals over near-duplicate clusters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from interlingua.errors import UsageError
+from interlingua.metrics.segments import (
+    BOOTSTRAP_SAMPLES,
+    Segments,
+    bootstrap_signature,
+    cluster_draws,
+    cluster_sums,
+    join,
+    percentile_interval,
+)
 from interlingua.types import Score
 
 Metric = Literal["bleu", "chrf"]
 
-BOOTSTRAP_SAMPLES = 1000  # sacreBLEU's default
-BOOTSTRAP_SEED = 12345  # sacreBLEU's default
 _TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}  # BLEU's tokenizer by target; 13a elsewhere
 
 
@@ -38,24 +46,65 @@ def score_translations(
     Raises:
         UsageError: no references, a hypothesis whose id no reference has, or a tokenizer that isn't installed.
     """
-    unknown = sorted(hypotheses.keys() - references.keys())
-    if unknown:
-        raise UsageError(
-            f"{len(unknown)} hypotheses have no reference (the first is {unknown[0]!r}); "
-            "score them against the manifest that they were made from"
-        )
-    if not references:
-        raise UsageError("no references to score against")
-    ids = sorted(references)
-    outputs = [hypotheses.get(i, "") for i in ids]
-    scorer = _bleu(target) if metric == "bleu" else CHRF()
-    value = float(scorer.corpus_score(outputs, [[references[i] for i in ids]]).score)
-    groups = [clusters.get(i, i) if clusters else i for i in ids]
-    interval = _interval(scorer, outputs, [references[i] for i in ids], groups)
-    signature = (
-        f"{scorer.get_signature()}|bootstrap:clusters:{len(set(groups))}|n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}"
-    )
-    return Score(value, interval, len(ids), signature)
+    segments = join(hypotheses, references, clusters)
+    statistics = translation_statistics(segments, target=target, metric=metric)
+    names = sorted(set(segments.clusters))
+    sums = cluster_sums(statistics.values, segments.clusters, names)
+    draws = corpus_scores(cluster_draws(len(names), BOOTSTRAP_SAMPLES) @ sums, metric)
+    signature = f"{statistics.signature}|{bootstrap_signature(len(names))}"
+    return Score(statistics.score, percentile_interval(draws), len(segments), signature)
+
+
+@dataclass(frozen=True, eq=False)
+class TranslationStatistics:
+    """sacreBLEU's sufficient statistics of N segments, (N, K); its corpus score (0-100) and signature."""
+
+    values: np.ndarray
+    score: float
+    signature: str
+
+
+def translation_statistics(segments: Segments, *, target: str, metric: Metric) -> TranslationStatistics:
+    """Take the statistics of each segment once: their sums give the score of any set of segments.
+
+    Raises:
+        UsageError: a tokenizer that isn't installed.
+    """
+    scorer: Any = _bleu(target) if metric == "bleu" else CHRF()
+    values = scorer._extract_corpus_statistics(segments.outputs, [segments.references])
+    score = float(scorer._aggregate_and_compute(values).score)
+    return TranslationStatistics(np.array(values, dtype=float), score, str(scorer.get_signature()))
+
+
+def corpus_scores(totals: np.ndarray, metric: Metric) -> np.ndarray:
+    """sacreBLEU's corpus score of each row of (S, K) summed statistics, (S,): many draws at once."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return _bleu_scores(totals) if metric == "bleu" else _chrf_scores(totals)
+
+
+def _bleu_scores(totals: np.ndarray) -> np.ndarray:
+    # Columns: output length, reference length, matches of orders 1-4, n-grams of orders 1-4. Smoothing "exp".
+    length, reference_length = totals[:, 0], totals[:, 1]
+    matches, ngrams = totals[:, 2:6], totals[:, 6:10]
+    none = matches == 0
+    smoothed = np.where(none, 0.5 ** np.cumsum(none, axis=1), matches)  # the k-th order without a match counts 2^-k
+    log_precisions = np.log(100 * smoothed / ngrams)
+    brevity = np.where(length < reference_length, np.exp(1 - reference_length / length), 1)
+    scores = brevity * np.exp(log_precisions.mean(axis=1))
+    return np.where((ngrams == 0).any(axis=1) | none.all(axis=1), 0, scores)
+
+
+def _chrf_scores(totals: np.ndarray) -> np.ndarray:
+    # Columns: for each order 1-6 the output's n-grams, the reference's and their matches. Orders that one side
+    # hasn't are left out of the means.
+    output, reference, matches = totals[:, 0::3], totals[:, 1::3], totals[:, 2::3]
+    counted = (output > 0) & (reference > 0)
+    orders = counted.sum(axis=1)
+    precision = np.where(counted, matches / output, 0).sum(axis=1) / orders
+    recall = np.where(counted, matches / reference, 0).sum(axis=1) / orders
+    factor = CHRF.BETA**2
+    scores = 100 * (1 + factor) * precision * recall / (factor * precision + recall)
+    return np.where((orders > 0) & (precision + recall > 0), scores, 0)
 
 
 def _bleu(target: str) -> BLEU:
@@ -64,19 +113,3 @@ def _bleu(target: str) -> BLEU:
         return BLEU(tokenize=tokenizer)
     except RuntimeError as e:  # sacreBLEU's optional MeCab
         raise UsageError(f"BLEU in {target!r} needs {tokenizer}: pip install 'sacrebleu[{target}]'") from e
-
-
-def _interval(
-    scorer: Any, outputs: Sequence[str], references: Sequence[str], groups: Sequence[str]
-) -> tuple[float, float]:
-    # sacreBLEU's sufficient statistics per segment: its own bootstrap works on them too, but draws segments.
-    statistics = np.array(scorer._extract_corpus_statistics(outputs, [references]), dtype=float)
-    _, member = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((int(member.max()) + 1, statistics.shape[1]))
-    np.add.at(sums, member, statistics)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    n = len(sums)
-    draws = rng.multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_SAMPLES)
-    scores = [scorer._compute_score_from_stats(list(total)).score for total in draws @ sums]
-    low, high = np.percentile(scores, [2.5, 97.5])
-    return float(low), float(high)

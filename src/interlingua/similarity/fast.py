@@ -340,7 +340,7 @@ def _product_type(frames: torch.Tensor) -> torch.dtype:
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    """All dot products, (n, D), (m, D) -> (n, m), in the buffer; rows lie close together, so that they stay in cache."""
+    """All dot products, (n, D), (m, D) -> (n, m), in the buffer: rows lie close together, and stay in cache."""
     out = buffer[: len(a) * len(b)].view(len(a), len(b))
     multiply = torch._int_mm if a.dtype == torch.int8 else torch.mm
     return multiply(a, b.T, out=out)

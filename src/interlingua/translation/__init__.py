@@ -1,6 +1,7 @@
 """Decoding: from frames to text in the target language, and words to their times."""
 
-from interlingua.translation.greedy import greedy_tokens, translate_frames
+from interlingua.translation.decoder import decode, pad_states
+from interlingua.translation.greedy import decode_frames, greedy_tokens, translate_frames
 from interlingua.translation.words import Word, place_words
 
-__all__ = ["Word", "greedy_tokens", "place_words", "translate_frames"]
+__all__ = ["Word", "decode", "decode_frames", "greedy_tokens", "pad_states", "place_words", "translate_frames"]

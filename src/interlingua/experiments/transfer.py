@@ -1,0 +1,191 @@
+"""Before and after a fine-tuning: the new target from every source language, and everything that must not be lost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from interlingua.metrics import (
+    Comparison,
+    compare_translations,
+    off_target_rate,
+    pooled_difference,
+    score_transcripts,
+    score_translations,
+)
+from interlingua.models import Whisper
+from interlingua.progress import track
+from interlingua.store import FrameStore
+from interlingua.transfer.config import PromptKind
+from interlingua.transfer.targets import prompt_tokens
+from interlingua.translation import decode_frames
+from interlingua.types import Utterance
+
+ENGLISH = "en"  # what Whisper's translate task writes
+MOST_TOKENS = 128  # of an output; longer ones in 30 s are loops
+
+Outputs = dict[str, dict[str, str]]
+"""What a model says: question (`Question.key`) -> utterance id -> text."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing asked of a model on all utterances of a language.
+
+    Attributes:
+        kind: ``new`` (the target that is trained), ``translate`` (into English, as Whisper does) or ``transcribe``.
+        source: the language spoken.
+        target: the language to write.
+        prompt: the decoder's first tokens.
+    """
+
+    kind: Literal["new", "translate", "transcribe"]
+    source: str
+    target: str
+    prompt: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """Its name in `Outputs`."""
+        return f"{self.kind} {self.source}-{self.target}"
+
+
+def new_questions(
+    whisper: Whisper, languages: Sequence[str], target: str, prompt: PromptKind, token: str | None = None
+) -> list[Question]:
+    """The new target, asked of the speech of every other language."""
+    return [
+        Question("new", s, target, tuple(prompt_tokens(whisper, prompt, source=s, target=token or target)))
+        for s in languages
+        if s != target
+    ]
+
+
+def old_questions(whisper: Whisper, languages: Sequence[str]) -> list[Question]:
+    """What Whisper could do before: English translations of every other language, transcripts of all."""
+    translate = [s for s in languages if s != ENGLISH and whisper.can_translate]
+    return [
+        *(Question("translate", s, ENGLISH, tuple(whisper.prompt(s, "translate"))) for s in translate),
+        *(Question("transcribe", s, s, tuple(whisper.prompt(s, "transcribe"))) for s in languages),
+    ]
+
+
+def answers(
+    whisper: Whisper, questions: Sequence[Question], utterances: Sequence[Utterance], store: FrameStore, label: str
+) -> Outputs:
+    """Ask a model everything, greedily. An utterance that the store lacks has no answer, and counts as empty later."""
+    held = {lang: [u.id for u in utterances if u.language == lang and u.id in store] for lang in _languages(utterances)}
+    found: Outputs = {}
+    with track(sum(len(held.get(q.source, ())) for q in questions), label) as advance:
+        for source in dict.fromkeys(q.source for q in questions):
+            frames = store.read(held.get(source, []))
+            for q in (q for q in questions if q.source == source):
+                found[q.key] = {}
+                for said in decode_frames(whisper, frames, q.prompt, most_tokens=MOST_TOKENS):
+                    found[q.key][said.id] = said.text
+                    advance(1)
+    return found
+
+
+def references(utterances: Sequence[Utterance], source: str, target: str) -> dict[str, str]:
+    """Utterance id -> what should be written, of the utterances of a language that have it."""
+    spoken = [u for u in utterances if u.language == source]
+    texts = {u.id: u.text if target == source else u.translations.get(target) for u in spoken}
+    return {i: text for i, text in texts.items() if text}
+
+
+def transfer_rows(
+    before: Outputs, after: Outputs, utterances: Sequence[Utterance], trained: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One row a question: scores before and after with intervals, and their paired difference.
+
+    Args:
+        before: of the model before training.
+        after: answers to the same questions.
+        utterances: with references; a question without any is left out.
+        trained: source languages that were trained on.
+
+    Returns:
+        Rows of translations hold ``chrf``, ``bleu`` and ``off_target``, rows of transcripts ``error`` (WER or CER, per
+        cent); each ``{"before", "after"}``, the first two with ``"difference"`` (value, ci, p_bootstrap,
+        p_randomisation).
+    """
+    clusters = {u.id: u.cluster or u.id for u in utterances}
+    rows = []
+    for key in before:
+        kind, _, pair = key.partition(" ")
+        source, target = pair.split("-")
+        expected = references(utterances, source, target)
+        if not expected:
+            continue
+        sides = {"before": before[key], "after": after[key]}
+        sides = {name: {i: t for i, t in said.items() if i in expected} for name, said in sides.items()}
+        row: dict[str, Any] = {
+            "task": kind,
+            "source": source,
+            "target": target,
+            "trained": kind == "new" and source in trained,
+            "n": len(expected),
+        }
+        if kind == "transcribe":
+            row["error"] = {
+                name: score_transcripts(said, expected, language=source, clusters=clusters).as_dict()
+                for name, said in sides.items()
+            }
+        else:
+            for metric in ("chrf", "bleu"):
+                row[metric] = {
+                    name: score_translations(said, expected, target=target, metric=metric, clusters=clusters).as_dict()
+                    for name, said in sides.items()
+                }
+                row[metric]["difference"] = _difference(
+                    compare_translations(
+                        sides["after"], sides["before"], expected, target=target, metric=metric, clusters=clusters
+                    )
+                )
+            row["off_target"] = {
+                name: off_target_rate(said, target, references=expected, sources=(source,), clusters=clusters).as_dict()
+                for name, said in sides.items()
+            }
+        rows.append(row)
+    return rows
+
+
+def pooled_rows(
+    before: Outputs, after: Outputs, utterances: Sequence[Utterance], trained: Sequence[str]
+) -> list[dict[str, Any]]:
+    """chrF differences pooled over languages: the new target from sources never trained on, and X into English."""
+    clusters = {u.id: u.cluster or u.id for u in utterances}
+    pools = {
+        "new, sources never trained on": [k for k in before if k.startswith("new ") and _source(k) not in trained],
+        "new, sources trained on": [k for k in before if k.startswith("new ") and _source(k) in trained],
+        "into English": [k for k in before if k.startswith("translate ")],
+    }
+    rows = []
+    for name, keys in pools.items():
+        groups = [_group(k, after, before, utterances, clusters) for k in keys]
+        groups = [g for g in groups if g.references]
+        if groups:
+            difference = _difference(pooled_difference(groups, metric="chrf"))
+            rows.append({"pool": name, "languages": [_source(k) for k in keys], "chrf": difference})
+    return rows
+
+
+def _group(
+    key: str, after: Outputs, before: Outputs, utterances: Sequence[Utterance], clusters: Mapping[str, str]
+) -> Comparison:
+    source, target = key.partition(" ")[2].split("-")
+    expected = references(utterances, source, target)
+    a, b = ({i: t for i, t in said[key].items() if i in expected} for said in (after, before))
+    return Comparison(a, b, expected, clusters, target)
+
+
+def _source(key: str) -> str:
+    return key.partition(" ")[2].split("-")[0]
+
+
+def _languages(utterances: Sequence[Utterance]) -> list[str]:
+    return sorted({u.language for u in utterances})
+
+
+def _difference(found: Any) -> dict[str, Any]:
+    return {**found.score.as_dict(), "p_bootstrap": found.p_bootstrap, "p_randomisation": found.p_randomisation}

@@ -1,0 +1,134 @@
+"""How many outputs are in another language than was asked for: by script where that decides, else by py3langid."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any
+
+import langcodes
+import numpy as np
+
+from interlingua.errors import UsageError
+from interlingua.languages import normalise_language, normalise_languages
+from interlingua.metrics.segments import bootstrap_signature, join, ratio_with_interval
+from interlingua.types import Score
+
+USUAL_LANGUAGES = ("en", "es", "fr", "it", "ru", "zh")
+"""What an output may be in besides the target and the sources: the languages of the prompts corpus."""
+
+_SCRIPTS = {  # first word of a letter's Unicode name -> script; kana count as one
+    "LATIN": "Latn", "CYRILLIC": "Cyrl", "GREEK": "Grek", "ARMENIAN": "Armn", "GEORGIAN": "Geor",
+    "ARABIC": "Arab", "HEBREW": "Hebr", "ETHIOPIC": "Ethi", "DEVANAGARI": "Deva", "BENGALI": "Beng",
+    "GURMUKHI": "Guru", "GUJARATI": "Gujr", "ORIYA": "Orya", "TAMIL": "Taml", "TELUGU": "Telu",
+    "KANNADA": "Knda", "MALAYALAM": "Mlym", "SINHALA": "Sinh", "THAI": "Thai", "LAO": "Laoo",
+    "TIBETAN": "Tibt", "MYANMAR": "Mymr", "KHMER": "Khmr", "HANGUL": "Hang", "CJK": "Hani",
+    "IDEOGRAPHIC": "Hani", "HIRAGANA": "Kana", "KATAKANA": "Kana",
+}  # fmt: skip
+_UNSPACED = {"Hani", "Kana", "Thai", "Laoo", "Mymr", "Khmr", "Tibt"}  # a letter here weighs as much as a word elsewhere
+_MIXED = {"Hans": {"Hani"}, "Hant": {"Hani"}, "Jpan": {"Hani", "Kana"}, "Kore": {"Hang"}}
+_OTHER_CODES = {"jw": "jv"}  # ours -> py3langid's
+
+
+def off_target_rate(
+    hypotheses: Mapping[str, str],
+    target: str,
+    *,
+    references: Mapping[str, str],
+    sources: Collection[str] = (),
+    clusters: Mapping[str, str] | None = None,
+) -> Score:
+    """Share (0-1) of outputs that aren't in the target language, with a 95% bootstrap interval over clusters.
+
+    An output that is missing or has no letter is off target. The script decides where no other candidate is written
+    in it; else py3langid chooses among the candidates of that script. The candidates are the target, the sources and
+    `USUAL_LANGUAGES`. The signature says what share of the references would count as off target: the false alarms.
+
+    Args:
+        hypotheses: utterance id -> the system's output.
+        target: the language that was asked for.
+        references: utterance id -> reference translation.
+        sources: the languages that were spoken, if they aren't usual.
+        clusters: utterance id -> cluster; None: each utterance is its own.
+
+    Raises:
+        UsageError: an unknown language, no references, a hypothesis whose id no reference has, or a target that
+            py3langid doesn't know among other candidates of its script.
+    """
+    target = normalise_language(target)
+    candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
+    segments = join(hypotheses, references, clusters)
+    off = np.array([not _is_in(text, target, candidates) for text in segments.outputs], dtype=float)
+    alarms = sum(not _is_in(text, target, candidates) for text in segments.references) / len(segments)
+    value, interval = ratio_with_interval(off, np.ones(len(off)), segments.clusters)
+    signature = (
+        f"off-target|target:{target}|candidates:{'+'.join(sorted(candidates))}|"
+        f"identifier:script+py3langid:{version('py3langid')}|references-off-target:{alarms:.3f}|"
+        f"{bootstrap_signature(len(set(segments.clusters)))}"
+    )
+    return Score(value, interval, len(segments), signature)
+
+
+def _is_in(text: str, target: str, candidates: Collection[str]) -> bool:
+    script = main_script(text)
+    if script not in _scripts_of(target):
+        return False
+    rivals = sorted(c for c in candidates if script in _scripts_of(c))
+    return rivals == [target] or _identify(text, target, tuple(rivals)) == target
+
+
+def main_script(text: str) -> str | None:
+    """ISO 15924 code of the script of most words (letters, where words aren't spaced); None: no letters.
+
+    Han beside kana is ``Kana``, Han alone ``Hani``.
+
+    >>> main_script("请按 Asterisk 键"), main_script("番号を入力"), main_script("5")
+    ('Hani', 'Kana', None)
+    """
+    counts: Counter[str] = Counter()
+    for script, letters in groupby(text, _script):
+        if script:
+            counts[script] += len(list(letters)) if script in _UNSPACED else 1
+    if not counts:
+        return None
+    if counts["Kana"]:
+        counts["Kana"] += counts.pop("Hani", 0)
+    return counts.most_common(1)[0][0]
+
+
+@cache
+def _script(letter: str) -> str | None:
+    if not letter.isalpha():
+        return None
+    return _SCRIPTS.get(re.split("[ -]", unicodedata.name(letter, ""))[0])
+
+
+@cache
+def _scripts_of(language: str) -> frozenset[str]:
+    if language == "sr":
+        return frozenset({"Cyrl", "Latn"})
+    script = langcodes.Language.get(language).maximize().script or "Latn"
+    return frozenset(_MIXED.get(script, {script}))
+
+
+def _identify(text: str, target: str, rivals: tuple[str, ...]) -> str | None:
+    identifier, codes = _identifier(target, rivals)
+    (code, best), *others = identifier.rank(text)
+    return None if others and others[0][1] == best else codes[code]  # equal: nothing in the text that it knows
+
+
+@cache
+def _identifier(target: str, rivals: tuple[str, ...]) -> tuple[Any, dict[str, str]]:
+    """The identifier of the rivals that it knows, and its codes -> ours."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    codes = {_OTHER_CODES.get(c, c): c for c in rivals if _OTHER_CODES.get(c, c) in identifier.labels}
+    if target not in codes.values():
+        others = ", ".join(c for c in rivals if c != target)
+        raise UsageError(f"no identifier tells {target!r} from {others}; leave the off-target rate out")
+    identifier.set_languages(list(codes))
+    return identifier, codes

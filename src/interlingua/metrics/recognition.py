@@ -1,0 +1,81 @@
+"""Word and character error rates: jiwer's alignments of texts that Whisper's own normalisers made alike."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
+
+import jiwer
+import numpy as np
+
+from interlingua.errors import UsageError
+from interlingua.languages import normalise_language
+from interlingua.metrics.segments import bootstrap_signature, join, ratio_with_interval
+from interlingua.types import Score
+
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+"""Languages that are written without spaces between words: their unit is the character."""
+
+
+def score_transcripts(
+    hypotheses: Mapping[str, str],
+    references: Mapping[str, str],
+    *,
+    language: str,
+    clusters: Mapping[str, str] | None = None,
+) -> Score:
+    """WER in per cent, or CER where words aren't spaced, with a 95% bootstrap interval over clusters.
+
+    Texts are normalised as in Whisper's paper (appendix C): English by its English normaliser without the table of
+    British spellings, which no package here carries, other languages by its basic one. That one replaces combining
+    marks by spaces too: rates of Indic languages are comparable with other Whisper figures only. CER counts no
+    spaces. A missing hypothesis counts as empty; more than 100% is possible.
+
+    Args:
+        hypotheses: utterance id -> the recogniser's output.
+        references: utterance id -> what is said.
+        language: of both.
+        clusters: utterance id -> cluster; None: each utterance is its own.
+
+    Raises:
+        UsageError: an unknown language, no references, a hypothesis whose id no reference has, or a reference
+            without words.
+    """
+    language = normalise_language(language)
+    segments = join(hypotheses, references, clusters)
+    outputs = [_units(text, language) for text in segments.outputs]
+    expected = [_units(text, language) for text in segments.references]
+    for text, original in zip(expected, segments.references, strict=True):
+        if not text:
+            raise UsageError(f"the reference {original!r} has no words to recognise; leave its utterance out")
+    measured = jiwer.process_words(expected, outputs)
+    errors = [
+        sum(
+            max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+            for chunk in alignment
+            if chunk.type != "equal"
+        )
+        for alignment in measured.alignments
+    ]
+    lengths = [len(reference) for reference in measured.references]
+    value, (low, high) = ratio_with_interval(np.array(errors, float), np.array(lengths, float), segments.clusters)
+    unit = "cer" if language in UNSPACED else "wer"
+    normaliser = "whisper-english:no-spellings" if language == "en" else "whisper-basic"
+    signature = (
+        f"{unit}|normaliser:{normaliser}|transformers:{version('transformers')}|jiwer:{version('jiwer')}|"
+        f"{bootstrap_signature(len(set(segments.clusters)))}"
+    )
+    return Score(100 * value, (100 * low, 100 * high), len(segments), signature)
+
+
+def _units(text: str, language: str) -> str:
+    # What is counted, spaced: words, or characters, which are words of one letter to jiwer too.
+    words = _normaliser(language == "en")(text).split()
+    return " ".join("".join(words) if language in UNSPACED else words)
+
+
+@cache
+def _normaliser(english: bool) -> Callable[[str], str]:
+    from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+
+    normaliser: Callable[[str], str] = EnglishTextNormalizer({}) if english else BasicTextNormalizer()
+    return normaliser

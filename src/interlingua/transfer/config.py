@@ -1,0 +1,101 @@
+"""Typed settings of a fine-tuning: one class is the recipe's keys, the flags and the keyword arguments."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from interlingua.errors import UsageError
+
+Trainable = Literal["decoder", "cross-attention", "lora", "target"]
+PromptKind = Literal["target-transcribe", "target-translate", "source-translate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Settings of `interlingua finetune`.
+
+    Attributes:
+        manifest: utterances with references in the target language (JSON lines).
+        store: their encoder states, from `interlingua encode --context full` (or speech+N).
+        target: language to translate into.
+        out: result folder: checkpoints, and the model in model/.
+        source: languages of the speech to train on.
+        model: the model that made the states.
+        train_split: split to train on, where the manifest has splits.
+        dev_split: split that chooses the best epoch; none where the manifest has none of it.
+        prompt: the decoder's prompt that asks for the target.
+        trainable: decoder (its layers), cross-attention, lora, or target (the target's token alone).
+        embeddings: also train the token embeddings, which are the output layer, too.
+        frozen_layers: lowest decoder layers left as they are.
+        lora_rank: rank of the adapters.
+        lora_alpha: their update is scaled by alpha / rank.
+        ewc: strength of elastic weight consolidation, 0 = none.
+        l2sp: strength of the pull back to where parameters started, 0 = none.
+        replay: weight of rehearsing what the model itself said before, 0 = none.
+        distillation: weight of keeping its distribution where it rehearses, 0 = none.
+        rehearse: languages whose unlabelled speech in the manifest is rehearsed on; default: all.
+        rehearsed: rehearsed examples beside every new one in a batch.
+        interpolate: share of the change that is kept after training, 1 = all.
+        epochs: passes over the data.
+        learning_rate: highest; it warms up over a tenth of the steps and falls linearly.
+        batch_size: examples of a step.
+        accumulation: batches whose gradients make one step.
+        weight_decay: of AdamW.
+        patience: stop after so many epochs without a better dev chrF, 0 = never.
+        compute: number format of the products; auto = bfloat16 where the device has it.
+        seed: of the order of examples and of adapters.
+        log: where training is logged beside the progress bar: tensorboard, wandb, …
+    """
+
+    manifest: Path
+    store: str
+    target: str
+    out: Path
+    source: tuple[str, ...] = ("en",)
+    model: str = "base"
+    train_split: str = "train"
+    dev_split: str = "dev"
+    prompt: PromptKind = "target-transcribe"
+    trainable: Trainable = "decoder"
+    embeddings: bool = False
+    frozen_layers: int = 0
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    ewc: float = 0.0
+    l2sp: float = 0.0
+    replay: float = 0.0
+    distillation: float = 0.0
+    rehearse: tuple[str, ...] | None = None
+    rehearsed: float = 1.0
+    interpolate: float = 1.0
+    epochs: int = 5
+    learning_rate: float = 2e-5
+    batch_size: int = 8
+    accumulation: int = 1
+    weight_decay: float = 0.0
+    patience: int = 0
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: int = 0
+    log: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UsageError: one is out of range.
+        """
+        for name in ("epochs", "batch_size", "accumulation", "lora_rank"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 1 or more")
+        for name in ("ewc", "l2sp", "replay", "distillation", "interpolate", "patience", "weight_decay", "rehearsed"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 0 or more")
+        if not self.learning_rate > 0:
+            raise UsageError(f"--learning-rate {self.learning_rate}: use more than 0")
+        if self.trainable == "target" and self.weight_decay:
+            raise UsageError("--trainable target moves one token; --weight-decay would move all: leave it out")
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether old tasks are in the batches."""
+        return self.replay > 0 or self.distillation > 0

@@ -1,0 +1,160 @@
+"""Fine-tune a decoder on cached states of one source language, and keep what it could do before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from interlingua.errors import CorpusError
+from interlingua.models import Whisper
+from interlingua.progress import track
+from interlingua.store import FrameStore
+from interlingua.transfer.config import FinetuneConfig
+from interlingua.transfer.decoder import CachedDecoder
+from interlingua.transfer.examples import Example, StateDataset, collate, text_example
+from interlingua.transfer.interpolation import interpolate
+from interlingua.transfer.remedies import EWC, L2SP, Distillation, Remedy, Replay, fisher_information, snapshot
+from interlingua.transfer.trainable import LoraSettings, choose_parameters, merge_adapters
+from interlingua.transfer.trainer import CachedTrainer, Evaluate, training_arguments
+from interlingua.translation import decode_frames
+from interlingua.types import Utterance
+
+MOST_TOKENS = 128  # of what is rehearsed: longer outputs in 30 s are loops, and are left out
+
+Values = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """The decoder's layers before and after training, by name; what lies between them is WiSE-FT's curve."""
+
+    before: Values
+    after: Values
+
+    def apply(self, whisper: Whisper, share: float) -> None:
+        """Set the model's decoder to ``share`` of the change (see `interpolation.interpolate`)."""
+        interpolate(whisper.model.model.decoder, self.before, self.after, share)
+
+
+def rehearsal_examples(
+    whisper: Whisper, utterances: Sequence[Utterance], store: FrameStore, *, label: str = "rehearsal"
+) -> list[Example]:
+    """What the model says now: its own transcript of each utterance, and its own English translation.
+
+    No text of the utterances is read: unlabelled speech is enough. Outputs that are empty or don't end are left out.
+
+    Args:
+        whisper: the model before training.
+        utterances: speech of any languages; those that the store lacks are left out.
+        store: their states.
+        label: shown beside the progress bar.
+    """
+    examples = []
+    held = [u for u in utterances if u.id in store]
+    languages = sorted({u.language for u in held})
+    with track(sum(1 + (u.language != "en") for u in held), label) as advance:
+        for language in languages:
+            frames = store.read([u.id for u in held if u.language == language])
+            for task in ("transcribe", "translate"):
+                if language == "en" and task == "translate":
+                    continue
+                prompt = whisper.prompt(language, task)
+                written = "en" if task == "translate" else language
+                for said in decode_frames(whisper, frames, prompt, most_tokens=MOST_TOKENS):
+                    if said.text and len(said.tokens) < MOST_TOKENS:
+                        examples.append(text_example(whisper, said.id, prompt, said.text, written, rehearsal=True))
+                    advance(1)
+    return examples
+
+
+def train(
+    whisper: Whisper,
+    examples: Sequence[Example],
+    store: FrameStore,
+    config: FinetuneConfig,
+    *,
+    folder: Path,
+    dev: Evaluate | None = None,
+    fisher: Values | None = None,
+    compute: str = "float32",
+    device: str = "cpu",
+) -> Change:
+    """Train the decoder in place; interrupted, the same call goes on from the last checkpoint to the same result.
+
+    Args:
+        whisper: float32; its decoder is changed.
+        examples: new ones, and those to rehearse.
+        store: the states of their utterances.
+        config: what is trained, how long, and with which remedies.
+        folder: of the checkpoints.
+        dev: scores on the dev set; they choose the best epoch.
+        fisher: for EWC: `fisher_information` of the parameters that are trained; None: estimated on the
+            rehearsed examples.
+        compute: number format of the products.
+        device: where to train.
+
+    Raises:
+        CorpusError: nothing to train on, or nothing to rehearse where that is asked for.
+        UsageError: settings that don't go together.
+    """
+    old = [e for e in examples if e.rehearsal]
+    if len(old) == len(examples):
+        raise CorpusError("there is nothing to train on: no utterance of the source languages has a reference")
+    if (config.rehearses or (config.ewc and fisher is None)) and not old:
+        raise CorpusError("there is nothing to rehearse: the store holds no speech of the languages in --rehearse")
+    if not config.rehearses:
+        examples = [e for e in examples if not e.rehearsal]
+    torch.manual_seed(config.seed)
+    layers = whisper.model.model.decoder
+    before = snapshot(dict(layers.named_parameters()))
+    token = examples[0].prompt[1]
+    lora = LoraSettings(config.lora_rank, config.lora_alpha)
+    trained = choose_parameters(
+        whisper,
+        config.trainable,
+        embeddings=config.embeddings,
+        frozen_layers=config.frozen_layers,
+        token=token,
+        lora=lora,
+    )
+    decoder = CachedDecoder(whisper)
+    remedies: list[Remedy] = []
+    if config.l2sp:
+        remedies.append(L2SP(trained, config.l2sp))
+    if config.ewc:
+        known = fisher or fisher_information(decoder, trained, _one_by_one(old, store))
+        remedies.append(EWC(trained, known, config.ewc))
+    if config.replay:
+        remedies.append(Replay(config.replay))
+    if config.distillation:
+        remedies.append(Distillation(decoder, config.distillation))
+    arguments = training_arguments(config, folder, compute=compute, device=device, dev=dev is not None)
+    trainer = CachedTrainer(
+        decoder,
+        examples,
+        store,
+        store.n_speech(),
+        remedies=remedies,
+        evaluate=dev,
+        arguments=arguments,
+        rehearsed=round(config.rehearsed * config.batch_size),
+        patience=config.patience,
+    )
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    decoder.eval().requires_grad_(False)
+    merge_adapters(layers)
+    now = dict(layers.named_parameters())
+    moved = [name for name, start in before.items() if not torch.equal(start, now[name])]
+    return Change({n: before[n] for n in moved}, {n: now[n].detach().clone() for n in moved})
+
+
+def _one_by_one(examples: Sequence[Example], store: FrameStore) -> "list[dict[str, torch.Tensor]]":
+    data = StateDataset(examples, store)
+    return [collate([data[i]]) for i in range(len(data))]
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

@@ -1,0 +1,221 @@
+"""How a target language is asked of a model: the decoder's prompt, a token to name it by, and the folder's record.
+
+Whisper's decoder begins ``<|startoftranscript|> <|language|> <|task|> <|notimestamps|>``. A model that was trained to
+translate into T is asked for it in one of three ways (S is the spoken language):
+
+* ``target-transcribe``: ``<|T|><|transcribe|>``; one prompt for every spoken language.
+* ``target-translate``: ``<|T|><|translate|>``; likewise.
+* ``source-translate``: ``<|S|><|translate|>``; takes the place of Whisper's own task, translation into English.
+
+A language that has no token borrows one that is unlikely to be needed (`SPARE_SLOTS`). A token of its own would lie
+behind the timestamps, and decoders take whatever lies there for a time.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from interlingua.errors import ModelFormatError, UsageError
+from interlingua.files import write_text
+from interlingua.languages import WHISPER_LANGUAGES
+from interlingua.models import Task, Whisper
+from interlingua.transfer.config import PromptKind
+
+TARGETS_FILE = "interlingua.json"
+"""The record's name in a model folder."""
+
+SPARE_SLOTS = ("haw", "ln", "ha", "ba", "jw", "su", "tt", "as", "mg", "bo", "lb", "sa", "tk", "fo")
+"""Language tokens to borrow, the first free one first.
+
+They come from the end of Whisper's list, which is ordered, roughly, by how much speech of a language it was trained
+on: hardly any for these. Those there that people do ask for (tl, my, yue) are left out.
+"""
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model is asked for one target language.
+
+    Attributes:
+        token: code of the language token that stands for it; None for ``source-translate``, which needs none.
+        prompt: the kind of prompt.
+    """
+
+    token: str | None
+    prompt: PromptKind
+
+
+class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model that was trained further: its name, and what identifies its weights."""
+
+    name: str
+    revision: str
+
+
+class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model was trained to translate into, from what.
+
+    Attributes:
+        targets: target language -> how to ask for it; the first is what plain ``generate`` gives.
+        base: the model that it came from.
+        sources: languages that it was trained to translate from.
+        format: version of the record.
+
+    Raises (also where one is made):
+        UsageError: no target, an unknown token, or two targets asked for alike.
+    """
+
+    format: Literal[1] = 1
+    targets: dict[str, Target]
+    base: Base
+    sources: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise UsageError("no target language; name one")
+        owners: dict[tuple[str, Task], str] = {}
+        for language, target in self.targets.items():
+            if (target.token is None) != (target.prompt == "source-translate"):
+                need = "takes no token" if target.token else "needs a token; see assign_slot"
+                raise UsageError(f"target {language!r}: the prompt {target.prompt} {need}")
+            if target.token is not None and target.token not in WHISPER_LANGUAGES:
+                raise UsageError(f"target {language!r}: Whisper has no token {target.token!r}; see assign_slot")
+            task = task_of(target.prompt)
+            for named in self.sources if target.token is None else (target.token,):
+                other = owners.setdefault((named, task), language)
+                if other != language:
+                    raise UsageError(
+                        f"targets {other!r} and {language!r} are both asked for by <|{named}|><|{task}|>; "
+                        "give one of them another token or prompt"
+                    )
+
+    @property
+    def default(self) -> str:
+        """The target that plain ``generate`` gives: the first."""
+        return next(iter(self.targets))
+
+    def task(self, target: str) -> Task:
+        """The task token of a target's prompt."""
+        return task_of(self.targets[target].prompt)
+
+    def prompt(self, whisper: Whisper, target: str, *, source: str | None = None) -> list[int]:
+        """The decoder's first tokens for a target.
+
+        Args:
+            whisper: the model.
+            target: target language.
+            source: the language spoken; of account for ``source-translate`` only.
+
+        Raises:
+            UsageError: the model wasn't trained for the target, or the language spoken is needed and missing.
+        """
+        if target not in self.targets:
+            raise UsageError(
+                f"{whisper.model_name} was not trained to translate into {target!r}; use {', '.join(self.targets)}"
+            )
+        asked = self.targets[target]
+        return prompt_tokens(whisper, asked.prompt, source=source, target=asked.token)
+
+    def configure(self, model: Any) -> None:
+        """See `write_generation_config`."""
+        write_generation_config(model, self)
+
+    def write(self, folder: Path) -> None:
+        """Write ``interlingua.json`` into a folder, atomically."""
+        text = msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+        write_text(folder / TARGETS_FILE, text + "\n")
+
+
+def task_of(kind: PromptKind) -> Task:
+    """The task token of a kind of prompt."""
+    return "transcribe" if kind == "target-transcribe" else "translate"
+
+
+def prompt_tokens(whisper: Whisper, kind: PromptKind, *, source: str | None, target: str | None) -> list[int]:
+    """Startoftranscript, language, task, notimestamps.
+
+    Args:
+        whisper: the model.
+        kind: which of the two languages the prompt names, and which task.
+        source: the language spoken; read for ``source-translate`` only.
+        target: the token that stands for the target language; read for the other kinds only.
+
+    Raises:
+        UsageError: the language that the prompt names is None or has no token.
+    """
+    language = source if kind == "source-translate" else target
+    if language is None:
+        which = "spoken" if kind == "source-translate" else "target"
+        raise UsageError(f"the prompt {kind} names the {which} language; give it")
+    return whisper.prompt(language, task_of(kind))
+
+
+def assign_slot(whisper: Whisper, target: str, taken: Iterable[str] = ()) -> str:
+    """The language token to name a target by: its own, else the first of `SPARE_SLOTS` that is free.
+
+    Args:
+        whisper: the model.
+        target: target language.
+        taken: languages in use, as source or as target; their tokens are never borrowed.
+
+    Raises:
+        UsageError: every spare token is taken, or the model has none.
+    """
+    held = whisper.languages
+    if target in held:
+        return target
+    used = set(taken)
+    for slot in SPARE_SLOTS:
+        if slot in held and slot not in used:
+            return slot
+    raise UsageError(
+        f"{whisper.model_name} has no token for {target!r} and none to spare ({', '.join(SPARE_SLOTS)}); "
+        "train fewer languages, or ask with source-translate"
+    )
+
+
+def write_generation_config(model: Any, targets: Targets) -> None:
+    """Let plain ``model.generate(features)`` translate into the first target, with nothing to remember.
+
+    For the two ``target-`` kinds ``generation_config`` names language and task. For ``source-translate`` it names the
+    task, and ``generate`` detects the language spoken. Arguments win over it: ``generate(features, language="en",
+    task="transcribe")`` transcribes English, ``language="fr", task="translate"`` is Whisper's own translation. Give
+    both, since whichever is left out is still the configured one.
+
+    Args:
+        model: transformers' Whisper; its ``generation_config`` is changed.
+        targets: what it was trained for.
+
+    Raises:
+        UsageError: the model lacks one of the tokens.
+    """
+    generation = model.generation_config
+    held = getattr(generation, "lang_to_id", None) or {}
+    for language, target in targets.targets.items():
+        if target.token is not None and f"<|{target.token}|>" not in held:
+            raise UsageError(f"target {language!r}: this model has no token <|{target.token}|>; see assign_slot")
+    first = targets.targets[targets.default]
+    generation.task = task_of(first.prompt)
+    generation.language = None if first.token is None else f"<|{first.token}|>"
+    generation.forced_decoder_ids = None  # the older way to say the same
+
+
+def write_targets(folder: str | Path, targets: Targets) -> None:
+    """Write ``interlingua.json`` into a model folder, atomically."""
+    targets.write(Path(folder))
+
+
+def read_targets(folder: str | Path) -> Targets | None:
+    """Read a model folder's ``interlingua.json``; None where there is none: the model is as its makers left it.
+
+    Raises:
+        ModelFormatError: the file can't be read, or says what makes no sense.
+    """
+    path = Path(folder) / TARGETS_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Targets)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
+        raise ModelFormatError(f"{path}: {error}; copy the model folder again") from error

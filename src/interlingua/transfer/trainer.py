@@ -1,0 +1,139 @@
+"""transformers' Trainer on cached encoder states."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
+from interlingua.store import FrameStore
+from interlingua.transfer.config import FinetuneConfig
+from interlingua.transfer.decoder import CachedDecoder, Step
+from interlingua.transfer.examples import Batches, Example, StateDataset, collate
+from interlingua.transfer.remedies import Remedy
+from interlingua.transfer.trainable import trained_parameters
+
+WARMUP = 0.1  # of the steps
+BEST = "eval_chrf"  # what chooses the best epoch
+
+Evaluate = Callable[[], dict[str, float]]
+"""Scores on the dev set of the decoder as it is, by metric."""
+
+
+class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
+    """A Trainer whose batches come from a frame store, and whose loss has remedies in it.
+
+    Logging, mixed precision, accumulation, checkpoints, resuming, early stopping and several processes (``torchrun``)
+    are transformers' own. Checkpoints hold the trained parameters only.
+
+    Args:
+        decoder: the model; frozen parameters are left alone.
+        examples: new ones, and old ones to rehearse.
+        store: the states of their utterances.
+        n_speech: frames of speech of each utterance: those of like length go together.
+        remedies: what is added to the loss.
+        evaluate: dev scores; None: there is no dev set.
+        arguments: transformers' settings.
+        rehearsed: old examples of a batch.
+    """
+
+    def __init__(
+        self,
+        decoder: CachedDecoder,
+        examples: Sequence[Example],
+        store: FrameStore,
+        n_speech: Mapping[str, int],
+        *,
+        remedies: Sequence[Remedy] = (),
+        evaluate: Evaluate | None = None,
+        arguments: TrainingArguments,
+        rehearsed: int = 0,
+        patience: int = 0,
+    ) -> None:
+        size = arguments.per_device_train_batch_size
+        self._batches = Batches(examples, n_speech, size, rehearsed, arguments.seed)
+        self._remedies, self._evaluate = remedies, evaluate
+        callbacks = [EarlyStoppingCallback(patience)] if patience and evaluate else []
+        super().__init__(
+            model=decoder,
+            args=arguments,
+            train_dataset=StateDataset(examples, store),
+            data_collator=collate,
+            callbacks=callbacks,
+        )
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over its batch; accumulation divides it
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of `examples.Batches`, shared out over the processes."""
+        loader = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=collate)
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Loss of the new task, and what the remedies add."""
+        step: Step = model(**inputs)
+        loss = step.loss()
+        for remedy in self._remedies:
+            loss = loss + remedy.loss(step)
+        return (loss, step) if return_outputs else loss
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Dev scores, logged and shown to callbacks (early stopping) as transformers does."""
+        if self._evaluate is None:
+            return {}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._evaluate().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        trained = {f"decoder.{name}": p.detach() for name, p in trained_parameters(self._decoder.decoder)}
+        super()._save(output_dir, trained)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Frozen parameters are not in checkpoints, and need not be."""
+
+    @property
+    def _decoder(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
+
+
+def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, device: str, dev: bool) -> Any:
+    """transformers' settings for a config.
+
+    Args:
+        config: the settings.
+        folder: where checkpoints lie.
+        compute: number format of the products.
+        device: ``cpu`` or ``cuda``.
+        dev: whether there is a dev set.
+    """
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        weight_decay=config.weight_decay,
+        warmup_steps=WARMUP,
+        lr_scheduler_type="linear",
+        optim="adamw_torch_fused",
+        bf16=compute == "bfloat16",
+        use_cpu=device == "cpu",
+        seed=config.seed,
+        logging_steps=10,
+        report_to=list(config.log) or "none",
+        save_strategy="epoch",
+        save_total_limit=2,
+        eval_strategy="epoch" if dev else "no",
+        load_best_model_at_end=dev,
+        metric_for_best_model=BEST if dev else None,
+        greater_is_better=True if dev else None,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=None,
+    )

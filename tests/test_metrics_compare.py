@@ -1,0 +1,379 @@
+"""Comparisons of systems, error rates of transcripts, and the share of outputs in the wrong language."""
+
+from importlib.metadata import version
+
+import jiwer
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacrebleu.metrics import BLEU, CHRF
+
+from interlingua.errors import UsageError
+from interlingua.languages import WHISPER_LANGUAGES
+from interlingua.metrics import (
+    Comparison,
+    SystemOutputs,
+    compare_translations,
+    off_target_rate,
+    offtarget,
+    pooled_difference,
+    pooled_draws,
+    score_transcripts,
+    score_translations,
+)
+from interlingua.metrics.offtarget import main_script
+from interlingua.metrics.segments import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED
+from interlingua.metrics.significance import RANDOMISATION_TRIALS, _bootstrap_p
+from interlingua.metrics.translation import corpus_scores
+
+METRICS = ("bleu", "chrf")
+VOCABULARY = [f"w{i}" for i in range(50)]
+
+
+def scorer(metric: str):
+    return BLEU(tokenize="13a") if metric == "bleu" else CHRF()
+
+
+def made_up(n: int, right: float, *, seed: int = 0, references_seed: int = 99):
+    """(outputs, references) of n sentences, of which about ``right`` are right; the references don't change."""
+    rng, of_references = np.random.default_rng(seed), np.random.default_rng(references_seed)
+    references = {f"u{i:03}": " ".join(of_references.choice(VOCABULARY, 8)) for i in range(n)}
+    outputs = {k: v if rng.random() < right else " ".join(rng.choice(VOCABULARY, 8)) for k, v in references.items()}
+    return outputs, references
+
+
+def corpus_score(metric, outputs, references, ids) -> float:
+    return scorer(metric).corpus_score([outputs[i] for i in ids], [[references[i] for i in ids]]).score
+
+
+# ---------------------------------------------------------------- many corpus scores at once
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_scores_at_once_are_sacrebleus_one_by_one(metric):
+    outputs, references = made_up(40, 0.3)
+    one = scorer(metric)
+    values = np.array(one._extract_corpus_statistics([*outputs.values(), ""], [[*references.values(), "w1"]]), float)
+    times = np.random.default_rng(0).multinomial(3, np.full(41, 1 / 41), size=500)  # three segments: some score 0
+    totals = np.vstack([times @ values, values, np.zeros((1, values.shape[1]))])
+    expected = [one._compute_score_from_stats(list(total)).score for total in totals]
+    assert min(expected) == 0
+    assert max(expected) == pytest.approx(100)
+    np.testing.assert_allclose(corpus_scores(totals, metric), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@settings(max_examples=100, deadline=None)
+@given(pairs=st.lists(st.tuples(st.text("ab .", max_size=12), st.text("ab .", max_size=12)), min_size=1, max_size=4))
+def test_scores_of_odd_texts_are_sacrebleus(metric, pairs):
+    one = scorer(metric)
+    outputs, references = (list(side) for side in zip(*pairs, strict=True))
+    totals = np.array(one._extract_corpus_statistics(outputs, [references]), float).sum(axis=0)
+    assert corpus_scores(totals[None], metric)[0] == pytest.approx(
+        one.corpus_score(outputs, [references]).score, abs=1e-9
+    )
+
+
+# ---------------------------------------------------------------- two systems
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_difference_is_that_of_the_two_scores(metric):
+    before, references = made_up(40, 0.3, seed=1)
+    after, _ = made_up(40, 0.7, seed=2)
+    found = compare_translations(after, before, references, target="en", metric=metric)
+    scores = [score_translations(s, references, target="en", metric=metric).value for s in (after, before)]
+    assert found.score.value == scores[0] - scores[1] > 0
+    low, high = found.score.ci
+    assert 0 < low < found.score.value < high
+    assert (found.score.n, len(found.draws)) == (40, BOOTSTRAP_SAMPLES)
+    assert found.p_bootstrap < 0.05
+    assert found.p_randomisation < 0.05
+    back = compare_translations(before, after, references, target="en", metric=metric)
+    assert back.score.value == -found.score.value
+    assert back.score.ci == pytest.approx((-high, -low))
+    assert (back.p_bootstrap, back.p_randomisation) == (found.p_bootstrap, found.p_randomisation)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_system_doesnt_differ_from_itself(metric):
+    outputs, references = made_up(20, 0.5)
+    found = compare_translations(outputs, dict(outputs), references, target="en", metric=metric)
+    assert (found.score.value, found.score.ci) == (0, (0, 0))
+    assert not found.draws.any()
+    assert (found.p_bootstrap, found.p_randomisation) == (1, 1)
+
+
+def test_systems_that_are_equally_good_do_not_differ_significantly():
+    references = made_up(60, 0)[1]
+    after, before = ({**made_up(60, 0.5, seed=seed)[0]} for seed in (3, 4))
+    found = compare_translations(after, before, references, target="en", metric="chrf")
+    assert found.p_bootstrap > 0.05
+    assert found.p_randomisation > 0.05
+    assert found.score.ci[0] < 0 < found.score.ci[1]
+
+
+def test_missing_outputs_count_as_empty_and_ids_decide():
+    before, references = made_up(20, 0.2)
+    after = dict(references)
+    del after["u003"]
+    options = {"target": "en", "metric": "chrf"}
+    lacking = compare_translations(after, before, references, **options)
+    for same in ({**after, "u003": ""}, dict(reversed(after.items()))):
+        found = compare_translations(same, before, references, **options)
+        assert found == lacking
+        assert (found.draws == lacking.draws).all()
+    assert lacking.score.value < compare_translations(references, before, references, **options).score.value
+    for pair in ((after, {"x": "?"}), ({"x": "?"}, before)):
+        with pytest.raises(UsageError, match="1 hypotheses have no reference"):
+            compare_translations(*pair, references, **options)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_draw_and_every_swap_done_by_hand(metric):
+    n, parts = 15, 5
+    before, references = made_up(n, 0.3, seed=1)
+    after, _ = made_up(n, 0.6, seed=2)
+    ids = sorted(references)
+    clusters = {i: f"c{k % parts}" for k, i in enumerate(ids)}
+    members = [[i for i in ids if clusters[i] == f"c{c}"] for c in range(parts)]
+    found = compare_translations(after, before, references, target="en", metric=metric, clusters=clusters)
+
+    times = np.random.default_rng(BOOTSTRAP_SEED).multinomial(parts, np.full(parts, 1 / parts), BOOTSTRAP_SAMPLES)
+    for draw, row in list(zip(found.draws, times, strict=True))[:100]:
+        drawn = [i for c, k in enumerate(row) for i in members[c] * k]
+        by_hand = corpus_score(metric, after, references, drawn) - corpus_score(metric, before, references, drawn)
+        assert draw == pytest.approx(by_hand, abs=1e-9)
+    assert found.score.ci == tuple(np.percentile(found.draws, [2.5, 97.5]))
+
+    by_swap: dict[tuple[int, ...], float] = {}
+    swaps = np.random.default_rng(BOOTSTRAP_SEED).integers(0, 2, (RANDOMISATION_TRIALS, parts))
+    for swap in {tuple(map(int, s)) for s in swaps}:
+        swapped = {i for c, yes in enumerate(swap) if yes for i in members[c]}
+        first = {i: (before if i in swapped else after)[i] for i in ids}
+        second = {i: (after if i in swapped else before)[i] for i in ids}
+        by_swap[swap] = corpus_score(metric, first, references, ids) - corpus_score(metric, second, references, ids)
+    as_much = sum(abs(by_swap[tuple(map(int, s))]) >= abs(found.score.value) - 1e-9 for s in swaps)
+    assert found.p_randomisation == (as_much + 1) / (RANDOMISATION_TRIALS + 1)
+
+
+def test_p_values_of_draws_counted_by_hand():
+    assert _bootstrap_p(np.array([1.0] * 97 + [-1.0] * 2)) == pytest.approx(2 * 3 / 100)
+    assert _bootstrap_p(np.array([-1.0] * 97 + [1.0] * 2)) == pytest.approx(2 * 3 / 100)
+    assert _bootstrap_p(np.ones(999)) == pytest.approx(2 / 1000)
+    assert _bootstrap_p(np.zeros(10)) == 1
+
+
+def test_one_cluster_shows_nothing():
+    before, references = made_up(10, 0.1)
+    together = dict.fromkeys(references, "all")
+    found = compare_translations(references, before, references, target="en", metric="chrf", clusters=together)
+    assert found.p_randomisation == 1  # to swap all or nothing never changes how much they differ
+    assert found.score.ci == pytest.approx((found.score.value, found.score.value))
+
+
+def test_the_signature_says_how():
+    outputs, references = made_up(6, 0.5)
+    groups = [Comparison(outputs, references, references, None, target) for target in ("en", "zh")]
+    signature = pooled_difference(groups, metric="bleu").score.signature
+    for part in ("tok:13a", "+", "tok:zh", "difference:after-before", "groups:2", "bootstrap:clusters:6", "seed:12345"):
+        assert part in signature
+
+
+# ---------------------------------------------------------------- groups
+
+
+def groups_of(*rights: float, n: int = 20, clusters=None):
+    made = [made_up(n, right, seed=seed, references_seed=seed) for seed, right in enumerate(rights)]
+    return [SystemOutputs(outputs, references, clusters, "en") for outputs, references in made]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_pooled_values_and_draws_done_by_hand(metric):
+    """Three groups, two of which share clusters by name and one of which has fewer."""
+    groups = groups_of(0.3, 0.6, 0.9, n=6)
+    groups[2] = SystemOutputs(
+        {k: v for k, v in groups[2].hypotheses.items() if k < "u002"},
+        {k: v for k, v in groups[2].references.items() if k < "u002"},
+        {"u000": "alone", "u001": "u001"},
+        "en",
+    )
+    names = ["alone", *(f"u{i:03}" for i in range(6))]
+    value, draws = pooled_draws(groups, metric, samples=60, seed=5)
+    assert value == np.mean([corpus_score(metric, g.hypotheses, g.references, sorted(g.references)) for g in groups])
+    times = np.random.default_rng(5).multinomial(7, np.full(7, 1 / 7), 60)
+    left_out = 0
+    for draw, row in zip(draws, times, strict=True):
+        scores = []
+        for g in groups:
+            cluster_of = g.clusters or {i: i for i in g.references}
+            drawn = [i for i in sorted(g.references) for _ in range(row[names.index(cluster_of[i])])]
+            if drawn:
+                scores.append(corpus_score(metric, g.hypotheses, g.references, drawn))
+        left_out += len(scores) < 3
+        assert draw == pytest.approx(np.mean(scores), abs=1e-9)
+    assert left_out
+
+
+def test_the_draws_of_two_systems_are_paired():
+    plain, remedy, start = groups_of(0.4, 0.4), groups_of(0.8, 0.8), groups_of(0.1, 0.1)
+    of = {name: pooled_draws(g, "chrf") for name, g in (("plain", plain), ("remedy", remedy), ("start", start))}
+    comparisons = [
+        Comparison(r.hypotheses, s.hypotheses, r.references, None, "en") for r, s in zip(remedy, start, strict=True)
+    ]
+    found = pooled_difference(comparisons, metric="chrf")
+    assert found.score.value == of["remedy"][0] - of["start"][0]
+    assert (found.draws == of["remedy"][1] - of["start"][1]).all()
+    ratios = (of["remedy"][1] - of["start"][1]) / (of["plain"][1] - of["start"][1])
+    assert np.percentile(ratios, 2.5) > 1
+
+
+def test_a_cluster_is_drawn_in_all_groups_at_once():
+    (one,) = groups_of(0.5)
+    value, draws = pooled_draws([one], "chrf")
+    again, copies = pooled_draws([one] * 4, "chrf")
+    assert again == pytest.approx(value)
+    assert copies == pytest.approx(draws)  # four copies of a sentence are no more evidence than one
+    apart = [
+        SystemOutputs(one.hypotheses, one.references, {i: f"{i}-{k}" for i in one.references}, "en") for k in range(4)
+    ]
+    assert pooled_draws(apart, "chrf")[1].std() < 0.6 * draws.std()
+    comparisons = [Comparison(one.hypotheses, {}, one.references, None, "en")]
+    single, pooled = (pooled_difference(comparisons * k, metric="chrf") for k in (1, 4))
+    assert pooled.p_randomisation == single.p_randomisation
+    assert pooled.score.n == 4 * single.score.n
+
+
+def test_no_groups_are_refused():
+    with pytest.raises(UsageError, match="no groups"):
+        pooled_difference([], metric="bleu")
+    with pytest.raises(UsageError, match="no groups"):
+        pooled_draws([], "bleu")
+
+
+# ---------------------------------------------------------------- transcripts
+
+
+def by_id(*texts: str) -> dict[str, str]:
+    return {f"u{i}": text for i, text in enumerate(texts)}
+
+
+def test_word_errors_by_hand():
+    references = by_id("Le chat est noir.", "Il pleut, non ?")  # four and three words
+    found = score_transcripts(by_id("le chien est", "Il pleut non"), references, language="fr")
+    assert found.value == pytest.approx(100 * 2 / 7)
+    assert found.n == 2
+    assert found.ci == pytest.approx((0, 50))  # each sentence alone
+    for part in ("wer|", "whisper-basic", f"jiwer:{version('jiwer')}", "bootstrap:clusters:2"):
+        assert part in found.signature
+
+
+def test_english_is_normalised_by_whispers_own_rules():
+    found = score_transcripts(by_id("i will not press 20 keys"), by_id("I won't press twenty keys!"), language="en")
+    assert found.value == 0
+    assert "whisper-english:no-spellings" in found.signature
+    assert score_transcripts(by_id("20"), by_id("vingt"), language="fr").value == 100
+
+
+@pytest.mark.parametrize("language", ["zh", "cmn_hans_cn", "yue", "ja"])
+def test_characters_are_counted_where_words_are_not_spaced(language):
+    found = score_transcripts(by_id("线路 正忙 请稍后再播"), by_id("线路正忙，请稍后再拨。"), language=language)
+    assert found.value == pytest.approx(100 / 9)
+    assert found.value == pytest.approx(100 * jiwer.cer("线路正忙请稍后再拨", "线路正忙请稍后再播"))
+    assert found.signature.startswith("cer|")
+
+
+def test_rates_are_jiwers_and_draws_are_done_by_hand():
+    outputs, references = made_up(12, 0.5)
+    outputs = {i: " ".join(o.split()[: 4 + k % 5]) for k, (i, o) in enumerate(outputs.items())}
+    clusters = {i: f"c{k % 4}" for k, i in enumerate(sorted(references))}
+    found = score_transcripts(outputs, references, language="es", clusters=clusters)
+    assert found.value == pytest.approx(100 * jiwer.wer([*references.values()], [outputs[i] for i in references]))
+    rates = []
+    for row in np.random.default_rng(BOOTSTRAP_SEED).multinomial(4, np.full(4, 1 / 4), BOOTSTRAP_SAMPLES):
+        drawn = [i for i in sorted(references) for _ in range(row[int(clusters[i][1])])]
+        rates.append(100 * jiwer.wer([references[i] for i in drawn], [outputs[i] for i in drawn]))
+    assert found.ci == pytest.approx(tuple(np.percentile(rates, [2.5, 97.5])))
+
+
+def test_missing_transcripts_are_wrong_and_unknown_ones_refused():
+    references = by_id("uno dos", "tres")
+    assert score_transcripts({}, references, language="es").value == 100
+    assert score_transcripts({"u1": "tres"}, references, language="es").value == pytest.approx(100 * 2 / 3)
+    assert score_transcripts(by_id("a b c d", "e f g h i"), references, language="es").value == 300
+    with pytest.raises(UsageError, match="no reference"):
+        score_transcripts({"x": "uno"}, references, language="es")
+    with pytest.raises(UsageError, match="'…!' has no words"):
+        score_transcripts({}, by_id("uno", "…!"), language="es")
+
+
+# ---------------------------------------------------------------- off target
+
+
+def test_the_main_script():
+    cases = {
+        "Please hold.": "Latn",
+        "": None,
+        "5, 4!": None,
+        "Пожалуйста, нажмите VM": "Cyrl",
+        "请按 Asterisk 键": "Hani",
+        "Please say 请按 to hear it": "Latn",
+        "番号を入力": "Kana",
+        "時々": "Hani",
+        "회선이 통화 중입니다": "Hang",
+        "कृपया प्रतीक्षा करें": "Deva",
+    }
+    assert {text: main_script(text) for text in cases} == cases
+
+
+def test_every_language_of_whisper_has_a_script_that_is_known():
+    known = set(offtarget._SCRIPTS.values())
+    for code in WHISPER_LANGUAGES:
+        assert offtarget._scripts_of(code) <= known, code
+
+
+def test_where_the_script_decides_no_model_is_asked(monkeypatch):
+    monkeypatch.setattr(offtarget, "_identifier", None)
+    for target, right, wrong in (
+        ("zh", "线路正忙。", "回線が混み合っています。"),
+        ("ja", "回線が混み合っています。", "The line is busy."),
+        ("ko", "회선이 통화 중입니다.", "线路正忙。"),
+        ("ru", "Линия занята.", "Linija zanjata."),
+        ("ar", "الخط مشغول.", "Линия занята."),
+        ("hi", "लाइन व्यस्त है।", "La línea está ocupada."),
+        ("el", "Η γραμμή είναι κατειλημμένη.", "the line is busy"),
+    ):
+        found = off_target_rate(by_id(right, right, wrong), target, references=by_id(right, right, right))
+        assert found.value == pytest.approx(1 / 3)
+
+
+SPANISH = ("Por favor, inténtelo de nuevo más tarde.", "La línea está ocupada en este momento.")
+
+
+def test_the_share_is_of_all_references():
+    references = by_id(*SPANISH, *SPANISH)
+    outputs = by_id(SPANISH[0], "The line is busy at the moment.", "")
+    found = off_target_rate(outputs, "es", references=references)  # the fourth is missing
+    assert (found.value, found.n) == (0.75, 4)
+    assert 0 <= found.ci[0] < 0.75 <= found.ci[1] <= 1
+    assert "references-off-target:0.000" in found.signature
+    assert "script+py3langid:" in found.signature
+    together = off_target_rate(outputs, "es", references=references, clusters=dict.fromkeys(references, "all"))
+    assert together.ci == (0.75, 0.75)
+    with pytest.raises(UsageError, match="no reference"):
+        off_target_rate({"x": "?"}, "es", references=references)
+
+
+def test_sources_are_candidates_too():
+    ukrainian = "Будь ласка, спробуйте ще раз пізніше, лінія зайнята."
+    references = by_id("Пожалуйста, попробуйте ещё раз позже, линия занята.")
+    assert off_target_rate(by_id(ukrainian), "ru", references=references).value == 0  # only the script was asked
+    found = off_target_rate(by_id(ukrainian), "ru", references=references, sources=["uk"])
+    assert found.value == 1
+    assert "candidates:en+es+fr+it+ru+uk+zh" in found.signature
+
+
+def test_a_target_that_no_identifier_knows_is_refused():
+    with pytest.raises(UsageError, match="no identifier tells 'haw' from en, es, fr, it"):
+        off_target_rate({}, "haw", references=by_id("E kali iki."))
