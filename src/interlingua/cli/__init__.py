@@ -12,6 +12,7 @@ import cyclopts
 
 from interlingua import __version__
 from interlingua.cli import align, corpus, demo, doctor, encode, evaluate, export, finetune, report, search
+from interlingua.cli import run as recipe
 from interlingua.cli.output import note
 from interlingua.errors import InterlinguaError
 
@@ -23,7 +24,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     default_parameter=cyclopts.Parameter(negative="", consume_multiple=True),  # --languages en fr
 )
-for part in (demo, doctor, corpus, encode, search, align, evaluate, finetune, export, report):
+for part in (demo, doctor, corpus, encode, search, align, evaluate, finetune, export, recipe, report):
     app.command(part.app)
 
 

@@ -1,23 +1,12 @@
-"""The pictures: recall heat map, score matrix and alignment, as PNG files or as SVG for the page.
+"""The pictures: recall heat map, score matrix and alignment, as PNG files or as SVG for the page."""
 
-Every picture is drawn the same way twice: with dark ink for a PNG, and with a stand-in colour that becomes
-``currentColor`` in the page's SVG, so that one drawing serves light and dark. Nothing depends on the
-clock, the user's matplotlibrc or a display: the same results give the same bytes.
-"""
-
-import io
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import matplotlib
-import matplotlib.style
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -25,7 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from interlingua.errors import ResultsError
-from interlingua.files import atomic_file
+from interlingua.report.drawing import INK, STAND_IN, png, style, svg
 from interlingua.report.records import (
     PAPER_METHOD,
     Alignment,
@@ -38,20 +27,8 @@ from interlingua.report.records import (
 from interlingua.report.summary import percent
 
 COLOURS = "viridis"  # perceptually uniform, and readable for the colour-blind
-_INK = "#1c1c1c"
-_STAND_IN = "#010203"  # ink in SVG until it becomes currentColor
-_PNG_DPI = 200
 _INTERVALS_UP_TO = 8  # languages: beyond, cells have no room for intervals
 _WORD_POINTS = 8.0
-_OTHER_FONTS = (  # other scripts' letters, where the machine has them
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Zen Hei",
-    "Noto Sans Arabic",
-    "Noto Sans Hebrew",
-    "Noto Sans Devanagari",
-    "Noto Sans Thai",
-)
 
 
 def recall_heatmap(results: Mapping[str, Any], path: Path, method: str = PAPER_METHOD) -> Path:
@@ -61,8 +38,8 @@ def recall_heatmap(results: Mapping[str, Any], path: Path, method: str = PAPER_M
         ResultsError: ``method`` was not run on any pair of two languages.
     """
     records = read_records(results)
-    with _style(_INK):
-        return _png(draw_recall(records, method, intervals=False), path)
+    with style(INK):
+        return png(draw_recall(records, method, intervals=False), path)
 
 
 def similarity_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> Path:
@@ -72,8 +49,8 @@ def similarity_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         ResultsError: the folder holds no such matrix.
     """
     records = read_records(results)
-    with _style(_INK):
-        return _png(draw_similarity(records, arrays), path)
+    with style(INK):
+        return png(draw_similarity(records, arrays), path)
 
 
 def alignment_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> Path:
@@ -86,31 +63,31 @@ def alignment_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         ResultsError: the folder holds no alignment.
     """
     records = read_records(results)
-    with _style(_INK):
+    with style(INK):
         figure = draw_alignment(records, arrays)
         matches = (results.get("alignment") or {}).get("matches") or []
         _frame_words(figure.axes[0], [(m["query"], m["candidate"]) for m in matches])
         _explain(figure, records)
-        return _png(figure, path)
+        return png(figure, path)
 
 
 def recall_svg(results: Results, method: str, *, small: bool = False, top: float | None = None) -> str:
     """The recall heat map for the page; ``small`` leaves out intervals, names and colour bar."""
-    with _style(_STAND_IN):
-        figure = draw_recall(results, method, intervals=not small, small=small, top=top, title=False, ink=_STAND_IN)
-        return _svg(figure, f"recall-{method}")
+    with style(STAND_IN):
+        figure = draw_recall(results, method, intervals=not small, small=small, top=top, title=False, ink=STAND_IN)
+        return svg(figure, f"recall-{method}")
 
 
 def similarity_svg(results: Results, arrays: Mapping[str, np.ndarray]) -> str:
     """The score matrix for the page."""
-    with _style(_STAND_IN):
-        return _svg(draw_similarity(results, arrays, ink=_STAND_IN), "similarity")
+    with style(STAND_IN):
+        return svg(draw_similarity(results, arrays, ink=STAND_IN), "similarity")
 
 
 def alignment_svg(results: Results, arrays: Mapping[str, np.ndarray]) -> str:
     """The alignment for the page."""
-    with _style(_STAND_IN):
-        return _svg(draw_alignment(results, arrays, ink=_STAND_IN), "alignment")
+    with style(STAND_IN):
+        return svg(draw_alignment(results, arrays, ink=STAND_IN), "alignment")
 
 
 def colour_top(results: Results) -> float:
@@ -139,9 +116,9 @@ def draw_recall(
     small: bool = False,
     top: float | None = None,
     title: bool = True,
-    ink: str = _INK,
+    ink: str = INK,
 ) -> Figure:
-    """Draw the recall heat map; to be called within `_style`."""
+    """Draw the recall heat map; to be called within `style`."""
     scores = results.scores(method)
     if not scores:
         run = ", ".join(results.methods) or "none"
@@ -215,8 +192,8 @@ def draw_recall(
     return figure
 
 
-def draw_similarity(results: Results, arrays: Mapping[str, np.ndarray], *, ink: str = _INK) -> Figure:
-    """Draw the score matrix; to be called within `_style`."""
+def draw_similarity(results: Results, arrays: Mapping[str, np.ndarray], *, ink: str = INK) -> Figure:
+    """Draw the score matrix; to be called within `style`."""
     about = results.similarity
     if about is None or not has_matrix(arrays, "similarity"):
         raise ResultsError("no score matrix in this result folder (similarity)")
@@ -233,8 +210,8 @@ def draw_similarity(results: Results, arrays: Mapping[str, np.ndarray], *, ink: 
     return figure
 
 
-def draw_alignment(results: Results, arrays: Mapping[str, np.ndarray], *, ink: str = _INK) -> Figure:
-    """Draw the alignment; to be called within `_style`."""
+def draw_alignment(results: Results, arrays: Mapping[str, np.ndarray], *, ink: str = INK) -> Figure:
+    """Draw the alignment; to be called within `style`."""
     alignment = results.alignment
     if alignment is None or not has_matrix(arrays, "alignment"):
         raise ResultsError("no alignment in this result folder")
@@ -434,48 +411,3 @@ def _readable_on(image: AxesImage, value: float) -> str:
 
 def _range(values: Sequence[int]) -> str:
     return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
-
-
-@contextmanager
-def _style(ink: str) -> Iterator[None]:
-    """matplotlib's own defaults with our ink; letters that no font has become boxes, without a warning."""
-    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    ours = {
-        "font.family": ["DejaVu Sans", *(f for f in _OTHER_FONTS if f in installed)],
-        "svg.fonttype": "none",
-        "text.parse_math": False,
-        "axes.linewidth": 0.6,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        **dict.fromkeys(inked, ink),
-    }
-    with warnings.catch_warnings(), matplotlib.style.context(["default", ours]):
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
-        yield
-
-
-def _png(figure: Figure, path: Path) -> Path:
-    path = Path(path)
-    with atomic_file(path) as temporary:
-        figure.savefig(
-            temporary, format="png", dpi=_PNG_DPI, bbox_inches="tight", pad_inches=0.15, facecolor="white",
-            metadata={"Software": None},
-        )  # fmt: skip
-    return path
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element to stand in a page: no header, ids of its own, ink as currentColor."""
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(
-            out, format="svg", dpi=150, bbox_inches="tight", pad_inches=0.03, transparent=True,
-            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
-        )  # fmt: skip
-    text = out.getvalue()
-    text = text[text.index("<svg") :].replace(_STAND_IN, "currentColor")
-    prefix = re.sub(r"[^A-Za-z0-9]+", "-", name) + "-"
-    text = re.sub(r'(\bid=")', rf"\1{prefix}", text)
-    text = re.sub(r'(url\(#|href="#)', rf"\1{prefix}", text)
-    return text.strip()

@@ -94,6 +94,15 @@ class FinetuneConfig:
             raise UsageError(f"--learning-rate {self.learning_rate}: use more than 0")
         if self.trainable == "target" and self.weight_decay:
             raise UsageError("--trainable target moves one token; --weight-decay would move all: leave it out")
+        if self.trainable == "target" and self.prompt == "source-translate":
+            raise UsageError("--prompt source-translate names no target; --trainable target needs another --prompt")
+
+    def plan(self) -> str:
+        """What will be done, in a line."""
+        kept = [name for name in ("ewc", "l2sp", "replay", "distillation") if getattr(self, name)]
+        return (
+            f"{self.trainable} on {', '.join(self.source)} into {self.target}, kept by {', '.join(kept) or 'nothing'}"
+        )
 
     @property
     def rehearses(self) -> bool:

@@ -37,9 +37,7 @@ class Example:
     rehearsal: bool = False
 
 
-def text_example(
-    whisper: Whisper, utterance: str, prompt: Sequence[int], text: str, language: str, *, rehearsal: bool = False
-) -> Example:
+def text_example(whisper: Whisper, utterance: str, prompt: Sequence[int], text: str, language: str) -> Example:
     """An example whose labels are a text in the form in which Whisper writes that language.
 
     Raises:
@@ -50,7 +48,7 @@ def text_example(
     most = whisper.model.config.max_target_positions - len(prompt)
     if not text.strip() or len(ids) > most:
         raise CorpusError(f"{utterance}: {len(ids)} tokens of text to learn; 1 to {most} are possible: leave it out")
-    return Example(utterance, tuple(prompt), (*ids, _end(whisper)), rehearsal)
+    return Example(utterance, tuple(prompt), (*ids, end_token(whisper)))
 
 
 def translation_examples(
@@ -78,7 +76,8 @@ def translation_examples(
     return examples
 
 
-def _end(whisper: Whisper) -> int:
+def end_token(whisper: Whisper) -> int:
+    """Id of the token that ends a text."""
     end = whisper.model.generation_config.eos_token_id
     return int(end[0] if isinstance(end, list) else end)
 
@@ -91,6 +90,9 @@ class StateDataset(Dataset[tuple[Example, Frames]]):
     """
 
     def __init__(self, examples: Sequence[Example], store: FrameStore) -> None:
+        missing = sorted({e.utterance for e in examples if e.utterance not in store})
+        if missing:
+            store.read(missing)  # says so
         self.examples = examples
         self._store = store
 
@@ -147,7 +149,7 @@ class Batches(Sampler[list[int]]):
         self._old = np.array([i for i, e in enumerate(examples) if e.rehearsal])
         self._size, self._rehearsed, self._seed = size, rehearsed if len(self._old) else 0, seed
         self._epoch = 0
-        self.batch_size, self.drop_last = size, False  # accelerate asks for them
+        self.batch_size, self.drop_last = None, False  # accelerate asks; None: batches differ in size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""

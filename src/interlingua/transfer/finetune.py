@@ -1,10 +1,12 @@
 """Fine-tune a decoder on cached states of one source language, and keep what it could do before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from interlingua.errors import CorpusError
 from interlingua.models import Whisper
@@ -12,7 +14,7 @@ from interlingua.progress import track
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
-from interlingua.transfer.examples import Example, StateDataset, collate, text_example
+from interlingua.transfer.examples import Example, StateDataset, collate, end_token
 from interlingua.transfer.interpolation import interpolate
 from interlingua.transfer.remedies import EWC, L2SP, Distillation, Remedy, Replay, fisher_information, snapshot
 from interlingua.transfer.trainable import LoraSettings, choose_parameters, merge_adapters
@@ -60,10 +62,11 @@ def rehearsal_examples(
                 if language == "en" and task == "translate":
                     continue
                 prompt = whisper.prompt(language, task)
-                written = "en" if task == "translate" else language
-                for said in decode_frames(whisper, frames, prompt, most_tokens=MOST_TOKENS):
-                    if said.text and len(said.tokens) < MOST_TOKENS:
-                        examples.append(text_example(whisper, said.id, prompt, said.text, written, rehearsal=True))
+                most = min(MOST_TOKENS, whisper.model.config.max_target_positions - len(prompt))
+                for said in decode_frames(whisper, frames, prompt, most_tokens=most):
+                    if said.text and len(said.tokens) < most:
+                        labels = (*said.tokens, end_token(whisper))
+                        examples.append(Example(said.id, tuple(prompt), labels, rehearsal=True))
                     advance(1)
     return examples
 
@@ -106,9 +109,10 @@ def train(
     if not config.rehearses:
         examples = [e for e in examples if not e.rehearsal]
     torch.manual_seed(config.seed)
-    layers = whisper.model.model.decoder
+    decoder = CachedDecoder(whisper).to(device)
+    layers = decoder.decoder
     before = snapshot(dict(layers.named_parameters()))
-    token = examples[0].prompt[1]
+    token = next(e.prompt[1] for e in examples if not e.rehearsal)
     lora = LoraSettings(config.lora_rank, config.lora_alpha)
     trained = choose_parameters(
         whisper,
@@ -118,12 +122,11 @@ def train(
         token=token,
         lora=lora,
     )
-    decoder = CachedDecoder(whisper)
     remedies: list[Remedy] = []
     if config.l2sp:
         remedies.append(L2SP(trained, config.l2sp))
     if config.ewc:
-        known = fisher or fisher_information(decoder, trained, _one_by_one(old, store))
+        known = fisher or fisher_information(decoder, trained, _one_by_one(old, store, device))
         remedies.append(EWC(trained, known, config.ewc))
     if config.replay:
         remedies.append(Replay(config.replay))
@@ -141,7 +144,10 @@ def train(
         rehearsed=round(config.rehearsed * config.batch_size),
         patience=config.patience,
     )
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    checkpoint = _last_checkpoint(folder)
+    if checkpoint and (done := _stopped_after(checkpoint)):
+        arguments.num_train_epochs = done  # nothing is left but to take the best epoch
+    trainer.train(resume_from_checkpoint=checkpoint)
     decoder.eval().requires_grad_(False)
     merge_adapters(layers)
     now = dict(layers.named_parameters())
@@ -149,12 +155,20 @@ def train(
     return Change({n: before[n] for n in moved}, {n: now[n].detach().clone() for n in moved})
 
 
-def _one_by_one(examples: Sequence[Example], store: FrameStore) -> "list[dict[str, torch.Tensor]]":
+def _one_by_one(examples: Sequence[Example], store: FrameStore, device: str) -> Iterator[dict[str, torch.Tensor]]:
     data = StateDataset(examples, store)
-    return [collate([data[i]]) for i in range(len(data))]
+    for i in range(len(data)):
+        yield {name: values.to(device) for name, values in collate([data[i]]).items()}
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
+    """The last one that is whole: the trainer's state is written last."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+def _stopped_after(checkpoint: str) -> int | None:
+    """Epochs after which training had ended by itself (patience, or the last one); None if it hadn't."""
+    state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+    ended = state.stateful_callbacks["TrainerControl"]["attributes"]["should_training_stop"]
+    return round(state.epoch) if ended and state.epoch else None

@@ -53,7 +53,8 @@ class EWC:
     def __init__(self, trained: Mapping[str, nn.Parameter], fisher: Values, strength: float) -> None:
         if fisher.keys() != trained.keys():
             raise ValueError("the Fisher information is of other parameters than those that are trained")
-        self._trained, self._fisher, self._strength = trained, fisher, strength
+        self._trained, self._strength = trained, strength
+        self._fisher = {name: fisher[name].to(p.device) for name, p in trained.items()}
         self._start = snapshot(trained)
 
     def loss(self, step: Step) -> torch.Tensor:

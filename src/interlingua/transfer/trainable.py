@@ -57,14 +57,18 @@ def choose_parameters(
         raise UsageError(f"--frozen-layers {frozen_layers}: {whisper.model_name} has {n_layers} decoder layers")
     if frozen_layers and trainable == "target":
         raise UsageError("--trainable target trains no layer; leave --frozen-layers out")
+    if embeddings and trainable == "target":
+        raise UsageError("--trainable target trains one embedding, --embeddings all of them; leave one out")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    if trainable == "lora":
+    if hasattr(decoder.embed_tokens, "only_row"):  # of a training before this one
+        decoder.embed_tokens.only_row.remove()
+    if trainable == "lora" and frozen_layers < n_layers:
         _add_adapters(decoder, lora or LoraSettings(), range(frozen_layers, n_layers))
     if trainable == "target":
         if token is None:
             raise UsageError("--trainable target needs the target's token")
-        _train_row(decoder.embed_tokens.weight, token)
+        _train_row(decoder.embed_tokens, token)
     else:
         for name, parameter in decoder.named_parameters():
             if _is_trained(name, trainable, frozen_layers):
@@ -119,13 +123,13 @@ def _add_adapters(decoder: nn.Module, settings: LoraSettings, layers: range) -> 
     inject_adapter_in_model(config, decoder)
 
 
-def _train_row(weight: nn.Parameter, row: int) -> None:
+def _train_row(embedding: Any, row: int) -> None:
     """Let gradients reach one row of the embeddings only."""
-    weight.requires_grad_(True)
+    embedding.weight.requires_grad_(True)
 
     def keep(gradient: torch.Tensor) -> torch.Tensor:
         kept = torch.zeros_like(gradient)
         kept[row] = gradient[row]
         return kept
 
-    weight.register_hook(keep)  # type: ignore[no-untyped-call]
+    embedding.only_row = embedding.weight.register_hook(keep)

@@ -53,13 +53,14 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         patience: int = 0,
     ) -> None:
         size = arguments.per_device_train_batch_size
+        data = StateDataset(examples, store)
         self._batches = Batches(examples, n_speech, size, rehearsed, arguments.seed)
         self._remedies, self._evaluate = remedies, evaluate
         callbacks = [EarlyStoppingCallback(patience)] if patience and evaluate else []
         super().__init__(
             model=decoder,
             args=arguments,
-            train_dataset=StateDataset(examples, store),
+            train_dataset=data,
             data_collator=collate,
             callbacks=callbacks,
         )
@@ -74,16 +75,18 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Loss of the new task, and what the remedies add."""
-        step: Step = model(**inputs)
-        loss = step.loss()
-        for remedy in self._remedies:
-            loss = loss + remedy.loss(step)
+        with self.accelerator.autocast():  # also for the model before training, of `Distillation`
+            step: Step = model(**inputs)
+            loss = step.loss()
+            for remedy in self._remedies:
+                loss = loss + remedy.loss(step)
         return (loss, step) if return_outputs else loss
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Dev scores, logged and shown to callbacks (early stopping) as transformers does."""
         if self._evaluate is None:
             return {}
+        self.model.eval()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._evaluate().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
@@ -134,6 +137,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
         greater_is_better=True if dev else None,
         remove_unused_columns=False,
         label_names=["labels"],
+        restore_callback_states_from_checkpoint=True,  # patience counts on
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=None,
     )

@@ -1,0 +1,41 @@
+"""Recipes: an experiment's settings in a YAML file, checked against its typed class."""
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from interlingua.errors import UsageError
+from interlingua.experiments.transfer_study import TransferStudy
+from interlingua.transfer.config import FinetuneConfig
+
+RECIPES: dict[str, type[TransferStudy] | type[FinetuneConfig]] = {
+    "transfer": TransferStudy,
+    "finetune": FinetuneConfig,
+}
+
+
+def read_recipe(path: Path) -> TransferStudy | FinetuneConfig:
+    """Read a recipe; its key ``recipe`` says which experiment, the others are that one's settings.
+
+    Raises:
+        UsageError: the file is missing or no YAML, or a setting is unknown or of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise UsageError(f"{path}: no readable YAML ({' '.join(str(e).split())})") from e
+    if not isinstance(content, dict) or content.get("recipe") not in RECIPES:
+        raise UsageError(f"{path}: say which experiment it is, `recipe: {' or '.join(RECIPES)}`")
+    kind = RECIPES[content.pop("recipe")]
+    known = {f.name for f in dataclasses.fields(kind)}
+    for name in content:
+        if name not in known:
+            raise UsageError(f"{path}: no setting {name!r}; there are {', '.join(sorted(known))}")
+    try:
+        return msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value))
+    except msgspec.ValidationError as e:
+        raise UsageError(f"{path}: {e}") from e
+    except UsageError as e:
+        raise UsageError(f"{path}: {e}") from e
