@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 
-.PHONY: setup demo demo-full test lint type format docs study bench bench-encoding bench-seqsim bench-search peers clean
+.PHONY: setup demo demo-full test lint type format docs study bench bench-encoding bench-seqsim bench-search bench-finetune peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -47,7 +47,7 @@ docs: study  ## measure again what README.md and docs/ state, and write it there
 study: setup  ## what improves SeqSim, every method on every pair: docs/seqsim.md (an hour on two cores)
 	$(BIN)/python benchmarks/retrieval.py
 
-bench: bench-encoding bench-seqsim bench-search  ## benchmarks, ratios against peers and the machine's own ceiling
+bench: bench-encoding bench-seqsim bench-search bench-finetune  ## benchmarks, ratios against peers and the machine's own ceiling
 
 bench-encoding: setup  ## docs/encoding.md
 	$(BIN)/python benchmarks/encoding.py
@@ -57,6 +57,9 @@ bench-seqsim: setup peers  ## docs/speed.md
 
 bench-search: setup  ## docs/search.md
 	$(BIN)/python benchmarks/search.py
+
+bench-finetune: setup  ## docs/finetune-speed.md
+	$(BIN)/python benchmarks/finetune.py
 
 peers: $(PEERS)/.ready  ## PyLate and maxsim-cpu, in an environment of their own
 

@@ -193,6 +193,7 @@ class _Work:
         whisper = load_whisper(self.study.model, device=self.device)
         questions = self.questions(whisper, run.target, config.prompt)
         new = [u for u in self.part(run.rotation, "train") if u.language == self.study.source and u.id in self.store]
+        new = [u for u in new if run.target in u.translations]
         examples = translation_examples(new, whisper, run.target, config.prompt)
         if run.variant == PERMUTED:
             examples = permuted(examples, run.seed)

@@ -99,10 +99,8 @@ class FinetuneConfig:
 
     def plan(self) -> str:
         """What will be done, in a line."""
-        kept = [name for name in ("ewc", "l2sp", "replay", "distillation") if getattr(self, name)]
-        return (
-            f"{self.trainable} on {', '.join(self.source)} into {self.target}, kept by {', '.join(kept) or 'nothing'}"
-        )
+        kept = ", ".join(n for n in ("ewc", "l2sp", "replay", "distillation") if getattr(self, n))
+        return f"{self.trainable} on {', '.join(self.source)} into {self.target}, kept by {kept or 'nothing'}"
 
     @property
     def rehearses(self) -> bool:

@@ -170,5 +170,5 @@ def _last_checkpoint(folder: Path) -> str | None:
 def _stopped_after(checkpoint: str) -> int | None:
     """Epochs after which training had ended by itself (patience, or the last one); None if it hadn't."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-    ended = state.stateful_callbacks["TrainerControl"]["attributes"]["should_training_stop"]
+    ended = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
     return round(state.epoch) if ended and state.epoch else None

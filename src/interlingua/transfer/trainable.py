@@ -95,6 +95,7 @@ def merge_adapters(decoder: nn.Module) -> None:
             module.merge()
             parent, _, child = name.rpartition(".")
             setattr(decoder.get_submodule(parent), child, module.get_base_layer())
+    vars(decoder).pop("peft_config", None)  # or peft warns of a second adapter when there is a next time
 
 
 def _is_trained(name: str, trainable: Trainable, frozen_layers: int) -> bool:

@@ -55,12 +55,13 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         size = arguments.per_device_train_batch_size
         data = StateDataset(examples, store)
         self._batches = Batches(examples, n_speech, size, rehearsed, arguments.seed)
-        self._remedies, self._evaluate = remedies, evaluate
+        self._remedies, self._dev_scores = remedies, evaluate
         callbacks = [EarlyStoppingCallback(patience)] if patience and evaluate else []
         super().__init__(
             model=decoder,
             args=arguments,
             train_dataset=data,
+            eval_dataset=[] if evaluate else None,  # asked for, and never read: `evaluate` knows its own
             data_collator=collate,
             callbacks=callbacks,
         )
@@ -84,10 +85,10 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Dev scores, logged and shown to callbacks (early stopping) as transformers does."""
-        if self._evaluate is None:
+        if self._dev_scores is None:
             return {}
         self.model.eval()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._evaluate().items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._dev_scores().items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
         return metrics

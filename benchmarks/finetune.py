@@ -1,0 +1,201 @@
+"""Utterances a second of fine-tuning: transformers' Trainer with the frozen encoder in its forward pass, and ours, gain by gain.
+
+Same model, data, batch, order, optimiser and number of steps, in one process, taking turns. Reading the cache is counted; the peer gets its
+log-mel features ready-made. A step's time is the median between the ends of two steps. Writes docs/finetune-speed.md.
+"""
+
+import datetime
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from interlingua.audio import load_audio
+from interlingua.corpora import prepare_prompts
+from interlingua.encode import WhisperEncoder, best_compute
+from interlingua.files import write_text
+from interlingua.models import load_whisper
+from interlingua.results import provenance
+from interlingua.store import FrameStore
+from interlingua.transfer.config import FinetuneConfig
+from interlingua.transfer.decoder import CachedDecoder, Step
+from interlingua.transfer.examples import IGNORED, collate, translation_examples
+from interlingua.transfer.trainable import choose_parameters
+from interlingua.transfer.trainer import CachedTrainer, training_arguments
+from interlingua.translation import decode
+from interlingua.types import SAMPLE_RATE, Frames, Utterance
+from stores import encoded
+
+BATCH = 8
+STEPS = 8  # the first is not counted
+TURNS = 2
+FULL, SHORT = "full", "speech+8"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "finetune-speed.md"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a contender does differently from the peer."""
+
+    name: str
+    context: str = FULL
+    every_place: bool = True
+    embeddings: bool = True
+    compute: str = "float32"
+
+
+SETTINGS = (
+    Setting("cached states"),
+    Setting("+ output layer where there is a label", every_place=False),
+    Setting("+ speech and 8 s of silence, not 30 s", SHORT, every_place=False),
+    Setting("+ embeddings frozen", SHORT, every_place=False, embeddings=False),
+    Setting("+ bfloat16", SHORT, every_place=False, embeddings=False, compute=best_compute()),
+)
+
+
+class EveryPlace(CachedDecoder):
+    """The output layer at every place, as transformers computes it."""
+
+    def forward(self, **batch: torch.Tensor) -> Step:
+        """See `CachedDecoder`."""
+        states = batch["states"].to(self.proj_out.weight.dtype)
+        hidden = decode(self.decoder, batch["tokens"], states, batch["lengths"]).last_hidden_state
+        labelled = batch["labels"] != IGNORED
+        rehearsal = batch["rehearsal"][:, None].expand_as(labelled)[labelled]
+        return Step(batch, self.proj_out(hidden)[labelled], batch["labels"][labelled], rehearsal)
+
+
+class Clock(TrainerCallback):  # type: ignore[misc]
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+    def seconds(self) -> float:
+        """Median step."""
+        return float(np.median(np.diff(self.ends)))
+
+
+def main() -> None:
+    """Measure and write the page."""
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    utterances = [u for u in prepare_prompts() if u.language == "en" and u.translations.get("es")]
+    short = encoded(prepare_prompts(), "decoding", context=SHORT)
+    chosen = [u for u in utterances if u.id in short][: BATCH * STEPS]
+    stores = {FULL: encoded(chosen, "full", context=FULL), SHORT: short}
+    times: dict[str, list[float]] = {}
+    for _ in range(TURNS):
+        times.setdefault("transformers' Trainer, encoder in the forward pass", []).append(peer(chosen))
+        for setting in SETTINGS:
+            times.setdefault(setting.name, []).append(ours(chosen, stores[setting.context], setting))
+            print({name: values[-1] for name, values in times.items()}, flush=True)
+    encoding = encoding_seconds(chosen[:BATCH])
+    made = provenance("both", "cpu", time.monotonic() - clock, started)
+    write_text(PAGE, page(times, encoding, len(chosen), made))
+
+
+def arguments(config: FinetuneConfig, compute: str) -> TrainingArguments:
+    """Those of our Trainer, without saving."""
+    settings = training_arguments(config, Path("runs/bench-finetune"), compute=compute, device="cpu", dev=False)
+    settings.save_strategy, settings.max_steps, settings.disable_tqdm = "no", STEPS, True
+    return settings
+
+
+def config() -> FinetuneConfig:
+    """One epoch is all that is timed."""
+    return FinetuneConfig(manifest=Path(), store="", target="es", out=Path(), epochs=1, batch_size=BATCH)
+
+
+def ours(chosen: list[Utterance], store: FrameStore, setting: Setting) -> float:
+    """Median step of the cached Trainer."""
+    whisper = load_whisper("base")
+    choose_parameters(whisper, "decoder", embeddings=setting.embeddings)
+    decoder = (EveryPlace if setting.every_place else CachedDecoder)(whisper)
+    examples = translation_examples(chosen, whisper, "es", "target-transcribe")
+    trainer = CachedTrainer(decoder, examples, store, store.n_speech(), arguments=arguments(config(), setting.compute))
+    timer = Clock()
+    trainer.add_callback(timer)
+    trainer.train()
+    return timer.seconds()
+
+
+def peer(chosen: list[Utterance]) -> float:
+    """Median step of transformers' own Trainer on its own model."""
+    whisper = load_whisper("base")
+    model = whisper.model
+    model.model.encoder.requires_grad_(False)
+    examples = translation_examples(chosen, whisper, "es", "target-transcribe")
+    features = {
+        u.id: whisper.feature_extractor(
+            load_audio(u.audio), sampling_rate=SAMPLE_RATE, return_tensors="pt"
+        ).input_features[0]
+        for u in chosen
+    }
+    data = [{"features": features[e.utterance], "example": e} for e in examples]
+
+    def batch(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        nothing = np.zeros((1, 1), np.float32)
+        made = collate([(i["example"], Frames(i["example"].utterance, nothing, 1)) for i in items])
+        return {
+            "input_features": torch.stack([i["features"] for i in items]),
+            "decoder_input_ids": made["tokens"],
+            "labels": made["labels"],
+        }
+
+    trainer = Trainer(model=model, args=arguments(config(), "float32"), train_dataset=data, data_collator=batch)
+    timer = Clock()
+    trainer.add_callback(timer)
+    trainer.train()
+    return timer.seconds()
+
+
+def encoding_seconds(chosen: list[Utterance]) -> dict[str, float]:
+    """Seconds an utterance of making the cache."""
+    audio = [load_audio(u.audio) for u in chosen]
+    whisper = load_whisper("base", dtype=best_compute())
+    found = {}
+    for context in (FULL, SHORT):
+        start = time.perf_counter()
+        WhisperEncoder(whisper, context=context).encode(audio)
+        found[context] = (time.perf_counter() - start) / len(audio)
+    return found
+
+
+def page(times: dict[str, list[float]], encoding: dict[str, float], n: int, made: dict[str, Any]) -> str:
+    """docs/finetune-speed.md."""
+    base = np.array(next(iter(times.values())))
+    rows, before = [], base
+    for name, taken in times.items():
+        now = np.array(taken)
+        whole, own = base / now, before / now
+        rows.append(
+            f"| {name} | {np.median(now):.2f} | {BATCH / np.median(now):.2f} | {np.median(whole):.1f}x "
+            f"[{whole.min():.1f}, {whole.max():.1f}] | {np.median(own):.2f}x |"
+        )
+        before = now
+    table = "\n".join(rows)
+    return f"""# How fast fine-tuning is
+
+Written by `make bench-finetune` (`benchmarks/finetune.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
+{made["device"]["threads"]} threads, torch {made["packages"]["torch"]}, transformers {made["packages"]["transformers"]}.
+
+Whisper-base, {n} English prompts into Spanish, batches of {BATCH}, fused AdamW, the same steps for all, {TURNS} turns. The peer is transformers' `Trainer` on
+`WhisperForConditionalGeneration` with the encoder frozen: it encodes every batch anew. Reading the cache is counted; making it, once, is not: {encoding[FULL]:.2f} s
+an utterance for 30 s, {encoding[SHORT]:.2f} s for speech and 8 s of silence, in {best_compute()}.
+
+| | s a step | utterances a second | against the peer | against the row above |
+| --- | --- | --- | --- | --- |
+{table}
+"""
+
+
+if __name__ == "__main__":
+    main()

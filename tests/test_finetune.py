@@ -1,0 +1,183 @@
+"""Fine-tuning from manifest to result folder, splits, recipes, and the rows of before and after."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers import save_tiny_whisper, sweep, utterance, write_wav
+from interlingua.cli import run
+from interlingua.corpora import split_by_cluster, write_manifest
+from interlingua.encode import WhisperEncoder, encode_manifest
+from interlingua.errors import ResultsError, StoreMismatchError, UsageError
+from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments.recipes import read_recipe
+from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
+from interlingua.experiments.transfer_study import TransferStudy, permuted
+from interlingua.models import load_whisper
+from interlingua.results import load_results
+from interlingua.transfer.config import FinetuneConfig
+from interlingua.transfer.examples import Example
+from interlingua.transfer.targets import read_targets
+from interlingua.types import AudioRef
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+TEXTS = {"en": "a b", "es": "c d", "fr": "e f"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model, ten sentences in three languages with splits, and their states."""
+    path = tmp_path_factory.mktemp("finetune")
+    model = save_tiny_whisper(path / "tiny")
+    spoken = []
+    for i in range(10):
+        split = "test" if i < 3 else "dev" if i < 5 else "train"
+        for j, (language, text) in enumerate(TEXTS.items()):
+            wav = write_wav(path / "audio" / f"{language}-{i}.wav", sweep(0.3 + 0.02 * i, 200 + 40 * j, seed=i))
+            others = {k: f"{v} {i}" for k, v in TEXTS.items() if k != language}
+            spoken.append(
+                utterance(
+                    language,
+                    f"m{i}",
+                    audio=AudioRef(str(wav)),
+                    text=f"{text} {i}",
+                    translations=others,
+                    split=split,
+                    cluster=f"c{i}",
+                )
+            )
+    write_manifest(path / "manifest.jsonl", spoken)
+    whisper = load_whisper(str(model))
+    encode_manifest(spoken, WhisperEncoder(whisper, context="speech+1"), path / "store.lance", dtype="float32")
+    return path
+
+
+def config(folder, out, **settings):
+    given = {"manifest": folder / "manifest.jsonl", "store": str(folder / "store.lance"), "target": "es", "out": out}
+    return FinetuneConfig(**{**given, "model": str(folder / "tiny"), "epochs": 2, "compute": "float32", **settings})
+
+
+def test_a_run_writes_a_model_that_knows_its_target_and_rows_for_every_question(folder, tmp_path):
+    out = run_finetune(config(folder, tmp_path / "out", learning_rate=1e-2, l2sp=1e-3), log=lambda line: None)
+    results, _ = load_results(out)
+    asked = {(r["task"], r["source"], r["target"]): r for r in results["transfer"]}
+    assert {k for k in asked if k[0] == "new"} == {("new", "en", "es"), ("new", "fr", "es")}
+    assert {k for k in asked if k[0] == "translate"} == {("translate", "es", "en"), ("translate", "fr", "en")}
+    assert {k[1] for k in asked if k[0] == "transcribe"} == set(TEXTS)
+    assert asked["new", "en", "es"]["trained"]
+    assert not asked["new", "fr", "es"]["trained"]
+    assert all(r["n"] == 3 for r in results["transfer"])
+    assert read_targets(out / "model").default == "es"
+    assert load_whisper(out / "model").model.generation_config.language == "<|es|>"
+    # the same call again only reads what is there
+    again, _ = load_results(run_finetune(config(folder, out, learning_rate=1e-2, l2sp=1e-3), log=lambda line: None))
+    assert again["transfer"] == results["transfer"]
+
+
+def test_a_folder_of_other_settings_is_refused(folder, tmp_path):
+    run_finetune(config(folder, tmp_path, epochs=1), log=lambda line: None)
+    with pytest.raises(ResultsError, match=r"begun with epochs 1, not 2; name another --out"):
+        run_finetune(config(folder, tmp_path, epochs=2), log=lambda line: None)
+
+
+def test_states_of_another_model_are_refused(folder, tmp_path):
+    other = save_tiny_whisper(tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    whisper = load_whisper(str(other))
+    whisper.model.model.decoder.layers[0].fc1.weight.data += 1
+    whisper.model.save_pretrained(other)
+    assert json.loads((other / "config.json").read_text())["d_model"] == settings["d_model"]
+    with pytest.raises(StoreMismatchError, match="decoding reads unpooled frames of the last layer of"):
+        run_finetune(config(folder, tmp_path / "out", model=str(other)), log=lambda line: None)
+
+
+def test_the_command_prints_rows_and_a_missing_reference_is_one_line(folder, tmp_path, capsys):
+    flags = ["--manifest", str(folder / "manifest.jsonl"), "--store", str(folder / "store.lance")]
+    flags += ["--model", str(folder / "tiny"), "--epochs", "1", "--compute", "float32"]
+    assert run(["finetune", *flags, "--target", "es", "--out", str(tmp_path / "a")]) == 0
+    assert "new fr-es" in capsys.readouterr().out
+    assert run(["finetune", *flags, "--target", "de", "--out", str(tmp_path / "b")]) == 2
+    assert "no utterance of en in split 'train' has a reference in 'de'" in capsys.readouterr().err
+
+
+def test_splits_keep_clusters_whole_and_test_everything_once():
+    spoken = [utterance("en", f"m{i}", cluster=f"c{i // 2}") for i in range(40)]
+    tested = []
+    for rotation in range(5):
+        split = split_by_cluster(spoken, rotation)
+        of = {}
+        for u in split:
+            of.setdefault(u.cluster, set()).add(u.split)
+        assert all(len(s) == 1 for s in of.values())
+        assert {u.split for u in split} == {"train", "dev", "test"}
+        tested += [u.id for u in split if u.split == "test"]
+    assert sorted(tested) == sorted(u.id for u in spoken)
+    with pytest.raises(UsageError, match="rotation 5: use 0 to 4"):
+        split_by_cluster(spoken, 5)
+    with pytest.raises(UsageError, match="4 clusters can't be split"):
+        split_by_cluster(spoken[:8], 0)
+
+
+def test_the_control_gives_every_text_to_another_utterance():
+    examples = [Example(f"u{i}", (1,), (i, 9)) for i in range(7)]
+    dealt = permuted(examples, seed=3)
+    assert [e.utterance for e in dealt] == [e.utterance for e in examples]
+    assert sorted(e.labels for e in dealt) == sorted(e.labels for e in examples)
+    assert all(a.labels != b.labels for a, b in zip(dealt, examples, strict=True))
+
+
+def test_rows_join_by_id_and_a_missing_answer_counts_as_empty():
+    spoken = [
+        utterance("fr", f"m{i}", text=f"bonjour {i}", translations={"es": f"hola amigo {i}", "en": f"hello {i}"})
+        for i in range(6)
+    ]
+    said = references(spoken, "fr", "es")
+    assert said["fr/m3"] == "hola amigo 3"
+    nothing = {"new fr-es": {}, "translate fr-en": {}, "transcribe fr-fr": {}}
+    right = {
+        "new fr-es": said,
+        "translate fr-en": references(spoken, "fr", "en"),
+        "transcribe fr-fr": references(spoken, "fr", "fr"),
+    }
+    rows = {r["task"]: r for r in transfer_rows(nothing, right, spoken, ["en"])}
+    assert rows["new"]["chrf"]["before"]["value"] == 0
+    assert rows["new"]["chrf"]["after"]["value"] == pytest.approx(100)
+    assert rows["new"]["chrf"]["difference"]["value"] == pytest.approx(100)
+    assert rows["new"]["off_target"]["before"]["value"] == 1
+    assert rows["transcribe"]["error"]["before"]["value"] == pytest.approx(100)
+    assert rows["transcribe"]["error"]["after"]["value"] == 0
+    pooled = {r["pool"]: r["chrf"]["value"] for r in pooled_rows(right, right, spoken, ["en"])}
+    assert pooled == {"new, sources never trained on": 0, "into English": 0}
+
+
+@pytest.mark.parametrize("name", ["transfer-prompts.yaml", "transfer-prompts-full.yaml"])
+def test_the_recipes_are_valid_and_a_dry_run_stops_before_the_work(name, capsys):
+    study = read_recipe(RECIPES / name)
+    assert isinstance(study, TransferStudy)
+    for variant in study.variants:
+        study.config(variant, study.targets[0], 0, Path("x"))
+    assert run(["run", str(RECIPES / name), "--dry-run"]) == 0
+    assert "trainings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recipe: [", "no readable YAML"),
+        ("recipe: nothing", "say which experiment it is"),
+        ("recipe: transfer\nout: x\nepochs: 3", "no setting 'epochs'"),
+        ("recipe: transfer\nout: x\ntargets: 3", r"Expected `array`"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {}}", "'permuted' is missing"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {}, permuted: {lr: 1}}", "permuted: no setting 'lr'"),
+        ("recipe: finetune\nmanifest: a\nstore: b\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_with_the_file(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_recipe(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(UsageError, match="no readable YAML"):
+        read_recipe(tmp_path / "missing.yaml")
