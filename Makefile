@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 
-.PHONY: setup demo demo-full test lint type format docs study bench bench-encoding bench-seqsim bench-search bench-finetune peers clean
+.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -46,6 +46,9 @@ docs: study  ## measure again what README.md and docs/ state, and write it there
 
 study: setup  ## what improves SeqSim, every method on every pair: docs/seqsim.md (an hour on two cores)
 	$(BIN)/python benchmarks/retrieval.py
+
+study-transfer: setup  ## transfer and forgetting, all remedies: docs/transfer.md (hours on two cores; goes on where it was)
+	$(BIN)/python benchmarks/transfer.py
 
 bench: bench-encoding bench-seqsim bench-search bench-finetune  ## benchmarks, ratios against peers and the machine's own ceiling
 

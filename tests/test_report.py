@@ -443,7 +443,7 @@ def test_other_scripts_make_pages_and_pictures(tmp_path: Path, monkeypatch: pyte
     results["alignment"]["candidate"] |= {"language": "ar", "text": arabic, "words": words(arabic, 6.8)}
     results["samples"][0]["transcript"] = arabic
     results["retrieval"] = []  # drawn by other tests
-    monkeypatch.setattr("interlingua.report.plots._OTHER_FONTS", ())  # a machine without their fonts
+    monkeypatch.setattr("interlingua.report.drawing._OTHER_FONTS", ())  # a machine without their fonts
     text = page_of(tmp_path, results, fake_arrays())
     assert "井号键。" in text
     assert 'lang="ar" dir="auto"' in text

@@ -1,4 +1,4 @@
-"""Greedy decoding against transformers' own generate; words placed in time; the baseline's bookkeeping."""
+"""Greedy decoding against transformers' own generate, ragged batches too; words in time; the baseline's bookkeeping."""
 
 import itertools
 
@@ -12,7 +12,8 @@ from interlingua.errors import CorpusError, UntrainedTaskError
 from interlingua.experiments.translation import translation_baseline
 from interlingua.models import quiet
 from interlingua.store import FrameStore
-from interlingua.translation import greedy_tokens, place_words, translate_frames
+from interlingua.translation import decode, decode_frames, greedy_tokens, pad_states, place_words, translate_frames
+from interlingua.translation.greedy import BATCH_UTTERANCES
 from interlingua.types import SAMPLE_RATE, Frames
 
 
@@ -39,6 +40,103 @@ def test_a_batch_decodes_as_each_alone(tiny_whisper):
     assert together == [greedy_tokens(tiny_whisper, [s], prompt)[0] for s in states]
 
 
+def ragged(whisper, *lengths):
+    """Random states of these lengths."""
+    random = np.random.default_rng(0)
+    return [random.normal(size=(n, whisper.dim)).astype(np.float32) for n in lengths]
+
+
+def decoded(whisper, states, tokens, **options):
+    padded, lengths = pad_states(states)
+    with torch.inference_mode():
+        return decode(whisper.model.model.decoder, torch.tensor(tokens), padded, lengths, **options)
+
+
+def test_padding_is_zero_and_what_was_there_is_kept():
+    states = [np.full((n, 2), n, np.float16) for n in (1, 3)]
+    padded, lengths = pad_states(states)
+    assert padded.dtype == torch.float16
+    assert padded.tolist() == [[[1, 1], [0, 0], [0, 0]], [[3, 3]] * 3]
+    assert lengths.tolist() == [1, 3]
+
+
+def test_a_ragged_batch_gives_each_utterance_what_it_gets_alone(tiny_whisper):
+    states = ragged(tiny_whisper, 40, 1, 1500, 7, 40)
+    tokens = [[*tiny_whisper.prompt("en", "translate"), 70 + i, 80] for i in range(5)]
+    together = decoded(tiny_whisper, states, tokens).last_hidden_state
+    for i, s in enumerate(states):
+        alone = tiny_whisper.model.model.decoder(
+            input_ids=torch.tensor(tokens[i : i + 1]), encoder_hidden_states=torch.from_numpy(s)[None]
+        ).last_hidden_state[0]
+        torch.testing.assert_close(together[i], alone, rtol=0, atol=1e-5)
+    full = tiny_whisper.model.model.decoder(
+        input_ids=torch.tensor(tokens), encoder_hidden_states=pad_states(states)[0]
+    ).last_hidden_state
+    assert (together[1] - full[1]).abs().max() > 0.01  # padding would be heard
+    torch.testing.assert_close(together[2], full[2], rtol=0, atol=1e-5)
+
+
+def test_what_lies_behind_an_utterance_has_no_gradient(tiny_whisper):
+    padded, lengths = pad_states(ragged(tiny_whisper, 3, 5))
+    padded.requires_grad_(True)
+    tokens = torch.tensor([tiny_whisper.prompt("en", "translate")] * 2)
+    decode(tiny_whisper.model.model.decoder, tokens, padded, lengths).last_hidden_state.square().sum().backward()
+    reached = padded.grad.abs().sum(dim=2) > 0
+    assert reached.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    tiny_whisper.model.zero_grad(set_to_none=True)
+
+
+def test_a_ragged_batch_goes_on_with_its_cache(tiny_whisper):
+    states = ragged(tiny_whisper, 9, 4)
+    tokens = [[*tiny_whisper.prompt("en", "translate"), 70, 80]] * 2
+    whole = decoded(tiny_whisper, states, tokens).last_hidden_state
+    first = decoded(tiny_whisper, states, [t[:4] for t in tokens], use_cache=True)
+    second = decoded(tiny_whisper, states, [t[4:] for t in tokens], cache=first.past_key_values, use_cache=True)
+    torch.testing.assert_close(second.last_hidden_state, whole[:, 4:], rtol=0, atol=1e-5)
+
+
+def hooks(whisper):
+    return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in whisper.model.modules())
+
+
+def test_masks_leave_no_hooks_behind(tiny_whisper):
+    states, prompt = ragged(tiny_whisper, 9, 4), tiny_whisper.prompt("en", "translate")
+    greedy_tokens(tiny_whisper, states, prompt, most_tokens=2)
+    assert hooks(tiny_whisper) == 0
+    with pytest.raises(IndexError):  # also where the decoder fails
+        decoded(tiny_whisper, states, [[10**6]] * 2)
+    assert hooks(tiny_whisper) == 0
+
+
+def test_ragged_outputs_equal_those_of_each_alone(tiny_whisper):
+    states, prompt = ragged(tiny_whisper, 5, 60, 1, 13, 60), tiny_whisper.prompt("fr", "transcribe")
+    together = greedy_tokens(tiny_whisper, states, prompt)
+    assert together == [greedy_tokens(tiny_whisper, [s], prompt)[0] for s in states]
+    assert len({tuple(tokens) for tokens in together}) > 3
+    frames = [Frames(f"u{i}", s, len(s)) for i, s in enumerate(states)]
+    found = {h.id: h.tokens for h in decode_frames(tiny_whisper, frames, prompt)}
+    assert found == {f.id: tokens for f, tokens in zip(frames, together, strict=True)}
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 20, 1000])
+def test_no_more_tokens_than_asked_for(tiny_whisper, most):
+    states, prompt = ragged(tiny_whisper, 5, 9), tiny_whisper.prompt("en", "transcribe")
+    whole = greedy_tokens(tiny_whisper, states, prompt)
+    assert {len(tokens) for tokens in whole} == {20}  # all positions
+    assert greedy_tokens(tiny_whisper, states, prompt, most_tokens=most) == [tokens[:most] for tokens in whole]
+    frames = [Frames(f"u{i}", s, len(s)) for i, s in enumerate(states)]
+    assert {len(h.tokens) for h in decode_frames(tiny_whisper, frames, prompt, most_tokens=most)} == {min(most, 20)}
+
+
+def test_more_utterances_than_a_batch_holds(tiny_whisper):
+    states = ragged(tiny_whisper, *range(1, 2 * BATCH_UTTERANCES))
+    frames = [Frames(f"u{i}", s, len(s)) for i, s in enumerate(states)]
+    prompt = tiny_whisper.prompt("en", "transcribe")
+    found = [(h.id, h.tokens) for h in decode_frames(tiny_whisper, frames, prompt, most_tokens=3)]
+    assert [i for i, _ in found] == [f.id for f in reversed(frames)]
+    assert found[-1][1] == greedy_tokens(tiny_whisper, [states[0]], prompt, most_tokens=3)[0]
+
+
 def test_suppressed_tokens_are_never_chosen(tiny_whisper):
     frames = frames_of(tiny_whisper, sweep(0.5, 200.0))
     prompt = tiny_whisper.prompt("en", "translate")
@@ -54,7 +152,7 @@ def test_suppressed_tokens_are_never_chosen(tiny_whisper):
     assert not set(others) & set(chosen)
 
 
-def test_different_lengths_are_decoded_apart_and_joined_by_id(tiny_whisper):
+def test_different_lengths_are_joined_by_id(tiny_whisper):
     frames = [frames_of(tiny_whisper, sweep(0.5, 200.0, i), f"u{i}") for i in range(2)]
     short = Frames("short", frames[0].values[:200], 25)
     found = {h.id for h in translate_frames(tiny_whisper, [frames[0], short, frames[1]], "en")}
@@ -103,6 +201,19 @@ def test_real_speech_equals_generate(base_whisper, prompts_manifest, language, t
         (ours,) = greedy_tokens(base_whisper, [states], base_whisper.prompt(language, task))
         theirs = generate(base_whisper, samples, language, task, n=100)
         assert ours == theirs
+
+
+@pytest.mark.model
+def test_real_speech_of_all_lengths_is_decoded_together_as_alone(base_whisper, prompts_manifest):
+    from interlingua.audio import load_audio
+
+    chosen = [u for u in prompts_manifest if u.language == "es"][:5]
+    encoder = WhisperEncoder(base_whisper, context="speech+2")
+    encoded = encoder.encode([load_audio(u.audio) for u in chosen])
+    states, prompt = [values for values, _ in encoded], base_whisper.prompt("es", "translate")
+    assert len({len(s) for s in states}) > 2
+    together = greedy_tokens(base_whisper, states, prompt, most_tokens=40)
+    assert together == [greedy_tokens(base_whisper, [s], prompt, most_tokens=40)[0] for s in states]
 
 
 @pytest.mark.model

@@ -14,6 +14,12 @@ The frame of ``results.json``, in which every part but the first three is option
                     "chance_r10", "median_rank", "signature"}],
      "translation": [{"source", "target", "system", "n", "bleu": {"value", "ci", "n", "signature"},
                       "chrf": {…}}],
+     "transfer": [{"task": "new" | "translate" | "transcribe", "source", "target", "trained", "n",
+                   "chrf": {"before": {"value", "ci", "n", "signature"}, "after": {…},
+                            "difference": {"value", "ci", "n", "signature", "p_bootstrap", "p_randomisation"}},
+                   "bleu": {…}, "off_target": {"before", "after"}, "error": {"before", "after"}}],
+     "transfer_pooled": [{"pool", "languages": [code], "chrf": {"value", "ci", …, "p_randomisation"}}],
+     "pareto": [{"name", "target", "gain": {"value", "ci"}, "loss": {"value", "ci"}, "curve": [[gain, loss]]}],
      "failures": [text],
      "samples": [{"id", "source", "target", "transcript", "reference", "hypothesis"}],
      "alignment": {"query": {"id", "language", "text", "seconds", "words": [{"word", "start", "end"}]},
@@ -24,6 +30,13 @@ The frame of ``results.json``, in which every part but the first three is option
 Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``,
 ``seqsim:log-mel`` and ``seqsim:random-weights``. Proportions lie in 0-1, BLEU and chrF in 0-100, times in
 seconds. ``arrays.npz`` may hold ``alignment`` (n, m) and ``similarity`` (N, M).
+
+``transfer`` is before and after a fine-tuning: a transcript's row has ``error`` (WER or CER in per cent, as its
+signature says), the others the rest; ``off_target`` lies in 0-1. Of a ``pareto`` variant, ``gain`` is the chrF
+difference of the new target, pooled over sources never trained on, ``loss`` that of X into English, pooled: below 0
+where something was lost.
+``curve``, which may be absent, holds both for shares of the change, from none to all; where variants have several
+``target``, which may be absent too, each target gets a picture of its own.
 """
 
 import datetime

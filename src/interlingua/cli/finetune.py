@@ -1,6 +1,5 @@
 """``interlingua finetune``: teach the decoder a new target language."""
 
-from pathlib import Path
 from typing import Annotated
 
 import cyclopts
@@ -27,10 +26,12 @@ def finetune(
         json: print the results as JSON.
     """
     from interlingua.experiments.finetuning import run_finetune
+    from interlingua.report import write_report
     from interlingua.results import load_results
 
     out = run_finetune(settings, device=device, log=lambda line: note(f"interlingua: {line}"))
     results, _ = load_results(out)
+    note(f"report: {write_report(out)}")
     if json:
         emit(results)
     else:
@@ -49,5 +50,5 @@ def finetune(
         for row in results["transfer_pooled"]:
             low, high = row["chrf"]["ci"]
             print(f"{row['pool']}: {row['chrf']['value']:+.1f} chrF [{low:.1f}, {high:.1f}]")
-        print(f"results: {Path(out) / 'results.json'}; model: {Path(out) / 'model'}")
+        print(f"model: {out / 'model'}")
     return 0

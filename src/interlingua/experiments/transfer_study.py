@@ -215,11 +215,18 @@ class _Work:
             at = dataclasses.replace(run, share=share)
             kept(
                 self._path(at),
-                lambda at=at: answers(  # type: ignore[misc]  # mypy can't infer a lambda with a default
-                    whisper, questions, self.heard(run.rotation), self.store, f"{at.training} at {at.share:g}"
-                ),
+                lambda at=at: self._questioned(whisper, questions, at),  # type: ignore[misc]  # no type by default
             )
         shutil.rmtree(folder, ignore_errors=True)
+
+    def _questioned(self, whisper: Whisper, questions: Sequence[Question], run: Run) -> Outputs:
+        """Everything on test; on dev what the choice of a share reads."""
+        needed = {"new", "translate"} if len(self.shares(run.variant)) > 1 else {"new"}
+        label = f"{run.training} at {run.share:g}"
+        said = answers(whisper, questions, self.part(run.rotation, "test"), self.store, f"{label}, test")
+        some = [q for q in questions if q.kind in needed]
+        dev = answers(whisper, some, self.part(run.rotation, "dev"), self.store, f"{label}, dev")
+        return {key: {**texts, **dev.get(key, {})} for key, texts in said.items()}
 
     def shares(self, variant: str) -> tuple[float, ...]:
         """Shares of the change that a variant is asked at."""
@@ -249,8 +256,8 @@ class _Work:
                     }
                 )
                 row = found["study"][-1]
-                name = f"{variant} → {target}"
-                found["pareto"].append({"name": name, "gain": row["new_unseen"], "loss": row["into_english"]})
+                point = {"gain": row["new_unseen"], "loss": row["into_english"]}
+                found["pareto"].append({"name": variant, "target": target, **point})
         return found
 
     def _measured(
@@ -319,6 +326,8 @@ class _Work:
         sources = [lang for lang in self.languages if lang != target]
         abroad = [lang for lang in self.languages if lang != "en"]
         scores = {}
+        if len(self.shares(variant)) == 1:
+            return self.shares(variant)[0]
         for share in self.shares(variant):
             said = {c: self.said(Run(target, *c, variant, share)) for c in cells}
             new = [self._system(c, f"new {s}-{target}", said[c], "dev") for c in cells for s in sources]

@@ -21,6 +21,8 @@ from interlingua.files import atomic_file
 
 INK = "#1c1c1c"
 STAND_IN = "#010203"  # ink in SVG until it becomes currentColor
+PAPER, ACCENT = "#040506", "#070809"  # in SVG until they become the page's own
+_PAGE = {STAND_IN: "currentColor", PAPER: "var(--paper)", ACCENT: "var(--accent)"}
 _DPI = 200
 _OTHER_FONTS = (  # other scripts' letters, where the machine has them
     "Noto Sans CJK SC",
@@ -64,7 +66,7 @@ def png(figure: Figure, path: Path) -> Path:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element to stand in a page: no header, ids of its own, ink as currentColor."""
+    """The figure as an SVG element to stand in a page: no header, ids of its own, the page's colours."""
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(
@@ -72,7 +74,9 @@ def svg(figure: Figure, name: str) -> str:
             metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
         )  # fmt: skip
     text = out.getvalue()
-    text = text[text.index("<svg") :].replace(STAND_IN, "currentColor")
+    text = text[text.index("<svg") :]
+    for stand_in, colour in _PAGE.items():
+        text = text.replace(stand_in, colour)
     prefix = re.sub(r"[^A-Za-z0-9]+", "-", name) + "-"
     text = re.sub(r'(\bid=")', rf"\1{prefix}", text)
     text = re.sub(r'(url\(#|href="#)', rf"\1{prefix}", text)

@@ -3,6 +3,10 @@
 import html
 from collections.abc import Iterable, Sequence
 
+from interlingua.report.records import Difference, Interval
+
+DASH = "–"  # what isn't known
+
 
 class Html(str):
     """Markup made here, to stand in the page as it is."""
@@ -36,6 +40,7 @@ def table(
     text_columns: int = 1,
     ruled: bool = False,
     pinned: bool = False,
+    dense: bool = False,
     strong_first_row: bool = False,
 ) -> str:
     """A table of text and markup cells; the first cell of a row is its head.
@@ -47,6 +52,7 @@ def table(
         text_columns: how many columns at the left are text; the others are figures.
         ruled: a rule between any two rows.
         pinned: keep the first column in view on a phone.
+        dense: many columns: narrow gaps, and column heads of several lines.
         strong_first_row: set the first row in bold.
     """
 
@@ -65,7 +71,8 @@ def table(
             first = False
         joined = "\n".join(lines)
         blocks.append(f"<tbody>\n{joined}\n</tbody>")
-    names = " ".join(name for name, on in (("table", True), ("ruled", ruled), ("pinned", pinned)) if on)
+    classes = (("table", True), ("ruled", ruled), ("pinned", pinned), ("dense", dense))
+    names = " ".join(name for name, on in classes if on)
     note = f'\n<p class="note">{escape(caption)}</p>' if caption else ""  # outside: it mustn't scroll sideways
     body = "\n".join(blocks)
     top = f"<thead><tr>{top}</tr></thead>"
@@ -92,3 +99,60 @@ def signature_list(items: Sequence[tuple[str, str]]) -> str:
         return ""
     lines = "\n".join(f"<li>{escape(what)}: <code>{escape(mark)}</code></li>" for what, mark in items)
     return f'<ul class="signatures">\n{lines}\n</ul>'
+
+
+def signatures_by_label(items: Iterable[tuple[str, str, str | None]]) -> str:
+    """The signatures of (label, of what, signature), each once; "of what" only where a label has several.
+
+    They stand by label, in the order of the labels' first appearance.
+    """
+    marks: dict[tuple[str, str], list[str]] = {}
+    for label, what, signature in items:
+        if signature:
+            marks.setdefault((label, signature), []).append(what)
+    labels = [label for label, _ in marks]
+    alone = {label for label in labels if labels.count(label) == 1}
+    return signature_list(
+        [
+            (label if label in alone else f"{label}, {', '.join(dict.fromkeys(whats))}", signature)
+            for (label, signature), whats in sorted(marks.items(), key=lambda item: labels.index(item[0][0]))
+        ]
+    )
+
+
+def number(value: float | None, scale: float, *, digits: int = 1) -> str:
+    """A number to some digits, or a dash."""
+    return DASH if value is None else f"{scale * value:.{digits}f}"
+
+
+def with_interval(
+    value: float | None, ci: Interval | None, scale: float, *, digits: int = 1, below: bool = False
+) -> str:
+    """A number with its interval beside it, or ``below`` it, where columns are many."""
+    shown = number(value, scale, digits=digits)
+    if value is None or ci is None:
+        return shown
+    low, high = (f"{scale * v:.{digits}f}" for v in ci)
+    return Html(f'{shown}<span class="{"sub" if below else "ci"}">[{low}–{high}]</span>')
+
+
+def signed(found: Difference | None, *, below: bool = False) -> str:
+    """A difference with its sign and interval."""
+    if found is None or found.value is None:
+        return DASH
+    if found.ci is None:
+        return _plus_or_minus(found.value)
+    low, high = (_plus_or_minus(v) for v in found.ci)
+    return Html(f'{_plus_or_minus(found.value)}<span class="{"sub" if below else "ci"}">[{low}, {high}]</span>')
+
+
+def p_value(found: Difference | None) -> str:
+    """A difference's p by randomisation, to three digits."""
+    p = found.p_randomisation if found else None
+    if p is None:
+        return DASH
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def _plus_or_minus(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")

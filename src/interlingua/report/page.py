@@ -12,20 +12,23 @@ from typing import Any
 import numpy as np
 
 from interlingua.files import write_text
-from interlingua.report import plots
+from interlingua.report import plots, transfer
 from interlingua.report.markup import (
+    DASH,
     Html,
     bullets,
     escape,
     facts,
     figure,
     language_attributes,
+    number,
     signature_list,
+    signatures_by_label,
     table,
+    with_interval,
 )
 from interlingua.report.records import (
     METHODS,
-    Interval,
     Metric,
     Results,
     Retrieval,
@@ -42,7 +45,6 @@ SAMPLES_SHOWN = 3  # translations shown of each source language; the others are 
 
 Arrays = Mapping[str, np.ndarray]
 _DEFAULT_TITLE = "Cross-lingual retrieval and translation"
-_DASH = "–"
 
 
 def write_report(folder: Path) -> Path:
@@ -68,6 +70,10 @@ def _page(results: Results, arrays: Arrays) -> str:
         ("methods", "Methods and controls", lambda: _methods(results)),
         ("alignment", "Inside one match", lambda: _alignment(results, arrays)),
         ("translation", "Translation", lambda: _translation(results)),
+        ("transfer", "Into the new target", lambda: transfer.new_target(results)),
+        ("kept", "What must not be lost", lambda: transfer.kept(results)),
+        ("pooled", "Pooled differences", lambda: transfer.pooled(results)),
+        ("pareto", "Gain against loss", lambda: transfer.pareto(results)),
         ("corpus", "Corpus and credits", lambda: _corpus(results)),
         ("settings", "Settings", lambda: _settings(results)),
         ("provenance", "Versions and machine", lambda: _provenance(results)),
@@ -171,12 +177,12 @@ def _pairs(results: Results) -> str:
     for score in scores:
         row = [
             _flagged(score),
-            _with_interval(score.r1, score.r1_ci, 100),
-            _number(score.r5, 100),
-            _number(score.r10, 100),
-            _with_interval(score.mrr, score.mrr_ci, 1, digits=3),
-            _number(score.r1_cluster, 100) + _beside(score.chance_cluster),
-            _number(score.chance, 100, digits=2),
+            with_interval(score.r1, score.r1_ci, 100),
+            number(score.r5, 100),
+            number(score.r10, 100),
+            with_interval(score.mrr, score.mrr_ci, 1, digits=3),
+            number(score.r1_cluster, 100) + _beside(score.chance_cluster),
+            number(score.chance, 100, digits=2),
         ]
         if score.query != last:
             bodies.append([])
@@ -215,7 +221,7 @@ def _by_method(results: Results) -> str:
         rows.append(
             [
                 f"{name_of(pair[0])} → {name_of(pair[1])}",
-                *(_with_interval(c.r1, c.r1_ci, 100) if c else _DASH for c in cells),
+                *(with_interval(c.r1, c.r1_ci, 100) if c else DASH for c in cells),
             ]
         )
     head = ["Query → candidates", *(method_label(m) for m in methods)]
@@ -240,18 +246,18 @@ def _methods(results: Results) -> str:
         row = [Html(f"{escape(label)}<span class='sub'>{escape(about)}</span>") if about else label]
         if common:
             shared = [scores[p] for p in ours if p in common]
-            row += [_number(_mean(v), 100) for v in zip(*((s.r1, s.r5, s.r10) for s in shared), strict=True)]
-            row.append(_number(_mean(s.mrr for s in shared), 1, digits=3))
+            row += [number(_mean(v), 100) for v in zip(*((s.r1, s.r5, s.r10) for s in shared), strict=True)]
+            row.append(number(_mean(s.mrr for s in shared), 1, digits=3))
         if uneven:
             both = [p for p in scores if p in ours]
-            row += [str(len(scores)), _number(_mean(scores[p].r1 for p in both), 100)]
-            row += [_number(_mean(ours[p].r1 for p in both), 100) if method != main else _DASH]
+            row += [str(len(scores)), number(_mean(scores[p].r1 for p in both), 100)]
+            row += [number(_mean(ours[p].r1 for p in both), 100) if method != main else DASH]
         rows.append(row)
     chance = _mean(ours[p].chance for p in common)
     chance5, chance10 = _mean(ours[p].chance_r5 for p in common), _mean(ours[p].chance_r10 for p in common)
     if common and chance is not None:
-        row = ["Chance", _number(chance, 100, digits=2), _number(chance5, 100), _number(chance10, 100), _DASH]
-        rows.append(row + ([_DASH] * 3 if uneven else []))
+        row = ["Chance", number(chance, 100, digits=2), number(chance5, 100), number(chance10, 100), DASH]
+        rows.append(row + ([DASH] * 3 if uneven else []))
     n_common = f"{len(common)} {'pair' if len(common) == 1 else 'pairs'}"
     if common and uneven:
         caption = (
@@ -306,7 +312,7 @@ def _alignment(results: Results, arrays: Arrays) -> str:
 
 def _spoken(side: Side, role: str) -> str:
     seconds = f", {side.seconds:.1f} s" if side.seconds else ""
-    text = side.text or " ".join(w.word for w in side.words or []) or _DASH
+    text = side.text or " ".join(w.word for w in side.words or []) or DASH
     return (
         f"<dt>{escape(name_of(side.language))} {role}{seconds}</dt>"
         f"<dd{language_attributes(side.language)}>{escape(text)}</dd>"
@@ -320,31 +326,24 @@ def _translation(results: Results) -> str:
         rows = []
         for t in results.translation:
             n = t.n if t.n is not None else next((m.n for m in (t.bleu, t.chrf) if m and m.n), None)
-            row = [t.pair_name, *([t.system] if with_system else []), _DASH if n is None else str(n)]
+            row = [t.pair_name, *([t.system] if with_system else []), DASH if n is None else str(n)]
             rows.append([*row, _metric(t.bleu), _metric(t.chrf)])
         head = ["Direction", *(["System"] if with_system else []), "n", "BLEU [95% CI]", "chrF [95% CI]"]
         text_columns = 2 if with_system else 1
         parts.append(table(head, [rows], caption="", text_columns=text_columns, pinned=True))
-        marks: dict[tuple[str, str], list[str]] = {}
-        for t in results.translation:
-            for label, metric in (("BLEU", t.bleu), ("chrF", t.chrf)):
-                if metric is not None and metric.signature:
-                    marks.setdefault((label, metric.signature), []).append(t.pair_name)
-        alone = {label for label, _ in marks if sum(key[0] == label for key in marks) == 1}
-        parts.append(
-            signature_list(
-                [
-                    (label if label in alone else f"{label}, {', '.join(dict.fromkeys(pairs))}", signature)
-                    for (label, signature), pairs in sorted(marks.items(), key=lambda item: item[0][0])
-                ]
-            )
-        )
+        signed = [
+            (label, t.pair_name, metric.signature)
+            for t in results.translation
+            for label, metric in (("BLEU", t.bleu), ("chrF", t.chrf))
+            if metric is not None
+        ]
+        parts.append(signatures_by_label(signed))
     parts.append(_samples(results))
     return "\n".join(p for p in parts if p)
 
 
 def _beside(chance: float | None) -> str:
-    return "" if chance is None else f' <span class="ci">({_number(chance, 100)})</span>'
+    return "" if chance is None else f' <span class="ci">({number(chance, 100)})</span>'
 
 
 def _samples(results: Results) -> str:
@@ -396,11 +395,11 @@ def _corpus(results: Results) -> str:
         rows = [
             [
                 name_of(lang.language),
-                lang.voice or _DASH,
-                lang.variety or _DASH,
-                lang.licence or _DASH,
-                _DASH if lang.n is None else str(lang.n),
-                _DASH if lang.seconds is None else f"{lang.seconds / 60:.1f}",
+                lang.voice or DASH,
+                lang.variety or DASH,
+                lang.licence or DASH,
+                DASH if lang.n is None else str(lang.n),
+                DASH if lang.seconds is None else f"{lang.seconds / 60:.1f}",
             ]
             for lang in corpus.languages
         ]
@@ -471,19 +470,7 @@ def _flagged(score: Retrieval) -> str:
 
 
 def _metric(metric: Metric | None) -> str:
-    return _DASH if metric is None else _with_interval(metric.value, metric.ci, 1)
-
-
-def _with_interval(value: float | None, ci: Interval | None, scale: float, *, digits: int = 1) -> str:
-    shown = _number(value, scale, digits=digits)
-    if value is None or ci is None:
-        return shown
-    low, high = (f"{scale * v:.{digits}f}" for v in ci)
-    return Html(f'{shown}<span class="ci">[{low}–{high}]</span>')
-
-
-def _number(value: float | None, scale: float, *, digits: int = 1) -> str:
-    return _DASH if value is None else f"{scale * value:.{digits}f}"
+    return DASH if metric is None else with_interval(metric.value, metric.ci, 1)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -507,13 +494,13 @@ def _duration(seconds: float) -> str:
 def _plain(value: Any) -> str:
     """A setting's value for people."""
     if value is None:
-        return _DASH
+        return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str | int | float):
         return str(value)
     if value in ([], {}, ""):
-        return _DASH
+        return DASH
     if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
         return ", ".join(_plain(v) for v in value)
     return json.dumps(value, ensure_ascii=False)

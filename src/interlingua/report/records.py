@@ -5,7 +5,7 @@ wrong type is an error that names its place.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -97,6 +97,80 @@ class Translation(msgspec.Struct, frozen=True, kw_only=True):
     def pair_name(self) -> str:
         """The direction in words."""
         return f"{name_of(self.source)} → {name_of(self.target)}"
+
+
+class Difference(Metric, frozen=True, kw_only=True):
+    """A paired difference, after less before, with its two-sided p."""
+
+    p_bootstrap: float | None = None
+    p_randomisation: float | None = None
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One score before and after fine-tuning."""
+
+    before: Metric | None = None
+    after: Metric | None = None
+    difference: Difference | None = None
+
+    @property
+    def unit(self) -> str:
+        """What an error rate counts, by its signature: ``WER``, ``CER``, or ``error rate`` where nothing says."""
+        signature = next((m.signature for m in (self.before, self.after) if m and m.signature), "")
+        unit = signature.partition("|")[0]
+        return unit.upper() if unit in ("wer", "cer") else "error rate"
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """One task in one language, before and after; a task is the new target, translation into English or transcription.
+
+    ``chrf`` and ``bleu`` lie in 0-100, ``off_target`` in 0-1, ``error`` is in per cent.
+    """
+
+    task: Literal["new", "translate", "transcribe"]
+    source: str
+    target: str
+    trained: bool = False
+    n: int | None = None
+    chrf: Change = Change()
+    bleu: Change = Change()
+    off_target: Change = Change()
+    error: Change = Change()
+
+    @property
+    def name(self) -> str:
+        """The direction in words, or the language of a transcript."""
+        return name_of(self.source) if self.task == "transcribe" else f"{name_of(self.source)} → {name_of(self.target)}"
+
+
+class Pooled(msgspec.Struct, frozen=True, kw_only=True):
+    """A chrF difference pooled over languages."""
+
+    pool: str
+    languages: list[str] = []
+    chrf: Difference | None = None
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A difference that a picture is drawn of, with its interval and signature."""
+
+    value: float
+    ci: Interval | None = None
+    signature: str | None = None
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to fine-tune: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
+
+    ``curve`` holds (gain, loss) of shares of the change, from none to all. Variants of several targets get a
+    picture each.
+    """
+
+    name: str
+    target: str = ""
+    gain: Point
+    loss: Point
+    curve: list[tuple[float, float]] | None = None
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +265,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     corpus: Corpus | None = None
     retrieval: list[Retrieval] = []
     translation: list[Translation] = []
+    transfer: list[Transfer] = []
+    transfer_pooled: list[Pooled] = []
+    pareto: list[Variant] = []
     samples: list[Sample] = []
     failures: list[str] = []
     alignment: Alignment | None = None

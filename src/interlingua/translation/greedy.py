@@ -69,6 +69,7 @@ def greedy_tokens(
     budget = model.config.max_target_positions - len(prompt)
     budget = budget if most_tokens is None else min(budget, most_tokens)
     outputs: list[list[int]] = [[] for _ in states]
+    rows = list(range(len(states)))  # of the batch, as places in `outputs`; those that ended leave it by and by
     alive = torch.ones(len(states), dtype=torch.bool, device=hidden.device)
     inputs = torch.tensor([list(prompt)] * len(states), device=hidden.device)
     cache = None
@@ -82,8 +83,13 @@ def greedy_tokens(
             alive &= chosen != end
             if not alive.any():
                 break
-            _append(outputs, chosen, alive)
+            _append([outputs[row] for row in rows], chosen, alive)
             inputs = torch.where(alive, chosen, end)[:, None]
+            if 2 * int(alive.sum()) <= len(rows):
+                going = alive.nonzero()[:, 0]
+                cache.batch_select_indices(going)
+                hidden, lengths, inputs, alive = (x[going.to(x.device)] for x in (hidden, lengths, inputs, alive))
+                rows = [rows[i] for i in going.tolist()]
     return outputs
 
 
