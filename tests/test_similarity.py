@@ -260,7 +260,7 @@ def test_rounded_products_are_close_negative_similarities_included(compute):
 
 
 def test_int8_survives_a_dimension_of_large_values():
-    """One dimension in hundreds dominates Whisper's frames; rounding all by its size would leave the rest a few steps."""
+    """One dimension in hundreds dominates Whisper's frames; a unit of its size would leave the others a few steps."""
     queries, candidates = ragged(30, 20, dim=256), ragged(40, 10, dim=256, seed=1)
     for frames in (*queries, *candidates):
         frames[:, 7] = 30

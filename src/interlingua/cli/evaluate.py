@@ -124,10 +124,11 @@ def translation(
     """
     from interlingua.corpora import read_manifest
     from interlingua.encode import best_device
-    from interlingua.errors import CorpusError, StoreMismatchError
+    from interlingua.errors import CorpusError
     from interlingua.experiments.translation import TARGET, translation_baseline
     from interlingua.models import load_whisper
     from interlingua.store import FrameStore
+    from interlingua.translation import require_decodable
 
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
@@ -138,12 +139,7 @@ def translation(
     frames = FrameStore.open(store)
     where = best_device() if device == "auto" else device
     whisper = load_whisper(model, device=where)
-    if frames.spec.revision != whisper.revision or frames.spec.layer != whisper.n_layers or frames.spec.pooling > 1:
-        raise StoreMismatchError(
-            f"{store}: decoding reads unpooled frames of the last layer of {whisper.model_name} itself; "
-            f"it holds layer {frames.spec.layer} of {frames.spec.model} (weights {frames.spec.revision[:12]}, not "
-            f"{whisper.revision[:12]}), pooled by {frames.spec.pooling}"
-        )
+    require_decodable(frames, whisper)
     if frames.spec.context == "speech":
         note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)")
     missing = [u.id for u in utterances if u.id not in frames]

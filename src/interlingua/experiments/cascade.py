@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from interlingua.errors import ResultsError, StoreMismatchError
+from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
 from interlingua.models import SentenceEncoder, Task, Whisper
 from interlingua.progress import track
 from interlingua.store import FrameStore
-from interlingua.translation import translate_frames
+from interlingua.translation import require_decodable, translate_frames
 from interlingua.types import Matrix, Utterance
 
 TARGET = "en"  # Whisper's translate task knows no other
@@ -111,13 +111,7 @@ def _english(utterances: Sequence[Utterance], store: FrameStore, whisper: Whispe
 
 def _check(languages: Sequence[str], store: FrameStore, whisper: Whisper) -> None:
     """Raise what would otherwise come up in the middle of the work."""
-    spec = store.spec
-    if spec.revision != whisper.revision or spec.layer != whisper.n_layers or spec.pooling > 1:
-        raise StoreMismatchError(
-            f"{store.path}: decoding reads unpooled frames of the last layer of {whisper.model_name} itself; it "
-            f"holds layer {spec.layer} of {spec.model} (weights {spec.revision[:12]}), pooled by {spec.pooling}; "
-            "encode anew with --context full"
-        )
+    require_decodable(store, whisper)
     for language in languages:
         if language != TARGET:
             whisper.require_translation()

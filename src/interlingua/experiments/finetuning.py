@@ -9,7 +9,7 @@ from typing import Any
 
 from interlingua.corpora import read_manifest
 from interlingua.encode import best_compute, best_device
-from interlingua.errors import CorpusError, ResultsError, StoreMismatchError
+from interlingua.errors import CorpusError, ResultsError
 from interlingua.experiments.config import Device
 from interlingua.experiments.transfer import (
     Outputs,
@@ -32,6 +32,7 @@ from interlingua.transfer.examples import translation_examples
 from interlingua.transfer.finetune import rehearsal_examples, train
 from interlingua.transfer.targets import Base, Target, Targets, assign_slot
 from interlingua.transfer.trainer import Evaluate
+from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 
 _SETTLED = ("manifest", "out", "log")  # may change between runs that go on: paths and logging
@@ -148,17 +149,6 @@ def dev_scores(
         }
 
     return scores
-
-
-def require_decodable(store: FrameStore, whisper: Whisper) -> None:
-    """Raise StoreMismatchError unless a store's frames are what this model's decoder reads."""
-    spec = store.spec
-    if spec.revision != whisper.revision or spec.layer != whisper.n_layers or spec.pooling > 1:
-        raise StoreMismatchError(
-            f"{store.path}: decoding reads unpooled frames of the last layer of {whisper.model_name} itself; "
-            f"it holds layer {spec.layer} of {spec.model} (weights {spec.revision[:12]}, not "
-            f"{whisper.revision[:12]}), pooled by {spec.pooling}"
-        )
 
 
 def claim(config: FinetuneConfig, store: FrameStore) -> None:

@@ -2,6 +2,16 @@
 
 from interlingua.translation.decoder import decode, pad_states
 from interlingua.translation.greedy import decode_frames, greedy_tokens, translate_frames
+from interlingua.translation.states import require_decodable
 from interlingua.translation.words import Word, place_words
 
-__all__ = ["Word", "decode", "decode_frames", "greedy_tokens", "pad_states", "place_words", "translate_frames"]
+__all__ = [
+    "Word",
+    "decode",
+    "decode_frames",
+    "greedy_tokens",
+    "pad_states",
+    "place_words",
+    "require_decodable",
+    "translate_frames",
+]
