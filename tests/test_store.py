@@ -117,6 +117,7 @@ def test_an_id_that_is_held_is_replaced(store):
     assert len(store) == 6
     assert_same(store.read(["b", "f", "a"]), [*new, frames("a", 1)])
     assert store.hashes()["b"] == "new"
+    assert store.n_speech() == {f.id: f.n_speech for f in store}
 
 
 def test_replacing_many_times_keeps_every_id_once(store):

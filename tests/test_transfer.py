@@ -203,6 +203,8 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert of_epoch(one, 3) == of_epoch(other, 3) == of_epoch(one, 3)
     assert of_epoch(one, 3) != of_epoch(one, 4)
     assert of_epoch(one, 3) != of_epoch(batches(n_old=5, rehearsed=3, seed=1), 3)
+    assert of_epoch(batches(100), 3) != of_epoch(batches(100), 4)
+    assert of_epoch(batches(100), 3) != of_epoch(batches(100, seed=1), 3)
 
 
 def test_new_examples_come_in_the_same_order_with_and_without_rehearsal():
@@ -465,13 +467,13 @@ def test_interpolation_runs_from_before_to_after(whisper):
     shaken(held)
     after = snapshot(held)
     change = Change(before, after)
-    for share in (0.5, 0, 1, 0):  # in any order, again and again
+    for share in (0.5, 0.0, 1.0, 0.0):  # in any order, again and again
         change.apply(whisper, share)
         for name, p in decoder.named_parameters():
             if share == 0.5:
                 torch.testing.assert_close(p, (before[name] + after[name]) / 2)
             else:
-                assert torch.equal(p, (before, after)[share][name]), name
+                assert torch.equal(p, (after if share else before)[name]), name
 
 
 def test_interpolation_refuses_what_it_cant_do():

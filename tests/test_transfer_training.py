@@ -17,6 +17,7 @@ from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
 from interlingua.transfer.examples import Example, collate, translation_examples
 from interlingua.transfer.finetune import train
+from interlingua.transfer.remedies import Distillation
 from interlingua.transfer.trainer import CachedTrainer
 from interlingua.types import Frames
 
@@ -150,7 +151,7 @@ def test_a_model_can_be_taught_twice(whisper, store, new, tmp_path):
     between = values_of(whisper)
     change = train(whisper, new, store, config(trainable="lora", frozen_layers=1), folder=tmp_path / "2")
     assert change.after.keys() == intended(whisper, "lora", False, 1)
-    change.apply(whisper, 0)
+    change.apply(whisper, 0.0)
     assert_same(values_of(whisper), between)
 
 
@@ -159,12 +160,12 @@ def test_a_share_of_the_change_can_be_chosen_after_training(whisper, store, new,
     change = train(whisper, new, store, config(epochs=3), folder=tmp_path)
     after = values_of(whisper)
     losses = []
-    for share in (0, 0.5, 1):
+    for share in (0.0, 0.5, 1.0):
         change.apply(whisper, share)
         losses.append(mean_loss(whisper, new, store))
     assert losses[0] > losses[1] > losses[2]
     assert_same(values_of(whisper), after)
-    change.apply(whisper, 0)
+    change.apply(whisper, 0.0)
     assert_same(values_of(whisper), before)
 
 
@@ -237,15 +238,29 @@ def test_fisher_information_can_be_given(fresh, store, new, old, tmp_path):
         assert moved[0] < 0.9 * moved[1], name
 
 
-def test_batches_of_a_step_add_up(fresh, store, new, tmp_path):
-    """Two batches of four and a step are nearly one batch of eight and a step: the same gradient, were they alike."""
+def test_batches_of_a_step_add_up(fresh, store, new, tmp_path, monkeypatch):
+    """Two batches of four and then a step equal one batch of eight, where all have as many tokens."""
     alike = [Example(e.utterance, e.prompt, (70, 71, 72, END)) for e in new[:8]]
+    losses, original = [], CachedTrainer.training_step
+    monkeypatch.setattr(
+        CachedTrainer, "training_step", lambda *args: losses.append(original(*args)) or losses[-1].clone()
+    )
     changes = [
         train(fresh(), alike, store, config(batch_size=size, accumulation=n), folder=tmp_path / str(size))
         for size, n in ((4, 2), (8, 1))
     ]
+    first, second, both = map(float, losses)
+    assert first + second == pytest.approx(both, rel=1e-4)
     for name, v in changes[0].after.items():
         torch.testing.assert_close(v, changes[1].after[name], rtol=0, atol=2e-4)
+
+
+def test_distillation_begins_at_nothing_in_every_number_format(whisper, store, new, old, tmp_path, monkeypatch):
+    losses, original = [], Distillation.loss
+    monkeypatch.setattr(Distillation, "loss", lambda *args: losses.append(original(*args)) or losses[-1])
+    train(whisper, [*new, *old], store, config(distillation=1.0), folder=tmp_path, compute="bfloat16")
+    assert abs(losses[0].item()) < 1e-6
+    assert losses[-1].item() > 1e-5
 
 
 # ---------------------------------------------------------------- interruptions
