@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py and layers.py: 
 
 # Axis names in annotations are checked in every call of these modules; set up before anything imports them.
 # An axis has one size within a call; those that begin with an underscore (_T, _S) differ between arrays.
-CHECKED = ["store", "encode", "similarity", "retrieval", "metrics"]
+CHECKED = ["store", "encode", "similarity", "retrieval", "metrics", "translation", "transfer"]
 install_import_hook([f"interlingua.{name}" for name in CHECKED], "helpers.checked")
 
 

@@ -68,7 +68,8 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
     examples = translation_examples(new, whisper, config.target, config.prompt, token=token)
     log(f"{len(examples)} examples of {', '.join(config.source)} into {config.target}; training in {compute}")
     if config.rehearses or config.ewc:
-        heard = [u for u in utterances if u.split == config.train_split and _rehearsed(u, config)]
+        train_split = new[0].split
+        heard = [u for u in utterances if u.split == train_split and u.language in (config.rehearse or languages)]
         examples += rehearsal_examples(whisper, heard, store)
     questions = new_questions(whisper, languages, config.target, config.prompt, token)
     questions += old_questions(whisper, languages)
@@ -175,10 +176,6 @@ def kept(path: Path, make: Callable[[], Outputs]) -> Outputs:
     said = make()
     write_text(path, json.dumps(said, ensure_ascii=False, indent=0) + "\n")
     return said
-
-
-def _rehearsed(utterance: Utterance, config: FinetuneConfig) -> bool:
-    return config.rehearse is None or utterance.language in config.rehearse
 
 
 def _plain(value: Any) -> Any:

@@ -94,7 +94,8 @@ class TransferStudy:
 
     def config(self, variant: str, target: str, seed: int, folder: Path) -> FinetuneConfig:
         """The fine-tuning of one variant."""
-        own = {k: v for k, v in {**self.settings, **self.variants[variant]}.items() if k != "shares"}
+        own = {**self.settings, **self.variants[variant]}
+        own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items() if k != "shares"}
         fixed = {"manifest": self.out, "store": str(self.out), "out": folder, "target": target, "seed": seed}
         return FinetuneConfig(**{**fixed, "source": (self.source,), "model": self.model, **own})
 

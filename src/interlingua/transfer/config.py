@@ -90,6 +90,8 @@ class FinetuneConfig:
         for name in ("ewc", "l2sp", "replay", "distillation", "interpolate", "patience", "weight_decay", "rehearsed"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 0 or more")
+        if self.rehearses and not round(self.rehearsed * self.batch_size):
+            raise UsageError(f"--rehearsed {self.rehearsed}: rounds to no example in a batch of {self.batch_size}")
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate {self.learning_rate}: use more than 0")
         if self.trainable == "target" and self.weight_decay:
