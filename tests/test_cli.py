@@ -308,11 +308,13 @@ def test_evaluate_retrieval_prints_json_alone(encode, call, wav_manifest, tmp_pa
 def test_evaluate_retrieval_prints_a_line_a_pair(encode, call, wav_manifest, tmp_path):
     encode()
     options = ("--method", "duration", "--languages", "en", "--languages", "de")
-    code, out, _ = call("evaluate", "retrieval", wav_manifest, tmp_path / "frames.lance", *options)
+    code, out, err = call("evaluate", "retrieval", wav_manifest, tmp_path / "frames.lance", *options)
     assert code == 0
     head, *lines = out.splitlines()
     assert head.split()[:3] == ["pair", "method", "n"]
     assert [line.split()[:3] for line in lines] == [["en-de", "duration", "3"], ["de-en", "duration", "3"]]
+    assert "near chance" in err  # tones of a random model
+    assert "likely causes" in err
 
 
 def test_evaluate_writes_a_result_folder_and_report_rebuilds_it(encode, call, wav_manifest, tmp_path):

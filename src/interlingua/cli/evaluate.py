@@ -88,6 +88,7 @@ def retrieval(
     failures = [f"{name}: not in the store" for name in missing]
     results |= {"retrieval": rows, "settings": settings, "failures": failures}
     _finish(results, arrays, out, json, _Origin(frames.spec.compute, where, started, clock))
+    _warn_near_chance(results)
     if not json:
         width = max(len(r["method"]) for r in rows)
         print(f"{'pair':8} {'method':{width}} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
@@ -175,6 +176,17 @@ def _english_texts(utterances: Any, frames: Any, model: str, device: str, path: 
         note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)")
     texts = english_texts(utterances, frames, load_whisper(model, device=device), path)
     return EnglishTexts(texts, load_sentence_encoder(device=device))
+
+
+def _warn_near_chance(results: dict[str, Any]) -> None:
+    from interlingua.report.records import read_records
+    from interlingua.report.summary import summarise
+
+    summary = summarise(read_records(results))
+    for line in summary.near_chance:
+        note(f"interlingua: near chance: {line}")
+    if summary.near_chance:
+        note(f"interlingua: likely causes: {' '.join(summary.causes)}")
 
 
 @dataclass(frozen=True)
