@@ -149,7 +149,7 @@ def measured(
     path = OUT / f"{key}.json"
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["recipe"] == vars(recipe):
+        if kept["recipe"] == vars(recipe) and (kept["soundalikes"] or not soundalikes):
             return dict(kept)
     corpus = make()
     start = time.perf_counter()
