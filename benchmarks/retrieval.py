@@ -20,6 +20,7 @@ from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
 from interlingua.encode import WhisperEncoder, pool_frames
 from interlingua.experiments.cascade import english_texts
+from interlingua.experiments.frames import loud_frames, side_by_side, unit
 from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, RECIPES, Recipe
 from interlingua.experiments.retrieval import Corpus, EnglishTexts, score_pairs
 from interlingua.experiments.scoring import FOLDS, places
@@ -29,7 +30,7 @@ from interlingua.results import provenance
 from interlingua.retrieval.evaluation import evaluate_scores
 from interlingua.retrieval.soundalikes import control_rows, soundalike_share
 from interlingua.translation import translate_frames
-from interlingua.types import FRAME_SAMPLES, FrameArray, Frames, Utterance
+from interlingua.types import FrameArray, Frames, Utterance
 from stores import COMPUTE, OUT, encoded
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "seqsim.md"
@@ -40,7 +41,7 @@ POOLINGS = (1, 2, 4, 8, 16)
 AMOUNTS = (5, 10, 20, 40)  # utterances a language
 CONTEXT = "speech+8"  # of the cascade: docs/encoding.md
 TIMED = 24  # utterances whose encoding and translation are timed
-QUIET_DB = -40  # below the loudest frame: silence
+QUIET_DB = 40  # below the loudest frame: silence
 GRID_POOL = 8  # of the settings that are chosen by the data
 GRID = {"seqsim": RECIPES["seqsim"]} | {
     f"shrinkage {s}, {reduction}, k {k}": replace(
@@ -234,7 +235,7 @@ def layer_corpora(utterances: Sequence[Utterance], last: Corpus) -> dict[str, Co
         corpora[str(layer)] = Corpus.of(utterances, store)
     corpora[str(n)] = last
     corpora[f"{n} before the layer norm's scale"] = combined([last], lambda f: unit((f - shift) / scale))
-    corpora[f"{n - 1} and {n}"] = combined([corpora[str(n - 1)], last], lambda f, g: np.hstack([unit(f), unit(g)]))
+    corpora[f"{n - 1} and {n}"] = side_by_side([corpora[str(n - 1)], last])
     return corpora
 
 
@@ -248,11 +249,6 @@ def combined(corpora: Sequence[Corpus], change: Callable[..., FrameArray]) -> Co
         for lang in corpora[0].frames
     }
     return replace(corpora[0], frames=frames)
-
-
-def unit(frames: FrameArray) -> FrameArray:
-    """Rows of length one."""
-    return frames / np.linalg.norm(frames, axis=1, keepdims=True)
 
 
 def merged_neighbours(frames: FrameArray, factor: int) -> FrameArray:
@@ -283,16 +279,8 @@ def few(how: Callable[[FrameArray, int], FrameArray], _: str, frames: FrameArray
 
 def without_silence(study: Study) -> Corpus:
     """Frames within `QUIET_DB` of the utterance's loudest, then pooled."""
-    loud = {u.id: loud_frames(u) for u in study.utterances}
+    loud = {u.id: loud_frames(load_audio(u.audio), QUIET_DB) for u in study.utterances}
     return study.mapped(lambda i, f: pool_frames(f[loud[i][: len(f)]], POOL))
-
-
-def loud_frames(utterance: Utterance) -> np.ndarray:
-    """Which frames are not silence: within `QUIET_DB` of the loudest."""
-    samples = load_audio(utterance.audio)
-    padded = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
-    power = np.square(padded).mean(axis=1)
-    return 10 * np.log10(power / power.max() + 1e-12) > QUIET_DB
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ def retrieval(
     languages: tuple[str, ...] | None = None,
     compute: SimilarityFormat = "float32",
     device: Device = "auto",
+    drop_quiet: float | None = None,
+    beside: tuple[str, ...] = (),
     texts: Path | None = None,
     model: str = "base",
     out: Path | None = None,
@@ -39,6 +41,8 @@ def retrieval(
         languages: compare these languages only.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to score.
+        drop_quiet: leave out frames that are so many decibels quieter than the utterance's loudest, such as 40.
+        beside: stores of the same utterances at other layers, whose frames are put beside these, each made unit.
         texts: for the cascade: file that keeps its English texts (JSON lines), made where it is absent.
         model: for the cascade: the model that made the frames.
         out: result folder for results.json, arrays.npz and report.html.
@@ -47,7 +51,8 @@ def retrieval(
     from interlingua.corpora import read_manifest
     from interlingua.encode import best_compute, best_device
     from interlingua.errors import UsageError
-    from interlingua.experiments.retrieval import evaluate_retrieval
+    from interlingua.experiments.frames import side_by_side, without_quiet
+    from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
     from interlingua.experiments.scoring import LEAST_CLUSTERS
     from interlingua.store import FrameStore
 
@@ -63,6 +68,11 @@ def retrieval(
         note(f"interlingua: {name} is not in {store}: it counts as a miss; run `interlingua encode` on {manifest}")
     where = best_device() if device == "auto" else device
     how = best_compute(where) if compute == "auto" else compute
+    corpus = Corpus.of(utterances, frames)
+    if beside:
+        corpus = side_by_side([corpus, *(Corpus.of(utterances, FrameStore.open(path)) for path in beside)])
+    if drop_quiet is not None:
+        corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.pooling)
     english = _english_texts(utterances, frames, model, where, texts) if "cascade" in method and texts else None
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
@@ -75,7 +85,13 @@ def retrieval(
             method = ("seqsim",)
     for name in dict.fromkeys(method):
         measured, matrices = evaluate_retrieval(
-            utterances, frames, name, compute=how, device=where, texts=english if name == "cascade" else None
+            utterances,
+            frames,
+            name,
+            compute=how,
+            device=where,
+            texts=english if name == "cascade" else None,
+            corpus=corpus,
         )
         rows += measured
         if not arrays:
@@ -85,6 +101,7 @@ def retrieval(
     if left_out:
         note(left_out)
     settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "similarity_compute": how}
+    settings |= {"drop_quiet": drop_quiet, "beside": list(beside)}
     failures = [f"{name}: not in the store" for name in missing]
     results |= {"retrieval": rows, "settings": settings, "failures": failures}
     _finish(results, arrays, out, json, _Origin(frames.spec.compute, where, started, clock))

@@ -32,6 +32,7 @@ def evaluate_retrieval(
     compute: SimilarityCompute = "float32",
     device: str = "cpu",
     texts: "EnglishTexts | None" = None,
+    corpus: "Corpus | None" = None,
 ) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
     """Evaluate one method on language pairs, both directions of each.
 
@@ -47,6 +48,7 @@ def evaluate_retrieval(
         compute: number format of SeqSim's products.
         device: where SeqSim multiplies.
         texts: the cascade's English texts; other methods don't read them.
+        corpus: the utterances with frames that were changed (`interlingua.experiments.frames`); None: as stored.
 
     Returns:
         One row an ordered pair (see `interlingua.results`), and the score matrix of each unordered pair.
@@ -57,7 +59,7 @@ def evaluate_retrieval(
     """
     if method not in METHODS:
         raise UsageError(f"--method {method!r}: use one of {', '.join(METHODS)}")
-    corpus = Corpus.of(utterances, store)
+    corpus = corpus or Corpus.of(utterances, store)
     pairs = list(combinations(corpus.items, 2)) if pairs is None else pairs
     directions = score_pairs(
         corpus, RECIPES[method], pairs, label=name or method, compute=compute, device=device, texts=texts
