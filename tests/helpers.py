@@ -7,7 +7,7 @@ from typing import get_args, runtime_checkable
 
 import numpy as np
 import torch
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
@@ -37,7 +37,7 @@ def checked(function: Callable) -> Callable:
         for part in (hint, *get_args(hint)):
             if getattr(part, "_is_protocol", False):
                 runtime_checkable(part)
-    return beartype(function)
+    return beartype(conf=BeartypeConf(is_pep484_tower=True))(function)  # an int is a float, as PEP 484 has it
 
 
 def save_tiny_whisper(folder: Path) -> Path:
