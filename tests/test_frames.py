@@ -12,7 +12,8 @@ from interlingua.types import FRAME_SAMPLES, AudioRef
 
 
 def corpus(*frames, ids=("en/a", "en/b")):
-    items = {"en": Items(list(ids), ["a", "b"], ["a", "b"])}
+    ids = ids[: len(frames)]
+    items = {"en": Items(list(ids), list(ids), list(ids))}
     return Corpus(items, {"en": list(frames)}, {"en": [1.0] * len(frames)})
 
 
@@ -50,7 +51,7 @@ def test_quiet_frames_are_left_out_by_the_audio_of_each_utterance(tmp_path, pool
 
 def test_utterances_without_frames_stay_without(tmp_path):
     a = utterance("en", "a", audio=AudioRef(str(write_wav(tmp_path / "a.wav", steps(0.5)))))
-    assert without_quiet(corpus(None, ids=("en/a",)), [a], 40).frames["en"] == [None]
+    assert without_quiet(corpus(None), [a], 40).frames["en"] == [None]
     assert side_by_side([corpus(np.ones((2, 3), np.float32)), corpus(None)]).frames["en"] == [None]
 
 
