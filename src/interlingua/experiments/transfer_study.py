@@ -238,7 +238,7 @@ class _Work:
         return dict(json.loads(self._path(run).read_text(encoding="utf-8")))
 
     def results(self) -> dict[str, Any]:
-        """Choice on dev, scores on test: see `docs/transfer.md` for what the parts mean."""
+        """Choice on dev, scores on test; benchmarks/transfer.py says what the parts mean."""
         found: dict[str, Any] = {"transfer": [], "transfer_pooled": [], "pareto": [], "study": []}
         for target in self.study.targets:
             cells = [(r, s) for r in self.study.rotations for s in self.study.seeds]
