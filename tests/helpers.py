@@ -112,3 +112,14 @@ def utterance(language: str = "en", meaning: str | None = "hello", **fields) -> 
     name = fields.pop("id", f"{language}/{meaning}")
     audio = fields.pop("audio", AudioRef(f"{name}.wav"))
     return Utterance(id=name, audio=audio, language=language, meaning=meaning, **fields)
+
+
+def intended(names, trainable, embeddings, frozen_layers):
+    """Parameters of the tiny decoder that may move in a training, said another way than the code does."""
+    layers = [n for n in names if any(n.startswith(f"layers.{i}.") for i in range(frozen_layers, 2))]
+    blocks = {
+        "decoder": [*layers, "layer_norm.weight", "layer_norm.bias"],
+        "cross-attention": [n for n in layers if n.split(".")[2] in ("encoder_attn", "encoder_attn_layer_norm")],
+        "lora": [n for n in layers if n.endswith(("_proj.weight", "fc1.weight", "fc2.weight"))],
+    }
+    return {*blocks[trainable], *(["embed_tokens.weight"] if embeddings else [])}

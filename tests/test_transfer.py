@@ -15,7 +15,7 @@ from accelerate.data_loader import BatchSamplerShard
 from torch import nn
 from torch.utils.data import DataLoader
 
-from helpers import END, sweep, utterance
+from helpers import END, intended, sweep, utterance
 from interlingua.encode import WhisperEncoder
 from interlingua.errors import CorpusError, ResultsError, StoreError, UsageError
 from interlingua.store import FrameStore
@@ -308,17 +308,6 @@ def test_a_loss_without_places_is_zero_and_has_a_gradient(whisper):
 
 
 # ---------------------------------------------------------------- which parameters
-
-
-def intended(names, trainable, embeddings, frozen_layers):
-    """The names that may move, said another way than the code does."""
-    layers = [n for n in names if any(n.startswith(f"layers.{i}.") for i in range(frozen_layers, 2))]
-    blocks = {
-        "decoder": [*layers, "layer_norm.weight", "layer_norm.bias"],
-        "cross-attention": [n for n in layers if n.split(".")[2] in ("encoder_attn", "encoder_attn_layer_norm")],
-        "lora": [n for n in layers if n.endswith(("_proj.weight", "fc1.weight", "fc2.weight"))],
-    }
-    return {*blocks[trainable], *(["embed_tokens.weight"] if embeddings else [])}
 
 
 @pytest.mark.parametrize("frozen_layers", [0, 1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import END, utterance
+from helpers import END, intended, utterance
 from interlingua.encode import WhisperEncoder
 from interlingua.errors import CorpusError, StoreError, UsageError
 from interlingua.store import FrameStore
@@ -98,18 +98,6 @@ def same(one, other):
 # ---------------------------------------------------------------- what moves
 
 
-def intended(whisper, trainable, embeddings, frozen_layers):
-    """The names that may move, said another way than the code does."""
-    names = [n for n, _ in whisper.model.model.decoder.named_parameters()]
-    layers = [n for n in names if any(n.startswith(f"layers.{i}.") for i in range(frozen_layers, 2))]
-    blocks = {
-        "decoder": [*layers, "layer_norm.weight", "layer_norm.bias"],
-        "cross-attention": [n for n in layers if n.split(".")[2] in ("encoder_attn", "encoder_attn_layer_norm")],
-        "lora": [n for n in layers if n.endswith(("_proj.weight", "fc1.weight", "fc2.weight"))],
-    }
-    return {*blocks[trainable], *(["embed_tokens.weight"] if embeddings else [])}
-
-
 @pytest.mark.parametrize("frozen_layers", [0, 1])
 @pytest.mark.parametrize("embeddings", [False, True])
 @pytest.mark.parametrize("trainable", ["decoder", "cross-attention", "lora"])
@@ -117,7 +105,8 @@ def test_what_is_to_be_trained_moves_and_nothing_else(
     whisper, store, new, tmp_path, trainable, embeddings, frozen_layers
 ):
     before = values_of(whisper)
-    expected = intended(whisper, trainable, embeddings, frozen_layers)
+    names = [n for n, _ in whisper.model.model.decoder.named_parameters()]
+    expected = intended(names, trainable, embeddings, frozen_layers)
     settings = config(trainable=trainable, embeddings=embeddings, frozen_layers=frozen_layers, lora_rank=4)
     change = train(whisper, new, store, settings, folder=tmp_path)
     after = whisper.model.state_dict()

@@ -35,7 +35,7 @@ from interlingua.transfer.trainer import Evaluate
 from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 
-_SETTLED = ("manifest", "out", "log")  # may change between runs that go on: paths and logging
+_FREE = ("manifest", "out", "log")  # paths and logging may change between runs that go on
 
 
 def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callable[[str], None] = print) -> Path:
@@ -154,19 +154,23 @@ def dev_scores(
 
 def claim(config: FinetuneConfig, store: FrameStore) -> None:
     """Write what a folder is of, or raise ResultsError if it is of something else."""
-    mine = {name: _plain(value) for name, value in vars(config).items() if name not in _SETTLED}
+    mine = {name: _plain(value) for name, value in vars(config).items() if name not in _FREE}
     mine |= {"manifest_sha256": sha256_file(config.manifest), "store_version": store.version}
-    path = config.out / "finetune.json"
-    if path.exists():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        for name, value in mine.items():
-            if held.get(name) != value:
-                raise ResultsError(
-                    f"{config.out}: begun with {name} {held.get(name)!r}, not {value!r}; "
-                    "name another --out, or delete it"
-                )
-    else:
-        write_text(path, json.dumps(mine, indent=1) + "\n")
+    begun_with(config.out / "finetune.json", mine)
+
+
+def begun_with(path: Path, settings: dict[str, Any]) -> None:
+    """Write what results beside ``path`` are of, or raise ResultsError if they are of something else.
+
+    Settings that the file doesn't have yet are added to it.
+    """
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, value in settings.items():
+        if name in held and held[name] != value:
+            raise ResultsError(
+                f"{path.parent}: begun with {name} {held[name]!r}, not {value!r}; name another --out, or delete it"
+            )
+    write_text(path, json.dumps({**held, **settings}, indent=1) + "\n")
 
 
 def kept(path: Path, make: Callable[[], Outputs]) -> Outputs:

@@ -30,7 +30,7 @@ def without_quiet(corpus: Corpus, utterances: Iterable[Utterance], decibels: flo
 
     def loud(utterance_id: str, frames: FrameArray) -> FrameArray:
         kept = pooled_any(loud_frames(load_audio(audio[utterance_id]), decibels), pooling)
-        return frames[: len(kept)][kept[: len(frames)]]
+        return np.asarray(frames[: len(kept)][kept[: len(frames)]])
 
     return _changed(corpus, loud)
 

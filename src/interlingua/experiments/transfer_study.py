@@ -19,7 +19,7 @@ import numpy as np
 from interlingua.corpora import prepare_prompts, split_by_cluster
 from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import UsageError
-from interlingua.experiments.finetuning import dev_scores, kept
+from interlingua.experiments.finetuning import begun_with, dev_scores, kept
 from interlingua.experiments.transfer import (
     Outputs,
     Question,
@@ -120,9 +120,13 @@ def run_transfer_study(study: TransferStudy, *, log: Callable[[str], None] = pri
     """Run what isn't done yet, and write ``results.json``.
 
     Raises:
+        ResultsError: the folder was begun with other settings.
         InterlinguaError: see the stages.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    trained = {v: {k: x for k, x in own.items() if k != "shares"} for v, own in study.variants.items()}
+    shared = {"model": study.model, "source": study.source, "settings": study.settings}
+    begun_with(study.out / "study.json", {**shared, **{f"variant {v}": own for v, own in trained.items()}})
     device = best_device()
     compute = best_compute(device)
     utterances = prepare_prompts(log=log)

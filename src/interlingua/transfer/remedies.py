@@ -31,7 +31,7 @@ class Remedy(Protocol):
 class L2SP:
     """Pulls every trained parameter back to where it started (Li et al., arXiv 1802.01483).
 
-    strength / 2 * sum of (p - p0)^2. For adapters, whose start is no change, that is plain decay.
+    strength / 2 * sum of (p - p0)^2. Of adapters, p0 is their random start, not zero.
     """
 
     def __init__(self, trained: Mapping[str, nn.Parameter], strength: float) -> None:
