@@ -91,6 +91,10 @@ def assert_same(one, other):
         assert torch.equal(v, other[name]), name
 
 
+def names_in(whisper):
+    return [name for name, _ in whisper.model.model.decoder.named_parameters()]
+
+
 def same(one, other):
     return all(torch.equal(v, other[name]) for name, v in one.items())
 
@@ -105,8 +109,7 @@ def test_what_is_to_be_trained_moves_and_nothing_else(
     whisper, store, new, tmp_path, trainable, embeddings, frozen_layers
 ):
     before = values_of(whisper)
-    names = [n for n, _ in whisper.model.model.decoder.named_parameters()]
-    expected = intended(names, trainable, embeddings, frozen_layers)
+    expected = intended(names_in(whisper), trainable, embeddings, frozen_layers)
     settings = config(trainable=trainable, embeddings=embeddings, frozen_layers=frozen_layers, lora_rank=4)
     change = train(whisper, new, store, settings, folder=tmp_path)
     after = whisper.model.state_dict()
@@ -139,7 +142,7 @@ def test_a_model_can_be_taught_twice(whisper, store, new, tmp_path):
     train(whisper, new, store, config(trainable="lora"), folder=tmp_path / "1")
     between = values_of(whisper)
     change = train(whisper, new, store, config(trainable="lora", frozen_layers=1), folder=tmp_path / "2")
-    assert change.after.keys() == intended(whisper, "lora", False, 1)
+    assert change.after.keys() == intended(names_in(whisper), "lora", False, 1)
     change.apply(whisper, 0.0)
     assert_same(values_of(whisper), between)
 
@@ -347,7 +350,7 @@ def test_checkpoints_hold_what_is_trained_alone(whisper, store, new, tmp_path):
     (path,) = tmp_path.glob("checkpoint-*/*.safetensors")
     with safe_open(path, framework="pt") as file:
         held = {name.removeprefix("decoder.") for name in file.keys()}  # noqa: SIM118  # not a dict
-    assert held == intended(whisper, "cross-attention", False, 0)
+    assert held == intended(names_in(whisper), "cross-attention", False, 0)
 
 
 # ---------------------------------------------------------------- the best epoch

@@ -101,11 +101,12 @@ def hooks(whisper):
 
 def test_masks_leave_no_hooks_behind(tiny_whisper):
     states, prompt = ragged(tiny_whisper, 9, 4), tiny_whisper.prompt("en", "translate")
+    before = hooks(tiny_whisper)  # transformers leaves some of its own where hidden states were asked for
     greedy_tokens(tiny_whisper, states, prompt, most_tokens=2)
-    assert hooks(tiny_whisper) == 0
+    assert hooks(tiny_whisper) == before
     with pytest.raises(IndexError):  # also where the decoder fails
         decoded(tiny_whisper, states, [[10**6]] * 2)
-    assert hooks(tiny_whisper) == 0
+    assert hooks(tiny_whisper) == before
 
 
 def test_ragged_outputs_equal_those_of_each_alone(tiny_whisper):
