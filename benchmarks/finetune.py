@@ -111,7 +111,7 @@ def arguments(config: FinetuneConfig, compute: str) -> TrainingArguments:
 
 def config() -> FinetuneConfig:
     """One epoch is all that is timed."""
-    return FinetuneConfig(manifest=Path(), store="", target="es", out=Path(), epochs=1, batch_size=BATCH)
+    return FinetuneConfig(manifest=Path(), store=(), target="es", out=Path(), epochs=1, batch_size=BATCH)
 
 
 def ours(chosen: list[Utterance], store: FrameStore, setting: Setting) -> float:
@@ -120,7 +120,7 @@ def ours(chosen: list[Utterance], store: FrameStore, setting: Setting) -> float:
     choose_parameters(whisper, "decoder", embeddings=setting.embeddings)
     decoder = (EveryPlace if setting.every_place else CachedDecoder)(whisper)
     examples = translation_examples(chosen, whisper, "es", "target-transcribe")
-    trainer = CachedTrainer(decoder, examples, store, store.n_speech(), arguments=arguments(config(), setting.compute))
+    trainer = CachedTrainer(decoder, examples, [store], arguments=arguments(config(), setting.compute))
     timer = Clock()
     trainer.add_callback(timer)
     trainer.train()

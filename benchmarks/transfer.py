@@ -1,12 +1,14 @@
 """The transfer study and its page, docs/transfer.md: what one source language teaches the others, and what is forgotten.
 
-Runs recipes/transfer-prompts-full.yaml (hours on two cores; interrupted, it goes on where it was), or the recipe that is named.
+Runs the recipes that are named, or all of `RECIPES` (hours on two cores; interrupted, it goes on where it was), and writes the page. With ``--as-is``
+nothing is trained: the page shows what is done.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
+from interlingua.experiments.finetuning import run_finetune
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.transfer_study import (
     CONTEXT,
@@ -18,94 +20,192 @@ from interlingua.experiments.transfer_study import (
 )
 from interlingua.files import write_text
 from interlingua.results import load_results
+from interlingua.transfer.config import FinetuneConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "transfer.md"
+RECIPES = (
+    "transfer-prompts",
+    "transfer-prompts-full",
+    "transfer-prompt-kinds",
+    "transfer-sources",
+    "transfer-amount",
+    "finetune-short-context",
+)
+"""In the order of the page's sections."""
 
 
 def main() -> None:
     """Run what isn't done yet, and write the page."""
-    recipe = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "recipes" / "transfer-prompts-full.yaml"
-    study = read_recipe(recipe)
-    assert isinstance(study, TransferStudy)
-    results, _ = load_results(run_transfer_study(study))
-    write_text(PAGE, page(study, results, recipe.name))
+    names = [a for a in sys.argv[1:] if not a.startswith("-")]
+    train = "--as-is" not in sys.argv
+    sections = []
+    for path in [Path(n) for n in names] or [ROOT / "recipes" / f"{name}.yaml" for name in RECIPES]:
+        settings = read_recipe(path)
+        if not train and not settings.out.exists():
+            print(f"{path.name}: not begun; left out")
+            continue
+        if isinstance(settings, TransferStudy):
+            results, _ = load_results(run_transfer_study(settings, train=train))
+            sections.append(study_section(path, settings, results))
+        else:
+            results, _ = load_results(run_finetune(settings))
+            sections.append(finetune_section(path, settings, results))
+    write_text(PAGE, HEAD + "".join(sections))
     print(f"{PAGE} written")
 
 
-def page(study: TransferStudy, results: dict[str, Any], recipe: str) -> str:
-    """docs/transfer.md."""
+HEAD = f"""# What one source language teaches the others
+
+Written by `make study-transfer` (`benchmarks/transfer.py`), not by hand.
+
+Whisper-base, its encoder frozen, learns to translate speech of the prompts corpus from one source language into a new target; the other languages are
+**never trained on**. States have context `{CONTEXT}`. Split into train, dev and test (3:1:1) by cluster of near-duplicates; a rotation chooses which fifth
+is test. The best epoch is chosen by chrF on dev. Where a variant lists several shares of its change (WiSE-FT), dev chooses the one with the best new
+target among those that lose at most {-TOLERATED} chrF into English there. Decoding is greedy, in CTranslate2's int8, as on a deployed CPU, before and after
+alike. All figures are on test; intervals are 95% bootstrap intervals, clusters resampled over all languages, rotations and seeds together and paired where
+a difference is given.
+
+**Controls**: `{PERMUTED}` trains on the same texts dealt out anew over the audio (what is learnt is the domain's text alone), and every gain is over the
+best of three untrained prompts, chosen on dev.
+
+"""
+
+
+def study_section(path: Path, study: TransferStudy, results: dict[str, Any]) -> str:
+    """What a study found."""
     made = results["provenance"]
-    parts = [section(target, [r for r in results["study"] if r["target"] == target]) for target in study.targets]
     settings = ", ".join(f"{k} {v}" for k, v in study.settings.items())
-    return f"""# What one source language teaches the others
+    title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").strip()
+    parts = [target_section(t, study, [r for r in results["study"] if r["target"] == t]) for t in study.targets]
+    return f"""## {title}
 
-Written by `make study-transfer` (`interlingua run recipes/{recipe}`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
-{made["device"]["threads"]} threads, training in {made["device"]["compute"]}, decoding greedily in float32, torch {made["packages"]["torch"]}.
-
-Whisper-base, its encoder frozen, learns to translate {study.source} speech of the prompts corpus into a new target; the other languages are **never trained
-on**. States have context `{CONTEXT}`. Split into train, dev and test (3:1:1) by cluster of near-duplicates, {len(study.rotations)} rotation(s), {len(study.seeds)} seed(s);
-{settings}; the best epoch by chrF on dev. Where a variant lists several shares of its change (WiSE-FT), dev chooses the one with the best new target among
-those that lose at most {-TOLERATED} chrF into English there. All figures are chrF on test; intervals are 95% bootstrap intervals, clusters resampled over
-all languages and rotations together and paired where a difference is given.
-
-**Controls**: `{PERMUTED}` trains on the same texts dealt out anew over the audio (what is learnt is the domain's text alone), and every gain is over the best
-of three untrained prompts, chosen on dev.
+`interlingua run recipes/{path.name}`, {made["started"][:10]}, {made["device"]["name"]}, {made["device"]["threads"]} threads, training in
+{made["device"]["compute"]}, torch {made["packages"]["torch"]}. Source of the variants that don't say: {study.source}; {settings}; rotations
+{", ".join(map(str, study.rotations))}; seeds {", ".join(map(str, study.seeds))}.
 
 {"".join(parts)}"""
 
 
-def section(target: str, rows: list[dict[str, Any]]) -> str:
-    """One target."""
+def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]]) -> str:
+    """One target of a study."""
+    if not rows:
+        return f"Into `{target}`: not done yet.\n\n"
+    controlled = any(r["variant"] == PERMUTED for r in rows)
     head = [
         "variant",
         "share",
         "sources never trained on: gain",
-        f"against `{PERMUTED}`",
+        *([f"against `{PERMUTED}`"] if controlled else []),
         "trained source: gain",
         "X→English: change",
-        f"share of the gain of `{PLAIN}`",
+        "WER/CER of transcripts, mean",
+        "languages named wrongly",
+        f"gain's share of `{PLAIN}`'s, never trained on",
+        "all sources",
     ]
     lines = [
         [
             f"`{r['variant']}`",
             f"{r['share']:g}",
             change(r["new_unseen"]),
-            "" if r["variant"] == PERMUTED else change(r["unseen_against_permuted"]),
+            *(["" if r["variant"] == PERMUTED else change(r["unseen_against_permuted"])] if controlled else []),
             change(r["new_source"]),
             change(r["into_english"]),
+            arrow(r["errors"]["transcribe"]),
+            arrow(r["errors"]["detect"]),
             "" if r["variant"] in (PLAIN, PERMUTED) else share(r["share_of_plain"]),
+            "" if r["variant"] in (PLAIN, PERMUTED) else share(r["share_of_plain_all"]),
         ]
         for r in rows
     ]
     languages = list(rows[0]["by_language"])
     each = [
-        [
-            f"`{r['variant']}`",
-            *(
-                f"{change(r['by_language'][s]['untrained'])}; {change(r['by_language'][s][PERMUTED])}"
-                for s in languages
-            ),
-        ]
+        [f"`{r['variant']}` ({', '.join(r['sources'])})", *(by_language(r["by_language"][s]) for s in languages)]
         for r in rows
         if r["variant"] != PERMUTED
     ]
     untrained = rows[0]["chrf_unseen"]["untrained"]
-    return f"""## Into `{target}`
+    undone = [v for v in study.variants if v not in {r["variant"] for r in rows}]
+    left = f"\nNot done yet: {', '.join(f'`{v}`' for v in undone)}.\n" if undone else ""
+    return f"""### Into `{target}`
 
 Best untrained prompt: `{rows[0]["untrained_prompt"]}`, chrF {untrained:.1f} over the sources never trained on; `{PLAIN}` reaches {rows[0]["chrf_unseen"]["plain"]:.1f}.
-
+{left}
 {table(head, lines)}
 
-By language: gain over the best untrained prompt; over `{PERMUTED}`.
+By language spoken: gain over the best untrained prompt{f"; over `{PERMUTED}`" if controlled else ""}. Trained on: in brackets.
 
 {table(["variant", *(f"{s}→{target}" for s in languages)], each)}
+
+{transfer_table(next(r for r in rows if r["variant"] == PLAIN))}
+"""
+
+
+def transfer_table(row: dict[str, Any]) -> str:
+    """Scores by direction, before and after."""
+    lines = [
+        [
+            f"{r['source']}→{r['target']}{' (trained on)' if r['trained'] else ''}",
+            str(r["n"]),
+            *(score(r["chrf"][side]) for side in ("before", "after")),
+            change(r["chrf"]["difference"]),
+            f"{r['chrf']['difference']['p_randomisation']:.3f}",
+            *(score(r["bleu"][side]) for side in ("before", "after")),
+            *(f"{100 * r['off_target'][side]['value']:.0f}%" for side in ("before", "after")),
+        ]
+        for r in row["table"]
+    ]
+    head = [
+        "direction",
+        "n",
+        "chrF before",
+        "after",
+        "difference",
+        "p",
+        "BLEU before",
+        "after",
+        "off target before",
+        "after",
+    ]
+    signature = next(r["bleu"]["after"]["signature"] for r in row["table"])
+    return f"Transfer table of `{row['variant']}` (first seed; BLEU: `{signature}`).\n\n{table(head, lines)}\n"
+
+
+def finetune_section(path: Path, config: FinetuneConfig, results: dict[str, Any]) -> str:
+    """One fine-tuning: pooled differences."""
+    title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").strip()
+    lines = [[r["pool"], ", ".join(r["languages"]), change(r["chrf"])] for r in results["transfer_pooled"]]
+    return f"""## {title}
+
+`interlingua run recipes/{path.name}`, {results["provenance"]["started"][:10]}: {config.plan()}; stores {", ".join(f"`{Path(s).name}`" for s in config.store)}.
+chrF after less before, where before is always read from the first store.
+
+{table(["", "languages spoken", "difference"], lines)}
 
 """
 
 
-def change(score: dict[str, Any]) -> str:
+def by_language(found: dict[str, Any]) -> str:
+    """Gain of a language over both controls."""
+    return "; ".join(change(found[k]) for k in ("untrained", PERMUTED) if found[k])
+
+
+def arrow(values: list[float]) -> str:
+    """Per cent before and after."""
+    return f"{values[0]:.1f} → {values[1]:.1f}"
+
+
+def score(found: dict[str, Any]) -> str:
+    """A score with its interval."""
+    low, high = found["ci"]
+    return f"{found['value']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def change(score: dict[str, Any] | None) -> str:
     """A difference with its interval."""
+    if score is None:
+        return ""
     low, high = score["ci"]
     return f"{score['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
 

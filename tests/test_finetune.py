@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
 
 
 def config(folder, out, **settings):
-    given = {"manifest": folder / "manifest.jsonl", "store": str(folder / "store.lance"), "target": "es", "out": out}
+    given = {"manifest": folder / "manifest.jsonl", "store": (str(folder / "store.lance"),), "target": "es", "out": out}
     return FinetuneConfig(**{**given, "model": str(folder / "tiny"), "epochs": 2, "compute": "float32", **settings})
 
 

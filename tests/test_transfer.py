@@ -158,7 +158,7 @@ def test_a_batch_predicts_every_label_from_the_token_before():
 
 
 def test_a_data_set_gives_each_example_its_own_states(store):
-    data = StateDataset([example("fr/2"), example("en/0"), example("fr/2", rehearsal=True)], store)
+    data = StateDataset([example("fr/2"), example("en/0"), example("fr/2", rehearsal=True)], [store])
     found = data.__getitems__([2, 0, 1])
     assert [(e.utterance, f.id, e.rehearsal) for e, f in found] == [
         ("fr/2", "fr/2", True),
@@ -167,7 +167,7 @@ def test_a_data_set_gives_each_example_its_own_states(store):
     ]
     np.testing.assert_array_equal(data[1][1].values, frames("en/0", 3).values)
     with pytest.raises(StoreError, match=r"1 of 1 utterances are not in the store \(the first is 'x'\)"):
-        StateDataset([example("en/0"), example("x")], store)
+        StateDataset([example("en/0"), example("x")], [store])
 
 
 # ---------------------------------------------------------------- batches
@@ -246,7 +246,7 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch(store):
     def loader():
         sampler = Batches(examples, store.n_speech(), 3, 1)
         sampler.set_epoch(2)
-        return DataLoader(StateDataset(examples, store), batch_sampler=sampler, collate_fn=collate)
+        return DataLoader(StateDataset(examples, [store]), batch_sampler=sampler, collate_fn=collate)
 
     whole = list(loader())
     rest = list(skip_first_batches(loader(), 1))
@@ -386,13 +386,13 @@ def test_embeddings_alone_can_be_trained(whisper):
 )
 def test_settings_out_of_range_are_refused_by_their_flag(field, value):
     with pytest.raises(UsageError, match=f"^--{field.replace('_', '-')} {value}: use "):
-        FinetuneConfig(manifest=Path("m"), store="s", target="es", out=Path("o"), **{field: value})
+        FinetuneConfig(manifest=Path("m"), store=("s",), target="es", out=Path("o"), **{field: value})
 
 
 @pytest.mark.parametrize("other", [{"weight_decay": 0.1}, {"prompt": "source-translate"}])
 def test_the_target_token_goes_with_few_settings(other):
     with pytest.raises(UsageError, match="--trainable target"):
-        FinetuneConfig(manifest=Path("m"), store="s", target="es", out=Path("o"), trainable="target", **other)
+        FinetuneConfig(manifest=Path("m"), store=("s",), target="es", out=Path("o"), trainable="target", **other)
 
 
 # ---------------------------------------------------------------- adapters
@@ -512,7 +512,7 @@ def test_ewc_by_hand():
 
 def test_ewc_wants_the_information_of_what_is_trained():
     p = nn.Parameter(torch.zeros(1))
-    with pytest.raises(ValueError, match="other parameters"):
+    with pytest.raises(UsageError, match="other parameters than those"):
         EWC({"p": p}, {"p": torch.zeros(1), "q": torch.zeros(1)}, 1.0)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import torch
 
 from helpers import END, intended, utterance
 from interlingua.encode import WhisperEncoder
-from interlingua.errors import CorpusError, StoreError, UsageError
+from interlingua.errors import CorpusError, ResultsError, StoreError, UsageError
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
 from interlingua.transfer.examples import Example, collate, translation_examples
 from interlingua.transfer.finetune import train
-from interlingua.transfer.remedies import Distillation
+from interlingua.transfer.remedies import Distillation, save_values
 from interlingua.transfer.trainer import CachedTrainer
 from interlingua.types import Frames
 
@@ -71,7 +72,7 @@ def old(tiny_whisper):
 
 def config(**fields):
     fields = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "compute": "float32", **fields}
-    return FinetuneConfig(manifest=Path("m.jsonl"), store="s.lance", target=TARGET, out=Path("out"), **fields)
+    return FinetuneConfig(manifest=Path("m.jsonl"), store=("s.lance",), target=TARGET, out=Path("out"), **fields)
 
 
 def mean_loss(whisper, examples, store):
@@ -223,11 +224,31 @@ def test_fisher_information_can_be_given(fresh, store, new, old, tmp_path):
     }
     held = dict(whisper.model.model.decoder.named_parameters())
     heavy = {n: torch.full_like(held[n], 1e6) for n in names}
-    held_back = train(whisper, new, store, config(ewc=1.0, epochs=3), folder=tmp_path / "a", fisher=heavy)
+    path = tmp_path / "fisher.safetensors"
+    save_values(path, heavy, model=whisper.revision, trainable="decoder")
+    held_back = train(whisper, new, store, config(ewc=1.0, epochs=3), folder=tmp_path / "a", fisher=path)
     free = train(fresh(), new, store, config(epochs=3), folder=tmp_path / "b")
     for name in names:
         moved = [(c.after[name] - c.before[name]).norm() for c in (held_back, free)]
         assert moved[0] < 0.9 * moved[1], name
+    with pytest.raises(ResultsError, match="made with trainable 'decoder', not 'cross-attention'"):
+        train(fresh(), new, store, config(ewc=1.0, trainable="cross-attention"), folder=tmp_path / "c", fisher=path)
+
+
+def test_fisher_information_is_estimated_once_and_kept(fresh, store, new, old, tmp_path):
+    path, settings = tmp_path / "fisher.safetensors", config(ewc=10.0)
+    first = train(fresh(), [*old, *new], store, settings, folder=tmp_path / "a", fisher=path)
+    again = train(fresh(), new, store, settings, folder=tmp_path / "b", fisher=path)  # nothing to estimate it on
+    assert_same(first.after, again.after)
+
+
+def test_every_example_is_learnt_in_every_context(fresh, store, new, tmp_path):
+    lengths = []
+    for contexts in ((), (store,)):
+        train(fresh(), new, store, config(), folder=tmp_path / str(len(contexts)), contexts=contexts)
+        (state,) = (tmp_path / str(len(contexts))).glob("checkpoint-*/trainer_state.json")
+        lengths.append(json.loads(state.read_text())["global_step"])
+    assert lengths == [3, 5]  # ten examples and twenty, four a batch
 
 
 def test_batches_of_a_step_add_up(fresh, store, new, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ What surrounds the speech decides what the frames are good for (measured in docs
 """
 
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from jaxtyping import Float, Float32, Int
 from torch.nn.functional import gelu
 
 from interlingua.audio import audio_hash, load_audio
-from interlingua.errors import AudioError, TooLongAudioError, UsageError
+from interlingua.errors import AudioError, StoreError, TooLongAudioError, UsageError
 from interlingua.models import Whisper
 from interlingua.progress import track
 from interlingua.store import FrameStore
@@ -313,10 +314,12 @@ def encode_manifest(
     Raises:
         StoreMismatchError: the store holds frames of another kind.
         UsageError: pooling below 1.
+        StoreError: the frames won't fit on the disk.
     """
     if pooling < 1:
         raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
-    store = FrameStore.open_or_create(store_path, replace(encoder.spec, pooling=pooling, dtype=dtype), encoder.dim)
+    spec = replace(encoder.spec, pooling=pooling, dtype=dtype)
+    store = FrameStore.open_or_create(store_path, spec, encoder.dim)
     held = store.hashes()
     failed: dict[str, str] = {}
     todo: list[tuple[Utterance, str]] = []
@@ -328,6 +331,7 @@ def encode_manifest(
             continue
         if held.get(utterance.id) != digest:
             todo.append((utterance, digest))
+    require_space(store_path, estimate_bytes([u for u, _ in todo], spec, encoder.dim))
     present = len(utterances) - len(todo) - len(failed)
     encoded = 0
     with track(len(todo), label) as advance:
@@ -339,6 +343,42 @@ def encode_manifest(
             advance(len(chunk))
     store.delete(list(failed))
     return store, EncodeReport(encoded, present, failed)
+
+
+def estimate_bytes(utterances: Sequence[Utterance], spec: FrameSpec, dim: int) -> int:
+    """Disk that the frames of utterances will take; those of unknown duration count as a whole window.
+
+    Args:
+        utterances: durations are read from the records, not from the files.
+        spec: context, pooling and number format of the frames.
+        dim: D, the width of a frame.
+    """
+    context, size = Context.parse(spec.context), {"int8": 1, "float16": 2, "float32": 4}[spec.dtype]
+    frames = 0
+    for u in utterances:
+        known = u.duration if u.duration is not None else u.audio.duration
+        n_speech = round((WINDOW_SECONDS if known is None else known) * FRAMES_PER_SECOND)
+        frames += -(-n_speech // spec.pooling) if spec.pooling > 1 else max(n_speech, context.total_frames(n_speech))
+    return frames * (dim * size + (4 if spec.dtype == "int8" else 0))
+
+
+def free_bytes(path: str | Path) -> int | None:
+    """Room on the disk that a path lies on; None for an object store."""
+    if "://" in str(path):
+        return None
+    place = Path(path).resolve()
+    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+
+
+def require_space(path: str | Path, need: int) -> None:
+    """Raise StoreError unless so many bytes fit where a store lies."""
+    free = free_bytes(path)
+    if free is not None and need > free:
+        raise StoreError(
+            f"{path}: the frames need about {need / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; use a "
+            "shorter --context, --dtype int8 (half of float16), or `interlingua finetune` without --store, which "
+            "encodes on the fly"
+        )
 
 
 def _encode_chunk(
@@ -367,7 +407,7 @@ def _encode_chunk(
         if pooling > 1:
             values = pool_frames(values[:n_speech], pooling)
             n_speech = len(values)
-        stored = values.astype(dtype)
+        stored = values.astype("float32" if dtype == "float32" else "float16")
         if not np.isfinite(stored).all():
             failed[utterance.id] = f"{utterance.audio.path}: its frames overflow; encode with --compute float32"
             continue

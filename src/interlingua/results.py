@@ -14,7 +14,7 @@ The frame of ``results.json``, in which every part but the first three is option
                     "chance_r10", "median_rank", "signature"}],
      "translation": [{"source", "target", "system", "n", "bleu": {"value", "ci", "n", "signature"},
                       "chrf": {…}}],
-     "transfer": [{"task": "new" | "translate" | "transcribe", "source", "target", "trained", "n",
+     "transfer": [{"task": "new" | "other" | "translate" | "transcribe" | "detect", "source", "target", "trained", "n",
                    "chrf": {"before": {"value", "ci", "n", "signature"}, "after": {…},
                             "difference": {"value", "ci", "n", "signature", "p_bootstrap", "p_randomisation"}},
                    "bleu": {…}, "off_target": {"before", "after"}, "error": {"before", "after"}}],
@@ -32,9 +32,9 @@ Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the cont
 seconds. ``arrays.npz`` may hold ``alignment`` (n, m) and ``similarity`` (N, M).
 
 ``transfer`` is before and after a fine-tuning: a transcript's row has ``error`` (WER or CER in per cent, as its
-signature says), the others the rest; ``off_target`` lies in 0-1. Of a ``pareto`` variant, ``gain`` is the chrF
-difference of the new target, pooled over sources never trained on, ``loss`` that of X into English, pooled: below 0
-where something was lost.
+signature says), that of ``detect`` too (languages named wrongly, in per cent), the others the rest; ``off_target``
+lies in 0-1. Of a ``pareto`` variant, ``gain`` is the chrF difference of the new target, pooled over sources never
+trained on, ``loss`` that of X into English, pooled: below 0 where something was lost.
 ``curve``, which may be absent, holds both for shares of the change, from none to all; where variants have several
 ``target``, which may be absent too, each target gets a picture of its own.
 """

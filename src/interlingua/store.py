@@ -1,7 +1,8 @@
 """The frame store: encoder frames of many utterances in one Lance dataset, versioned and appendable.
 
 One row an utterance: ``id``, ``n_speech``, ``audio_hash`` and ``frames`` (a list of D-wide vectors). The
-schema's metadata says what the frames are (`FrameSpec`), and frames of another kind are refused.
+schema's metadata says what the frames are (`FrameSpec`), and frames of another kind are refused. Stored as int8,
+every frame has a scale of its own in ``scales`` (its largest magnitude is 127 steps), and is read as float16.
 Every write is one Lance commit: a run that is killed leaves the last complete version.
 """
 
@@ -16,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from interlingua.errors import StoreError, StoreMismatchError
-from interlingua.types import Frames, FrameSpec
+from interlingua.types import FrameArray, Frames, FrameSpec
 
-_ARROW = {"float16": pa.float16(), "float32": pa.float32()}
+_ARROW = {"float16": pa.float16(), "float32": pa.float32(), "int8": pa.int8()}
 _FORMAT = "interlingua-frames-1"
 _KEY = {"lance-schema:unenforced-primary-key": "true"}  # lets Lance see that two writers add the same utterance
 
@@ -55,7 +56,7 @@ class FrameStore:
             layer=int(metadata["layer"]),
             context=metadata["context"],
             pooling=int(metadata["pooling"]),
-            dtype="float16" if metadata["dtype"] == "float16" else "float32",
+            dtype=metadata["dtype"],  # one of ours: the format is
             compute=metadata["compute"],
         )
         return cls(dataset, spec, int(metadata["dim"]))
@@ -107,6 +108,11 @@ class FrameStore:
     def path(self) -> str:
         """Where the store lies."""
         return str(self._dataset.uri)
+
+    @property
+    def read_dtype(self) -> str:
+        """Number format of the frames that are written and read; int8 is how float16 ones are stored."""
+        return "float16" if self.spec.dtype == "int8" else self.spec.dtype
 
     @property
     def version(self) -> int:
@@ -206,20 +212,24 @@ class FrameStore:
 
     def _table(self, frames: Sequence[Frames]) -> pa.Table:
         for f in frames:
-            if f.values.ndim != 2 or f.values.shape[1] != self.dim or str(f.values.dtype) != self.spec.dtype:
+            if f.values.ndim != 2 or f.values.shape[1] != self.dim or str(f.values.dtype) != self.read_dtype:
                 raise StoreMismatchError(
                     f"{self.path}: frames of {f.id!r} are {f.values.shape} {f.values.dtype}; "
-                    f"the store holds (T, {self.dim}) {self.spec.dtype}"
+                    f"the store takes (T, {self.dim}) {self.read_dtype}"
                 )
-        flat = np.concatenate([f.values for f in frames]).reshape(-1)
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim)
-        offsets = np.cumsum([0, *(len(f.values) for f in frames)], dtype=np.int32)
+        values = np.concatenate([f.values for f in frames])
+        offsets = pa.array(np.cumsum([0, *(len(f.values) for f in frames)], dtype=np.int32))
         columns = [
             pa.array([f.id for f in frames]),
             pa.array([f.n_speech for f in frames], pa.int32()),
             pa.array([f.audio_hash for f in frames]),
-            pa.ListArray.from_arrays(pa.array(offsets), vectors),
         ]
+        stored: np.ndarray = values
+        if self.spec.dtype == "int8":
+            stored, scales = quantize(values)
+            columns.append(pa.ListArray.from_arrays(offsets, pa.array(scales)))
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), self.dim)
+        columns.append(pa.ListArray.from_arrays(offsets, vectors))
         return pa.Table.from_arrays(columns, schema=_schema(self.spec, self.dim))
 
     def _frames(self, table: pa.Table) -> Iterator[Frames]:
@@ -227,19 +237,37 @@ class FrameStore:
             lists = batch.column("frames")
             flat = lists.values.values.to_numpy(zero_copy_only=False).reshape(-1, self.dim)
             offsets = lists.offsets.to_numpy()
+            scales = batch.column("scales") if self.spec.dtype == "int8" else None
             ids, hashes = batch.column("id").to_pylist(), batch.column("audio_hash").to_pylist()
             for row, n_speech in enumerate(batch.column("n_speech").to_pylist()):
-                yield Frames(ids[row], flat[offsets[row] : offsets[row + 1]], n_speech, hashes[row])
+                values = flat[offsets[row] : offsets[row + 1]]
+                if scales is not None:
+                    values = dequantize(values, scales[row].values.to_numpy(zero_copy_only=False))
+                yield Frames(ids[row], values, n_speech, hashes[row])
+
+
+def quantize(values: FrameArray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (T, D) -> int8 (T, D) and the step of each frame (T,), float32: its largest magnitude is 127 steps."""
+    exact = values.astype(np.float32)
+    scales = np.maximum(np.abs(exact).max(axis=1), np.finfo(np.float16).tiny) / 127
+    return np.rint(exact / scales[:, None]).astype(np.int8), np.asarray(scales, dtype=np.float32)
+
+
+def dequantize(values: np.ndarray, scales: np.ndarray) -> FrameArray:
+    """What `quantize` made, as float16 (T, D)."""
+    return np.asarray(values * scales[:, None], dtype=np.float16)
 
 
 def _schema(spec: FrameSpec, dim: int) -> pa.Schema:
     metadata = {"format": _FORMAT, "dim": str(dim)} | {k: str(v) for k, v in asdict(spec).items()}
     frames = pa.list_(pa.list_(_ARROW[spec.dtype], dim))
+    scales = [pa.field("scales", pa.list_(pa.float32()))] if spec.dtype == "int8" else []
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False, metadata=_KEY),
             pa.field("n_speech", pa.int32()),
             pa.field("audio_hash", pa.string()),
+            *scales,
             pa.field("frames", frames),
         ],
         metadata=metadata,

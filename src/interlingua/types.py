@@ -34,7 +34,7 @@ FrameArray = Float[np.ndarray, "_T D"]
 Matrix = Float32[np.ndarray, "N M"]
 """Scores of N queries against M candidates; higher is more alike."""
 
-StoreDtype = Literal["float16", "float32"]
+StoreDtype = Literal["float16", "float32", "int8"]
 
 
 class AudioRef(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

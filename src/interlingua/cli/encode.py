@@ -1,5 +1,6 @@
 """``interlingua encode``: a manifest's utterances into a frame store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -7,6 +8,7 @@ import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
+from interlingua.types import StoreDtype
 
 app = cyclopts.App(name="encode", help="Encode a manifest into a frame store.")
 
@@ -21,7 +23,7 @@ def encode(
     context: str = "speech",
     layer: int | None = None,
     pool: int = 1,
-    dtype: Literal["float16", "float32"] = "float16",
+    dtype: StoreDtype = "float16",
     compute: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     device: Device = "auto",
     json: bool = False,
@@ -36,13 +38,20 @@ def encode(
         context: speech (retrieval), full (30 s window) or speech+N (N seconds of silence behind; decoding).
         layer: encoder layer, 1-based; default: the last.
         pool: encoder frames averaged into one; 1 = none.
-        dtype: of the stored frames.
+        dtype: of the stored frames; int8 takes half the disk of float16.
         compute: number format of the encoder; auto = bfloat16 where the device has it.
         device: where to encode.
         json: print the result as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encode import Context, WhisperEncoder, best_compute, best_device, encode_manifest
+    from interlingua.encode import (
+        Context,
+        WhisperEncoder,
+        best_compute,
+        best_device,
+        encode_manifest,
+        estimate_bytes,
+    )
     from interlingua.models import load_whisper
 
     utterances = read_manifest(manifest, languages)
@@ -50,6 +59,8 @@ def encode(
     where = best_device() if device == "auto" else device
     how = best_compute(where) if compute == "auto" else compute
     encoder = WhisperEncoder(load_whisper(model, dtype=how, device=where), context=context, layer=layer)
+    need = estimate_bytes(utterances, replace(encoder.spec, pooling=pool, dtype=dtype), encoder.dim)
+    note(f"interlingua: {len(utterances)} utterances, about {need / 1e9:.2f} GB of frames")
     frames, report = encode_manifest(utterances, encoder, store, pooling=pool, dtype=dtype)
     for failed, why in report.failed.items():
         note(f"interlingua: {failed}: {why}")

@@ -7,8 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from interlingua.corpora import read_manifest
-from interlingua.encode import best_compute, best_device
+from interlingua.encode import (
+    WhisperEncoder,
+    best_compute,
+    best_device,
+    encode_manifest,
+    estimate_bytes,
+    free_bytes,
+)
 from interlingua.errors import CorpusError, ResultsError
 from interlingua.experiments.config import Device
 from interlingua.experiments.transfer import (
@@ -17,6 +26,7 @@ from interlingua.experiments.transfer import (
     answers,
     new_questions,
     old_questions,
+    other_questions,
     pooled_rows,
     references,
     transfer_rows,
@@ -28,14 +38,17 @@ from interlingua.models.saving import save_whisper
 from interlingua.results import provenance, save_results
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
-from interlingua.transfer.examples import translation_examples
+from interlingua.transfer.examples import Example, translation_examples
 from interlingua.transfer.finetune import rehearsal_examples, train
+from interlingua.transfer.states import LiveStates, States
 from interlingua.transfer.targets import Base, Target, Targets, assign_slot
+from interlingua.transfer.trainable import merged_copy
 from interlingua.transfer.trainer import Evaluate
 from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 
 _FREE = ("manifest", "out", "log")  # paths and logging may change between runs that go on
+MOST_OF_DISK = 0.8  # of what is free, that states may take
 
 
 def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callable[[str], None] = print) -> Path:
@@ -51,36 +64,49 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     where = best_device() if device == "auto" else device
     compute = best_compute(where) if config.compute == "auto" else config.compute
-    utterances, store = read_manifest(config.manifest), FrameStore.open(config.store)
+    utterances = read_manifest(config.manifest)
     whisper = load_whisper(config.model, device=where)
     whisper.require_translation()
-    require_decodable(store, whisper)
-    claim(config, store)
-    new, dev, test = split(utterances, config)
-    absent = [u.id for u in new if u.id not in store]
-    new = [u for u in new if u.id in store]
-    if not new:
-        raise CorpusError(f"{config.store}: nothing to train on is encoded; run `interlingua encode` first")
-    if absent:
-        log(f"{len(absent)} utterances to train on are not in {config.store} and left out, the first is {absent[0]!r}")
     languages = sorted({u.language for u in utterances if u.language in whisper.languages})
+    new, dev, test = split(utterances, config)
+    heard: list[Utterance] = []
+    if config.rehearses or config.ewc:
+        heard = [u for u in utterances if u.split == new[0].split and u.language in (config.rehearse or languages)]
+    used = list({u.id: u for u in [*new, *heard, *dev, *test]}.values())
+    opened = [FrameStore.open(path) for path in config.store]
+    for held in opened:
+        require_decodable(held, whisper)
+    claim(config, opened)
+    stores: list[States] = [*opened] or [made_states(config, used, where, log)]
+    states, *contexts = stores
+    absent = [u.id for u in new if u.id not in states]
+    new = [u for u in new if u.id in states]
+    if not new:
+        raise CorpusError(f"{', '.join(config.store)}: nothing to train on is encoded; run `interlingua encode` first")
+    if absent:
+        log(f"{len(absent)} utterances to train on have no states and are left out, the first is {absent[0]!r}")
     token = assign_slot(whisper, config.target, languages)
     examples = translation_examples(new, whisper, config.target, config.prompt, token=token)
     log(f"{len(examples)} examples of {', '.join(config.source)} into {config.target}; training in {compute}")
-    if config.rehearses or config.ewc:
-        train_split = new[0].split
-        heard = [u for u in utterances if u.split == train_split and u.language in (config.rehearse or languages)]
-        examples += rehearsal_examples(whisper, heard, store)
+    fisher = config.fisher or (config.out / "fisher.safetensors" if config.ewc else None)
+    if heard:
+        examples += kept_examples(
+            config.out / "rehearsal.json", lambda: rehearsal_examples(whisper, heard, states, label="rehearsal")
+        )
     questions = new_questions(whisper, languages, config.target, config.prompt, token)
     questions += old_questions(whisper, languages)
-    before = kept(config.out / "before.json", lambda: answers(whisper, questions, test, store, "before"))
+    for other in config.others:
+        questions += other_questions(whisper, languages, other, config.prompt)
+    before = kept(config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"))
     change = train(
         whisper,
         examples,
-        store,
+        states,
         config,
         folder=config.out / "checkpoints",
-        dev=dev_scores(whisper, [q for q in questions if q.kind == "new" and q.source in config.source], dev, store),
+        dev=dev_scores(whisper, [q for q in questions if q.kind == "new" and q.source in config.source], dev, states),
+        contexts=contexts,
+        fisher=fisher,
         compute=compute,
         device=where,
     )
@@ -91,16 +117,38 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
         sources=tuple(config.source),
     )
     log(f"model: {save_whisper(whisper, config.out / 'model', named)}")
-    after = kept(config.out / "after.json", lambda: answers(whisper, questions, test, store, "after"))
+    after = kept(config.out / "after.json", lambda: answers(whisper, questions, test, states, "after"))
+    pools = pooled_rows(before, after, test, config.source) if test else []
+    for i, store in enumerate(contexts if test else [], 1):
+        said = kept(config.out / f"after-{i}.json", lambda s=store: answers(whisper, questions, test, s, "after"))  # type: ignore[misc]
+        for row in pooled_rows(before, said, test, config.source):
+            pools.append({**row, "pool": f"{row['pool']}, read from {config.store[i]}"})
     results: dict[str, Any] = {
         "title": f"Fine-tuned on {', '.join(config.source)} into {config.target}",
         "settings": {name: _plain(value) for name, value in vars(config).items()},
         "transfer": transfer_rows(before, after, test, config.source) if test else [],
-        "transfer_pooled": pooled_rows(before, after, test, config.source) if test else [],
+        "transfer_pooled": pools,
         "provenance": provenance(compute, where, time.monotonic() - clock, started),
     }
     save_results(config.out, results)
     return config.out
+
+
+def made_states(
+    config: FinetuneConfig, utterances: Sequence[Utterance], device: str, log: Callable[[str], None]
+) -> States:
+    """States of a run that was given no store: kept in its folder where that fits and pays, else made on the fly."""
+    encoder = WhisperEncoder(
+        load_whisper(config.model, dtype=best_compute(device), device=device), context=config.context
+    )
+    path = config.out / "frames.lance"
+    need, free = estimate_bytes(utterances, encoder.spec, encoder.dim), free_bytes(path) or 0
+    fits = need < free * MOST_OF_DISK
+    log(f"states of {len(utterances)} utterances take about {need / 1e9:.2f} GB; {free / 1e9:.0f} GB are free")
+    if fits and config.epochs > 1:
+        return encode_manifest(utterances, encoder, path)[0]
+    log("encoding on the fly: " + ("one epoch reads states once" if fits else "they don't fit; every epoch encodes"))
+    return LiveStates(utterances, encoder)
 
 
 def split(
@@ -128,7 +176,7 @@ def split(
 
 
 def dev_scores(
-    whisper: Whisper, questions: Sequence[Question], dev: Sequence[Utterance], store: FrameStore
+    whisper: Whisper, questions: Sequence[Question], dev: Sequence[Utterance], store: States
 ) -> Evaluate | None:
     """chrF and BLEU of the decoder as it is on the dev set, mean over questions; None where it has no references."""
     asked = [(q, references(dev, q.source, q.target)) for q in questions]
@@ -137,7 +185,7 @@ def dev_scores(
         return None
 
     def scores() -> dict[str, float]:
-        said = answers(whisper, [q for q, _ in asked], dev, store, "dev")
+        said = answers(merged_copy(whisper), [q for q, _ in asked], dev, store, "dev")
         return {
             metric: sum(
                 score_translations(
@@ -152,10 +200,10 @@ def dev_scores(
     return scores
 
 
-def claim(config: FinetuneConfig, store: FrameStore) -> None:
+def claim(config: FinetuneConfig, stores: Sequence[FrameStore]) -> None:
     """Write what a folder is of, or raise ResultsError if it is of something else."""
     mine = {name: _plain(value) for name, value in vars(config).items() if name not in _FREE}
-    mine |= {"manifest_sha256": sha256_file(config.manifest), "store_version": store.version}
+    mine |= {"manifest_sha256": sha256_file(config.manifest), "store_version": [s.version for s in stores]}
     begun_with(config.out / "finetune.json", mine)
 
 
@@ -180,6 +228,13 @@ def kept(path: Path, make: Callable[[], Outputs]) -> Outputs:
     said = make()
     write_text(path, json.dumps(said, ensure_ascii=False, indent=0) + "\n")
     return said
+
+
+def kept_examples(path: Path, make: Callable[[], list[Example]]) -> list[Example]:
+    """Examples from a file, or made and written there."""
+    if not path.exists():
+        write_text(path, msgspec.json.encode(make()).decode() + "\n")
+    return msgspec.json.decode(path.read_bytes(), type=list[Example])
 
 
 def _plain(value: Any) -> Any:

@@ -1,12 +1,13 @@
 """Before and after a fine-tuning: the new target from every source language, and everything that must not be lost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interlingua.metrics import (
     Comparison,
     compare_translations,
+    detection_errors,
     off_target_rate,
     pooled_difference,
     score_transcripts,
@@ -14,10 +15,10 @@ from interlingua.metrics import (
 )
 from interlingua.models import Whisper
 from interlingua.progress import track
-from interlingua.store import FrameStore
 from interlingua.transfer.config import PromptKind
-from interlingua.transfer.targets import prompt_tokens
-from interlingua.translation import decode_frames
+from interlingua.transfer.states import States
+from interlingua.transfer.targets import prompt_tokens, read_targets
+from interlingua.translation import fast_decoder
 from interlingua.types import Utterance
 
 ENGLISH = "en"  # what Whisper's translate task writes
@@ -32,16 +33,17 @@ class Question:
     """One thing asked of a model on all utterances of a language.
 
     Attributes:
-        kind: ``new`` (the target that is trained), ``translate`` (into English, as Whisper does) or ``transcribe``.
+        kind: ``new`` (the target that is trained), ``other`` (a further target), ``translate`` (into English, as
+            Whisper does), ``transcribe``, or ``detect`` (which language is spoken; no prompt).
         source: the language spoken.
         target: the language to write.
         prompt: the decoder's first tokens.
     """
 
-    kind: Literal["new", "translate", "transcribe"]
+    kind: Literal["new", "other", "translate", "transcribe", "detect"]
     source: str
     target: str
-    prompt: tuple[int, ...]
+    prompt: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -61,26 +63,43 @@ def new_questions(
 
 
 def old_questions(whisper: Whisper, languages: Sequence[str]) -> list[Question]:
-    """What Whisper could do before: English translations of every other language, transcripts of all."""
+    """What Whisper could do before: English translations of every other language; transcripts and names of all."""
     translate = [s for s in languages if s != ENGLISH and whisper.can_translate]
     return [
         *(Question("translate", s, ENGLISH, tuple(whisper.prompt(s, "translate"))) for s in translate),
         *(Question("transcribe", s, s, tuple(whisper.prompt(s, "transcribe"))) for s in languages),
+        *(Question("detect", s, s) for s in languages),
     ]
 
 
+def other_questions(whisper: Whisper, languages: Sequence[str], target: str, prompt: PromptKind) -> list[Question]:
+    """A further target, asked for as the model was taught, or else as the new one is."""
+    known = read_targets(whisper.source.path)
+    taught = known.targets.get(target) if known else None
+    asked = new_questions(whisper, languages, target, *((taught.prompt, taught.token) if taught else (prompt,)))
+    return [replace(q, kind="other") for q in asked]
+
+
 def answers(
-    whisper: Whisper, questions: Sequence[Question], utterances: Sequence[Utterance], store: FrameStore, label: str
+    whisper: Whisper, questions: Sequence[Question], utterances: Sequence[Utterance], store: States, label: str
 ) -> Outputs:
-    """Ask a model everything, greedily. An utterance that the store lacks has no answer, and counts as empty later."""
+    """Ask a model everything, greedily, as it is deployed (`translation.fast_decode`).
+
+    An utterance that the store lacks has no answer, and counts as empty later.
+    """
+    decoder = fast_decoder(whisper)
     held = {lang: [u.id for u in utterances if u.language == lang and u.id in store] for lang in _languages(utterances)}
     found: Outputs = {}
     with track(sum(len(held.get(q.source, ())) for q in questions), label) as advance:
         for source in dict.fromkeys(q.source for q in questions):
             frames = store.read(held.get(source, []))
             for q in (q for q in questions if q.source == source):
+                if q.kind == "detect":
+                    found[q.key] = decoder.detect(frames)
+                    advance(len(frames))
+                    continue
                 found[q.key] = {}
-                for said in decode_frames(whisper, frames, q.prompt, most_tokens=MOST_TOKENS):
+                for said in decoder.decode(frames, q.prompt, most_tokens=MOST_TOKENS):
                     found[q.key][said.id] = said.text
                     advance(1)
     return found
@@ -106,15 +125,18 @@ def transfer_rows(
 
     Returns:
         Rows of translations hold ``chrf``, ``bleu`` and ``off_target``, rows of transcripts ``error`` (WER or CER, per
-        cent); each ``{"before", "after"}``, the first two with ``"difference"`` (value, ci, p_bootstrap,
-        p_randomisation).
+        cent), rows of detection ``error`` (languages named wrongly, per cent); each ``{"before", "after"}``, the first
+        two with ``"difference"`` (value, ci, p_bootstrap, p_randomisation).
     """
     clusters = {u.id: u.cluster or u.id for u in utterances}
     rows = []
     for key in before:
         kind, _, pair = key.partition(" ")
         source, target = pair.split("-")
-        expected = references(utterances, source, target)
+        if kind == "detect":
+            expected = {u.id: source for u in utterances if u.language == source}
+        else:
+            expected = references(utterances, source, target)
         if not expected:
             continue
         sides = {"before": before[key], "after": after[key]}
@@ -126,7 +148,11 @@ def transfer_rows(
             "trained": kind == "new" and source in trained,
             "n": len(expected),
         }
-        if kind == "transcribe":
+        if kind == "detect":
+            row["error"] = {
+                name: detection_errors(said, expected, clusters=clusters).as_dict() for name, said in sides.items()
+            }
+        elif kind == "transcribe":
             row["error"] = {
                 name: score_transcripts(said, expected, language=source, clusters=clusters).as_dict()
                 for name, said in sides.items()
@@ -153,12 +179,13 @@ def transfer_rows(
 def pooled_rows(
     before: Outputs, after: Outputs, utterances: Sequence[Utterance], trained: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """chrF differences pooled over languages: the new target from sources never trained on, and X into English."""
+    """chrF differences pooled over languages: the new target, X into English, and other targets."""
     clusters = {u.id: u.cluster or u.id for u in utterances}
     pools = {
         "new, sources never trained on": [k for k in before if k.startswith("new ") and _source(k) not in trained],
         "new, sources trained on": [k for k in before if k.startswith("new ") and _source(k) in trained],
         "into English": [k for k in before if k.startswith("translate ")],
+        "other targets": [k for k in before if k.startswith("other ")],
     }
     rows = []
     for name, keys in pools.items():

@@ -9,7 +9,7 @@ import datetime
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from interlingua.corpora import prepare_prompts, split_by_cluster
 from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import UsageError
-from interlingua.experiments.finetuning import begun_with, dev_scores, kept
+from interlingua.experiments.finetuning import begun_with, dev_scores, kept, kept_examples
 from interlingua.experiments.transfer import (
     Outputs,
     Question,
@@ -27,8 +27,8 @@ from interlingua.experiments.transfer import (
     new_questions,
     old_questions,
     references,
+    transfer_rows,
 )
-from interlingua.files import write_text
 from interlingua.metrics import Comparison, SystemOutputs, pooled_difference, pooled_draws
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
@@ -42,6 +42,7 @@ CONTEXT = "speech+8"  # of the states: docs/encoding.md
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 TOLERATED = -0.5  # chrF into English on dev: the share of a change that is kept loses no more, if any share does
 PLAIN, PERMUTED = "plain", "permuted"
+STUDY_KEYS = {"shares", "utterances"}  # of a variant, beside those of `FinetuneConfig`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +50,23 @@ class TransferStudy:
     """Settings of the study; the keys of its recipe.
 
     Attributes:
-        out: the result folder; states, answers and checkpoints are kept in it.
+        out: the result folder; answers and checkpoints are kept in it.
+        shared: folder of what doesn't depend on a training (states, answers before it, what is rehearsed), which
+            several studies of one model can have together; default: ``out``.
         model: model spec.
         targets: languages to translate into.
         source: the language of the speech that is trained on.
         rotations: which fifths of the clusters are test, one training each.
         seeds: of the order of examples.
         settings: what all variants share, as in `FinetuneConfig`.
-        variants: name -> settings of its own; ``plain`` has none, ``permuted`` is the control whose texts are dealt out
-            anew over the audio. ``shares`` lists the shares of the change among which dev chooses.
+        variants: name -> settings of its own; ``plain`` has none. ``permuted``, if it is there, is the control whose
+            texts are dealt out anew over the audio. Beside the settings of `FinetuneConfig`, ``shares`` lists the
+            shares of the change among which dev chooses, and ``utterances`` says how many to train on. Variants that
+            differ in ``shares`` alone are trained once.
     """
 
     out: Path
+    shared: Path | None = None
     model: str = "base"
     targets: tuple[str, ...] = ("es",)
     source: str = "en"
@@ -73,12 +79,11 @@ class TransferStudy:
         """Check what can be checked before the work.
 
         Raises:
-            UsageError: ``plain`` or ``permuted`` is missing, or a variant has a setting that there isn't.
+            UsageError: ``plain`` is missing, or a variant has a setting that there isn't.
         """
-        for name in (PLAIN, PERMUTED):
-            if name not in self.variants:
-                raise UsageError(f"variants: {name!r} is missing; the others are compared with it")
-        known = {f.name for f in dataclasses.fields(FinetuneConfig)} | {"shares"}
+        if PLAIN not in self.variants:
+            raise UsageError(f"variants: {PLAIN!r} is missing; the others are compared with it")
+        known = {f.name for f in dataclasses.fields(FinetuneConfig)} | STUDY_KEYS
         for name, own in {"settings": self.settings, **self.variants}.items():
             for key in own:
                 if key not in known:
@@ -86,7 +91,8 @@ class TransferStudy:
 
     def plan(self) -> str:
         """What will be done, in a line."""
-        n = len(self.targets) * len(self.rotations) * len(self.seeds) * len(self.variants)
+        trained = {self.trained_as(v) for v in self.variants}
+        n = len(self.targets) * len(self.rotations) * len(self.seeds) * len(trained)
         return (
             f"{n} trainings ({', '.join(self.variants)}; targets {', '.join(self.targets)}; "
             f"{len(self.rotations)} rotations, {len(self.seeds)} seeds)"
@@ -95,9 +101,24 @@ class TransferStudy:
     def config(self, variant: str, target: str, seed: int, folder: Path) -> FinetuneConfig:
         """The fine-tuning of one variant."""
         own = {**self.settings, **self.variants[variant]}
-        own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items() if k != "shares"}
-        fixed = {"manifest": self.out, "store": str(self.out), "out": folder, "target": target, "seed": seed}
+        own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items() if k not in STUDY_KEYS}
+        fixed = {"manifest": self.out, "store": (str(self.out),), "out": folder, "target": target, "seed": seed}
         return FinetuneConfig(**{**fixed, "source": (self.source,), "model": self.model, **own})
+
+    def sources(self, variant: str) -> tuple[str, ...]:
+        """Languages of the speech that a variant is trained on."""
+        return tuple(self.variants[variant].get("source", (self.source,)))
+
+    def shares(self, variant: str) -> tuple[float, ...]:
+        """Shares of the change that a variant is asked at."""
+        return tuple(self.variants[variant].get("shares", (1.0,)))
+
+    def trained_as(self, variant: str) -> str:
+        """The first variant with the same training."""
+        if variant == PERMUTED:
+            return variant
+        mine = _without_shares(self.variants[variant])
+        return next(v for v, own in self.variants.items() if v != PERMUTED and _without_shares(own) == mine)
 
 
 @dataclass(frozen=True)
@@ -116,32 +137,38 @@ class Run:
         return f"{self.target}-{self.rotation}-{self.seed}-{self.variant}"
 
 
-def run_transfer_study(study: TransferStudy, *, log: Callable[[str], None] = print) -> Path:
+def run_transfer_study(study: TransferStudy, *, train: bool = True, log: Callable[[str], None] = print) -> Path:
     """Run what isn't done yet, and write ``results.json``.
+
+    Args:
+        study: the settings.
+        train: False: train nothing; variants that aren't done are left out of the results.
+        log: takes a line of news.
 
     Raises:
         ResultsError: the folder was begun with other settings.
         InterlinguaError: see the stages.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    trained = {v: {k: x for k, x in own.items() if k != "shares"} for v, own in study.variants.items()}
-    shared = {"model": study.model, "source": study.source, "settings": study.settings}
-    begun_with(study.out / "study.json", {**shared, **{f"variant {v}": own for v, own in trained.items()}})
+    trained = {v: _without_shares(own) for v, own in study.variants.items()}
+    fixed = {"model": study.model, "source": study.source, "settings": study.settings}
+    begun_with((study.shared or study.out) / "shared.json", {"model": study.model, "context": CONTEXT})
+    begun_with(study.out / "study.json", {**fixed, **{f"variant {v}": own for v, own in trained.items()}})
     device = best_device()
     compute = best_compute(device)
     utterances = prepare_prompts(log=log)
     encoder = WhisperEncoder(load_whisper(study.model, dtype=compute, device=device), context=CONTEXT)
-    store, report = encode_manifest(utterances, encoder, study.out / "frames.lance")
+    store, report = encode_manifest(utterances, encoder, (study.shared or study.out) / "frames.lance")
     log(f"{len(store)} utterances encoded; {len(report.failed)} are longer than the window and count as empty answers")
     work = _Work(study, utterances, store, compute, device)
     runs = [
         Run(target, rotation, seed, variant)
+        for variant in dict.fromkeys(study.trained_as(v) for v in study.variants)
         for target in study.targets
         for rotation in study.rotations
         for seed in study.seeds
-        for variant in study.variants
     ]
-    for done, run in enumerate(runs):
+    for done, run in enumerate(runs if train else []):
         log(f"training {done + 1} of {len(runs)}: {run.training} ({(time.monotonic() - clock) / 60:.0f} min so far)")
         work.do(run)
     results = {
@@ -181,15 +208,16 @@ class _Work:
 
     def untrained(self, rotation: int, target: str, prompt: PromptKind) -> Outputs:
         """Answers before training; the old questions are the same for all targets."""
-        old = kept(self._answers(f"before-{rotation}"), lambda: self._ask(old_questions, rotation, "before"))
+        old = kept(self._before(rotation, "old"), lambda: self._ask(old_questions, rotation, "before"))
         make = lambda: self._ask(  # noqa: E731  # used once, beside its name
             lambda w, languages: new_questions(w, languages, target, prompt), rotation, f"before, {prompt}"
         )
-        return {**kept(self._answers(f"before-{rotation}-{target}-{prompt}"), make), **old}
+        return {**kept(self._before(rotation, f"{target}-{prompt}"), make), **old}
 
     def do(self, run: Run) -> None:
-        """Train and ask, unless that is done."""
-        shares = self.shares(run.variant)
+        """Train and ask, at the shares of all variants with this training, unless that is done."""
+        alike = [v for v in self.study.variants if self.study.trained_as(v) == run.variant]
+        shares = sorted({s for v in alike for s in self.study.shares(v)}, reverse=True)
         missing = [s for s in shares if not self._path(dataclasses.replace(run, share=s)).exists()]
         if not missing:
             return
@@ -197,14 +225,15 @@ class _Work:
         config = self.study.config(run.variant, run.target, run.seed, folder)
         whisper = load_whisper(self.study.model, device=self.device)
         questions = self.questions(whisper, run.target, config.prompt)
-        new = [u for u in self.part(run.rotation, "train") if u.language == self.study.source and u.id in self.store]
+        new = [u for u in self.part(run.rotation, "train") if u.language in config.source and u.id in self.store]
         new = [u for u in new if run.target in u.translations]
+        new = some_of(new, self.study.variants[run.variant].get("utterances"), run.seed)
         examples = translation_examples(new, whisper, run.target, config.prompt)
         if run.variant == PERMUTED:
             examples = permuted(examples, run.seed)
         if config.rehearses or config.ewc:
             examples += self._rehearsal(whisper, run.rotation, config)
-        asked = [q for q in questions if q.kind == "new" and q.source == self.study.source]
+        asked = [q for q in questions if q.kind == "new" and q.source in config.source]
         change = train(
             whisper,
             examples,
@@ -226,19 +255,19 @@ class _Work:
 
     def _questioned(self, whisper: Whisper, questions: Sequence[Question], run: Run) -> Outputs:
         """Everything on test; on dev what the choice of a share reads."""
-        needed = {"new", "translate"} if len(self.shares(run.variant)) > 1 else {"new"}
+        chosen = any(
+            len(self.study.shares(v)) > 1 for v in self.study.variants if self.study.trained_as(v) == run.variant
+        )
+        needed = {"new", "translate"} if chosen else set()
         label = f"{run.training} at {run.share:g}"
         said = answers(whisper, questions, self.part(run.rotation, "test"), self.store, f"{label}, test")
         some = [q for q in questions if q.kind in needed]
         dev = answers(whisper, some, self.part(run.rotation, "dev"), self.store, f"{label}, dev")
         return {key: {**texts, **dev.get(key, {})} for key, texts in said.items()}
 
-    def shares(self, variant: str) -> tuple[float, ...]:
-        """Shares of the change that a variant is asked at."""
-        return tuple(self.study.variants[variant].get("shares", (1.0,)))
-
     def said(self, run: Run) -> Outputs:
         """The answers of a run."""
+        run = dataclasses.replace(run, variant=self.study.trained_as(run.variant))
         return dict(json.loads(self._path(run).read_text(encoding="utf-8")))
 
     def results(self) -> dict[str, Any]:
@@ -248,9 +277,10 @@ class _Work:
             cells = [(r, s) for r in self.study.rotations for s in self.study.seeds]
             prompt = self._best_prompt(target)
             before = {r: self.untrained(r, target, prompt) for r in self.study.rotations}
-            chosen = {v: self._share(v, target, cells, before) for v in self.study.variants}
-            after = {v: {c: self.said(Run(target, *c, v, chosen[v])) for c in cells} for v in self.study.variants}
-            for variant in self.study.variants:
+            variants = [v for v in self.study.variants if self._is_done(v, target, cells)]
+            chosen = {v: self._share(v, target, cells, before) for v in variants}
+            after = {v: {c: self.said(Run(target, *c, v, chosen[v])) for c in cells} for v in variants}
+            for variant in variants if PLAIN in variants else []:
                 found["study"].append(
                     {
                         "target": target,
@@ -261,9 +291,15 @@ class _Work:
                     }
                 )
                 row = found["study"][-1]
+                if row["new_unseen"] is None:
+                    continue
                 point = {"gain": row["new_unseen"], "loss": row["into_english"]}
                 found["pareto"].append({"name": variant, "target": target, **point})
         return found
+
+    def _is_done(self, variant: str, target: str, cells: Sequence[tuple[int, int]]) -> bool:
+        runs = [Run(target, *c, self.study.trained_as(variant), s) for c in cells for s in self.study.shares(variant)]
+        return all(self._path(run).exists() for run in runs)
 
     def _measured(
         self,
@@ -273,42 +309,100 @@ class _Work:
         before: Mapping[int, Outputs],
         after: Mapping[str, Mapping[tuple[int, int], Outputs]],
     ) -> dict[str, Any]:
-        unseen = [lang for lang in self.languages if lang not in (target, self.study.source)]
+        sources = self.study.sources(variant)
+        unseen = [lang for lang in self.languages if lang != target and lang not in sources]
         abroad = [lang for lang in self.languages if lang != "en"]
         untrained = {c: before[c[0]] for c in cells}
         mine = after[variant]
+        control = after.get(PERMUTED)
 
-        def against(other: Mapping[tuple[int, int], Outputs], kind: str, sources: Sequence[str], to: str) -> Any:
-            groups = [self._compared(c, f"{kind} {s}-{to}", mine[c], other[c]) for c in cells for s in sources]
-            return _as_dict(pooled_difference(groups, metric="chrf"))
+        def against(other: Mapping[tuple[int, int], Outputs], kind: str, spoken: Sequence[str], to: str) -> Any:
+            groups = [
+                self._compared(c, f"{kind} {s}-{to}", mine[c], other[c]) for c in cells for s in spoken if s != to
+            ]
+            return _as_dict(pooled_difference(groups, metric="chrf")) if groups else None
 
         row = {
+            "sources": list(sources),
             "new_unseen": against(untrained, "new", unseen, target),
-            "new_source": against(untrained, "new", [self.study.source], target),
+            "new_source": against(untrained, "new", sources, target),
+            "new_all": against(untrained, "new", [*sources, *unseen], target),
             "into_english": against(untrained, "translate", abroad, "en"),
             "by_language": {
                 s: {
                     "untrained": against(untrained, "new", [s], target),
-                    PERMUTED: against(after[PERMUTED], "new", [s], target),
+                    PERMUTED: control and against(control, "new", [s], target),
                 }
-                for s in unseen
+                for s in self.languages
+                if s != target
             },
-            "unseen_against_permuted": against(after[PERMUTED], "new", unseen, target),
+            "unseen_against_permuted": control and against(control, "new", unseen, target),
+            "errors": self._errors(cells, untrained, mine),
+            "share_of_plain": self._share_of_plain(target, unseen, cells, mine, after[PLAIN], untrained),
+            "share_of_plain_all": self._share_of_plain(
+                target, [*sources, *unseen], cells, mine, after[PLAIN], untrained
+            ),
         }
-        keys = [f"new {s}-{target}" for s in unseen]
-        draws = {
-            name: pooled_draws([self._system(c, k, side[c]) for c in cells for k in keys], "chrf")
+        row["table"] = self._table(untrained, mine, sources)
+        row["chrf_unseen"] = {
+            name: pooled_draws([self._system(c, f"new {s}-{target}", side[c]) for c in cells for s in unseen], "chrf")[
+                0
+            ]
             for name, side in {"mine": mine, "plain": after[PLAIN], "untrained": untrained}.items()
         }
-        gain, plain = (draws[n][1] - draws["untrained"][1] for n in ("mine", "plain"))
-        low, high = np.percentile(gain / np.where(np.abs(plain) < 1e-9, np.nan, plain), [2.5, 97.5])
-        whole = draws["plain"][0] - draws["untrained"][0]
-        row["share_of_plain"] = {
-            "value": (draws["mine"][0] - draws["untrained"][0]) / whole if whole else None,
+        return row
+
+    def _table(
+        self,
+        before: Mapping[tuple[int, int], Outputs],
+        after: Mapping[tuple[int, int], Outputs],
+        sources: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        """Rows by direction, of all rotations' tests together (no utterance is in two of them); of the first seed."""
+        tested = {r: {u.id for u in self.part(r, "test")} for r in self.study.rotations}
+        was, now = (
+            {
+                key: {i: t for r in tested for i, t in side[r, self.study.seeds[0]][key].items() if i in tested[r]}
+                for key in _only(side[self.study.rotations[0], self.study.seeds[0]], ("new", "translate"))
+            }
+            for side in (before, after)
+        )
+        return transfer_rows(was, now, [u for r in tested for u in self.part(r, "test")], sources)
+
+    def _share_of_plain(
+        self,
+        target: str,
+        spoken: Sequence[str],
+        cells: Sequence[tuple[int, int]],
+        mine: Mapping[tuple[int, int], Outputs],
+        plain: Mapping[tuple[int, int], Outputs],
+        untrained: Mapping[tuple[int, int], Outputs],
+    ) -> dict[str, Any]:
+        """What part of plain fine-tuning's gain over the best untrained prompt a variant has, drawn together."""
+        value, draws = {}, {}
+        for name, side in {"mine": mine, "plain": plain, "untrained": untrained}.items():
+            groups = [self._system(c, f"new {s}-{target}", side[c]) for c in cells for s in spoken if s != target]
+            value[name], draws[name] = pooled_draws(groups, "chrf")
+        gain, whole = (draws[n] - draws["untrained"] for n in ("mine", "plain"))
+        low, high = np.percentile(gain / np.where(np.abs(whole) < 1e-9, np.nan, whole), [2.5, 97.5])
+        most = value["plain"] - value["untrained"]
+        return {
+            "value": (value["mine"] - value["untrained"]) / most if most else None,
             "ci": [float(low), float(high)] if np.isfinite([low, high]).all() else None,
         }
-        row["chrf_unseen"] = {name: values[0] for name, values in draws.items()}
-        return row
+
+    def _errors(
+        self,
+        cells: Sequence[tuple[int, int]],
+        before: Mapping[tuple[int, int], Outputs],
+        after: Mapping[tuple[int, int], Outputs],
+    ) -> dict[str, list[float]]:
+        """Error rates before and after, per cent, means over languages and cells: transcripts, and languages named."""
+        found: dict[str, list[list[float]]] = {"transcribe": [], "detect": []}
+        for c in cells:
+            for row in transfer_rows(_only(before[c], found), _only(after[c], found), self.part(c[0], "test"), ()):
+                found[row["task"]].append([row["error"][side]["value"] for side in ("before", "after")])
+        return {task: np.mean(values, axis=0).tolist() for task, values in found.items()}
 
     def _best_prompt(self, target: str) -> PromptKind:
         """The untrained prompt that does best on dev, all sources pooled."""
@@ -331,9 +425,9 @@ class _Work:
         sources = [lang for lang in self.languages if lang != target]
         abroad = [lang for lang in self.languages if lang != "en"]
         scores = {}
-        if len(self.shares(variant)) == 1:
-            return self.shares(variant)[0]
-        for share in self.shares(variant):
+        if len(self.study.shares(variant)) == 1:
+            return self.study.shares(variant)[0]
+        for share in self.study.shares(variant):
             said = {c: self.said(Run(target, *c, variant, share)) for c in cells}
             new = [self._system(c, f"new {s}-{target}", said[c], "dev") for c in cells for s in sources]
             old, was = (
@@ -360,18 +454,12 @@ class _Work:
         return answers(whisper, make(whisper, self.languages), self.heard(rotation), self.store, label)
 
     def _rehearsal(self, whisper: Whisper, rotation: int, config: FinetuneConfig) -> list[Example]:
-        path = self.study.out / "rehearsal" / f"{rotation}.json"
-        if not path.exists():
-            made = rehearsal_examples(whisper, self.part(rotation, "train"), self.store)
-            write_text(path, json.dumps([dataclasses.asdict(e) for e in made]))
-        read = json.loads(path.read_text(encoding="utf-8"))
+        made = kept_examples(
+            self._shared / "rehearsal" / f"{rotation}.json",
+            lambda: rehearsal_examples(whisper, self.part(rotation, "train"), self.store),
+        )
         language = {u.id: u.language for u in self.split[rotation]}
-        wanted = config.rehearse or tuple(self.languages)
-        return [
-            Example(e["utterance"], tuple(e["prompt"]), tuple(e["labels"]), e["rehearsal"])
-            for e in read
-            if language[e["utterance"]] in wanted
-        ]
+        return [e for e in made if language[e.utterance] in (config.rehearse or tuple(self.languages))]
 
     def _path(self, run: Run) -> Path:
         return self._answers(f"{run.training}-{run.share:g}")
@@ -379,12 +467,33 @@ class _Work:
     def _answers(self, name: str) -> Path:
         return self.study.out / "answers" / f"{name}.json"
 
+    def _before(self, rotation: int, what: str) -> Path:
+        return self._shared / "before" / f"{rotation}-{what}.json"
+
+    @property
+    def _shared(self) -> Path:
+        return self.study.shared or self.study.out
+
+
+def some_of(utterances: Sequence[Utterance], number: int | None, seed: int) -> list[Utterance]:
+    """So many utterances, drawn; a smaller draw is part of a larger one. None: all."""
+    order = np.random.default_rng(seed).permutation(len(utterances))[:number]
+    return [utterances[i] for i in sorted(order)]
+
+
+def _without_shares(own: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in own.items() if k != "shares"}
+
 
 def permuted(examples: Sequence[Example], seed: int) -> list[Example]:
     """The control: every text goes to another utterance's audio; what is learnt then is the domain's text alone."""
     order = np.random.default_rng(seed).permutation(len(examples))
     turned = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
     return [dataclasses.replace(e, labels=examples[turned[i]].labels) for i, e in enumerate(examples)]
+
+
+def _only(said: Outputs, kinds: Iterable[str]) -> Outputs:
+    return {key: texts for key, texts in said.items() if key.partition(" ")[0] in kinds}
 
 
 def _as_dict(found: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Metrics: standard implementations, signed, with intervals."""
 
 from interlingua.metrics.offtarget import off_target_rate
-from interlingua.metrics.recognition import score_transcripts
+from interlingua.metrics.recognition import detection_errors, score_transcripts
 from interlingua.metrics.significance import (
     Comparison,
     Difference,
@@ -17,6 +17,7 @@ __all__ = [
     "Difference",
     "SystemOutputs",
     "compare_translations",
+    "detection_errors",
     "off_target_rate",
     "pooled_difference",
     "pooled_draws",

@@ -67,6 +67,26 @@ def score_transcripts(
     return Score(100 * value, (100 * low, 100 * high), len(segments), signature)
 
 
+def detection_errors(
+    detected: Mapping[str, str], languages: Mapping[str, str], *, clusters: Mapping[str, str] | None = None
+) -> Score:
+    """Utterances whose language is named wrongly, in per cent, with a 95% bootstrap interval over clusters.
+
+    Args:
+        detected: utterance id -> the code that was named; a missing one counts as wrong.
+        languages: utterance id -> the language spoken.
+        clusters: utterance id -> cluster; None: each utterance is its own.
+
+    Raises:
+        UsageError: no languages, or an id that they lack.
+    """
+    segments = join(detected, languages, clusters)
+    wrong = np.array([a != b for a, b in zip(segments.outputs, segments.references, strict=True)], float)
+    value, (low, high) = ratio_with_interval(wrong, np.ones(len(wrong)), segments.clusters)
+    signature = f"language-error|{bootstrap_signature(len(set(segments.clusters)))}"
+    return Score(100 * value, (100 * low, 100 * high), len(segments), signature)
+
+
 def _units(text: str, language: str) -> str:
     # What is counted, spaced: words, or characters, which are words of one letter to jiwer too.
     words = _normaliser(language == "en")(text).split()

@@ -122,12 +122,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
-    """One task in one language, before and after; a task is the new target, translation into English or transcription.
+    """One task in one language, before and after.
 
+    A task is the new target, another target, translation into English, transcription, or naming the language.
     ``chrf`` and ``bleu`` lie in 0-100, ``off_target`` in 0-1, ``error`` is in per cent.
     """
 
-    task: Literal["new", "translate", "transcribe"]
+    task: Literal["new", "other", "translate", "transcribe", "detect"]
     source: str
     target: str
     trained: bool = False
@@ -139,8 +140,10 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The direction in words, or the language of a transcript."""
-        return name_of(self.source) if self.task == "transcribe" else f"{name_of(self.source)} → {name_of(self.target)}"
+        """The direction in words, or the language spoken where there is no other."""
+        if self.task in ("transcribe", "detect"):
+            return name_of(self.source)
+        return f"{name_of(self.source)} → {name_of(self.target)}"
 
 
 class Pooled(msgspec.Struct, frozen=True, kw_only=True):

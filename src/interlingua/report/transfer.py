@@ -21,6 +21,7 @@ _POOLS = {
     "new, sources never trained on": f"New target, sources {_NEVER}",
     "new, sources trained on": f"New target, sources {_TRAINED}",
     "into English": "Into English",
+    "other targets": "Other targets",
 }
 _HOW = "Hollow: before fine-tuning; filled: after; bars: 95% intervals."
 _PAIRED = (
@@ -54,10 +55,11 @@ def new_target(results: Results) -> str:
 
 
 def kept(results: Results) -> str:
-    """Translation into English, and transcription."""
+    """Translation into English and other targets, transcription, and naming the language."""
     parts = []
-    translated = [r for r in results.transfer if r.task == "translate"]
-    transcribed = [r for r in results.transfer if r.task == "transcribe"]
+    translated, others, transcribed, detected = (
+        [r for r in results.transfer if r.task == task] for task in ("translate", "other", "transcribe", "detect")
+    )
     if translated:
         parts.append("<h3>Translation into English</h3>")
         drawn = [("", _source(r, translated), r.chrf) for r in translated if _is_drawn(r.chrf)]
@@ -65,6 +67,8 @@ def kept(results: Results) -> str:
             caption = f"<b>chrF into English, by language spoken.</b> {_HOW} {_PAIRED}"
             parts.append(figure(plots.changes_svg(drawn, "chrF (higher is better)", "kept-translation"), caption))
         parts.append(_translations([translated]))
+    if others:
+        parts += ["<h3>Other targets</h3>", _translations([others])]
     if transcribed:
         parts.append("<h3>Transcription</h3>")
         drawn = [("", f"{name_of(r.source)}, {r.error.unit}", r.error) for r in transcribed if _is_drawn(r.error)]
@@ -73,8 +77,14 @@ def kept(results: Results) -> str:
             parts.append(
                 figure(plots.changes_svg(drawn, "error rate, % (lower is better)", "kept-transcription"), caption)
             )
-        parts.append(_transcripts(transcribed))
-    return "\n".join([*parts, _signatures([*translated, *transcribed])]) if parts else ""
+        caption = (
+            "WER counts words, CER characters, of normalised text; lower is better, and more than 100% is possible."
+        )
+        parts.append(_errors(transcribed, caption))
+    if detected:
+        caption = "Utterances whose language the model names wrongly among all that it knows."
+        parts += ["<h3>Naming the language</h3>", _errors(detected, caption)]
+    return "\n".join([*parts, _signatures([*translated, *others, *transcribed, *detected])]) if parts else ""
 
 
 def pooled(results: Results) -> str:
@@ -150,7 +160,7 @@ def _translations(groups: Sequence[Sequence[Transfer]], *, with_group: bool = Fa
     return table(head, bodies, caption=caption, pinned=True, dense=True, ruled=True)
 
 
-def _transcripts(rows: Sequence[Transfer]) -> str:
+def _errors(rows: Sequence[Transfer], caption: str) -> str:
     compared = any(r.error.difference for r in rows)
     head = ["Language", "Unit", "n", "Before, % [95% CI]", "After, % [95% CI]", *(["Difference", "p"] * compared)]
     body = [
@@ -163,7 +173,6 @@ def _transcripts(rows: Sequence[Transfer]) -> str:
         ]
         for r in rows
     ]
-    caption = "WER counts words, CER characters, of normalised text; lower is better, and more than 100% is possible."
     return table(head, [body], caption=caption, text_columns=2, pinned=True)
 
 

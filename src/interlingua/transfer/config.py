@@ -16,9 +16,12 @@ class FinetuneConfig:
 
     Attributes:
         manifest: utterances with references in the target language (JSON lines).
-        store: their encoder states, from `interlingua encode --context full` (or speech+N).
         target: language to translate into.
         out: result folder: checkpoints, and the model in model/.
+        store: their encoder states, from `interlingua encode --context full` (or speech+N). Of several, the same
+            utterances in other contexts, all are learnt, and the first is measured against. None: made in
+            OUT/frames.lance, or on the fly where that is cheaper.
+        context: of the states, where no store is given.
         source: languages of the speech to train on.
         model: the model that made the states.
         train_split: split to train on, where the manifest has splits.
@@ -30,9 +33,11 @@ class FinetuneConfig:
         lora_rank: rank of the adapters.
         lora_alpha: their update is scaled by alpha / rank.
         ewc: strength of elastic weight consolidation, 0 = none.
+        fisher: its Fisher information, OUT/fisher.safetensors of an earlier run; default: estimated and kept.
         l2sp: strength of the pull back to where parameters started, 0 = none.
         replay: weight of rehearsing what the model itself said before, 0 = none.
         distillation: weight of keeping its distribution where it rehearses, 0 = none.
+        others: further targets that are measured before and after, such as those the model was taught before.
         rehearse: languages whose unlabelled speech in the manifest is rehearsed on; default: all.
         rehearsed: rehearsed examples beside every new one in a batch.
         interpolate: share of the change that is kept after training, 1 = all.
@@ -48,9 +53,10 @@ class FinetuneConfig:
     """
 
     manifest: Path
-    store: str
     target: str
     out: Path
+    store: tuple[str, ...] = ()
+    context: str = "speech+8"
     source: tuple[str, ...] = ("en",)
     model: str = "base"
     train_split: str = "train"
@@ -62,9 +68,11 @@ class FinetuneConfig:
     lora_rank: int = 16
     lora_alpha: float = 32.0
     ewc: float = 0.0
+    fisher: Path | None = None
     l2sp: float = 0.0
     replay: float = 0.0
     distillation: float = 0.0
+    others: tuple[str, ...] = ()
     rehearse: tuple[str, ...] | None = None
     rehearsed: float = 1.0
     interpolate: float = 1.0

@@ -9,8 +9,8 @@ from torch.utils.data import Dataset, Sampler
 
 from interlingua.errors import CorpusError
 from interlingua.models import Whisper
-from interlingua.store import FrameStore
 from interlingua.transfer.config import PromptKind
+from interlingua.transfer.states import States
 from interlingua.transfer.targets import prompt_tokens
 from interlingua.translation import pad_states
 from interlingua.types import Frames, Utterance
@@ -29,12 +29,14 @@ class Example:
         prompt: the decoder's first tokens.
         labels: tokens of the text, then the end token.
         rehearsal: whether it is an old task that must not be forgotten.
+        context: which of the stores its states come from.
     """
 
     utterance: str
     prompt: tuple[int, ...]
     labels: tuple[int, ...]
     rehearsal: bool = False
+    context: int = 0
 
 
 def text_example(whisper: Whisper, utterance: str, prompt: Sequence[int], text: str, language: str) -> Example:
@@ -83,18 +85,23 @@ def end_token(whisper: Whisper) -> int:
 
 
 class StateDataset(Dataset[tuple[Example, Frames]]):
-    """Examples with the states of their utterances, read from the store batch by batch.
+    """Examples with the states of their utterances, read batch by batch.
+
+    Args:
+        examples: their ``context`` counts ``stores``.
+        stores: where the states come from.
 
     Raises:
-        StoreError: an utterance is not in the store.
+        StoreError: an utterance is not in its store.
     """
 
-    def __init__(self, examples: Sequence[Example], store: FrameStore) -> None:
-        missing = sorted({e.utterance for e in examples if e.utterance not in store})
-        if missing:
-            store.read(missing)  # says so
+    def __init__(self, examples: Sequence[Example], stores: Sequence[States]) -> None:
+        for i, store in enumerate(stores):
+            missing = sorted({e.utterance for e in examples if e.context == i and e.utterance not in store})
+            if missing:
+                store.read(missing)  # says so
         self.examples = examples
-        self._store = store
+        self._stores = stores
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -103,9 +110,13 @@ class StateDataset(Dataset[tuple[Example, Frames]]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Example, Frames]]:
-        """A batch in one read."""
+        """A batch in one read of each store."""
         chosen = [self.examples[i] for i in indices]
-        return list(zip(chosen, self._store.read([e.utterance for e in chosen]), strict=True))
+        found: dict[tuple[str, int], Frames] = {}
+        for i in sorted({e.context for e in chosen}):
+            ids = [e.utterance for e in chosen if e.context == i]
+            found |= {(f.id, i): f for f in self._stores[i].read(ids)}
+        return [(e, found[e.utterance, e.context]) for e in chosen]
 
 
 def collate(items: Sequence[tuple[Example, Frames]]) -> dict[str, torch.Tensor]:
@@ -144,7 +155,7 @@ class Batches(Sampler[list[int]]):
     def __init__(
         self, examples: Sequence[Example], n_speech: Mapping[str, int], size: int, rehearsed: int = 0, seed: int = 0
     ) -> None:
-        self._length = np.array([n_speech[e.utterance] for e in examples])
+        self._length = np.array([(n_speech[e.utterance], e.context) for e in examples])
         self._new = np.array([i for i, e in enumerate(examples) if not e.rehearsal])
         self._old = np.array([i for i, e in enumerate(examples) if e.rehearsal])
         self._size, self._rehearsed, self._seed = size, rehearsed if len(self._old) else 0, seed
@@ -162,18 +173,25 @@ class Batches(Sampler[list[int]]):
         random = np.random.default_rng([self._seed, self._epoch])
         order = random.permutation(self._new)
         pools = [order[i : i + POOL_BATCHES * self._size] for i in range(0, len(order), POOL_BATCHES * self._size)]
-        alike = np.concatenate([pool[np.argsort(self._length[pool], kind="stable")] for pool in pools])
+        alike = np.concatenate([pool[np.lexsort(self._length[pool].T)] for pool in pools])  # one context a batch
         batches = [alike[i : i + self._size] for i in range(0, len(alike), self._size)]
         old = self._old_of_epoch(len(batches))
+        by_length = sorted(range(len(batches)), key=lambda i: self._frames(batches[i]))
+        for i, rehearsed in zip(by_length, old, strict=True):  # short ones beside short ones
+            batches[i] = np.concatenate([batches[i], rehearsed])
         for i in random.permutation(len(batches)):
-            yield [*batches[i].tolist(), *old[i].tolist()]
+            yield batches[i].tolist()
+
+    def _frames(self, batch: np.ndarray) -> float:
+        return float(self._length[batch, 0].mean())
 
     def _old_of_epoch(self, n: int) -> np.ndarray:
-        """(n, rehearsed) old examples: the epoch's stretch of an endless series of permutations."""
+        """(n, rehearsed) old examples, the shortest first: the epoch's stretch of an endless series of permutations."""
         if not self._rehearsed:
             return np.zeros((n, 0), dtype=int)
         start, need = self._epoch * n * self._rehearsed, n * self._rehearsed
         rounds = range(start // len(self._old), (start + need - 1) // len(self._old) + 1)
         drawn = np.concatenate([np.random.default_rng([self._seed, 1, r]).permutation(self._old) for r in rounds])
         first = start - rounds[0] * len(self._old)
-        return drawn[first : first + need].reshape(n, self._rehearsed)
+        stretch = drawn[first : first + need]
+        return stretch[np.argsort(self._length[stretch, 0], kind="stable")].reshape(n, self._rehearsed)

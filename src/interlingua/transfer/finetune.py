@@ -1,7 +1,7 @@
 """Fine-tune a decoder on cached states of one source language, and keep what it could do before."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,15 +11,25 @@ from transformers.trainer import TRAINER_STATE_NAME
 from interlingua.errors import CorpusError
 from interlingua.models import Whisper
 from interlingua.progress import track
-from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
 from interlingua.transfer.examples import Example, StateDataset, collate, end_token
 from interlingua.transfer.interpolation import interpolate
-from interlingua.transfer.remedies import EWC, L2SP, Distillation, Remedy, Replay, fisher_information, snapshot
+from interlingua.transfer.remedies import (
+    EWC,
+    L2SP,
+    Distillation,
+    Remedy,
+    Replay,
+    fisher_information,
+    load_values,
+    save_values,
+    snapshot,
+)
+from interlingua.transfer.states import States
 from interlingua.transfer.trainable import LoraSettings, choose_parameters, merge_adapters
 from interlingua.transfer.trainer import CachedTrainer, Evaluate, training_arguments
-from interlingua.translation import decode_frames
+from interlingua.translation import fast_decoder
 from interlingua.types import Utterance
 
 MOST_TOKENS = 128  # of what is rehearsed: longer outputs in 30 s are loops, and are left out
@@ -40,7 +50,7 @@ class Change:
 
 
 def rehearsal_examples(
-    whisper: Whisper, utterances: Sequence[Utterance], store: FrameStore, *, label: str = "rehearsal"
+    whisper: Whisper, utterances: Sequence[Utterance], store: States, *, label: str = "rehearsal"
 ) -> list[Example]:
     """What the model says now: its own transcript of each utterance, and its own English translation.
 
@@ -55,6 +65,7 @@ def rehearsal_examples(
     examples = []
     held = [u for u in utterances if u.id in store]
     languages = sorted({u.language for u in held})
+    decoder = fast_decoder(whisper, compute="float32")
     with track(sum(1 + (u.language != "en") for u in held), label) as advance:
         for language in languages:
             frames = store.read([u.id for u in held if u.language == language])
@@ -63,7 +74,7 @@ def rehearsal_examples(
                     continue
                 prompt = whisper.prompt(language, task)
                 most = min(MOST_TOKENS, whisper.model.config.max_target_positions - len(prompt))
-                for said in decode_frames(whisper, frames, prompt, most_tokens=most):
+                for said in decoder.decode(frames, prompt, most_tokens=most):
                     if said.text and len(said.tokens) < most:
                         labels = (*said.tokens, end_token(whisper))
                         examples.append(Example(said.id, tuple(prompt), labels, rehearsal=True))
@@ -74,12 +85,13 @@ def rehearsal_examples(
 def train(
     whisper: Whisper,
     examples: Sequence[Example],
-    store: FrameStore,
+    store: States,
     config: FinetuneConfig,
     *,
     folder: Path,
     dev: Evaluate | None = None,
-    fisher: Values | None = None,
+    contexts: Sequence[States] = (),
+    fisher: Path | None = None,
     compute: str = "float32",
     device: str = "cpu",
 ) -> Change:
@@ -92,8 +104,10 @@ def train(
         config: what is trained, how long, and with which remedies.
         folder: of the checkpoints.
         dev: scores on the dev set; they choose the best epoch.
-        fisher: for EWC: `fisher_information` of the parameters that are trained; None: estimated on the
-            rehearsed examples.
+        contexts: states of the same utterances in other contexts: every example is learnt in each, so an epoch is as
+            many times as long.
+        fisher: file of the Fisher information, for EWC: read if it is there, else estimated on the examples to
+            rehearse and written.
         compute: number format of the products.
         device: where to train.
 
@@ -104,7 +118,8 @@ def train(
     old = [e for e in examples if e.rehearsal]
     if len(old) == len(examples):
         raise CorpusError("there is nothing to train on: no utterance of the source languages has a reference")
-    if (config.rehearses or (config.ewc and fisher is None)) and not old:
+    known = fisher is not None and fisher.exists()
+    if (config.rehearses or (config.ewc and not known)) and not old:
         raise CorpusError("there is nothing to rehearse: the store holds no speech of the languages in --rehearse")
     if not config.rehearses:
         examples = [e for e in examples if not e.rehearsal]
@@ -126,18 +141,24 @@ def train(
     if config.l2sp:
         remedies.append(L2SP(trained, config.l2sp))
     if config.ewc:
-        known = fisher or fisher_information(decoder, trained, _one_by_one(old, store, device))
-        remedies.append(EWC(trained, known, config.ewc))
+        about = {"model": whisper.revision, "trainable": config.trainable}
+        if fisher is not None and known:
+            values = load_values(fisher, **about)
+        else:
+            values = fisher_information(decoder, trained, _one_by_one(old, store, device))
+            if fisher is not None:
+                save_values(fisher, values, **about)
+        remedies.append(EWC(trained, values, config.ewc))
     if config.replay:
         remedies.append(Replay(config.replay))
     if config.distillation:
         remedies.append(Distillation(decoder, config.distillation))
     arguments = training_arguments(config, folder, compute=compute, device=device, dev=dev is not None)
+    stores = (store, *contexts)
     trainer = CachedTrainer(
         decoder,
-        examples,
-        store,
-        store.n_speech(),
+        [replace(e, context=i) for i, held in enumerate(stores) for e in examples if e.utterance in held],
+        stores,
         remedies=remedies,
         evaluate=dev,
         arguments=arguments,
@@ -155,8 +176,8 @@ def train(
     return Change({n: before[n] for n in moved}, {n: now[n].detach().clone() for n in moved})
 
 
-def _one_by_one(examples: Sequence[Example], store: FrameStore, device: str) -> Iterator[dict[str, torch.Tensor]]:
-    data = StateDataset(examples, store)
+def _one_by_one(examples: Sequence[Example], store: States, device: str) -> Iterator[dict[str, torch.Tensor]]:
+    data = StateDataset(examples, (store,))
     for i in range(len(data)):
         yield {name: values.to(device) for name, values in collate([data[i]]).items()}
 

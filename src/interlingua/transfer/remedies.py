@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import kl_div, log_softmax
 
-from interlingua.errors import ResultsError
+from interlingua.errors import ResultsError, UsageError
 from interlingua.files import atomic_file
 from interlingua.transfer.decoder import CachedDecoder, Step
 
@@ -52,7 +52,9 @@ class EWC:
 
     def __init__(self, trained: Mapping[str, nn.Parameter], fisher: Values, strength: float) -> None:
         if fisher.keys() != trained.keys():
-            raise ValueError("the Fisher information is of other parameters than those that are trained")
+            raise UsageError(
+                "--fisher: the Fisher information is of other parameters than those that are trained; leave it out"
+            )
         self._trained, self._strength = trained, strength
         self._fisher = {name: fisher[name].to(p.device) for name, p in trained.items()}
         self._start = snapshot(trained)

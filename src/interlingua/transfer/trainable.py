@@ -1,8 +1,9 @@
 """Which of the decoder's parameters are trained; the encoder never is."""
 
+import copy
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -96,6 +97,14 @@ def merge_adapters(decoder: nn.Module) -> None:
             parent, _, child = name.rpartition(".")
             setattr(decoder.get_submodule(parent), child, module.get_base_layer())
     vars(decoder).pop("peft_config", None)  # or peft warns of a second adapter when there is a next time
+
+
+def merged_copy(whisper: Whisper) -> Whisper:
+    """The model as it would be if training ended now: a copy without adapters."""
+    copied = replace(whisper, model=copy.deepcopy(whisper.model))
+    copied.model.tie_weights()
+    merge_adapters(copied.model.model.decoder)
+    return copied
 
 
 def _is_trained(name: str, trainable: Trainable, frozen_layers: int) -> bool:

@@ -1,6 +1,6 @@
 """transformers' Trainer on cached encoder states."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,11 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
-from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder, Step
 from interlingua.transfer.examples import Batches, Example, StateDataset, collate
 from interlingua.transfer.remedies import Remedy
+from interlingua.transfer.states import States
 from interlingua.transfer.trainable import trained_parameters
 
 WARMUP = 0.1  # of the steps
@@ -23,7 +23,7 @@ Evaluate = Callable[[], dict[str, float]]
 
 
 class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose batches come from a frame store, and whose loss has remedies in it.
+    """A Trainer whose batches hold encoder states from a store, and whose loss has remedies in it.
 
     Logging, mixed precision, accumulation, checkpoints, resuming, early stopping and several processes (``torchrun``)
     are transformers' own. Checkpoints hold the trained parameters only.
@@ -31,8 +31,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
     Args:
         decoder: the model; frozen parameters are left alone.
         examples: new ones, and old ones to rehearse.
-        store: the states of their utterances.
-        n_speech: frames of speech of each utterance: those of like length go together.
+        stores: the states of their utterances, one of each context.
         remedies: what is added to the loss.
         evaluate: dev scores; None: there is no dev set.
         arguments: transformers' settings.
@@ -43,8 +42,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self,
         decoder: CachedDecoder,
         examples: Sequence[Example],
-        store: FrameStore,
-        n_speech: Mapping[str, int],
+        stores: Sequence[States],
         *,
         remedies: Sequence[Remedy] = (),
         evaluate: Evaluate | None = None,
@@ -53,8 +51,8 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         patience: int = 0,
     ) -> None:
         size = arguments.per_device_train_batch_size
-        data = StateDataset(examples, store)
-        self._batches = Batches(examples, n_speech, size, rehearsed, arguments.seed)
+        data = StateDataset(examples, stores)
+        self._batches = Batches(examples, stores[0].n_speech(), size, rehearsed, arguments.seed)
         self._remedies, self._dev_scores = remedies, evaluate
         callbacks = [EarlyStoppingCallback(patience)] if patience and evaluate else []
         super().__init__(

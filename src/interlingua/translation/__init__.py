@@ -3,12 +3,16 @@
 from interlingua.translation.decoder import decode, pad_states
 from interlingua.translation.greedy import decode_frames, greedy_tokens, translate_frames
 from interlingua.translation.states import require_decodable
+from interlingua.translation.twin import Decoder, Twin, fast_decoder
 from interlingua.translation.words import Word, place_words
 
 __all__ = [
+    "Decoder",
+    "Twin",
     "Word",
     "decode",
     "decode_frames",
+    "fast_decoder",
     "greedy_tokens",
     "pad_states",
     "place_words",
