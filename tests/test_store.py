@@ -57,6 +57,33 @@ def test_what_is_written_is_read_bit_for_bit(path, dtype):
     assert_same(FrameStore.open(path).read([f.id for f in written]), written)
 
 
+def test_int8_keeps_frames_to_half_a_step(path):
+    random = np.random.default_rng(0)
+    values = (random.normal(size=(7, DIM)) * 10.0 ** np.arange(-3, 4)[:, None]).astype(np.float16)
+    values[3] = 0
+    made = FrameStore.create(path, replace(SPEC, dtype="int8"), DIM)
+    made.write([Frames("a", values, 7), Frames("b", values[:2], 2)])
+    made.write([Frames("c", values[4:], 3)])
+    c, b, a = FrameStore.open(path).read(["c", "b", "a"])
+    assert a.values.dtype == np.float16
+    step = np.abs(values.astype(np.float32)).max(axis=1, keepdims=True) / 127
+    error = np.abs(a.values.astype(np.float32) - values.astype(np.float32))
+    assert (error <= 0.5 * step * 1.01 + 2.0**-11 * np.abs(values)).all()
+    assert (a.values[3] == 0).all()
+    np.testing.assert_array_equal(b.values, a.values[:2])
+    np.testing.assert_array_equal(c.values, a.values[4:])
+    assert [f.id for f in FrameStore.open(path)] == ["a", "b", "c"]
+
+
+def test_int8_takes_half_the_disk(tmp_path):
+    size = {}
+    for dtype in ("float16", "int8"):
+        made = FrameStore.create(tmp_path / dtype, replace(SPEC, dtype=dtype), 256)
+        made.write([Frames("a", np.random.default_rng(0).normal(size=(1000, 256)).astype(np.float16), 1000)])
+        size[dtype] = sum(f.stat().st_size for f in (tmp_path / dtype).rglob("*.lance"))
+    assert 0.45 < size["int8"] / size["float16"] < 0.6
+
+
 def test_extreme_values_survive(path):
     values = np.array([[np.inf, -np.inf, 65504, 6e-8], [0, -0.0, 1, np.nan]], dtype=np.float16)
     store = FrameStore.create(path, SPEC, DIM)

@@ -1,19 +1,32 @@
 """Greedy decoding against transformers' own generate, ragged batches too; words in time; the baseline's bookkeeping."""
 
+import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from helpers import sweep, utterance
+from interlingua.audio import load_audio
 from interlingua.encode import WhisperEncoder
 from interlingua.errors import CorpusError, UntrainedTaskError
 from interlingua.experiments.translation import translation_baseline
 from interlingua.models import quiet
 from interlingua.store import FrameStore
-from interlingua.translation import decode, decode_frames, greedy_tokens, pad_states, place_words, translate_frames
+from interlingua.translation import (
+    Twin,
+    decode,
+    decode_frames,
+    greedy_tokens,
+    pad_states,
+    place_words,
+    translate_frames,
+)
+from interlingua.translation.detect import detect_language
 from interlingua.translation.greedy import BATCH_UTTERANCES
+from interlingua.translation.twin import Eager
 from interlingua.types import SAMPLE_RATE, Frames
 
 
@@ -93,6 +106,45 @@ def test_a_ragged_batch_goes_on_with_its_cache(tiny_whisper):
     first = decoded(tiny_whisper, states, [t[:4] for t in tokens], use_cache=True)
     second = decoded(tiny_whisper, states, [t[4:] for t in tokens], cache=first.past_key_values, use_cache=True)
     torch.testing.assert_close(second.last_hidden_state, whole[:, 4:], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 5, None])
+def test_the_twin_says_what_the_model_says(tiny_whisper, most):
+    spoken = [Frames(f"u{i}", v, len(v)) for i, v in enumerate(ragged(tiny_whisper, 40, 7, 40, 1500, 1, 40))]
+    prompt = tiny_whisper.prompt("en", "transcribe")
+    expected = {h.id: h for h in decode_frames(tiny_whisper, spoken, prompt, most_tokens=most)}
+    twin = Twin(tiny_whisper, compute="float32")
+    found = {h.id: h for h in twin.decode(spoken, prompt, most)}
+    assert found == expected
+    assert max(len(h.tokens) for h in found.values()) == (most or 20)  # 24 positions, 4 of them the prompt's
+
+
+def test_a_twin_is_of_the_model_as_it_was(tiny_whisper):
+    whisper = replace(tiny_whisper, model=copy.deepcopy(tiny_whisper.model))
+    spoken = [Frames("u", ragged(whisper, 30)[0], 30)]
+    prompt = whisper.prompt("en", "transcribe")
+    twin = Twin(whisper, compute="float32")
+    before = [h.tokens for h in twin.decode(spoken, prompt)]
+    with torch.no_grad():
+        whisper.model.model.decoder.layers[0].fc1.weight.mul_(-3)
+    assert [h.tokens for h in decode_frames(whisper, spoken, prompt)] != before
+    assert [h.tokens for h in twin.decode(spoken, prompt)] == before
+
+
+@pytest.mark.model
+def test_the_twin_of_the_real_model_on_real_speech(base_whisper, prompts_manifest):
+    spoken = [u for u in prompts_manifest if u.language == "fr"][:6]
+    encoder = WhisperEncoder(base_whisper, context="speech+8")
+    audio = encoder.encode([load_audio(u.audio) for u in spoken])
+    frames = [Frames(u.id, v, n) for u, (v, n) in zip(spoken, audio, strict=True)]
+    prompt = base_whisper.prompt("fr", "translate")
+    expected = {h.id: h.tokens for h in decode_frames(base_whisper, frames, prompt, most_tokens=40)}
+    exact, small = (Twin(base_whisper, compute=c) for c in ("float32", "int8_float32"))
+    assert {h.id: h.tokens for h in exact.decode(frames, prompt, 40)} == expected
+    assert {h.id for h in small.decode(frames, prompt, 40) if h.text} == set(expected)
+    languages = {f.id: detect_language(base_whisper, f.values)[0] for f in frames}
+    assert exact.detect(frames) == Eager(base_whisper).detect(frames) == languages
+    assert set(small.detect(frames).values()) == {"fr"}
 
 
 def hooks(whisper):

@@ -6,6 +6,8 @@ kept) is chosen on dev; all is measured on test. Every answer is kept, so an int
 
 import dataclasses
 import datetime
+import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -29,6 +31,7 @@ from interlingua.experiments.transfer import (
     references,
     transfer_rows,
 )
+from interlingua.files import write_text
 from interlingua.metrics import Comparison, SystemOutputs, pooled_difference, pooled_draws
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
@@ -51,18 +54,18 @@ class TransferStudy:
 
     Attributes:
         out: the result folder; answers and checkpoints are kept in it.
-        shared: folder of what doesn't depend on a training (states, answers before it, what is rehearsed), which
-            several studies of one model can have together; default: ``out``.
+        shared: folder of states, trainings and answers, which studies of one model can have together: what is asked
+            for by two is trained once; default: ``out``.
         model: model spec.
         targets: languages to translate into.
         source: the language of the speech that is trained on.
         rotations: which fifths of the clusters are test, one training each.
         seeds: of the order of examples.
         settings: what all variants share, as in `FinetuneConfig`.
-        variants: name -> settings of its own; ``plain`` has none. ``permuted``, if it is there, is the control whose
-            texts are dealt out anew over the audio. Beside the settings of `FinetuneConfig`, ``shares`` lists the
-            shares of the change among which dev chooses, and ``utterances`` says how many to train on. Variants that
-            differ in ``shares`` alone are trained once.
+        variants: name -> settings of its own, or several of them among which dev chooses; ``plain`` has none.
+            ``permuted``, if it is there, is the control whose texts are dealt out anew over the audio. Beside the
+            settings of `FinetuneConfig`, ``shares`` lists the shares of the change among which dev chooses, too, and
+            ``utterances`` says how many to train on.
     """
 
     out: Path
@@ -73,7 +76,9 @@ class TransferStudy:
     rotations: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, Any] = field(default_factory=dict)
-    variants: dict[str, dict[str, Any]] = field(default_factory=lambda: {PLAIN: {}, PERMUTED: {}})
+    variants: dict[str, dict[str, Any] | list[dict[str, Any]]] = field(
+        default_factory=lambda: {PLAIN: {}, PERMUTED: {}}
+    )
 
     def __post_init__(self) -> None:
         """Check what can be checked before the work.
@@ -84,57 +89,93 @@ class TransferStudy:
         if PLAIN not in self.variants:
             raise UsageError(f"variants: {PLAIN!r} is missing; the others are compared with it")
         known = {f.name for f in dataclasses.fields(FinetuneConfig)} | STUDY_KEYS
-        for name, own in {"settings": self.settings, **self.variants}.items():
+        given = [("settings", self.settings), *((v, own) for v in self.variants for own in self.alternatives(v))]
+        for name, own in given:
             for key in own:
                 if key not in known:
                     raise UsageError(f"{name}: no setting {key!r}; there are {', '.join(sorted(known))}")
 
     def plan(self) -> str:
         """What will be done, in a line."""
-        trained = {self.trained_as(v) for v in self.variants}
-        n = len(self.targets) * len(self.rotations) * len(self.seeds) * len(trained)
+        n = len(self.runs())
         return (
             f"{n} trainings ({', '.join(self.variants)}; targets {', '.join(self.targets)}; "
             f"{len(self.rotations)} rotations, {len(self.seeds)} seeds)"
         )
 
-    def config(self, variant: str, target: str, seed: int, folder: Path) -> FinetuneConfig:
-        """The fine-tuning of one variant."""
-        own = {**self.settings, **self.variants[variant]}
-        own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items() if k not in STUDY_KEYS}
-        fixed = {"manifest": self.out, "store": (str(self.out),), "out": folder, "target": target, "seed": seed}
-        return FinetuneConfig(**{**fixed, "source": (self.source,), "model": self.model, **own})
+    def alternatives(self, variant: str) -> list[dict[str, Any]]:
+        """The settings of a variant, among which dev chooses."""
+        own = self.variants[variant]
+        return own if isinstance(own, list) else [own]
 
-    def sources(self, variant: str) -> tuple[str, ...]:
-        """Languages of the speech that a variant is trained on."""
-        return tuple(self.variants[variant].get("source", (self.source,)))
+    def candidates(self, variant: str) -> list[tuple["Training", float]]:
+        """What dev chooses among: trainings, and shares of their change."""
+        found = []
+        for own in self.alternatives(variant):
+            settings = {"source": [self.source], **self.settings, **own}
+            shares = settings.pop("shares", [1.0])
+            training = Training(self.model, variant == PERMUTED, settings)
+            found += [(training, float(s)) for s in shares]
+        return found
 
-    def shares(self, variant: str) -> tuple[float, ...]:
-        """Shares of the change that a variant is asked at."""
-        return tuple(self.variants[variant].get("shares", (1.0,)))
+    def runs(self) -> list["Run"]:
+        """All trainings that there are to do, each with the shares that are asked for, target by target."""
+        asked: dict[Run, None] = {}
+        for target, variant in itertools.product(self.targets, self.variants):
+            for rotation, seed in itertools.product(self.rotations, self.seeds):
+                asked |= {Run(target, rotation, seed, t, s): None for t, s in self.candidates(variant)}
+        return list(asked)
 
-    def trained_as(self, variant: str) -> str:
-        """The first variant with the same training."""
-        if variant == PERMUTED:
-            return variant
-        mine = _without_shares(self.variants[variant])
-        return next(v for v, own in self.variants.items() if v != PERMUTED and _without_shares(own) == mine)
+
+@dataclass(frozen=True)
+class Training:
+    """What a training depends on, beside its target, data and seed.
+
+    Attributes:
+        model: model spec.
+        permuted: whether texts are dealt out anew over the audio.
+        settings: of `FinetuneConfig`, and ``utterances``.
+    """
+
+    model: str
+    permuted: bool
+    settings: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Short name of all that."""
+        stated = json.dumps([self.model, CONTEXT, self.permuted, dict(self.settings)], sort_keys=True)
+        return hashlib.sha256(stated.encode()).hexdigest()[:10]
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Languages of the speech that is trained on."""
+        return tuple(self.settings["source"])
+
+    def config(self, target: str, seed: int, folder: Path) -> FinetuneConfig:
+        """As a fine-tuning's settings."""
+        stated = ((k, v) for k, v in self.settings.items() if k not in STUDY_KEYS)
+        own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stated}
+        return FinetuneConfig(manifest=folder, out=folder, target=target, seed=seed, model=self.model, **own)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a target, which fifth is test, a seed, and a variant; ``share`` of its change is applied."""
+    """One model to ask: a target, which fifth is test, a seed, a training, and the share of its change."""
 
     target: str
     rotation: int
     seed: int
-    variant: str
+    training: Training
     share: float = 1.0
 
     @property
-    def training(self) -> str:
-        """Name of what is trained."""
-        return f"{self.target}-{self.rotation}-{self.seed}-{self.variant}"
+    def name(self) -> str:
+        """Of the training, in file names."""
+        return f"{self.target}-{self.rotation}-{self.seed}-{self.training.digest}"
 
 
 def run_transfer_study(study: TransferStudy, *, train: bool = True, log: Callable[[str], None] = print) -> Path:
@@ -146,14 +187,11 @@ def run_transfer_study(study: TransferStudy, *, train: bool = True, log: Callabl
         log: takes a line of news.
 
     Raises:
-        ResultsError: the folder was begun with other settings.
+        ResultsError: the shared folder was begun with another model.
         InterlinguaError: see the stages.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    trained = {v: _without_shares(own) for v, own in study.variants.items()}
-    fixed = {"model": study.model, "source": study.source, "settings": study.settings}
     begun_with((study.shared or study.out) / "shared.json", {"model": study.model, "context": CONTEXT})
-    begun_with(study.out / "study.json", {**fixed, **{f"variant {v}": own for v, own in trained.items()}})
     device = best_device()
     compute = best_compute(device)
     utterances = prepare_prompts(log=log)
@@ -161,15 +199,10 @@ def run_transfer_study(study: TransferStudy, *, train: bool = True, log: Callabl
     store, report = encode_manifest(utterances, encoder, (study.shared or study.out) / "frames.lance")
     log(f"{len(store)} utterances encoded; {len(report.failed)} are longer than the window and count as empty answers")
     work = _Work(study, utterances, store, compute, device)
-    runs = [
-        Run(target, rotation, seed, variant)
-        for variant in dict.fromkeys(study.trained_as(v) for v in study.variants)
-        for target in study.targets
-        for rotation in study.rotations
-        for seed in study.seeds
-    ]
+    runs = list({run.name: run for run in study.runs()}.values())
     for done, run in enumerate(runs if train else []):
-        log(f"training {done + 1} of {len(runs)}: {run.training} ({(time.monotonic() - clock) / 60:.0f} min so far)")
+        minutes = (time.monotonic() - clock) / 60
+        log(f"training {done + 1} of {len(runs)} into {run.target}: {run.training.settings} ({minutes:.0f} min so far)")
         work.do(run)
     results = {
         "title": f"Transfer: {study.source} speech into {', '.join(study.targets)}",
@@ -215,21 +248,21 @@ class _Work:
         return {**kept(self._before(rotation, f"{target}-{prompt}"), make), **old}
 
     def do(self, run: Run) -> None:
-        """Train and ask, at the shares of all variants with this training, unless that is done."""
-        alike = [v for v in self.study.variants if self.study.trained_as(v) == run.variant]
-        shares = sorted({s for v in alike for s in self.study.shares(v)}, reverse=True)
-        missing = [s for s in shares if not self._path(dataclasses.replace(run, share=s)).exists()]
+        """Train and ask, at all shares of this training that are asked for, unless that is done."""
+        asked_for = [r for r in self.study.runs() if r.name == run.name]
+        missing = [r for r in asked_for if not self.is_done(r)]
         if not missing:
             return
-        folder = self.study.out / "checkpoints" / run.training
-        config = self.study.config(run.variant, run.target, run.seed, folder)
+        folder = self._folder(run)
+        config = run.training.config(run.target, run.seed, folder)
+        write_text(folder / "settings.json", json.dumps({**run.training.settings, "permuted": run.training.permuted}))
         whisper = load_whisper(self.study.model, device=self.device)
         questions = self.questions(whisper, run.target, config.prompt)
         new = [u for u in self.part(run.rotation, "train") if u.language in config.source and u.id in self.store]
         new = [u for u in new if run.target in u.translations]
-        new = some_of(new, self.study.variants[run.variant].get("utterances"), run.seed)
+        new = some_of(new, run.training.settings.get("utterances"), run.seed)
         examples = translation_examples(new, whisper, run.target, config.prompt)
-        if run.variant == PERMUTED:
+        if run.training.permuted:
             examples = permuted(examples, run.seed)
         if config.rehearses or config.ewc:
             examples += self._rehearsal(whisper, run.rotation, config)
@@ -239,36 +272,35 @@ class _Work:
             examples,
             self.store,
             config,
-            folder=folder,
+            folder=folder / "checkpoints",
             dev=dev_scores(whisper, asked, self.part(run.rotation, "dev"), self.store),
+            fisher=self._shared / "fisher" / f"{run.rotation}-{config.trainable}.safetensors" if config.ewc else None,
             compute=self.compute,
             device=self.device,
         )
-        for share in missing:
-            change.apply(whisper, share)
-            at = dataclasses.replace(run, share=share)
-            kept(
-                self._path(at),
-                lambda at=at: self._questioned(whisper, questions, at),  # type: ignore[misc]  # no type by default
-            )
-        shutil.rmtree(folder, ignore_errors=True)
+        for r in missing:
+            change.apply(whisper, r.share)
+            label = f"{r.name} at {r.share:g}"
+            for part in self._parts(r):
+                on_dev = [q for q in questions if q.kind in ("new", "translate")]
+                some = questions if part == "test" else on_dev
+                said = answers(whisper, some, self.part(r.rotation, part), self.store, f"{label}, {part}")
+                write_text(self._answers(r, part), json.dumps(said, ensure_ascii=False, indent=0) + "\n")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
-    def _questioned(self, whisper: Whisper, questions: Sequence[Question], run: Run) -> Outputs:
-        """Everything on test; on dev what the choice of a share reads."""
-        chosen = any(
-            len(self.study.shares(v)) > 1 for v in self.study.variants if self.study.trained_as(v) == run.variant
-        )
-        needed = {"new", "translate"} if chosen else set()
-        label = f"{run.training} at {run.share:g}"
-        said = answers(whisper, questions, self.part(run.rotation, "test"), self.store, f"{label}, test")
-        some = [q for q in questions if q.kind in needed]
-        dev = answers(whisper, some, self.part(run.rotation, "dev"), self.store, f"{label}, dev")
-        return {key: {**texts, **dev.get(key, {})} for key, texts in said.items()}
+    def is_done(self, run: Run) -> bool:
+        """Whether all answers are there."""
+        return all(self._answers(run, part).exists() for part in self._parts(run))
 
-    def said(self, run: Run) -> Outputs:
+    def said(self, run: Run, part: str = "test") -> Outputs:
         """The answers of a run."""
-        run = dataclasses.replace(run, variant=self.study.trained_as(run.variant))
-        return dict(json.loads(self._path(run).read_text(encoding="utf-8")))
+        return dict(json.loads(self._answers(run, part).read_text(encoding="utf-8")))
+
+    def _parts(self, run: Run) -> list[str]:
+        """Dev is asked where it chooses."""
+        variants = [v for v in self.study.variants if len(self.study.candidates(v)) > 1]
+        chosen = any((run.training, run.share) in self.study.candidates(v) for v in variants)
+        return ["dev", "test"] if chosen else ["test"]
 
     def results(self) -> dict[str, Any]:
         """Choice on dev, scores on test; benchmarks/transfer.py says what the parts mean."""
@@ -277,17 +309,20 @@ class _Work:
             cells = [(r, s) for r in self.study.rotations for s in self.study.seeds]
             prompt = self._best_prompt(target)
             before = {r: self.untrained(r, target, prompt) for r in self.study.rotations}
-            variants = [v for v in self.study.variants if self._is_done(v, target, cells)]
-            chosen = {v: self._share(v, target, cells, before) for v in variants}
-            after = {v: {c: self.said(Run(target, *c, v, chosen[v])) for c in cells} for v in variants}
+            runs = {v: self._runs(v, target, cells) for v in self.study.variants}
+            variants = [v for v in runs if all(self.is_done(r) for choice in runs[v].values() for r in choice.values())]
+            chosen = {v: self._choice(target, runs[v], before) for v in variants}
+            after = {v: {c: self.said(runs[v][chosen[v]][c]) for c in cells} for v in variants}
             for variant in variants if PLAIN in variants else []:
                 found["study"].append(
                     {
                         "target": target,
                         "variant": variant,
-                        "share": chosen[variant],
+                        "settings": dict(chosen[variant][0].settings),
+                        "share": chosen[variant][1],
+                        "candidates": len(runs[variant]),
                         "untrained_prompt": prompt,
-                        **self._measured(target, variant, cells, before, after),
+                        **self._measured(target, variant, chosen[variant][0].sources, cells, before, after),
                     }
                 )
                 row = found["study"][-1]
@@ -297,19 +332,21 @@ class _Work:
                 found["pareto"].append({"name": variant, "target": target, **point})
         return found
 
-    def _is_done(self, variant: str, target: str, cells: Sequence[tuple[int, int]]) -> bool:
-        runs = [Run(target, *c, self.study.trained_as(variant), s) for c in cells for s in self.study.shares(variant)]
-        return all(self._path(run).exists() for run in runs)
+    def _runs(
+        self, variant: str, target: str, cells: Sequence[tuple[int, int]]
+    ) -> dict[tuple[Training, float], dict[tuple[int, int], Run]]:
+        """The runs of each of a variant's candidates, by rotation and seed."""
+        return {(t, s): {c: Run(target, *c, t, s) for c in cells} for t, s in self.study.candidates(variant)}
 
     def _measured(
         self,
         target: str,
         variant: str,
+        sources: Sequence[str],
         cells: Sequence[tuple[int, int]],
         before: Mapping[int, Outputs],
         after: Mapping[str, Mapping[tuple[int, int], Outputs]],
     ) -> dict[str, Any]:
-        sources = self.study.sources(variant)
         unseen = [lang for lang in self.languages if lang != target and lang not in sources]
         abroad = [lang for lang in self.languages if lang != "en"]
         untrained = {c: before[c[0]] for c in cells}
@@ -418,25 +455,29 @@ class _Work:
 
         return max(PROMPTS, key=score)
 
-    def _share(
-        self, variant: str, target: str, cells: Sequence[tuple[int, int]], before: Mapping[int, Outputs]
-    ) -> float:
-        """The share with the best new target on dev among those that lose no more than is tolerated there."""
+    def _choice(
+        self,
+        target: str,
+        runs: Mapping[tuple[Training, float], Mapping[tuple[int, int], Run]],
+        before: Mapping[int, Outputs],
+    ) -> tuple[Training, float]:
+        """The candidate with the best new target on dev among those that lose no more than is tolerated there."""
+        if len(runs) == 1:
+            return next(iter(runs))
         sources = [lang for lang in self.languages if lang != target]
         abroad = [lang for lang in self.languages if lang != "en"]
         scores = {}
-        if len(self.study.shares(variant)) == 1:
-            return self.study.shares(variant)[0]
-        for share in self.study.shares(variant):
-            said = {c: self.said(Run(target, *c, variant, share)) for c in cells}
-            new = [self._system(c, f"new {s}-{target}", said[c], "dev") for c in cells for s in sources]
+        for choice, by_cell in runs.items():
+            said = {c: self.said(run, "dev") for c, run in by_cell.items()}
+            new = [self._system(c, f"new {s}-{target}", said[c], "dev") for c in said for s in sources]
             old, was = (
-                [self._system(c, f"translate {s}-en", side[c], "dev") for c in cells for s in abroad]
-                for side in (said, {c: before[c[0]] for c in cells})
+                [self._system(c, f"translate {s}-en", side[c], "dev") for c in said for s in abroad]
+                for side in (said, {c: before[c[0]] for c in said})
             )
-            values = [pooled_draws(groups, "chrf", samples=1)[0] for groups in (new, old, was)]
-            scores[share] = (values[1] - values[2] >= TOLERATED, values[0])
-        return max(scores, key=lambda s: scores[s])
+            gained, kept_now, kept_before = (pooled_draws(groups, "chrf", samples=1)[0] for groups in (new, old, was))
+            lost = min(0.0, kept_now - kept_before - TOLERATED)
+            scores[choice] = (lost, gained)  # if all lose more than that, the one that loses least
+        return max(scores, key=lambda c: scores[c])
 
     def _system(self, cell: tuple[int, int], key: str, said: Outputs, part: str = "test") -> SystemOutputs:
         source, target = key.split(" ")[1].split("-")
@@ -461,11 +502,11 @@ class _Work:
         language = {u.id: u.language for u in self.split[rotation]}
         return [e for e in made if language[e.utterance] in (config.rehearse or tuple(self.languages))]
 
-    def _path(self, run: Run) -> Path:
-        return self._answers(f"{run.training}-{run.share:g}")
+    def _folder(self, run: Run) -> Path:
+        return self._shared / "trainings" / run.name
 
-    def _answers(self, name: str) -> Path:
-        return self.study.out / "answers" / f"{name}.json"
+    def _answers(self, run: Run, part: str) -> Path:
+        return self._folder(run) / f"{part}-{run.share:g}.json"
 
     def _before(self, rotation: int, what: str) -> Path:
         return self._shared / "before" / f"{rotation}-{what}.json"
@@ -479,10 +520,6 @@ def some_of(utterances: Sequence[Utterance], number: int | None, seed: int) -> l
     """So many utterances, drawn; a smaller draw is part of a larger one. None: all."""
     order = np.random.default_rng(seed).permutation(len(utterances))[:number]
     return [utterances[i] for i in sorted(order)]
-
-
-def _without_shares(own: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in own.items() if k != "shares"}
 
 
 def permuted(examples: Sequence[Example], seed: int) -> list[Example]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
@@ -33,6 +34,7 @@ from interlingua.translation import fast_decoder
 from interlingua.types import Utterance
 
 MOST_TOKENS = 128  # of what is rehearsed: longer outputs in 30 s are loops, and are left out
+FISHER_EXAMPLES = 256  # that the Fisher information is estimated on; each costs a step of one example
 
 Values = Mapping[str, torch.Tensor]
 
@@ -106,8 +108,8 @@ def train(
         dev: scores on the dev set; they choose the best epoch.
         contexts: states of the same utterances in other contexts: every example is learnt in each, so an epoch is as
             many times as long.
-        fisher: file of the Fisher information, for EWC: read if it is there, else estimated on the examples to
-            rehearse and written.
+        fisher: file of the Fisher information, for EWC: read if it is there, else estimated on some of the examples
+            to rehearse and written.
         compute: number format of the products.
         device: where to train.
 
@@ -145,7 +147,8 @@ def train(
         if fisher is not None and known:
             values = load_values(fisher, **about)
         else:
-            values = fisher_information(decoder, trained, _one_by_one(old, store, device))
+            drawn = np.random.default_rng(config.seed).permutation(len(old))[:FISHER_EXAMPLES]
+            values = fisher_information(decoder, trained, _one_by_one([old[i] for i in drawn], store, device))
             if fisher is not None:
                 save_values(fisher, values, **about)
         remedies.append(EWC(trained, values, config.ewc))

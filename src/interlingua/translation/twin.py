@@ -85,9 +85,10 @@ class Twin:
         """Greedy hypotheses, the longest utterances first; only utterances of equal length share a batch."""
         settings, config = self._whisper.model.generation_config, self._whisper.model.config
         budget = config.max_target_positions - len(prompt)
+        budget = min(budget, most_tokens or budget)
         options = {
             "beam_size": 1,
-            "max_length": 2 * min(budget, most_tokens or budget),  # CTranslate2 stops Whisper at half of it
+            "max_length": max(2 * budget, len(prompt) + budget),  # CTranslate2 stops Whisper at half of it
             "suppress_tokens": list(settings.suppress_tokens or []),
             "suppress_blank": bool(settings.begin_suppress_tokens),
         }
@@ -95,12 +96,14 @@ class Twin:
             frames, lambda states, n: self._model.generate(states, [list(prompt)] * n, asynchronous=True, **options)
         ):
             for f, result in zip(batch, found, strict=True):
-                tokens = result.result().sequences_ids[0]
+                tokens = result.result().sequences_ids[0][:budget]
                 text = self._whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip()
                 yield Hypothesis(f.id, text, tokens)
 
     def detect(self, frames: Sequence[Frames]) -> dict[str, str]:
         """Utterance id -> the likeliest language by `detect.detect_language`'s rule."""
+        if not self._model.is_multilingual:  # CTranslate2 tells by the number of tokens
+            return Eager(self._whisper).detect(frames)
         codes = {}
         for batch in batches(frames):
             for f, ranked in zip(batch, self._model.detect_language(_states(batch)), strict=True):
