@@ -4,16 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from helpers import save_tiny_whisper, sweep, utterance, write_wav
 from interlingua.cli import run
-from interlingua.corpora import split_by_cluster, write_manifest
+from interlingua.corpora import read_manifest, split_by_cluster, write_manifest
 from interlingua.encode import WhisperEncoder, encode_manifest
 from interlingua.errors import ResultsError, StoreMismatchError, UsageError
+from interlingua.experiments import finetuning, transfer_study
 from interlingua.experiments.finetuning import run_finetune
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
-from interlingua.experiments.transfer_study import TransferStudy, permuted
+from interlingua.experiments.transfer_study import TransferStudy, permuted, run_transfer_study, some_of
 from interlingua.models import load_whisper
 from interlingua.results import load_results
 from interlingua.transfer.config import FinetuneConfig
@@ -64,7 +66,7 @@ def test_a_run_writes_a_model_that_knows_its_target_and_rows_for_every_question(
     asked = {(r["task"], r["source"], r["target"]): r for r in results["transfer"]}
     assert {k for k in asked if k[0] == "new"} == {("new", "en", "es"), ("new", "fr", "es")}
     assert {k for k in asked if k[0] == "translate"} == {("translate", "es", "en"), ("translate", "fr", "en")}
-    assert {k[1] for k in asked if k[0] == "transcribe"} == set(TEXTS)
+    assert {k[1] for k in asked if k[0] == "transcribe"} == {k[1] for k in asked if k[0] == "detect"} == set(TEXTS)
     assert asked["new", "en", "es"]["trained"]
     assert not asked["new", "fr", "es"]["trained"]
     assert all(r["n"] == 3 for r in results["transfer"])
@@ -73,6 +75,32 @@ def test_a_run_writes_a_model_that_knows_its_target_and_rows_for_every_question(
     # the same call again only reads what is there
     again, _ = load_results(run_finetune(config(folder, out, learning_rate=1e-2, l2sp=1e-3), log=lambda line: None))
     assert again["transfer"] == results["transfer"]
+
+
+def test_without_a_store_states_are_made_and_kept_or_made_on_the_fly(folder, tmp_path, monkeypatch):
+    told = []
+    cached, live = (config(folder, tmp_path / n, store=(), context="speech+1") for n in ("cached", "live"))
+    run_finetune(cached, log=told.append)
+    assert (tmp_path / "cached" / "frames.lance").is_dir()
+    monkeypatch.setattr(finetuning, "free_bytes", lambda path: 1000)
+    run_finetune(live, log=told.append)
+    assert not (tmp_path / "live" / "frames.lance").exists()
+    assert any("they don't fit; every epoch encodes" in line for line in told)
+    rows = [load_results(tmp_path / n)[0]["transfer"] for n in ("cached", "live")]
+    assert rows[0] == rows[1]  # float16 states either way
+
+
+def test_several_contexts_are_learnt_and_both_are_measured(folder, tmp_path):
+    whisper = load_whisper(str(folder / "tiny"))
+    spoken = read_manifest(folder / "manifest.jsonl")
+    encode_manifest(spoken, WhisperEncoder(whisper, context="speech"), tmp_path / "short.lance", dtype="float32")
+    stores = (str(folder / "store.lance"), str(tmp_path / "short.lance"))
+    settings = config(folder, tmp_path / "out", store=stores, others=("fr",))
+    results, _ = load_results(run_finetune(settings, log=lambda line: None))
+    pools = [r["pool"] for r in results["transfer_pooled"]]
+    assert "other targets" in pools
+    assert f"into English, read from {stores[1]}" in pools
+    assert {r["target"] for r in results["transfer"] if r["task"] == "other"} == {"fr"}
 
 
 def test_a_folder_of_other_settings_is_refused(folder, tmp_path):
@@ -151,14 +179,88 @@ def test_rows_join_by_id_and_a_missing_answer_counts_as_empty():
     assert pooled == {"new, sources never trained on": 0, "into English": 0}
 
 
-@pytest.mark.parametrize("name", ["transfer-prompts.yaml", "transfer-prompts-full.yaml"])
-def test_the_recipes_are_valid_and_a_dry_run_stops_before_the_work(name, capsys):
-    study = read_recipe(RECIPES / name)
-    assert isinstance(study, TransferStudy)
-    for variant in study.variants:
-        study.config(variant, study.targets[0], 0, Path("x"))
-    assert run(["run", str(RECIPES / name), "--dry-run"]) == 0
-    assert "trainings" in capsys.readouterr().err
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_recipes_are_valid_and_a_dry_run_stops_before_the_work(path, capsys):
+    settings = read_recipe(path)
+    if isinstance(settings, TransferStudy):
+        for one in settings.runs():
+            one.training.config(one.target, one.seed, Path("x"))
+    assert run(["run", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert settings.plan() in said
+    assert str(settings.out) in said
+
+
+@pytest.fixture
+def study(folder, tmp_path, monkeypatch):
+    """A study of the tiny model on the tiny corpus; counts trainings."""
+    spoken = [replace(u, split=None) for u in read_manifest(folder / "manifest.jsonl")]
+    monkeypatch.setattr(transfer_study, "prepare_prompts", lambda **_: spoken)
+    trained = []
+    original = transfer_study.train
+
+    def counted(*args, **options):
+        trained.append(args[3])
+        return original(*args, **options)
+
+    monkeypatch.setattr(transfer_study, "train", counted)
+
+    def make(variants, **settings):
+        given = {"targets": ("es",), "settings": {"epochs": 1, "learning_rate": 1e-3, "compute": "float32"}}
+        given |= {"out": tmp_path / "study", "shared": tmp_path / "shared", "model": str(folder / "tiny"), **settings}
+        return TransferStudy(variants=variants, **given)
+
+    return make, trained
+
+
+def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp_path):
+    make, trained = study
+    variants = {
+        "plain": {},
+        "permuted": {},
+        "wise-ft": {"shares": [1.0, 0.5]},
+        "l2sp": [{"l2sp": 1.0}, {"l2sp": 0.1}],
+        "fr": {"source": ["fr"]},
+        "half": {"utterances": 3},
+    }
+    results, _ = load_results(run_transfer_study(make(variants), log=lambda line: None))
+    assert len(trained) == 6  # wise-ft is plain's training
+    rows = {r["variant"]: r for r in results["study"]}
+    assert list(rows) == list(variants)
+    assert rows["l2sp"]["candidates"] == 2
+    assert rows["fr"]["sources"] == ["fr"]
+    assert rows["wise-ft"]["share"] in (1.0, 0.5)
+    assert rows["plain"]["share_of_plain"]["value"] in (1.0, None)
+    assert {r["task"] for r in rows["plain"]["table"]} == {"new", "translate"}
+    assert {(r["source"], r["trained"]) for r in rows["fr"]["table"] if r["task"] == "new"} == {
+        ("en", False),
+        ("fr", True),
+    }
+    again, _ = load_results(run_transfer_study(make(variants), log=lambda line: None))
+    assert len(trained) == 6
+    assert again["study"] == results["study"]
+    # another study of the same model finds what is done, and leaves out what isn't
+    other = make({"plain": {}, "new": {"l2sp": 2.0}}, out=tmp_path / "other")
+    found, _ = load_results(run_transfer_study(other, train=False, log=lambda line: None))
+    assert [r["variant"] for r in found["study"]] == ["plain"]
+    assert len(trained) == 6
+
+
+def test_a_shared_folder_is_of_one_model(study, folder, tmp_path):
+    make, _ = study
+    variants = {"plain": {}}
+    run_transfer_study(make(variants), log=lambda line: None)
+    other = save_tiny_whisper(tmp_path / "other")
+    with pytest.raises(ResultsError, match="begun with model"):
+        run_transfer_study(make(variants, model=str(other)), log=lambda line: None)
+
+
+def test_a_smaller_draw_is_part_of_a_larger_one():
+    spoken = [utterance("en", f"m{i}") for i in range(20)]
+    small, large = (some_of(spoken, n, seed=1) for n in (5, 12))
+    assert len(small) == 5
+    assert {u.id for u in small} < {u.id for u in large}
+    assert some_of(spoken, None, seed=1) == spoken
 
 
 @pytest.mark.parametrize(
@@ -168,9 +270,9 @@ def test_the_recipes_are_valid_and_a_dry_run_stops_before_the_work(name, capsys)
         ("recipe: nothing", "say which experiment it is"),
         ("recipe: transfer\nout: x\nepochs: 3", "no setting 'epochs'"),
         ("recipe: transfer\nout: x\ntargets: 3", r"Expected `array`"),
-        ("recipe: transfer\nout: x\nvariants: {plain: {}}", "'permuted' is missing"),
+        ("recipe: transfer\nout: x\nvariants: {permuted: {}}", "'plain' is missing"),
         ("recipe: transfer\nout: x\nvariants: {plain: {}, permuted: {lr: 1}}", "permuted: no setting 'lr'"),
-        ("recipe: finetune\nmanifest: a\nstore: b\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
+        ("recipe: finetune\nmanifest: a\nstore: [b]\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
     ],
 )
 def test_a_wrong_recipe_is_one_line_with_the_file(tmp_path, text, message):
