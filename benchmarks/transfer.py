@@ -4,10 +4,14 @@ Runs the recipes that are named, or all of `RECIPES` (hours on two cores; interr
 nothing is trained: the page shows what is done.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from interlingua.corpora import prepare_prompts, split_by_cluster, write_manifest
 from interlingua.experiments.finetuning import run_finetune
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.transfer_study import (
@@ -21,6 +25,7 @@ from interlingua.experiments.transfer_study import (
 from interlingua.files import write_text
 from interlingua.results import load_results
 from interlingua.transfer.config import FinetuneConfig
+from stores import encoded
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "transfer.md"
@@ -33,6 +38,7 @@ RECIPES = (
     "finetune-short-context",
 )
 """In the order of the page's sections."""
+PERMUTATIONS = 2000
 
 
 def main() -> None:
@@ -49,6 +55,10 @@ def main() -> None:
             results, _ = load_results(run_transfer_study(settings, train=train))
             sections.append(study_section(path, settings, results))
         else:
+            if not settings.manifest.exists():
+                write_manifest(settings.manifest, split_by_cluster(prepare_prompts(), 0))
+            for store, context in zip(settings.store, (CONTEXT, "speech"), strict=True):
+                encoded(prepare_prompts(), Path(store).stem, context=context)
             results, _ = load_results(run_finetune(settings))
             sections.append(finetune_section(path, settings, results))
     write_text(PAGE, HEAD + "".join(sections))
@@ -106,7 +116,7 @@ def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]]
     ]
     lines = [
         [
-            f"`{r['variant']}`",
+            f"`{r['variant']}`{chosen(r)}",
             f"{r['share']:g}",
             change(r["new_unseen"]),
             *(["" if r["variant"] == PERMUTED else change(r["unseen_against_permuted"])] if controlled else []),
@@ -125,6 +135,7 @@ def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]]
         for r in rows
         if r["variant"] != PERMUTED
     ]
+    matrix = relation(rows) if len({tuple(r["sources"]) for r in rows}) > 2 else ""
     untrained = rows[0]["chrf_unseen"]["untrained"]
     undone = [v for v in study.variants if v not in {r["variant"] for r in rows}]
     left = f"\nNot done yet: {', '.join(f'`{v}`' for v in undone)}.\n" if undone else ""
@@ -137,7 +148,7 @@ Best untrained prompt: `{rows[0]["untrained_prompt"]}`, chrF {untrained:.1f} ove
 By language spoken: gain over the best untrained prompt{f"; over `{PERMUTED}`" if controlled else ""}. Trained on: in brackets.
 
 {table(["variant", *(f"{s}→{target}" for s in languages)], each)}
-
+{matrix}
 {transfer_table(next(r for r in rows if r["variant"] == PLAIN))}
 """
 
@@ -184,6 +195,61 @@ chrF after less before, where before is always read from the first store.
 {table(["", "languages spoken", "difference"], lines)}
 
 """
+
+
+def chosen(row: dict[str, Any]) -> str:
+    """What dev chose, where it had a choice."""
+    if row["candidates"] == 1:
+        return ""
+    own = {k: v for k, v in row["settings"].items() if k not in ("source", "epochs", "learning_rate")}
+    return f" (of {row['candidates']} on dev{': ' if own else ''}{', '.join(f'{k} {v}' for k, v in own.items())})"
+
+
+def relation(rows: list[dict[str, Any]]) -> str:
+    """Does R@1 between two languages predict what training on one gives the other?"""
+    names = {"seqsim": "SeqSim", "whitened-position-csls": "the default method"}
+    gains = {
+        (r["sources"][0], t): found["untrained"]["value"]
+        for r in rows
+        for t, found in r["by_language"].items()
+        if len(r["sources"]) == 1 and r["sources"][0] != t and r["variant"] != PERMUTED
+    }
+    pairs = sorted(gains)
+    gain = np.array([gains[p] for p in pairs])
+    heard = np.array([t for _, t in pairs])
+    lines = []
+    for method, name in names.items():
+        path = ROOT / "runs" / "study" / f"method-{method}.json"
+        if not path.exists():
+            return "R@1 of the pairs: not measured yet (`make study`).\n"
+        hits = json.loads(path.read_text(encoding="utf-8"))["hits"]
+        r1 = np.array([np.mean([*hits[f"{s}-{t}"], *hits[f"{t}-{s}"]]) for s, t in pairs])
+        for what, a, b in (
+            ("all pairs", r1, gain),
+            ("less the mean of each test language", *(less_mean(v, heard) for v in (r1, gain))),
+        ):
+            value, p = spearman(a, b)
+            lines.append([name, what, f"{value:+.2f}", f"{p:.3f}"])
+    return f"""
+Does alignment predict transfer? Spearman's rank correlation of R@1 between the two languages (mean of both directions, [seqsim.md](seqsim.md)) with the
+gain, {len(pairs)} pairs of a source language and another one heard; p by {PERMUTATIONS} permutations of the pairs, two-sided.
+
+{table(["R@1 by", "", "correlation", "p"], lines)}
+"""
+
+
+def less_mean(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Values less the mean of their group."""
+    return values - np.array([values[groups == g].mean() for g in groups])
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Rank correlation (ties share their mean rank), and its p by permutation."""
+    ranks = [np.array([(v < x).sum() + (v == x).sum() / 2 for x in v]) for v in (np.round(a, 9), np.round(b, 9))]
+    value = float(np.corrcoef(*ranks)[0, 1])
+    random = np.random.default_rng(0)
+    drawn = [np.corrcoef(ranks[0], random.permutation(ranks[1]))[0, 1] for _ in range(PERMUTATIONS)]
+    return value, float((1 + (np.abs(drawn) >= abs(value) - 1e-12).sum()) / (1 + PERMUTATIONS))
 
 
 def by_language(found: dict[str, Any]) -> str:

@@ -1,9 +1,12 @@
 """Fine-tuning from manifest to result folder, splits, recipes, and the rows of before and after."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from msgspec.structs import replace
 
 from helpers import save_tiny_whisper, sweep, utterance, write_wav
@@ -101,6 +104,22 @@ def test_several_contexts_are_learnt_and_both_are_measured(folder, tmp_path):
     assert "other targets" in pools
     assert f"into English, read from {stores[1]}" in pools
     assert {r["target"] for r in results["transfer"] if r["task"] == "other"} == {"fr"}
+
+
+def test_two_processes_do_what_one_does_with_two_batches_a_step(folder, tmp_path):
+    spoken = [u for u in read_manifest(folder / "manifest.jsonl") if u.split != "train" or u.meaning != "m9"]
+    write_manifest(tmp_path / "even.jsonl", spoken)  # four utterances to train on: two batches, one for each
+    flags = ["--manifest", str(tmp_path / "even.jsonl"), "--store", str(folder / "store.lance"), "--target", "es"]
+    flags += ["--model", str(folder / "tiny"), "--epochs", "2", "--compute", "float32", "--batch-size", "2"]
+    programs = Path(sys.executable).parent
+    begin = [str(programs / "torchrun"), "--nproc-per-node", "2", str(programs / "interlingua"), "finetune"]
+    ran = subprocess.run([*begin, *flags, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.count("model: ") == 1
+    assert run(["finetune", *flags, "--accumulation", "2", "--out", str(tmp_path / "one")]) == 0
+    one, two = (load_whisper(tmp_path / name / "model").model.state_dict() for name in ("one", "two"))
+    for name, values in one.items():
+        torch.testing.assert_close(two[name], values, rtol=0, atol=1e-6)
 
 
 def test_a_folder_of_other_settings_is_refused(folder, tmp_path):

@@ -25,11 +25,13 @@ def finetune(
         device: where to train.
         json: print the results as JSON.
     """
-    from interlingua.experiments.finetuning import run_finetune
+    from interlingua.experiments.finetuning import is_main_process, run_finetune
     from interlingua.report import write_report
     from interlingua.results import load_results
 
     out = run_finetune(settings, device=device, log=lambda line: note(f"interlingua: {line}"))
+    if not is_main_process():
+        return 0
     results, _ = load_results(out)
     note(f"report: {write_report(out)}")
     if json:

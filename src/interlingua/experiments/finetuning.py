@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from accelerate import PartialState
 
 from interlingua.corpora import read_manifest
 from interlingua.encode import (
@@ -76,8 +77,12 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
     opened = [FrameStore.open(path) for path in config.store]
     for held in opened:
         require_decodable(held, whisper)
-    claim(config, opened)
-    stores: list[States] = [*opened] or [made_states(config, used, where, log)]
+    processes = PartialState(cpu=where == "cpu")  # those of torchrun; else this one alone
+    if not processes.is_main_process:
+        log = _silent
+    with processes.main_process_first():  # it makes what the others then read
+        claim(config, opened)
+        stores: list[States] = [*opened] or [made_states(config, used, where, log)]
     states, *contexts = stores
     absent = [u.id for u in new if u.id not in states]
     new = [u for u in new if u.id in states]
@@ -89,15 +94,15 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
     examples = translation_examples(new, whisper, config.target, config.prompt, token=token)
     log(f"{len(examples)} examples of {', '.join(config.source)} into {config.target}; training in {compute}")
     fisher = config.fisher or (config.out / "fisher.safetensors" if config.ewc else None)
-    if heard:
-        examples += kept_examples(
-            config.out / "rehearsal.json", lambda: rehearsal_examples(whisper, heard, states, label="rehearsal")
-        )
     questions = new_questions(whisper, languages, config.target, config.prompt, token)
     questions += old_questions(whisper, languages)
     for other in config.others:
         questions += other_questions(whisper, languages, other, config.prompt)
-    before = kept(config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"))
+    with processes.main_process_first():
+        if heard:
+            path = config.out / "rehearsal.json"
+            examples += kept_examples(path, lambda: rehearsal_examples(whisper, heard, states))
+        before = kept(config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"))
     change = train(
         whisper,
         examples,
@@ -110,6 +115,9 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
         compute=compute,
         device=where,
     )
+    if not processes.is_main_process:
+        processes.wait_for_everyone()
+        return config.out
     change.apply(whisper, config.interpolate)
     named = Targets(
         targets={config.target: Target(None if config.prompt == "source-translate" else token, config.prompt)},
@@ -131,7 +139,17 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
         "provenance": provenance(compute, where, time.monotonic() - clock, started),
     }
     save_results(config.out, results)
+    processes.wait_for_everyone()
     return config.out
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for all, where ``torchrun`` began several."""
+    return bool(PartialState().is_main_process)
+
+
+def _silent(_: str) -> None:
+    """The log of the processes that don't speak."""
 
 
 def made_states(

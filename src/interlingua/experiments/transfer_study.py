@@ -119,9 +119,9 @@ class TransferStudy:
         return found
 
     def runs(self) -> list["Run"]:
-        """All trainings that there are to do, each with the shares that are asked for, target by target."""
+        """All trainings that there are to do, each with the shares that are asked for, variant by variant."""
         asked: dict[Run, None] = {}
-        for target, variant in itertools.product(self.targets, self.variants):
+        for variant, target in itertools.product(self.variants, self.targets):
             for rotation, seed in itertools.product(self.rotations, self.seeds):
                 asked |= {Run(target, rotation, seed, t, s): None for t, s in self.candidates(variant)}
         return list(asked)

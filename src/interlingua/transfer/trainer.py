@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
@@ -86,7 +87,9 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         if self._dev_scores is None:
             return {}
         self.model.eval()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._dev_scores().items()}
+        scores = [self._dev_scores() if self.accelerator.is_main_process else {}]
+        broadcast_object_list(scores)  # to all processes: they stop together
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores[0].items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
         return metrics
@@ -124,6 +127,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
         bf16=compute == "bfloat16",
+        ddp_find_unused_parameters=False,
         use_cpu=device == "cpu",
         seed=config.seed,
         logging_steps=10,
