@@ -15,6 +15,7 @@ from interlingua.metrics import (
     Comparison,
     SystemOutputs,
     compare_translations,
+    detection_errors,
     off_target_rate,
     offtarget,
     pooled_difference,
@@ -295,6 +296,17 @@ def test_rates_are_jiwers_and_draws_are_done_by_hand():
         drawn = [i for i in sorted(references) for _ in range(row[int(clusters[i][1])])]
         rates.append(100 * jiwer.wer([references[i] for i in drawn], [outputs[i] for i in drawn]))
     assert found.ci == pytest.approx(tuple(np.percentile(rates, [2.5, 97.5])))
+
+
+def test_languages_named_wrongly_are_counted_and_none_disappears():
+    spoken = {"u1": "fr", "u2": "fr", "u3": "it", "u4": "it"}
+    found = detection_errors({"u1": "fr", "u2": "es", "u3": "it"}, spoken, clusters={"u1": "a", "u2": "a"})
+    assert found.value == 50
+    assert found.n == 4
+    assert found.signature.startswith("language-error|bootstrap:clusters:3|")
+    assert detection_errors(spoken, spoken).ci == (0, 0)
+    with pytest.raises(UsageError, match="have no reference"):
+        detection_errors({"x": "fr"}, spoken)
 
 
 def test_missing_transcripts_are_wrong_and_unknown_ones_refused():

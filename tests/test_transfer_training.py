@@ -387,7 +387,8 @@ class Dev:
         decoder = self.whisper.model.model.decoder
         self.seen.append({n: p.detach().clone() for n, p in decoder.named_parameters()})
         self.training.append(decoder.training)
-        return {"chrf": self.scores[len(self.seen) - 1], "bleu": 0.0}
+        score = self.scores[len(self.seen) - 1]
+        return {"chrf": score, "bleu": -score}
 
 
 @pytest.mark.parametrize(
@@ -409,6 +410,12 @@ def test_the_best_epoch_stays(whisper, store, new, tmp_path, scores, patience, b
     assert_same(dev.seen[best], found)
     assert not any(dev.training)
     assert not same(dev.seen[best], dev.seen[best - 1])
+
+
+def test_another_metric_may_choose(whisper, store, new, tmp_path):
+    dev = Dev(whisper, [5.0, 1.0, 9.0])
+    train(whisper, new, store, config(epochs=3, best="bleu"), folder=tmp_path, dev=dev)
+    assert_same(dev.seen[1], dict(whisper.model.model.decoder.named_parameters()))
 
 
 def test_the_best_adapters_are_those_that_are_merged(fresh, store, new, tmp_path):

@@ -46,7 +46,8 @@ class FinetuneConfig:
         batch_size: examples of a step.
         accumulation: batches whose gradients make one step.
         weight_decay: of AdamW.
-        patience: stop after so many epochs without a better dev chrF, 0 = never.
+        best: dev metric that chooses the best epoch.
+        patience: stop after so many epochs without a better one, 0 = never.
         compute: number format of the products; auto = bfloat16 where the device has it.
         seed: of the order of examples and of adapters.
         log: where training is logged beside the progress bar: tensorboard, wandb, …
@@ -81,6 +82,7 @@ class FinetuneConfig:
     batch_size: int = 8
     accumulation: int = 1
     weight_decay: float = 0.0
+    best: Literal["chrf", "bleu"] = "chrf"
     patience: int = 0
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0

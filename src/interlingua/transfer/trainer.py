@@ -17,7 +17,6 @@ from interlingua.transfer.states import States
 from interlingua.transfer.trainable import trained_parameters
 
 WARMUP = 0.1  # of the steps
-BEST = "eval_chrf"  # what chooses the best epoch
 
 Evaluate = Callable[[], dict[str, float]]
 """Scores on the dev set of the decoder as it is, by metric."""
@@ -136,7 +135,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
         save_total_limit=2,
         eval_strategy="epoch" if dev else "no",
         load_best_model_at_end=dev,
-        metric_for_best_model=BEST if dev else None,
+        metric_for_best_model=f"eval_{config.best}" if dev else None,
         greater_is_better=True if dev else None,
         remove_unused_columns=False,
         label_names=["labels"],
