@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from interlingua.audio import load_audio
@@ -23,7 +24,7 @@ from interlingua.results import provenance
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder, Step
-from interlingua.transfer.examples import IGNORED, collate, translation_examples
+from interlingua.transfer.examples import IGNORED, Batches, collate, translation_examples
 from interlingua.transfer.trainable import choose_parameters
 from interlingua.transfer.trainer import CachedTrainer, training_arguments
 from interlingua.translation import decode
@@ -53,7 +54,11 @@ SETTINGS = (
     Setting("+ output layer where there is a label", every_place=False),
     Setting("+ speech and 8 s of silence, not 30 s", SHORT, every_place=False),
     Setting("+ embeddings frozen", SHORT, every_place=False, embeddings=False),
-    Setting("+ bfloat16", SHORT, every_place=False, embeddings=False, compute=best_compute()),
+    *(
+        [Setting("+ bfloat16", SHORT, every_place=False, embeddings=False, compute="bfloat16")]
+        if best_compute() == "bfloat16"
+        else []
+    ),
 )
 
 
@@ -150,7 +155,13 @@ def peer(chosen: list[Utterance]) -> float:
             "labels": made["labels"],
         }
 
-    trainer = Trainer(model=model, args=arguments(config(), "float32"), train_dataset=data, data_collator=batch)
+    order = Batches(examples, {u.id: len(load_audio(u.audio)) for u in chosen}, BATCH)
+
+    class SameOrder(Trainer):  # type: ignore[misc]
+        def get_train_dataloader(self) -> DataLoader[Any]:
+            return DataLoader(self.train_dataset, batch_sampler=order, collate_fn=batch)
+
+    trainer = SameOrder(model=model, args=arguments(config(), "float32"), train_dataset=data, data_collator=batch)
     timer = Clock()
     trainer.add_callback(timer)
     trainer.train()

@@ -48,18 +48,27 @@ def main() -> None:
     sections = []
     for path in [Path(n) for n in names] or [ROOT / "recipes" / f"{name}.yaml" for name in RECIPES]:
         settings = read_recipe(path)
-        if not train and not settings.out.exists():
-            print(f"{path.name}: not begun; left out")
+        if (
+            not train
+            and not (
+                settings.shared or settings.out
+                if isinstance(settings, TransferStudy)
+                else settings.out / "results.json"
+            ).exists()
+        ):
+            print(f"{path.name}: not done; left out")
             continue
         if isinstance(settings, TransferStudy):
             results, _ = load_results(run_transfer_study(settings, train=train))
             sections.append(study_section(path, settings, results))
         else:
-            if not settings.manifest.exists():
-                write_manifest(settings.manifest, split_by_cluster(prepare_prompts(), 0))
-            for store, context in zip(settings.store, (CONTEXT, "speech"), strict=True):
-                encoded(prepare_prompts(), Path(store).stem, context=context)
-            results, _ = load_results(run_finetune(settings))
+            if train:
+                if not settings.manifest.exists():
+                    write_manifest(settings.manifest, split_by_cluster(prepare_prompts(), 0))
+                for store, context in zip(settings.store, (CONTEXT, "speech"), strict=True):
+                    encoded(prepare_prompts(), Path(store).stem, context=context)
+                run_finetune(settings)
+            results, _ = load_results(settings.out)
             sections.append(finetune_section(path, settings, results))
     write_text(PAGE, HEAD + "".join(sections))
     print(f"{PAGE} written")
@@ -117,13 +126,13 @@ def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]]
     lines = [
         [
             f"`{r['variant']}`{chosen(r)}",
-            f"{r['share']:g}",
+            ", ".join(dict.fromkeys(f"{c['share']:g}" for c in r["chosen"])),
             change(r["new_unseen"]),
             *(["" if r["variant"] == PERMUTED else change(r["unseen_against_permuted"])] if controlled else []),
             change(r["new_source"]),
             change(r["into_english"]),
-            arrow(r["errors"]["transcribe"]),
-            arrow(r["errors"]["detect"]),
+            arrow(r["errors"].get("transcribe")),
+            arrow(r["errors"].get("detect")),
             "" if r["variant"] in (PLAIN, PERMUTED) else share(r["share_of_plain"]),
             "" if r["variant"] in (PLAIN, PERMUTED) else share(r["share_of_plain_all"]),
         ]
@@ -141,7 +150,7 @@ def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]]
     left = f"\nNot done yet: {', '.join(f'`{v}`' for v in undone)}.\n" if undone else ""
     return f"""### Into `{target}`
 
-Best untrained prompt: `{rows[0]["untrained_prompt"]}`, chrF {untrained:.1f} over the sources never trained on; `{PLAIN}` reaches {rows[0]["chrf_unseen"]["plain"]:.1f}.
+Best untrained prompt: {", ".join(f"`{p}`" for p in dict.fromkeys(rows[0]["untrained_prompts"]))}, chrF {untrained:.1f} over the sources never trained on; `{PLAIN}` reaches {rows[0]["chrf_unseen"]["plain"]:.1f}.
 {left}
 {table(head, lines)}
 
@@ -201,8 +210,9 @@ def chosen(row: dict[str, Any]) -> str:
     """What dev chose, where it had a choice."""
     if row["candidates"] == 1:
         return ""
-    own = {k: v for k, v in row["settings"].items() if k not in ("source", "epochs", "learning_rate")}
-    return f" (of {row['candidates']} on dev{': ' if own else ''}{', '.join(f'{k} {v}' for k, v in own.items())})"
+    differing = [{k: v for k, v in c.items() if k not in ("rotation", "source", "share")} for c in row["chosen"]]
+    told = dict.fromkeys(", ".join(f"{k} {v}" for k, v in own.items() if k != "epochs") for own in differing)
+    return f" (of {row['candidates']} on dev: {'; '.join(told)})"
 
 
 def relation(rows: list[dict[str, Any]]) -> str:
@@ -257,8 +267,10 @@ def by_language(found: dict[str, Any]) -> str:
     return "; ".join(change(found[k]) for k in ("untrained", PERMUTED) if found[k])
 
 
-def arrow(values: list[float]) -> str:
+def arrow(values: list[float] | None) -> str:
     """Per cent before and after."""
+    if values is None:
+        return ""
     return f"{values[0]:.1f} → {values[1]:.1f}"
 
 

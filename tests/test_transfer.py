@@ -239,6 +239,15 @@ def test_batches_hold_utterances_of_like_length():
     assert padding(list(Batches(examples, length, 8))) < padding(shuffled) / 3
 
 
+def test_short_examples_are_rehearsed_beside_short_ones():
+    sampler = batches(n_new=40, n_old=60, size=4, rehearsed=4, seed=1)
+    n_speech = sampler._length[:, 0]
+    for epoch in range(4):
+        found = of_epoch(sampler, epoch)
+        new, old = ([np.mean([n_speech[i] for i in b if (i < 40) == side]) for b in found] for side in (True, False))
+        assert np.corrcoef(new, old)[0, 1] > 0.9
+
+
 def test_a_loader_goes_on_in_the_middle_of_an_epoch(store):
     examples = [example(f"{lang}/{i}") for lang in ("en", "fr") for i in range(4)]
     examples += [example("de/0", rehearsal=True), example("de/1", rehearsal=True)]

@@ -17,7 +17,7 @@ from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
 from interlingua.transfer.examples import Example, collate, translation_examples
-from interlingua.transfer.finetune import train
+from interlingua.transfer.finetune import fisher_of, train
 from interlingua.transfer.remedies import Distillation, save_values
 from interlingua.transfer.trainer import CachedTrainer
 from interlingua.types import Frames
@@ -225,7 +225,7 @@ def test_fisher_information_can_be_given(fresh, store, new, old, tmp_path):
     held = dict(whisper.model.model.decoder.named_parameters())
     heavy = {n: torch.full_like(held[n], 1e6) for n in names}
     path = tmp_path / "fisher.safetensors"
-    save_values(path, heavy, model=whisper.revision, trainable="decoder")
+    save_values(path, heavy, **fisher_of(whisper, config()))
     held_back = train(whisper, new, store, config(ewc=1.0, epochs=3), folder=tmp_path / "a", fisher=path)
     free = train(fresh(), new, store, config(epochs=3), folder=tmp_path / "b")
     for name in names:

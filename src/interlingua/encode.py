@@ -319,6 +319,8 @@ def encode_manifest(
     if pooling < 1:
         raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
     spec = replace(encoder.spec, pooling=pooling, dtype=dtype)
+    if not Path(store_path).exists():  # before anything lies there
+        require_space(store_path, estimate_bytes([u for u in utterances if seconds_known(u)], spec, encoder.dim))
     store = FrameStore.open_or_create(store_path, spec, encoder.dim)
     held = store.hashes()
     failed: dict[str, str] = {}
@@ -331,7 +333,7 @@ def encode_manifest(
             continue
         if held.get(utterance.id) != digest:
             todo.append((utterance, digest))
-    require_space(store_path, estimate_bytes([u for u, _ in todo], spec, encoder.dim))
+    require_space(store_path, estimate_bytes([u for u, _ in todo if seconds_known(u)], spec, encoder.dim))
     present = len(utterances) - len(todo) - len(failed)
     encoded = 0
     with track(len(todo), label) as advance:
@@ -360,6 +362,11 @@ def estimate_bytes(utterances: Sequence[Utterance], spec: FrameSpec, dim: int) -
         n_speech = round((WINDOW_SECONDS if known is None else known) * FRAMES_PER_SECOND)
         frames += -(-n_speech // spec.pooling) if spec.pooling > 1 else max(n_speech, context.total_frames(n_speech))
     return frames * (dim * size + (4 if spec.dtype == "int8" else 0))
+
+
+def seconds_known(utterance: Utterance) -> bool:
+    """Whether the record says how long an utterance is."""
+    return utterance.duration is not None or utterance.audio.duration is not None
 
 
 def free_bytes(path: str | Path) -> int | None:

@@ -3,7 +3,7 @@
 import datetime
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.examples import Example, translation_examples
 from interlingua.transfer.finetune import rehearsal_examples, train
 from interlingua.transfer.states import LiveStates, States
-from interlingua.transfer.targets import Base, Target, Targets, assign_slot
+from interlingua.transfer.targets import Base, Target, Targets, assign_slot, read_targets
 from interlingua.transfer.trainable import merged_copy
 from interlingua.transfer.trainer import Evaluate
 from interlingua.translation import require_decodable
@@ -50,6 +50,7 @@ from interlingua.types import Utterance
 
 _FREE = ("manifest", "out", "log")  # paths and logging may change between runs that go on
 MOST_OF_DISK = 0.8  # of what is free, that states may take
+WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
 
 
 def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callable[[str], None] = print) -> Path:
@@ -65,32 +66,38 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     where = best_device() if device == "auto" else device
     compute = best_compute(where) if config.compute == "auto" else config.compute
+    processes = PartialState(cpu=where == "cpu", timeout=WAIT)  # those of torchrun; else this one alone
+    if not processes.is_main_process:
+        log = _silent
     utterances = read_manifest(config.manifest)
     whisper = load_whisper(config.model, device=where)
     whisper.require_translation()
     languages = sorted({u.language for u in utterances if u.language in whisper.languages})
     new, dev, test = split(utterances, config)
     heard: list[Utterance] = []
-    if config.rehearses or config.ewc:
+    if config.fisher and not config.fisher.exists():
+        raise ResultsError(f"--fisher {config.fisher}: no such file; leave it out, and it is estimated")
+    if config.rehearses or (config.ewc and not config.fisher):
         heard = [u for u in utterances if u.split == new[0].split and u.language in (config.rehearse or languages)]
     used = list({u.id: u for u in [*new, *heard, *dev, *test]}.values())
     opened = [FrameStore.open(path) for path in config.store]
     for held in opened:
         require_decodable(held, whisper)
-    processes = PartialState(cpu=where == "cpu")  # those of torchrun; else this one alone
-    if not processes.is_main_process:
-        log = _silent
     with processes.main_process_first():  # it makes what the others then read
-        claim(config, opened)
+        claim(config, opened, {"device": where, "compute": compute, "revision": whisper.revision})
         stores: list[States] = [*opened] or [made_states(config, used, where, log)]
     states, *contexts = stores
     absent = [u.id for u in new if u.id not in states]
     new = [u for u in new if u.id in states]
     if not new:
         raise CorpusError(f"{', '.join(config.store)}: nothing to train on is encoded; run `interlingua encode` first")
+    unheard = [u.id for u in [*dev, *test] if u.id not in states]
+    if unheard:
+        log(f"{len(unheard)} of dev and test have no states and count as empty answers, the first is {unheard[0]!r}")
     if absent:
         log(f"{len(absent)} utterances to train on have no states and are left out, the first is {absent[0]!r}")
-    token = assign_slot(whisper, config.target, languages)
+    taught = read_targets(whisper.source.path)
+    token = slot_of(whisper, config.target, languages, taught)
     examples = translation_examples(new, whisper, config.target, config.prompt, token=token)
     log(f"{len(examples)} examples of {', '.join(config.source)} into {config.target}; training in {compute}")
     fisher = config.fisher or (config.out / "fisher.safetensors" if config.ewc else None)
@@ -103,6 +110,7 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
             path = config.out / "rehearsal.json"
             examples += kept_examples(path, lambda: rehearsal_examples(whisper, heard, states))
         before = kept(config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"))
+    transfer_rows(before, before, test, config.source)  # what can't be scored is said before training, not after
     change = train(
         whisper,
         examples,
@@ -119,10 +127,11 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
         processes.wait_for_everyone()
         return config.out
     change.apply(whisper, config.interpolate)
+    mine = {config.target: Target(None if config.prompt == "source-translate" else token, config.prompt)}
     named = Targets(
-        targets={config.target: Target(None if config.prompt == "source-translate" else token, config.prompt)},
-        base=Base(whisper.model_name, whisper.revision),
-        sources=tuple(config.source),
+        targets={**mine, **{t: how for t, how in (taught.targets if taught else {}).items() if t != config.target}},
+        base=taught.base if taught else Base(whisper.model_name, whisper.revision),
+        sources=tuple(dict.fromkeys([*(taught.sources if taught else ()), *config.source])),
     )
     log(f"model: {save_whisper(whisper, config.out / 'model', named)}")
     after = kept(config.out / "after.json", lambda: answers(whisper, questions, test, states, "after"))
@@ -152,6 +161,14 @@ def _silent(_: str) -> None:
     """The log of the processes that don't speak."""
 
 
+def slot_of(whisper: Whisper, target: str, languages: Sequence[str], taught: Targets | None) -> str:
+    """The language token that stands for a target: the one that it was taught with, or one that is free."""
+    known = taught.targets if taught else {}
+    if target in known and (token := known[target].token):
+        return token
+    return assign_slot(whisper, target, [*languages, *(how.token for how in known.values() if how.token)])
+
+
 def made_states(
     config: FinetuneConfig, utterances: Sequence[Utterance], device: str, log: Callable[[str], None]
 ) -> States:
@@ -161,11 +178,12 @@ def made_states(
     )
     path = config.out / "frames.lance"
     need, free = estimate_bytes(utterances, encoder.spec, encoder.dim), free_bytes(path) or 0
-    fits = need < free * MOST_OF_DISK
+    begun = path.exists()  # by this run, before an interruption, or by the first of several processes
+    fits = begun or need < free * MOST_OF_DISK
     log(f"states of {len(utterances)} utterances take about {need / 1e9:.2f} GB; {free / 1e9:.0f} GB are free")
-    if fits and config.epochs > 1:
+    if begun or (fits and config.epochs > 1):
         return encode_manifest(utterances, encoder, path)[0]
-    log("encoding on the fly: " + ("one epoch reads states once" if fits else "they don't fit; every epoch encodes"))
+    log("encoding on the fly: " + ("for one epoch that is cheaper" if fits else "they don't fit; every epoch encodes"))
     return LiveStates(utterances, encoder)
 
 
@@ -218,10 +236,10 @@ def dev_scores(
     return scores
 
 
-def claim(config: FinetuneConfig, stores: Sequence[FrameStore]) -> None:
+def claim(config: FinetuneConfig, stores: Sequence[FrameStore], made_by: Mapping[str, str]) -> None:
     """Write what a folder is of, or raise ResultsError if it is of something else."""
     mine = {name: _plain(value) for name, value in vars(config).items() if name not in _FREE}
-    mine |= {"manifest_sha256": sha256_file(config.manifest), "store_version": [s.version for s in stores]}
+    mine |= {**made_by, "manifest_sha256": sha256_file(config.manifest), "store_version": [s.version for s in stores]}
     begun_with(config.out / "finetune.json", mine)
 
 

@@ -16,13 +16,13 @@ from interlingua.metrics import (
 from interlingua.models import Whisper
 from interlingua.progress import track
 from interlingua.transfer.config import PromptKind
+from interlingua.transfer.finetune import CHUNK_UTTERANCES, MOST_TOKENS
 from interlingua.transfer.states import States
 from interlingua.transfer.targets import prompt_tokens, read_targets
 from interlingua.translation import fast_decoder
 from interlingua.types import Utterance
 
 ENGLISH = "en"  # what Whisper's translate task writes
-MOST_TOKENS = 128  # of an output; longer ones in 30 s are loops
 
 Outputs = dict[str, dict[str, str]]
 """What a model says: question (`Question.key`) -> utterance id -> text."""
@@ -83,7 +83,7 @@ def other_questions(whisper: Whisper, languages: Sequence[str], target: str, pro
 def answers(
     whisper: Whisper, questions: Sequence[Question], utterances: Sequence[Utterance], store: States, label: str
 ) -> Outputs:
-    """Ask a model everything, greedily, as it is deployed (`translation.fast_decode`).
+    """Ask a model everything, greedily, as it is deployed (`translation.fast_decoder`).
 
     An utterance that the store lacks has no answer, and counts as empty later.
     """
@@ -92,16 +92,19 @@ def answers(
     found: Outputs = {}
     with track(sum(len(held.get(q.source, ())) for q in questions), label) as advance:
         for source in dict.fromkeys(q.source for q in questions):
-            frames = store.read(held.get(source, []))
-            for q in (q for q in questions if q.source == source):
-                if q.kind == "detect":
-                    found[q.key] = decoder.detect(frames)
-                    advance(len(frames))
-                    continue
-                found[q.key] = {}
-                for said in decoder.decode(frames, q.prompt, most_tokens=MOST_TOKENS):
-                    found[q.key][said.id] = said.text
-                    advance(1)
+            spoken = held.get(source, [])
+            asked = [q for q in questions if q.source == source]
+            found |= {q.key: {} for q in asked}
+            for start in range(0, len(spoken), CHUNK_UTTERANCES):
+                frames = store.read(spoken[start : start + CHUNK_UTTERANCES])
+                for q in asked:
+                    if q.kind == "detect":
+                        found[q.key] |= decoder.detect(frames)
+                        advance(len(frames))
+                        continue
+                    for said in decoder.decode(frames, q.prompt, most_tokens=MOST_TOKENS):
+                        found[q.key][said.id] = said.text
+                        advance(1)
     return found
 
 

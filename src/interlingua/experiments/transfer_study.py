@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from interlingua.corpora import prepare_prompts, split_by_cluster
@@ -38,7 +39,7 @@ from interlingua.results import provenance, save_results
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig, PromptKind
 from interlingua.transfer.examples import Example, translation_examples
-from interlingua.transfer.finetune import rehearsal_examples, train
+from interlingua.transfer.finetune import fisher_of, rehearsal_examples, train
 from interlingua.types import Utterance
 
 CONTEXT = "speech+8"  # of the states: docs/encoding.md
@@ -46,6 +47,11 @@ PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "sou
 TOLERATED = -0.5  # chrF into English on dev: the share of a change that is kept loses no more, if any share does
 PLAIN, PERMUTED = "plain", "permuted"
 STUDY_KEYS = {"shares", "utterances"}  # of a variant, beside those of `FinetuneConfig`
+OWN_BUSINESS = {  # settings of `FinetuneConfig` that the study itself decides
+    *("manifest", "store", "context", "out", "target", "model", "train_split", "dev_split", "seed"),
+    *("fisher", "others", "interpolate", "log"),
+}
+ANSWERS = 1  # raise it where code changes what a training gives: kept answers are refused then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +94,24 @@ class TransferStudy:
         """
         if PLAIN not in self.variants:
             raise UsageError(f"variants: {PLAIN!r} is missing; the others are compared with it")
-        known = {f.name for f in dataclasses.fields(FinetuneConfig)} | STUDY_KEYS
+        known = {f.name for f in dataclasses.fields(FinetuneConfig)} - OWN_BUSINESS | STUDY_KEYS
         given = [("settings", self.settings), *((v, own) for v in self.variants for own in self.alternatives(v))]
         for name, own in given:
             for key in own:
                 if key not in known:
                     raise UsageError(f"{name}: no setting {key!r}; there are {', '.join(sorted(known))}")
+        for name in self.variants:
+            if not self.candidates(name):
+                raise UsageError(f"{name}: nothing to choose from; give it settings, and at least one share")
+            for training, _ in self.candidates(name):
+                try:
+                    training.config(self.targets[0], 0, Path())
+                except (UsageError, msgspec.ValidationError) as e:
+                    raise UsageError(f"{name}: {e}") from e
 
     def plan(self) -> str:
         """What will be done, in a line."""
-        n = len(self.runs())
+        n = len({run.name for run in self.runs()})
         return (
             f"{n} trainings ({', '.join(self.variants)}; targets {', '.join(self.targets)}; "
             f"{len(self.rotations)} rotations, {len(self.seeds)} seeds)"
@@ -157,9 +171,9 @@ class Training:
 
     def config(self, target: str, seed: int, folder: Path) -> FinetuneConfig:
         """As a fine-tuning's settings."""
-        stated = ((k, v) for k, v in self.settings.items() if k not in STUDY_KEYS)
-        own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stated}
-        return FinetuneConfig(manifest=folder, out=folder, target=target, seed=seed, model=self.model, **own)
+        own = {k: v for k, v in self.settings.items() if k not in STUDY_KEYS}
+        own |= {"manifest": str(folder), "out": str(folder), "target": target, "seed": seed, "model": self.model}
+        return msgspec.convert(own, FinetuneConfig, dec_hook=lambda wanted, value: wanted(value))
 
 
 @dataclass(frozen=True)
@@ -191,10 +205,21 @@ def run_transfer_study(study: TransferStudy, *, train: bool = True, log: Callabl
         InterlinguaError: see the stages.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    begun_with((study.shared or study.out) / "shared.json", {"model": study.model, "context": CONTEXT})
     device = best_device()
     compute = best_compute(device)
     utterances = prepare_prompts(log=log)
+    corpus = hashlib.sha256(msgspec.json.encode([(u.id, u.cluster, u.text, u.translations) for u in utterances]))
+    begun_with(
+        (study.shared or study.out) / "shared.json",
+        {
+            "answers": ANSWERS,
+            "model": study.model,
+            "context": CONTEXT,
+            "corpus": corpus.hexdigest(),
+            "device": device,
+            "compute": compute,
+        },
+    )
     encoder = WhisperEncoder(load_whisper(study.model, dtype=compute, device=device), context=CONTEXT)
     store, report = encode_manifest(utterances, encoder, (study.shared or study.out) / "frames.lance")
     log(f"{len(store)} utterances encoded; {len(report.failed)} are longer than the window and count as empty answers")
@@ -274,8 +299,8 @@ class _Work:
             config,
             folder=folder / "checkpoints",
             dev=dev_scores(whisper, asked, self.part(run.rotation, "dev"), self.store),
-            fisher=self._shared / "fisher" / f"{run.rotation}-{config.trainable}.safetensors" if config.ewc else None,
-            compute=self.compute,
+            fisher=self._fisher(whisper, run, config) if config.ewc else None,
+            compute=self.compute if config.compute == "auto" else config.compute,
             device=self.device,
         )
         for r in missing:
@@ -307,29 +332,26 @@ class _Work:
         found: dict[str, Any] = {"transfer": [], "transfer_pooled": [], "pareto": [], "study": []}
         for target in self.study.targets:
             cells = [(r, s) for r in self.study.rotations for s in self.study.seeds]
-            prompt = self._best_prompt(target)
-            before = {r: self.untrained(r, target, prompt) for r in self.study.rotations}
+            prompt = {r: self._best_prompt(target, r) for r in self.study.rotations}
+            before = {r: self.untrained(r, target, prompt[r]) for r in self.study.rotations}
             runs = {v: self._runs(v, target, cells) for v in self.study.variants}
             variants = [v for v in runs if all(self.is_done(r) for choice in runs[v].values() for r in choice.values())]
-            chosen = {v: self._choice(target, runs[v], before) for v in variants}
-            after = {v: {c: self.said(runs[v][chosen[v]][c]) for c in cells} for v in variants}
+            chosen = {v: {r: self._choice(target, r, runs[v], before[r]) for r in prompt} for v in variants}
+            after = {v: {c: self.said(runs[v][chosen[v][c[0]]][c]) for c in cells} for v in variants}
             for variant in variants if PLAIN in variants else []:
-                found["study"].append(
-                    {
-                        "target": target,
-                        "variant": variant,
-                        "settings": dict(chosen[variant][0].settings),
-                        "share": chosen[variant][1],
-                        "candidates": len(runs[variant]),
-                        "untrained_prompt": prompt,
-                        **self._measured(target, variant, chosen[variant][0].sources, cells, before, after),
-                    }
-                )
-                row = found["study"][-1]
-                if row["new_unseen"] is None:
-                    continue
-                point = {"gain": row["new_unseen"], "loss": row["into_english"]}
-                found["pareto"].append({"name": variant, "target": target, **point})
+                sources = next(iter(chosen[variant].values()))[0].sources
+                row = {
+                    "target": target,
+                    "variant": variant,
+                    "chosen": [{"rotation": r, **t.settings, "share": s} for r, (t, s) in chosen[variant].items()],
+                    "candidates": len(runs[variant]),
+                    "untrained_prompts": list(prompt.values()),
+                    **self._measured(target, variant, sources, cells, before, after),
+                }
+                found["study"].append(row)
+                if row["new_unseen"]:
+                    point = {"gain": row["new_unseen"], "loss": row["into_english"]}
+                    found["pareto"].append({"name": variant, "target": target, **point})
         return found
 
     def _runs(
@@ -350,8 +372,9 @@ class _Work:
         unseen = [lang for lang in self.languages if lang != target and lang not in sources]
         abroad = [lang for lang in self.languages if lang != "en"]
         untrained = {c: before[c[0]] for c in cells}
-        mine = after[variant]
+        mine, plain = after[variant], after[PLAIN]
         control = after.get(PERMUTED)
+        strange = [s for s in unseen if s not in self.study.candidates(PLAIN)[0][0].sources]  # to plain, too
 
         def against(other: Mapping[tuple[int, int], Outputs], kind: str, spoken: Sequence[str], to: str) -> Any:
             groups = [
@@ -375,17 +398,16 @@ class _Work:
             },
             "unseen_against_permuted": control and against(control, "new", unseen, target),
             "errors": self._errors(cells, untrained, mine),
-            "share_of_plain": self._share_of_plain(target, unseen, cells, mine, after[PLAIN], untrained),
-            "share_of_plain_all": self._share_of_plain(
-                target, [*sources, *unseen], cells, mine, after[PLAIN], untrained
-            ),
+            "share_of_plain": self._share_of_plain(target, strange, cells, mine, plain, untrained),
+            "share_of_plain_all": self._share_of_plain(target, [*sources, *unseen], cells, mine, plain, untrained),
         }
         row["table"] = self._table(untrained, mine, sources)
         row["chrf_unseen"] = {
             name: pooled_draws([self._system(c, f"new {s}-{target}", side[c]) for c in cells for s in unseen], "chrf")[
                 0
             ]
-            for name, side in {"mine": mine, "plain": after[PLAIN], "untrained": untrained}.items()
+            for name, side in {"mine": mine, "plain": plain, "untrained": untrained}.items()
+            if unseen
         }
         return row
 
@@ -415,18 +437,22 @@ class _Work:
         plain: Mapping[tuple[int, int], Outputs],
         untrained: Mapping[tuple[int, int], Outputs],
     ) -> dict[str, Any]:
-        """What part of plain fine-tuning's gain over the best untrained prompt a variant has, drawn together."""
+        """What part of plain fine-tuning's gain over the best untrained prompt a variant has, drawn together.
+
+        None where plain has no gain to speak of: it or its interval isn't above 0.
+        """
+        if not spoken:
+            return {"value": None, "ci": None}
         value, draws = {}, {}
         for name, side in {"mine": mine, "plain": plain, "untrained": untrained}.items():
             groups = [self._system(c, f"new {s}-{target}", side[c]) for c in cells for s in spoken if s != target]
             value[name], draws[name] = pooled_draws(groups, "chrf")
         gain, whole = (draws[n] - draws["untrained"] for n in ("mine", "plain"))
-        low, high = np.percentile(gain / np.where(np.abs(whole) < 1e-9, np.nan, whole), [2.5, 97.5])
         most = value["plain"] - value["untrained"]
-        return {
-            "value": (value["mine"] - value["untrained"]) / most if most else None,
-            "ci": [float(low), float(high)] if np.isfinite([low, high]).all() else None,
-        }
+        if not most > 0 or not np.percentile(whole, 2.5) > 0:
+            return {"value": None, "ci": None}
+        low, high = np.percentile(gain / whole, [2.5, 97.5])
+        return {"value": (value["mine"] - value["untrained"]) / most, "ci": [float(low), float(high)]}
 
     def _errors(
         self,
@@ -439,18 +465,15 @@ class _Work:
         for c in cells:
             for row in transfer_rows(_only(before[c], found), _only(after[c], found), self.part(c[0], "test"), ()):
                 found[row["task"]].append([row["error"][side]["value"] for side in ("before", "after")])
-        return {task: np.mean(values, axis=0).tolist() for task, values in found.items()}
+        return {task: np.mean(values, axis=0).tolist() for task, values in found.items() if values}
 
-    def _best_prompt(self, target: str) -> PromptKind:
-        """The untrained prompt that does best on dev, all sources pooled."""
+    def _best_prompt(self, target: str, rotation: int) -> PromptKind:
+        """The untrained prompt that does best on a rotation's dev, all sources pooled."""
         sources = [lang for lang in self.languages if lang != target]
 
         def score(prompt: PromptKind) -> float:
-            groups = [
-                self._system((r, 0), f"new {s}-{target}", self.untrained(r, target, prompt), "dev")
-                for r in self.study.rotations
-                for s in sources
-            ]
+            said = self.untrained(rotation, target, prompt)
+            groups = [self._system((rotation, 0), f"new {s}-{target}", said, "dev") for s in sources]
             return pooled_draws(groups, "chrf", samples=1)[0]
 
         return max(PROMPTS, key=score)
@@ -458,21 +481,25 @@ class _Work:
     def _choice(
         self,
         target: str,
+        rotation: int,
         runs: Mapping[tuple[Training, float], Mapping[tuple[int, int], Run]],
-        before: Mapping[int, Outputs],
+        before: Outputs,
     ) -> tuple[Training, float]:
-        """The candidate with the best new target on dev among those that lose no more than is tolerated there."""
+        """The candidate with the best new target on a rotation's dev among those that lose little enough there.
+
+        Each rotation chooses for itself: the dev set of one is the test set of another.
+        """
         if len(runs) == 1:
             return next(iter(runs))
         sources = [lang for lang in self.languages if lang != target]
         abroad = [lang for lang in self.languages if lang != "en"]
         scores = {}
         for choice, by_cell in runs.items():
-            said = {c: self.said(run, "dev") for c, run in by_cell.items()}
+            said = {c: self.said(run, "dev") for c, run in by_cell.items() if c[0] == rotation}
             new = [self._system(c, f"new {s}-{target}", said[c], "dev") for c in said for s in sources]
             old, was = (
                 [self._system(c, f"translate {s}-en", side[c], "dev") for c in said for s in abroad]
-                for side in (said, {c: before[c[0]] for c in said})
+                for side in (said, dict.fromkeys(said, before))
             )
             gained, kept_now, kept_before = (pooled_draws(groups, "chrf", samples=1)[0] for groups in (new, old, was))
             lost = min(0.0, kept_now - kept_before - TOLERATED)
@@ -501,6 +528,11 @@ class _Work:
         )
         language = {u.id: u.language for u in self.split[rotation]}
         return [e for e in made if language[e.utterance] in (config.rehearse or tuple(self.languages))]
+
+    def _fisher(self, whisper: Whisper, run: Run, config: FinetuneConfig) -> Path:
+        about = json.dumps(fisher_of(whisper, config), sort_keys=True)
+        name = hashlib.sha256(about.encode()).hexdigest()[:10]
+        return self._shared / "fisher" / f"{run.rotation}-{run.seed}-{name}.safetensors"
 
     def _folder(self, run: Run) -> Path:
         return self._shared / "trainings" / run.name

@@ -102,6 +102,8 @@ class FinetuneConfig:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 0 or more")
         if self.rehearses and not round(self.rehearsed * self.batch_size):
             raise UsageError(f"--rehearsed {self.rehearsed}: rounds to no example in a batch of {self.batch_size}")
+        if self.dev_split in (self.train_split, "test"):
+            raise UsageError(f"--dev-split {self.dev_split}: the best epoch is chosen on it; name a split of its own")
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate {self.learning_rate}: use more than 0")
         if self.trainable == "target" and self.weight_decay:

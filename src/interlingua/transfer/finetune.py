@@ -10,7 +10,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from interlingua.errors import CorpusError
-from interlingua.models import Whisper
+from interlingua.models import Task, Whisper
 from interlingua.progress import track
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
@@ -34,6 +34,7 @@ from interlingua.translation import fast_decoder
 from interlingua.types import Utterance
 
 MOST_TOKENS = 128  # of what is rehearsed: longer outputs in 30 s are loops, and are left out
+CHUNK_UTTERANCES = 256  # whose states are in memory at once
 FISHER_EXAMPLES = 256  # that the Fisher information is estimated on; each costs a step of one example
 
 Values = Mapping[str, torch.Tensor]
@@ -70,10 +71,10 @@ def rehearsal_examples(
     decoder = fast_decoder(whisper, compute="float32")
     with track(sum(1 + (u.language != "en") for u in held), label) as advance:
         for language in languages:
-            frames = store.read([u.id for u in held if u.language == language])
-            for task in ("transcribe", "translate"):
-                if language == "en" and task == "translate":
-                    continue
+            spoken = [u.id for u in held if u.language == language]
+            chunks = [spoken[i : i + CHUNK_UTTERANCES] for i in range(0, len(spoken), CHUNK_UTTERANCES)]
+            tasks: list[Task] = ["transcribe"] if language == "en" else ["transcribe", "translate"]
+            for frames, task in ((f, t) for f in map(store.read, chunks) for t in tasks):
                 prompt = whisper.prompt(language, task)
                 most = min(MOST_TOKENS, whisper.model.config.max_target_positions - len(prompt))
                 for said in decoder.decode(frames, prompt, most_tokens=most):
@@ -143,7 +144,7 @@ def train(
     if config.l2sp:
         remedies.append(L2SP(trained, config.l2sp))
     if config.ewc:
-        about = {"model": whisper.revision, "trainable": config.trainable}
+        about = fisher_of(whisper, config)
         if fisher is not None and known:
             values = load_values(fisher, **about)
         else:
@@ -160,7 +161,7 @@ def train(
     stores = (store, *contexts)
     trainer = CachedTrainer(
         decoder,
-        [replace(e, context=i) for i, held in enumerate(stores) for e in examples if e.utterance in held],
+        [replace(e, context=i) for i, held in enumerate(stores) for e in examples if i == 0 or e.utterance in held],
         stores,
         remedies=remedies,
         evaluate=dev,
@@ -177,6 +178,20 @@ def train(
     now = dict(layers.named_parameters())
     moved = [name for name, start in before.items() if not torch.equal(start, now[name])]
     return Change({n: before[n] for n in moved}, {n: now[n].detach().clone() for n in moved})
+
+
+def fisher_of(whisper: Whisper, config: FinetuneConfig) -> dict[str, str]:
+    """What Fisher information depends on, in words; it can be used again where all of that is the same."""
+    stated: dict[str, object] = {
+        "model": whisper.revision,
+        "trainable": config.trainable,
+        "embeddings": config.embeddings,
+        "frozen_layers": config.frozen_layers,
+        "rehearse": ",".join(config.rehearse or ()) or "all",
+    }
+    if config.trainable == "lora":
+        stated |= {"lora_rank": config.lora_rank, "lora_alpha": config.lora_alpha, "seed": config.seed}
+    return {name: str(value) for name, value in stated.items()}
 
 
 def _one_by_one(examples: Sequence[Example], store: States, device: str) -> Iterator[dict[str, torch.Tensor]]:

@@ -115,7 +115,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
         device: ``cpu`` or ``cuda``.
         dev: whether there is a dev set.
     """
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -143,3 +143,6 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=None,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # or the Trainer splits batches over threads; torchrun is for several GPUs
+    return arguments

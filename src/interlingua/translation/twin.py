@@ -85,7 +85,7 @@ class Twin:
         """Greedy hypotheses, the longest utterances first; only utterances of equal length share a batch."""
         settings, config = self._whisper.model.generation_config, self._whisper.model.config
         budget = config.max_target_positions - len(prompt)
-        budget = min(budget, most_tokens or budget)
+        budget = budget if most_tokens is None else min(budget, most_tokens)
         options = {
             "beam_size": 1,
             "max_length": max(2 * budget, len(prompt) + budget),  # CTranslate2 stops Whisper at half of it
