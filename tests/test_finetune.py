@@ -291,6 +291,10 @@ def test_a_smaller_draw_is_part_of_a_larger_one():
         ("recipe: transfer\nout: x\ntargets: 3", r"Expected `array`"),
         ("recipe: transfer\nout: x\nvariants: {permuted: {}}", "'plain' is missing"),
         ("recipe: transfer\nout: x\nvariants: {plain: {}, permuted: {lr: 1}}", "permuted: no setting 'lr'"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {seed: 1}}", "plain: no setting 'seed'"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {epochs: 0}}", "plain: --epochs 0: use 1 or more"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {source: fr}}", "plain: Expected `array`"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {shares: []}}", "plain: nothing to choose from"),
         ("recipe: finetune\nmanifest: a\nstore: [b]\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
     ],
 )

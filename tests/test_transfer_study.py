@@ -1,0 +1,156 @@
+"""What the study's figures are: dev chooses in each rotation by itself, and shares of plain's gain are what they say."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from helpers import utterance
+from interlingua.experiments.transfer_study import TransferStudy, _Work
+from interlingua.metrics import score_translations
+
+WORDS = [
+    "uno",
+    "dos",
+    "tres",
+    "cuatro",
+    "cinco",
+    "seis",
+    "siete",
+    "ocho",
+    "nueve",
+    "diez",
+    "once",
+    "doce",
+    "trece",
+    "catorce",
+    "quince",
+]
+CELLS = [(0, 0), (1, 0)]
+
+
+@pytest.fixture
+def spoken():
+    """Fifteen sentences in English, French and Spanish, each a cluster."""
+    made = []
+    for i, word in enumerate(WORDS):
+        texts = {"en": f"number {i} is {word} in english", "es": f"el numero {i} es {word}", "fr": f"chiffre {i}"}
+        for lang, text in texts.items():
+            others = {k: v for k, v in texts.items() if k != lang}
+            made.append(utterance(lang, f"m{i}", text=text, translations=others, cluster=f"c{i}"))
+    return made
+
+
+@pytest.fixture
+def work(spoken, tmp_path):
+    study = TransferStudy(
+        out=tmp_path, rotations=(0, 1), variants={"plain": {}, "wise-ft": {"shares": [1.0, 0.5]}}, targets=("es",)
+    )
+    return _Work(study, spoken, None, "float32", "cpu")
+
+
+def answered(work, rotation, new=1.0, translate=1.0):
+    """Answers whose first part is right and whose rest is empty."""
+    said = {}
+    for part in ("dev", "test"):
+        for kind, source, target, share in (
+            ("new", "en", "es", new),
+            ("new", "fr", "es", new),
+            ("translate", "es", "en", translate),
+            ("translate", "fr", "en", translate),
+        ):
+            heard = [u for u in work.part(rotation, part) if u.language == source]
+            right = round(share * len(heard))
+            texts = {u.id: u.translations[target] if i < right else "" for i, u in enumerate(heard)}
+            said.setdefault(f"{kind} {source}-{target}", {}).update(texts)
+    return said
+
+
+def write(work, run, said):
+    for part in ("dev", "test"):
+        path = work._answers(run, part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(said))
+
+
+def test_dev_chooses_what_gains_most_among_those_that_lose_little(work):
+    runs = work._runs("wise-ft", "es", CELLS)
+    whole, half = runs
+    assert (whole[1], half[1]) == (1.0, 0.5)
+    write(work, runs[whole][0, 0], answered(work, 0, new=1.0, translate=0.4))  # loses: the half is chosen
+    write(work, runs[half][0, 0], answered(work, 0, new=0.7, translate=1.0))
+    write(work, runs[whole][1, 0], answered(work, 1, new=1.0, translate=1.0))  # loses nothing: the whole
+    write(work, runs[half][1, 0], answered(work, 1, new=0.7, translate=1.0))
+    assert work._choice("es", 0, runs, answered(work, 0)) == half
+    assert work._choice("es", 1, runs, answered(work, 1)) == whole
+
+
+def test_where_all_lose_the_least_loss_is_chosen(work):
+    runs = work._runs("wise-ft", "es", CELLS)
+    whole, half = runs
+    write(work, runs[whole][0, 0], answered(work, 0, new=1.0, translate=0.0))
+    write(work, runs[half][0, 0], answered(work, 0, new=0.7, translate=0.4))
+    assert work._choice("es", 0, runs, answered(work, 0)) == half
+
+
+def test_the_share_of_plains_gain_by_hand(work):
+    spoken = ["en", "fr"]
+    sides = [{c: answered(work, c[0], new=share) for c in CELLS} for share in (0.5, 1.0, 0.0)]
+    found = work._share_of_plain("es", spoken, CELLS, *sides)
+
+    def mean(side):
+        scores = []
+        for c in CELLS:
+            for s in spoken:
+                expected = {u.id: u.translations["es"] for u in work.part(c[0], "test") if u.language == s}
+                said = {i: t for i, t in side[c][f"new {s}-es"].items() if i in expected}
+                scores.append(score_translations(said, expected, target="es", metric="chrf").value)
+        return sum(scores) / len(scores)
+
+    mine, plain, untrained = map(mean, sides)
+    assert found["value"] == pytest.approx((mine - untrained) / (plain - untrained))
+    low, high = found["ci"]
+    assert low < found["value"] < high
+    same = work._share_of_plain("es", spoken, CELLS, sides[1], sides[1], sides[2])
+    assert (same["value"], same["ci"]) == (1.0, [1.0, 1.0])
+
+
+def test_there_is_no_share_of_no_gain(work):
+    half, whole = ({c: answered(work, c[0], new=share) for c in CELLS} for share in (0.5, 1.0))
+    nothing = {"value": None, "ci": None}
+    assert work._share_of_plain("es", ["en", "fr"], CELLS, whole, half, half) == nothing
+    assert work._share_of_plain("es", ["en", "fr"], CELLS, half, half, whole) == nothing  # loss over loss is no gain
+    assert work._share_of_plain("es", [], CELLS, half, whole, half) == nothing
+
+
+def test_the_table_has_every_rotations_test_once(work, spoken):
+    right = {c: answered(work, c[0]) for c in CELLS}
+    rows = {(r["task"], r["source"]): r for r in work._table(right, right, ["en"])}
+    tested = {u.meaning for r in (0, 1) for u in work.part(r, "test")}
+    assert rows["new", "fr"]["n"] == len(tested) == 6
+    assert rows["new", "fr"]["chrf"]["after"]["value"] == pytest.approx(100)
+    assert rows["new", "en"]["trained"]
+
+
+def test_trainings_are_told_apart_by_all_that_they_depend_on(tmp_path):
+    def names(variants, **settings):
+        return [r.name for r in TransferStudy(out=tmp_path, variants=variants, **settings).runs()]
+
+    (plain,) = names({"plain": {}})
+    assert names({"plain": {}, "same": {"shares": [0.5]}}) == [plain, plain]
+    for other in (
+        names({"plain": {}}, settings={"epochs": 9}),
+        names({"plain": {}}, model="tiny"),
+        names({"plain": {}}, source="fr"),
+        names({"plain": {}}, targets=("zh",)),
+        names({"plain": {}}, seeds=(1,)),
+        names({"plain": {}}, rotations=(3,)),
+        names({"plain": {}, "permuted": {}})[1:],
+        names({"plain": {}, "some": {"utterances": 5}})[1:],
+    ):
+        assert other != [plain]
+
+
+def test_a_study_counts_trainings_not_shares(work):
+    assert work.study.plan().startswith("2 trainings (plain, wise-ft;")
+    assert replace(work.study, rotations=(0,)).plan().startswith("1 trainings")
