@@ -1,4 +1,4 @@
-"""What the study's figures are: dev chooses in each rotation by itself, and shares of plain's gain are what they say."""
+"""What the study's figures are: each rotation's dev chooses, and shares of plain's gain are what they say."""
 
 import json
 from dataclasses import replace
@@ -9,23 +9,23 @@ from helpers import utterance
 from interlingua.experiments.transfer_study import TransferStudy, _Work
 from interlingua.metrics import score_translations
 
-WORDS = [
-    "uno",
-    "dos",
-    "tres",
-    "cuatro",
-    "cinco",
-    "seis",
-    "siete",
-    "ocho",
-    "nueve",
-    "diez",
-    "once",
-    "doce",
-    "trece",
-    "catorce",
-    "quince",
-]
+WORDS = (
+    "ala",
+    "barco",
+    "casa",
+    "dedo",
+    "este",
+    "faro",
+    "gato",
+    "hielo",
+    "isla",
+    "jefe",
+    "luz",
+    "mar",
+    "nube",
+    "ojo",
+    "pan",
+)
 CELLS = [(0, 0), (1, 0)]
 
 
