@@ -669,5 +669,16 @@ def test_what_is_rehearsed_is_what_the_model_itself_says(concise, store, monkeyp
     assert left_out >= 3  # loops and silence
 
 
+def test_speech_is_rehearsed_in_the_prompts_of_other_languages(concise, store):
+    heard = [utterance("en", id=f"en/{i}") for i in range(4)]
+    found = rehearsal_examples(concise, heard, store, heard_as=["en", "fr"])
+    prompts = {tuple(concise.prompt(*p)) for p in (("en", "transcribe"), ("fr", "transcribe"), ("fr", "translate"))}
+    assert {e.prompt for e in found} <= prompts
+    assert {e.prompt for e in found} & {tuple(concise.prompt("fr", t)) for t in ("transcribe", "translate")}
+    for e in found:
+        (said,) = greedy_tokens(concise, [store.read([e.utterance])[0].values], e.prompt)
+        assert e.labels == (*said, END)
+
+
 def test_nothing_is_rehearsed_where_nothing_is_held(tiny_whisper, store):
     assert rehearsal_examples(tiny_whisper, [utterance("fr", id="x")], store) == []

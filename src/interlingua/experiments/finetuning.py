@@ -108,7 +108,9 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
     with processes.main_process_first():
         if heard:
             path = config.out / "rehearsal.json"
-            examples += kept_examples(path, lambda: rehearsal_examples(whisper, heard, states))
+            examples += kept_examples(
+                path, lambda: rehearsal_examples(whisper, heard, states, heard_as=config.rehearse_as)
+            )
         before = kept(config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"))
     transfer_rows(before, before, test, config.source)  # what can't be scored is said before training, not after
     change = train(

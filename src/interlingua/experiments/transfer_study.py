@@ -522,12 +522,18 @@ class _Work:
         return answers(whisper, make(whisper, self.languages), self.heard(rotation), self.store, label)
 
     def _rehearsal(self, whisper: Whisper, rotation: int, config: FinetuneConfig) -> list[Example]:
+        heard_as = config.rehearse_as
+        name = (
+            f"{rotation}-{'-'.join(config.rehearse or ['all'])}-as-{'-'.join(heard_as)}" if heard_as else str(rotation)
+        )
+        wanted = config.rehearse or tuple(self.languages)
+        spoken = [u for u in self.part(rotation, "train") if not heard_as or u.language in wanted]
         made = kept_examples(
-            self._shared / "rehearsal" / f"{rotation}.json",
-            lambda: rehearsal_examples(whisper, self.part(rotation, "train"), self.store),
+            self._shared / "rehearsal" / f"{name}.json",
+            lambda: rehearsal_examples(whisper, spoken, self.store, heard_as=heard_as),
         )
         language = {u.id: u.language for u in self.split[rotation]}
-        return [e for e in made if language[e.utterance] in (config.rehearse or tuple(self.languages))]
+        return [e for e in made if language[e.utterance] in wanted]
 
     def _fisher(self, whisper: Whisper, run: Run, config: FinetuneConfig) -> Path:
         about = json.dumps(fisher_of(whisper, config), sort_keys=True)

@@ -39,6 +39,8 @@ class FinetuneConfig:
         distillation: weight of keeping its distribution where it rehearses, 0 = none.
         others: further targets that are measured before and after, such as those the model was taught before.
         rehearse: languages whose unlabelled speech in the manifest is rehearsed on; default: all.
+        rehearse_as: languages in whose prompts every rehearsed utterance is heard; default: the one that is spoken.
+            With --rehearse en, no speech of other languages teaches the decoder to tell them apart.
         rehearsed: rehearsed examples beside every new one in a batch.
         interpolate: share of the change that is kept after training, 1 = all.
         epochs: passes over the data.
@@ -75,6 +77,7 @@ class FinetuneConfig:
     distillation: float = 0.0
     others: tuple[str, ...] = ()
     rehearse: tuple[str, ...] | None = None
+    rehearse_as: tuple[str, ...] | None = None
     rehearsed: float = 1.0
     interpolate: float = 1.0
     epochs: int = 5

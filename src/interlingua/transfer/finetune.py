@@ -53,7 +53,12 @@ class Change:
 
 
 def rehearsal_examples(
-    whisper: Whisper, utterances: Sequence[Utterance], store: States, *, label: str = "rehearsal"
+    whisper: Whisper,
+    utterances: Sequence[Utterance],
+    store: States,
+    *,
+    heard_as: Sequence[str] | None = None,
+    label: str = "rehearsal",
 ) -> list[Example]:
     """What the model says now: its own transcript of each utterance, and its own English translation.
 
@@ -63,26 +68,34 @@ def rehearsal_examples(
         whisper: the model before training.
         utterances: speech of any languages; those that the store lacks are left out.
         store: their states.
+        heard_as: languages in whose prompts every utterance is heard; None: the one that is spoken.
         label: shown beside the progress bar.
     """
+    asked: dict[str, list[str]] = {}  # language of the prompt -> utterances
+    for u in utterances:
+        for language in heard_as or (u.language,):
+            if u.id in store:
+                asked.setdefault(language, []).append(u.id)
     examples = []
-    held = [u for u in utterances if u.id in store]
-    languages = sorted({u.language for u in held})
     decoder = fast_decoder(whisper, compute="float32")
-    with track(sum(1 + (u.language != "en") for u in held), label) as advance:
-        for language in languages:
-            spoken = [u.id for u in held if u.language == language]
-            chunks = [spoken[i : i + CHUNK_UTTERANCES] for i in range(0, len(spoken), CHUNK_UTTERANCES)]
-            tasks: list[Task] = ["transcribe"] if language == "en" else ["transcribe", "translate"]
-            for frames, task in ((f, t) for f in map(store.read, chunks) for t in tasks):
-                prompt = whisper.prompt(language, task)
-                most = min(MOST_TOKENS, whisper.model.config.max_target_positions - len(prompt))
-                for said in decoder.decode(frames, prompt, most_tokens=most):
-                    if said.text and len(said.tokens) < most:
-                        labels = (*said.tokens, end_token(whisper))
-                        examples.append(Example(said.id, tuple(prompt), labels, rehearsal=True))
-                    advance(1)
+    with track(sum(len(ids) * len(_tasks(language)) for language, ids in asked.items()), label) as advance:
+        for language, ids in sorted(asked.items()):
+            for start in range(0, len(ids), CHUNK_UTTERANCES):
+                frames = store.read(ids[start : start + CHUNK_UTTERANCES])
+                for task in _tasks(language):
+                    prompt = whisper.prompt(language, task)
+                    most = min(MOST_TOKENS, whisper.model.config.max_target_positions - len(prompt))
+                    for said in decoder.decode(frames, prompt, most_tokens=most):
+                        if said.text and len(said.tokens) < most:
+                            labels = (*said.tokens, end_token(whisper))
+                            examples.append(Example(said.id, tuple(prompt), labels, rehearsal=True))
+                        advance(1)
     return examples
+
+
+def _tasks(language: str) -> tuple[Task, ...]:
+    """What Whisper does with a language."""
+    return ("transcribe",) if language == "en" else ("transcribe", "translate")
 
 
 def train(
@@ -188,6 +201,7 @@ def fisher_of(whisper: Whisper, config: FinetuneConfig) -> dict[str, str]:
         "embeddings": config.embeddings,
         "frozen_layers": config.frozen_layers,
         "rehearse": ",".join(config.rehearse or ()) or "all",
+        "rehearse_as": ",".join(config.rehearse_as or ()) or "spoken",
     }
     if config.trainable == "lora":
         stated |= {"lora_rank": config.lora_rank, "lora_alpha": config.lora_alpha, "seed": config.seed}
