@@ -158,7 +158,7 @@ By language spoken: gain over the best untrained prompt{f"; over `{PERMUTED}`" i
 
 {table(["variant", *(f"{s}→{target}" for s in languages)], each)}
 {matrix}
-{transfer_table(next(r for r in rows if r["variant"] == PLAIN))}
+{"".join(transfer_table(r) for r in rows if r["table"])}
 """
 
 
@@ -189,7 +189,7 @@ def transfer_table(row: dict[str, Any]) -> str:
         "after",
     ]
     signature = next(r["bleu"]["after"]["signature"] for r in row["table"])
-    return f"Transfer table of `{row['variant']}` (first seed; BLEU: `{signature}`).\n\n{table(head, lines)}\n"
+    return f"Transfer table of `{row['variant']}` (first seed; BLEU: `{signature}`).\n\n{table(head, lines)}\n\n"
 
 
 def finetune_section(path: Path, config: FinetuneConfig, results: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ from interlingua.types import Utterance
 CONTEXT = "speech+8"  # of the states: docs/encoding.md
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 TOLERATED = -0.5  # chrF into English on dev: the share of a change that is kept loses no more, if any share does
-PLAIN, PERMUTED = "plain", "permuted"
+PLAIN, PERMUTED, BEST = "plain", "permuted", "wise-ft"  # the last: of whose rows there is a table beside plain's
 STUDY_KEYS = {"shares", "utterances"}  # of a variant, beside those of `FinetuneConfig`
 OWN_BUSINESS = {  # settings of `FinetuneConfig` that the study itself decides
     *("manifest", "store", "context", "out", "target", "model", "train_split", "dev_split", "seed"),
@@ -401,7 +401,7 @@ class _Work:
             "share_of_plain": self._share_of_plain(target, strange, cells, mine, plain, untrained),
             "share_of_plain_all": self._share_of_plain(target, [*sources, *unseen], cells, mine, plain, untrained),
         }
-        row["table"] = self._table(untrained, mine, sources)
+        row["table"] = self._table(untrained, mine, sources) if variant in (PLAIN, BEST) else []
         row["chrf_unseen"] = {
             name: pooled_draws([self._system(c, f"new {s}-{target}", side[c]) for c in cells for s in unseen], "chrf")[
                 0
