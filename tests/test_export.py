@@ -29,7 +29,6 @@ from interlingua.transfer.targets import (
     prompt_tokens,
     read_targets,
     write_generation_config,
-    write_targets,
 )
 from interlingua.translation import greedy_tokens
 from interlingua.translation.detect import detect_language
@@ -119,10 +118,10 @@ def test_targets_give_prompts(tiny_whisper):
 def test_targets_come_back_from_their_file(tmp_path):
     assert read_targets(tmp_path) is None
     for record in (SPANISH, TWO, ENGLISH_NO_MORE):
-        write_targets(tmp_path, record)
+        record.write(tmp_path)
         assert read_targets(tmp_path) == record
         assert list(read_targets(tmp_path).targets) == list(record.targets)
-    write_targets(tmp_path, SPANISH)
+    SPANISH.write(tmp_path)
     assert json.loads((tmp_path / TARGETS_FILE).read_text()) == {
         "format": 1,
         "targets": {"es": {"token": "es", "prompt": "target-transcribe"}},
@@ -167,7 +166,7 @@ def test_one_token_may_serve_two_tasks():
     ],
 )
 def test_a_damaged_record_is_one_line(tmp_path, change, reason):
-    write_targets(tmp_path, SPANISH)
+    SPANISH.write(tmp_path)
     path = tmp_path / TARGETS_FILE
     path.write_text(change(path.read_text()))
     with pytest.raises(ModelFormatError, match=reason) as caught:
@@ -454,7 +453,7 @@ def adapter(tiny_whisper_folder, tmp_path):
         tuned = get_peft_model(model, config).eval()
     folder = tmp_path / "adapter"
     tuned.save_pretrained(folder, save_embedding_layers=False)
-    write_targets(folder, replace_base(SPANISH, load_whisper(tiny_whisper_folder).revision))
+    replace_base(SPANISH, load_whisper(tiny_whisper_folder).revision).write(folder)
     return folder, tuned
 
 
@@ -482,7 +481,7 @@ def test_an_adapter_is_merged_into_its_base(adapter, whisper, tmp_path, wav):
 
 def test_adapters_that_do_not_fit(adapter, tmp_path):
     folder, _ = adapter
-    write_targets(folder, replace_base(SPANISH, "another"))
+    replace_base(SPANISH, "another").write(folder)
     with pytest.raises(ModelNotFoundError, match=r"adapter's base model can't be found: .* not another"):
         load_trained(folder)
     (folder / TARGETS_FILE).unlink()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from interlingua.metrics import (
     Comparison,
+    Difference,
     compare_translations,
     detection_errors,
     off_target_rate,
@@ -166,7 +167,7 @@ def transfer_rows(
                     name: score_translations(said, expected, target=target, metric=metric, clusters=clusters).as_dict()
                     for name, said in sides.items()
                 }
-                row[metric]["difference"] = _difference(
+                row[metric]["difference"] = as_row(
                     compare_translations(
                         sides["after"], sides["before"], expected, target=target, metric=metric, clusters=clusters
                     )
@@ -195,7 +196,7 @@ def pooled_rows(
         groups = [_group(k, after, before, utterances, clusters) for k in keys]
         groups = [g for g in groups if g.references]
         if groups:
-            difference = _difference(pooled_difference(groups, metric="chrf"))
+            difference = as_row(pooled_difference(groups, metric="chrf"))
             rows.append({"pool": name, "languages": [_source(k) for k in keys], "chrf": difference})
     return rows
 
@@ -217,5 +218,6 @@ def _languages(utterances: Sequence[Utterance]) -> list[str]:
     return sorted({u.language for u in utterances})
 
 
-def _difference(found: Any) -> dict[str, Any]:
+def as_row(found: Difference) -> dict[str, Any]:
+    """A difference in the JSON form of ``results.json``."""
     return {**found.score.as_dict(), "p_bootstrap": found.p_bootstrap, "p_randomisation": found.p_randomisation}

@@ -27,6 +27,7 @@ from interlingua.experiments.transfer import (
     Outputs,
     Question,
     answers,
+    as_row,
     new_questions,
     old_questions,
     references,
@@ -380,7 +381,7 @@ class _Work:
             groups = [
                 self._compared(c, f"{kind} {s}-{to}", mine[c], other[c]) for c in cells for s in spoken if s != to
             ]
-            return _as_dict(pooled_difference(groups, metric="chrf")) if groups else None
+            return as_row(pooled_difference(groups, metric="chrf")) if groups else None
 
         row = {
             "sources": list(sources),
@@ -569,7 +570,3 @@ def permuted(examples: Sequence[Example], seed: int) -> list[Example]:
 
 def _only(said: Outputs, kinds: Iterable[str]) -> Outputs:
     return {key: texts for key, texts in said.items() if key.partition(" ")[0] in kinds}
-
-
-def _as_dict(found: Any) -> dict[str, Any]:
-    return {**found.score.as_dict(), "p_bootstrap": found.p_bootstrap, "p_randomisation": found.p_randomisation}

@@ -173,7 +173,9 @@ class Batches(Sampler[list[int]]):
         random = np.random.default_rng([self._seed, self._epoch])
         order = random.permutation(self._new)
         pools = [order[i : i + POOL_BATCHES * self._size] for i in range(0, len(order), POOL_BATCHES * self._size)]
-        alike = np.concatenate([pool[np.lexsort(self._length[pool].T)] for pool in pools])  # one context a batch
+        alike = np.concatenate(
+            [pool[np.lexsort(self._length[pool].T)] for pool in pools]
+        )  # alike in context, then in length
         batches = [alike[i : i + self._size] for i in range(0, len(alike), self._size)]
         old = self._old_of_epoch(len(batches))
         by_length = sorted(range(len(batches)), key=lambda i: self._frames(batches[i]))

@@ -1,6 +1,6 @@
 """Fine-tune a decoder on cached states of one source language, and keep what it could do before."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from interlingua.transfer.remedies import (
     Distillation,
     Remedy,
     Replay,
+    Values,
     fisher_information,
     load_values,
     save_values,
@@ -36,8 +37,6 @@ from interlingua.types import Utterance
 MOST_TOKENS = 128  # of what is rehearsed: longer outputs in 30 s are loops, and are left out
 CHUNK_UTTERANCES = 256  # whose states are in memory at once
 FISHER_EXAMPLES = 256  # that the Fisher information is estimated on; each costs a step of one example
-
-Values = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)

@@ -201,11 +201,6 @@ def write_generation_config(model: Any, targets: Targets) -> None:
     generation.forced_decoder_ids = None  # the older way to say the same
 
 
-def write_targets(folder: str | Path, targets: Targets) -> None:
-    """Write ``interlingua.json`` into a model folder, atomically."""
-    targets.write(Path(folder))
-
-
 def read_targets(folder: str | Path) -> Targets | None:
     """Read a model folder's ``interlingua.json``; None where there is none: the model is as its makers left it.
 
