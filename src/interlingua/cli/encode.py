@@ -8,7 +8,8 @@ import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
-from interlingua.types import StoreDtype
+
+WORTH_SAYING = 1e9  # bytes of frames that are announced before they are made
 
 app = cyclopts.App(name="encode", help="Encode a manifest into a frame store.")
 
@@ -23,7 +24,7 @@ def encode(
     context: str = "speech",
     layer: int | None = None,
     pool: int = 1,
-    dtype: StoreDtype = "float16",
+    dtype: Literal["float16", "float32", "int8"] = "float16",
     compute: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     device: Device = "auto",
     json: bool = False,
@@ -60,7 +61,8 @@ def encode(
     how = best_compute(where) if compute == "auto" else compute
     encoder = WhisperEncoder(load_whisper(model, dtype=how, device=where), context=context, layer=layer)
     need = estimate_bytes(utterances, replace(encoder.spec, pooling=pool, dtype=dtype), encoder.dim)
-    note(f"interlingua: {len(utterances)} utterances, about {need / 1e9:.2f} GB of frames")
+    if need > WORTH_SAYING:
+        note(f"interlingua: {len(utterances)} utterances will take about {need / 1e9:,.1f} GB of frames")
     frames, report = encode_manifest(utterances, encoder, store, pooling=pool, dtype=dtype)
     for failed, why in report.failed.items():
         note(f"interlingua: {failed}: {why}")
