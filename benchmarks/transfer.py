@@ -96,7 +96,10 @@ def study_section(path: Path, study: TransferStudy, results: dict[str, Any]) -> 
     made = results["provenance"]
     settings = ", ".join(f"{k} {v}" for k, v in study.settings.items())
     title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").strip()
-    parts = [target_section(t, study, [r for r in results["study"] if r["target"] == t]) for t in study.targets]
+    parts = [
+        target_section(t, study, [r for r in results["study"] if r["target"] == t], results["pareto"])
+        for t in study.targets
+    ]
     return f"""## {title}
 
 `interlingua run recipes/{path.name}`, {made["started"][:10]}, {made["device"]["name"]}, {made["device"]["threads"]} threads, training in
@@ -106,7 +109,7 @@ def study_section(path: Path, study: TransferStudy, results: dict[str, Any]) -> 
 {"".join(parts)}"""
 
 
-def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]]) -> str:
+def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]], pareto: list[dict[str, Any]]) -> str:
     """One target of a study."""
     if not rows:
         return f"Into `{target}`: not done yet.\n\n"
@@ -158,7 +161,8 @@ By language spoken: gain over the best untrained prompt{f"; over `{PERMUTED}`" i
 
 {table(["variant", *(f"{s}→{target}" for s in languages)], each)}
 {matrix}
-{"".join(transfer_table(r) for r in rows if r["table"])}
+{curves(target, pareto)}
+{"".join(transfer_table(r) for r in rows)}
 """
 
 
@@ -189,7 +193,24 @@ def transfer_table(row: dict[str, Any]) -> str:
         "after",
     ]
     signature = next(r["bleu"]["after"]["signature"] for r in row["table"])
-    return f"Transfer table of `{row['variant']}` (first seed; BLEU: `{signature}`).\n\n{table(head, lines)}\n\n"
+    title = f"Transfer table of <code>{row['variant']}</code> (first seed; BLEU: {signature})"
+    return f"<details><summary>{title}</summary>\n\n{table(head, lines)}\n\n</details>\n"
+
+
+def curves(target: str, pareto: list[dict[str, Any]]) -> str:
+    """Gain and loss of every share of a training's change, on test."""
+    told = [
+        f"`{p['name']}`: " + "; ".join(f"{gain:+.1f}, {loss:+.1f}" for gain, loss in p["curve"])
+        for p in pareto
+        if p["target"] == target and p["curve"]
+    ]
+    if not told:
+        return ""
+    return (
+        "Gain on the sources never trained on, and change of X→English, from no share of the change to the largest that was asked: "
+        + ". ".join(told)
+        + ".\n"
+    )
 
 
 def finetune_section(path: Path, config: FinetuneConfig, results: dict[str, Any]) -> str:

@@ -251,7 +251,14 @@ def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp
     assert [c["share"] for c in rows["plain"]["chosen"]] == [1.0]
     assert rows["plain"]["share_of_plain"]["value"] in (1.0, None)
     assert {r["task"] for r in rows["plain"]["table"]} == {"new", "translate"}
-    assert rows["fr"]["table"] == []
+    assert {(r["source"], r["trained"]) for r in rows["fr"]["table"] if r["task"] == "new"} == {
+        ("en", False),
+        ("fr", True),
+    }
+    curves = {p["name"]: p["curve"] for p in results["pareto"]}
+    assert len(curves["wise-ft"]) == 3  # none, half and all
+    assert curves["l2sp"] is None  # two trainings
+    assert curves["plain"] is None
     again, _ = load_results(run_transfer_study(make(variants), log=lambda line: None))
     assert len(trained) == 6
     assert again["study"] == results["study"]

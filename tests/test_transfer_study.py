@@ -85,6 +85,20 @@ def test_dev_chooses_what_gains_most_among_those_that_lose_little(work):
     assert work._choice("es", 1, runs, answered(work, 1)) == whole
 
 
+def test_the_curve_goes_from_none_to_all(work):
+    runs = work._runs("wise-ft", "es", CELLS)
+    whole, half = runs
+    for c in CELLS:
+        write(work, runs[whole][c], answered(work, c[0], new=1.0, translate=0.0))
+        write(work, runs[half][c], answered(work, c[0], new=0.7, translate=1.0))
+    start = {r: answered(work, r, new=0.0, translate=1.0) for r in (0, 1)}
+    none, some, all_ = work._curve("es", ["en"], runs, start)
+    assert none == [0, 0]
+    assert 0 < some[0] < all_[0] == pytest.approx(100)
+    assert some[1] == 0
+    assert all_[1] == pytest.approx(-100)
+
+
 def test_where_all_lose_the_least_loss_is_chosen(work):
     runs = work._runs("wise-ft", "es", CELLS)
     whole, half = runs

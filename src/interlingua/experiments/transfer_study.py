@@ -46,7 +46,7 @@ from interlingua.types import Utterance
 CONTEXT = "speech+8"  # of the states: docs/encoding.md
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 TOLERATED = -0.5  # chrF into English on dev: the share of a change that is kept loses no more, if any share does
-PLAIN, PERMUTED, BEST = "plain", "permuted", "wise-ft"  # the last: of whose rows there is a table beside plain's
+PLAIN, PERMUTED = "plain", "permuted"
 STUDY_KEYS = {"shares", "utterances"}  # of a variant, beside those of `FinetuneConfig`
 OWN_BUSINESS = {  # settings of `FinetuneConfig` that the study itself decides
     *("manifest", "store", "context", "out", "target", "model", "train_split", "dev_split", "seed"),
@@ -60,9 +60,9 @@ class TransferStudy:
     """Settings of the study; the keys of its recipe.
 
     Attributes:
-        out: the result folder; answers and checkpoints are kept in it.
-        shared: folder of states, trainings and answers, which studies of one model can have together: what is asked
-            for by two is trained once; default: ``out``.
+        out: the result folder.
+        shared: folder of states, trainings and answers, which studies of one model can have together: answers that
+            one has are not made again for another; default: ``out``.
         model: model spec.
         targets: languages to translate into.
         source: the language of the speech that is trained on.
@@ -198,7 +198,8 @@ def run_transfer_study(study: TransferStudy, *, train: bool = True, log: Callabl
 
     Args:
         study: the settings.
-        train: False: train nothing; variants that aren't done are left out of the results.
+        train: False: train nothing; variants that aren't done are left out of the results. (What the model says
+            before training is asked, if it isn't kept yet.)
         log: takes a line of news.
 
     Raises:
@@ -352,7 +353,8 @@ class _Work:
                 found["study"].append(row)
                 if row["new_unseen"]:
                     point = {"gain": row["new_unseen"], "loss": row["into_english"]}
-                    found["pareto"].append({"name": variant, "target": target, **point})
+                    curve = self._curve(target, sources, runs[variant], before)
+                    found["pareto"].append({"name": variant, "target": target, **point, "curve": curve})
         return found
 
     def _runs(
@@ -360,6 +362,33 @@ class _Work:
     ) -> dict[tuple[Training, float], dict[tuple[int, int], Run]]:
         """The runs of each of a variant's candidates, by rotation and seed."""
         return {(t, s): {c: Run(target, *c, t, s) for c in cells} for t, s in self.study.candidates(variant)}
+
+    def _curve(
+        self,
+        target: str,
+        sources: Sequence[str],
+        runs: Mapping[tuple[Training, float], Mapping[tuple[int, int], Run]],
+        before: Mapping[int, Outputs],
+    ) -> list[list[float]] | None:
+        """Gain and loss on test of every share of one training's change, from none on; None: there is one share."""
+        if len({training.digest for training, _ in runs}) > 1 or len(runs) == 1:
+            return None
+        keys = [
+            [f"new {s}-{target}" for s in self.languages if s != target and s not in sources],
+            [f"translate {s}-en" for s in self.languages if s != "en"],
+        ]
+
+        def scores(said: Mapping[tuple[int, int], Outputs]) -> list[float]:
+            pools = [[self._system(c, key, side) for c, side in said.items() for key in some] for some in keys]
+            return [pooled_draws(pool, "chrf", samples=1)[0] for pool in pools]
+
+        points = [[0.0, 0.0]]
+        for _, by_cell in sorted(runs.items(), key=lambda item: item[0][1]):
+            start = scores({c: before[c[0]] for c in by_cell})
+            points.append(
+                [a - b for a, b in zip(scores({c: self.said(r) for c, r in by_cell.items()}), start, strict=True)]
+            )
+        return points
 
     def _measured(
         self,
@@ -402,7 +431,7 @@ class _Work:
             "share_of_plain": self._share_of_plain(target, strange, cells, mine, plain, untrained),
             "share_of_plain_all": self._share_of_plain(target, [*sources, *unseen], cells, mine, plain, untrained),
         }
-        row["table"] = self._table(untrained, mine, sources) if variant in (PLAIN, BEST) else []
+        row["table"] = self._table(untrained, mine, sources)
         row["chrf_unseen"] = {
             name: pooled_draws([self._system(c, f"new {s}-{target}", side[c]) for c in cells for s in unseen], "chrf")[
                 0

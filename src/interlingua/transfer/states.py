@@ -58,9 +58,8 @@ class LiveStates:
         """Encode utterances.
 
         Raises:
-            StoreError: an utterance isn't among those given, or was left out.
+            StoreError: an utterance isn't among those given, was left out, or its states overflow float16.
             AudioError: its audio can't be read.
-            StoreError: its states overflow float16.
         """
         missing = [i for i in ids if i not in self._spoken]
         if missing:

@@ -17,7 +17,7 @@ from interlingua.translation.greedy import decode_frames
 from interlingua.types import Frames, Hypothesis
 
 BATCH_UTTERANCES = 16
-COMPUTE: Quantization = "int8_float32"  # what is deployed on CPUs, and twice as fast as float32
+COMPUTE: Quantization = "int8_float32"  # what is deployed on CPUs
 
 
 class Decoder(Protocol):
@@ -68,7 +68,7 @@ class Twin:
 
         with tempfile.TemporaryDirectory() as folder:
             convert(save_whisper(whisper, Path(folder) / "hf"), Path(folder) / "ct2", compute)
-            # One thread a batch, as many batches as threads: twice as fast as all threads on one batch.
+            # One thread a batch, as many batches as threads: faster than all threads on one batch.
             self._workers = torch.get_num_threads()
             self._model = ctranslate2.models.Whisper(
                 str(Path(folder) / "ct2"),
