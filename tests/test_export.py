@@ -17,9 +17,7 @@ from interlingua.cli import run
 from interlingua.encode import WhisperEncoder
 from interlingua.errors import ModelFormatError, ModelNotFoundError, UsageError
 from interlingua.models import convert, ctranslate2_folder, load_whisper, quiet, save_whisper
-from interlingua.transfer import export as exporting
-from interlingua.transfer.export import RECORD, export, load_trained
-from interlingua.transfer.targets import (
+from interlingua.models.targets import (
     SPARE_SLOTS,
     TARGETS_FILE,
     Base,
@@ -30,6 +28,8 @@ from interlingua.transfer.targets import (
     read_targets,
     write_generation_config,
 )
+from interlingua.transfer import export as exporting
+from interlingua.transfer.export import RECORD, export, load_trained
 from interlingua.translation import greedy_tokens
 from interlingua.translation.detect import detect_language
 from interlingua.types import SAMPLE_RATE, Frames

@@ -20,10 +20,10 @@ from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
 from interlingua.experiments.transfer_study import TransferStudy, permuted, run_transfer_study, some_of
 from interlingua.models import load_whisper
+from interlingua.models.targets import read_targets
 from interlingua.results import load_results
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.examples import Example
-from interlingua.transfer.targets import read_targets
 from interlingua.types import AudioRef
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"

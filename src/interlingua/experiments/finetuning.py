@@ -36,13 +36,13 @@ from interlingua.files import sha256_file, write_text
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
 from interlingua.models.saving import save_whisper
+from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
 from interlingua.results import provenance, save_results
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.examples import Example, translation_examples
 from interlingua.transfer.finetune import rehearsal_examples, train
 from interlingua.transfer.states import LiveStates, States
-from interlingua.transfer.targets import Base, Target, Targets, assign_slot, read_targets
 from interlingua.transfer.trainable import merged_copy
 from interlingua.transfer.trainer import Evaluate
 from interlingua.translation import require_decodable

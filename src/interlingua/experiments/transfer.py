@@ -15,13 +15,12 @@ from interlingua.metrics import (
     score_translations,
 )
 from interlingua.models import Whisper
+from interlingua.models.targets import prompt_tokens, read_targets
 from interlingua.progress import track
-from interlingua.transfer.config import PromptKind
 from interlingua.transfer.finetune import CHUNK_UTTERANCES, MOST_TOKENS
 from interlingua.transfer.states import States
-from interlingua.transfer.targets import prompt_tokens, read_targets
 from interlingua.translation import fast_decoder
-from interlingua.types import Utterance
+from interlingua.types import PromptKind, Utterance
 
 ENGLISH = "en"  # what Whisper's translate task writes
 

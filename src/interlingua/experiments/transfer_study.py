@@ -38,10 +38,10 @@ from interlingua.metrics import Comparison, SystemOutputs, pooled_difference, po
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
 from interlingua.store import FrameStore
-from interlingua.transfer.config import FinetuneConfig, PromptKind
+from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.examples import Example, translation_examples
 from interlingua.transfer.finetune import fisher_of, rehearsal_examples, train
-from interlingua.types import Utterance
+from interlingua.types import PromptKind, Utterance
 
 CONTEXT = "speech+8"  # of the states: docs/encoding.md
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")

@@ -12,7 +12,7 @@ from interlingua.models.whisper import Whisper
 
 
 class Sidecar(Protocol):
-    """What a folder says besides the weights (`interlingua.transfer.targets.Targets`)."""
+    """What a folder says besides the weights (`interlingua.models.targets.Targets`)."""
 
     def configure(self, model: Any) -> None:
         """Put its settings into ``model.generation_config``."""

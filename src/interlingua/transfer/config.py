@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from interlingua.errors import UsageError
+from interlingua.types import PromptKind
 
 Trainable = Literal["decoder", "cross-attention", "lora", "target"]
-PromptKind = Literal["target-transcribe", "target-translate", "source-translate"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,10 @@ from torch.utils.data import Dataset, Sampler
 
 from interlingua.errors import CorpusError
 from interlingua.models import Whisper
-from interlingua.transfer.config import PromptKind
+from interlingua.models.targets import prompt_tokens
 from interlingua.transfer.states import States
-from interlingua.transfer.targets import prompt_tokens
 from interlingua.translation import pad_states
-from interlingua.types import Frames, Utterance
+from interlingua.types import Frames, PromptKind, Utterance
 
 IGNORED = -100  # of labels: no loss there (PyTorch's own default)
 UNSPACED = ("zh", "ja", "yue", "th", "lo", "my", "km", "bo")  # Whisper writes these without a leading space

@@ -25,7 +25,7 @@ from interlingua.metrics import score_translations
 from interlingua.models import Quantization, Whisper, convert, load_whisper, quiet, save_whisper
 from interlingua.models.layout import Kind, read_json
 from interlingua.models.quiet import one_line
-from interlingua.transfer.targets import Targets, read_targets
+from interlingua.models.targets import Targets, read_targets
 from interlingua.translation import greedy_tokens
 from interlingua.translation.detect import detect_language
 from interlingua.types import SAMPLE_RATE, FrameArray, Frames, Samples, Score

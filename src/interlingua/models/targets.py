@@ -20,8 +20,8 @@ import msgspec
 from interlingua.errors import ModelFormatError, UsageError
 from interlingua.files import write_text
 from interlingua.languages import WHISPER_LANGUAGES
-from interlingua.models import Task, Whisper
-from interlingua.transfer.config import PromptKind
+from interlingua.models.whisper import Task, Whisper
+from interlingua.types import PromptKind
 
 TARGETS_FILE = "interlingua.json"
 """The record's name in a model folder."""
