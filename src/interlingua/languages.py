@@ -6,10 +6,14 @@ no token for keeps its ISO 639 code (``kea``, ``ast``).
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 import langcodes
 
 from interlingua.errors import UsageError
+
+PromptKind = Literal["target-transcribe", "target-translate", "source-translate"]
+"""How a decoder is asked for a target language; see `interlingua.models.targets`."""
 
 WHISPER_LANGUAGES: dict[str, str] = {  # in token order; the last one (yue) exists from large-v3 on
     "en": "english",

@@ -34,9 +34,6 @@ FrameArray = Float[np.ndarray, "_T D"]
 Matrix = Float32[np.ndarray, "N M"]
 """Scores of N queries against M candidates; higher is more alike."""
 
-PromptKind = Literal["target-transcribe", "target-translate", "source-translate"]
-"""How a decoder is asked for a target language; see `interlingua.models.targets`."""
-
 StoreDtype = Literal["float16", "float32", "int8"]
 
 

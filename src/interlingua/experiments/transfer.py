@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from interlingua.languages import PromptKind
 from interlingua.metrics import (
     Comparison,
     Difference,
@@ -20,7 +21,7 @@ from interlingua.progress import track
 from interlingua.transfer.finetune import CHUNK_UTTERANCES, MOST_TOKENS
 from interlingua.transfer.states import States
 from interlingua.translation import fast_decoder
-from interlingua.types import PromptKind, Utterance
+from interlingua.types import Utterance
 
 ENGLISH = "en"  # what Whisper's translate task writes
 

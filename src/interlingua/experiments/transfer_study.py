@@ -34,6 +34,7 @@ from interlingua.experiments.transfer import (
     transfer_rows,
 )
 from interlingua.files import write_text
+from interlingua.languages import PromptKind
 from interlingua.metrics import Comparison, SystemOutputs, pooled_difference, pooled_draws
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
@@ -41,7 +42,7 @@ from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.examples import Example, translation_examples
 from interlingua.transfer.finetune import fisher_of, rehearsal_examples, train
-from interlingua.types import PromptKind, Utterance
+from interlingua.types import Utterance
 
 CONTEXT = "speech+8"  # of the states: docs/encoding.md
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")

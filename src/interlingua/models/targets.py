@@ -19,9 +19,8 @@ import msgspec
 
 from interlingua.errors import ModelFormatError, UsageError
 from interlingua.files import write_text
-from interlingua.languages import WHISPER_LANGUAGES
+from interlingua.languages import WHISPER_LANGUAGES, PromptKind
 from interlingua.models.whisper import Task, Whisper
-from interlingua.types import PromptKind
 
 TARGETS_FILE = "interlingua.json"
 """The record's name in a model folder."""

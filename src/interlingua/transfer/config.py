@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from interlingua.errors import UsageError
-from interlingua.types import PromptKind
+from interlingua.languages import PromptKind
 
 Trainable = Literal["decoder", "cross-attention", "lora", "target"]
 

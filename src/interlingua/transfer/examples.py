@@ -8,11 +8,12 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from interlingua.errors import CorpusError
+from interlingua.languages import PromptKind
 from interlingua.models import Whisper
 from interlingua.models.targets import prompt_tokens
 from interlingua.transfer.states import States
 from interlingua.translation import pad_states
-from interlingua.types import Frames, PromptKind, Utterance
+from interlingua.types import Frames, Utterance
 
 IGNORED = -100  # of labels: no loss there (PyTorch's own default)
 UNSPACED = ("zh", "ja", "yue", "th", "lo", "my", "km", "bo")  # Whisper writes these without a leading space
