@@ -28,8 +28,9 @@ from interlingua.models.targets import (
     read_targets,
     write_generation_config,
 )
+from interlingua.models.trained import load_trained
 from interlingua.transfer import export as exporting
-from interlingua.transfer.export import RECORD, export, load_trained
+from interlingua.transfer.export import RECORD, export
 from interlingua.translation import greedy_tokens
 from interlingua.translation.detect import detect_language
 from interlingua.types import SAMPLE_RATE, Frames

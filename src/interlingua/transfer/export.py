@@ -7,7 +7,6 @@ The check decodes the same recordings before and after, greedily: one engine's t
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ import torch
 from interlingua import __version__
 from interlingua.audio import load_audio
 from interlingua.encode import WhisperEncoder
-from interlingua.errors import ModelFormatError, ModelNotFoundError, UsageError
+from interlingua.errors import UsageError
 from interlingua.files import atomic_folder, write_text
 from interlingua.metrics import score_translations
-from interlingua.models import Quantization, Whisper, convert, load_whisper, quiet, save_whisper
-from interlingua.models.layout import Kind, read_json
-from interlingua.models.quiet import one_line
-from interlingua.models.targets import Targets, read_targets
+from interlingua.models import Quantization, Whisper, convert, load_whisper, save_whisper
+from interlingua.models.layout import Kind
+from interlingua.models.targets import Targets
+from interlingua.models.trained import load_trained
 from interlingua.translation import greedy_tokens
 from interlingua.translation.detect import detect_language
 from interlingua.types import SAMPLE_RATE, FrameArray, Frames, Samples, Score
@@ -36,8 +35,6 @@ RECORD = "export.json"
 
 LEAST_CHRF = 90.0
 """chrF that the texts after must reach against those before."""
-
-_ADAPTER = "adapter_config.json"  # peft's
 
 
 @dataclass(frozen=True)
@@ -167,52 +164,6 @@ def export(
     except _DiffersError:
         pass
     return report
-
-
-def load_trained(model: str | Path) -> tuple[Whisper, Targets | None]:
-    """Load a trained model, float32 on the CPU, and what it was trained for (None where its folder doesn't say).
-
-    Args:
-        model: a model folder, a folder with a LoRA adapter, which is merged into its base, or a model spec.
-
-    Raises:
-        ModelError: see `interlingua.models.load_whisper`; also an adapter that doesn't fit its base.
-    """
-    folder = Path(model).expanduser()
-    if (folder / _ADAPTER).is_file():
-        targets = read_targets(folder)
-        return _merged(folder, targets), targets
-    whisper = load_whisper(model)
-    return whisper, read_targets(whisper.source.path)
-
-
-def _merged(folder: Path, targets: Targets | None) -> Whisper:
-    """The adapter's base model with the adapter's weights added to its own."""
-    settings = read_json(folder / _ADAPTER)
-    base = settings.get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ModelFormatError(
-            f"{folder / _ADAPTER}: names no base model; write its alias, hub id or folder as base_model_name_or_path"
-        )
-    try:
-        whisper = load_whisper(base, revision=targets.base.revision if targets else settings.get("revision"))
-    except ModelNotFoundError as error:
-        raise ModelNotFoundError(f"{folder}: the adapter's base model can't be found: {error}") from error
-    from peft import PeftModel
-
-    model = whisper.model
-    try:
-        with quiet(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")  # peft's, of transformers' names
-            warnings.filterwarnings("error", message=".*missing adapter keys")  # half an adapter is none
-            merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except Exception as error:  # peft, safetensors, OS and shape errors have no common base
-        raise ModelFormatError(f"{folder}: the adapter can't be merged into {base} ({one_line(error)})") from error
-    if merged is not model:
-        raise ModelFormatError(f"{folder}: merging the adapter gives no Whisper; train it with peft.LoraConfig")
-    if torch.equal(model.proj_out.weight, model.model.decoder.embed_tokens.weight):
-        model.tie_weights()  # save_whisper refuses it otherwise
-    return whisper
 
 
 def _require_free(out: Path, model: Path) -> None:
