@@ -72,6 +72,25 @@ def off_target_rate(
     return Score(value, interval, len(segments), signature)
 
 
+def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | None:
+    """Whether a text is in the target language, by the rule of `off_target_rate`; None: nobody can tell.
+
+    Args:
+        text: with some words; one without a letter is in no language.
+        target: the language that was asked for.
+        sources: the languages that were spoken.
+
+    Raises:
+        UsageError: an unknown language.
+    """
+    target = normalise_language(target)
+    candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
+    try:
+        return _is_in(text, target, candidates)
+    except UsageError:  # no identifier knows the target
+        return None
+
+
 def _is_in(text: str, target: str, candidates: Collection[str]) -> bool:
     script = main_script(text)
     if script not in _scripts_of(target):
