@@ -1,4 +1,4 @@
-"""BLEU and chrF are sacreBLEU's own, joined by id, with intervals over clusters."""
+"""BLEU, chrF and chrF++ are sacreBLEU's own, joined by id, with intervals over clusters."""
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ TEXTS = {  # target -> (outputs, references)
         ["ただいま回線が混み合っています。", "後ほどおかけください。", "さようなら。", "内線番号を入力してください。"],
     ),
 }
+METRICS = ("bleu", "chrf", "chrf++")
 TOKENIZERS = {"en": "13a", "zh": "zh", "ja": "ja-mecab"}
 
 
@@ -31,15 +32,22 @@ def by_id(texts) -> dict[str, str]:
     return {f"u{i}": text for i, text in enumerate(texts)}
 
 
+def public_scorer(metric: str, target: str):
+    return {
+        "bleu": lambda: BLEU(tokenize=TOKENIZERS[target]),
+        "chrf": lambda: CHRF(),
+        "chrf++": lambda: CHRF(word_order=2),
+    }[metric]()
+
+
 def public_score(metric: str, target: str, outputs, references) -> float:
-    scorer = BLEU(tokenize=TOKENIZERS[target]) if metric == "bleu" else CHRF()
-    return scorer.corpus_score(list(outputs), [list(references)]).score
+    return public_scorer(metric, target).corpus_score(list(outputs), [list(references)]).score
 
 
 # ---------------------------------------------------------------- values
 
 
-@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("target", list(TEXTS))
 def test_the_value_is_sacrebleus(target, metric):
     outputs, references = TEXTS[target]
@@ -69,7 +77,12 @@ def test_a_tokenizer_that_is_not_installed_is_named(monkeypatch):
 
 def test_the_signature_names_version_tokenizer_and_bootstrap():
     outputs, references = TEXTS["en"]
-    for metric, parts in (("bleu", ("tok:13a", "case:mixed", "smooth:exp")), ("chrf", ("nc:6", "nw:0"))):
+    by_metric = {
+        "bleu": ("tok:13a", "case:mixed", "smooth:exp"),
+        "chrf": ("nc:6", "nw:0"),
+        "chrf++": ("nc:6", "nw:2"),
+    }
+    for metric, parts in by_metric.items():
         signature = score_translations(by_id(outputs), by_id(references), target="en", metric=metric).signature
         for part in (*parts, f"version:{sacrebleu.__version__}", "bootstrap:clusters:4", "n:1000", "seed:12345"):
             assert part in signature
@@ -83,7 +96,7 @@ def test_a_missing_hypothesis_counts_as_empty():
     whole = score_translations(by_id(references), by_id(references), target="en", metric="bleu")
     hypotheses = by_id(references)
     del hypotheses["u2"]
-    for metric in ("bleu", "chrf"):
+    for metric in METRICS:
         lacking = score_translations(hypotheses, by_id(references), target="en", metric=metric)
         empty = score_translations({**hypotheses, "u2": ""}, by_id(references), target="en", metric=metric)
         assert lacking == empty
@@ -129,7 +142,7 @@ def many(n: int, seed: int = 0):
     return hypotheses, references
 
 
-@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_the_interval_contains_the_value_and_is_the_same_every_time(metric):
     hypotheses, references = many(60)
     score = score_translations(hypotheses, references, target="en", metric=metric)
@@ -159,18 +172,18 @@ def test_one_cluster_has_no_width():
     assert score.ci == pytest.approx((score.value, score.value))
 
 
-@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("target", list(TEXTS))
 def test_drawing_every_segment_once_gives_the_public_score(target, metric):
     """The interval is computed on sacreBLEU's private statistics: this breaks if they change their meaning."""
     outputs, references = TEXTS[target]
-    scorer = BLEU(tokenize=TOKENIZERS[target]) if metric == "bleu" else CHRF()
+    scorer = public_scorer(metric, target)
     statistics = np.array(scorer._extract_corpus_statistics(outputs, [references]), dtype=float)
     identity = scorer._compute_score_from_stats(list(statistics.sum(axis=0))).score
     assert identity == pytest.approx(public_score(metric, target, outputs, references), abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_the_interval_is_that_of_segments_drawn_by_hand(metric):
     """Every draw, scored by the public function on the segments it drew."""
     hypotheses, references = many(12)
@@ -183,3 +196,10 @@ def test_the_interval_is_that_of_segments_drawn_by_hand(metric):
     for draw, drawn in list(zip(draws, (np.repeat(ids, t) for t in times), strict=True))[:100]:
         by_hand = public_score(metric, "en", [hypotheses[i] for i in drawn], [references[i] for i in drawn])
         assert draw == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_chrf_plus_plus_counts_words_and_chrf_does_not():
+    """The same letters in other words: chrF++ falls further."""
+    references, hypotheses = {"u": "now here we are"}, {"u": "nowhere we are"}
+    chrf, plus = (score_translations(hypotheses, references, target="en", metric=m).value for m in ("chrf", "chrf++"))
+    assert plus < chrf - 5

@@ -1,5 +1,6 @@
 """Comparisons of systems, error rates of transcripts, and the share of outputs in the wrong language."""
 
+from functools import partial
 from importlib.metadata import version
 
 import jiwer
@@ -24,16 +25,22 @@ from interlingua.metrics import (
     score_translations,
 )
 from interlingua.metrics.offtarget import main_script
-from interlingua.metrics.segments import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED
-from interlingua.metrics.significance import RANDOMISATION_TRIALS, _bootstrap_p
+from interlingua.metrics.segments import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Tallies
+from interlingua.metrics.significance import (
+    RANDOMISATION_TRIALS,
+    _bootstrap_p,
+    pooled_ratio,
+    pooled_ratio_difference,
+    pooled_score,
+)
 from interlingua.metrics.translation import corpus_scores
 
-METRICS = ("bleu", "chrf")
+METRICS = ("bleu", "chrf", "chrf++")
 VOCABULARY = [f"w{i}" for i in range(50)]
 
 
 def scorer(metric: str):
-    return BLEU(tokenize="13a") if metric == "bleu" else CHRF()
+    return {"bleu": BLEU, "chrf": CHRF, "chrf++": partial(CHRF, word_order=2)}[metric]()
 
 
 def made_up(n: int, right: float, *, seed: int = 0, references_seed: int = 99):
@@ -115,6 +122,21 @@ def test_systems_that_are_equally_good_do_not_differ_significantly():
     assert found.score.ci[0] < 0 < found.score.ci[1]
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_pooled_score_is_the_mean_with_the_interval_of_its_draws(metric):
+    groups = []
+    for seed in (1, 2):
+        outputs, references = made_up(15, 0.4, seed=seed, references_seed=seed)
+        groups.append(SystemOutputs(outputs, references, None, "en"))
+    found = pooled_score(groups, metric)
+    value, draws = pooled_draws(groups, metric)
+    alone = [score_translations(g.hypotheses, g.references, target="en", metric=metric).value for g in groups]
+    assert found.value == value == np.mean(alone)
+    assert found.ci == tuple(np.percentile(draws, [2.5, 97.5]))
+    assert found.n == 30
+    assert "|groups:2|bootstrap:clusters:15|" in found.signature
+
+
 def test_missing_outputs_count_as_empty_and_ids_decide():
     before, references = made_up(20, 0.2)
     after = dict(references)
@@ -180,6 +202,64 @@ def test_the_signature_says_how():
     signature = pooled_difference(groups, metric="bleu").score.signature
     for part in ("tok:13a", "+", "tok:zh", "difference:after-before", "groups:2", "bootstrap:clusters:6", "seed:12345"):
         assert part in signature
+
+
+# ---------------------------------------------------------------- ratios of sums: error rates and means
+
+
+def tallies(seed: int, n: int = 12, parts: int = 4, prefix: str = "u") -> Tallies:
+    rng = np.random.default_rng(seed)
+    values = {f"{prefix}{i:02}": (float(rng.integers(0, 5)), float(4 + i % 3)) for i in range(n)}
+    return Tallies(values, {i: f"c{k % parts}" for k, i in enumerate(values)}, 100, "made-up")
+
+
+def test_one_groups_ratio_is_its_own_score():
+    found, alone = pooled_ratio([tallies(1)]), tallies(1).score()
+    assert (found.value, found.n) == (pytest.approx(alone.value), alone.n)
+    assert found.ci == pytest.approx(alone.ci)
+    assert found.signature == alone.signature.replace("|bootstrap", "|groups:1|bootstrap")
+
+
+def test_ratios_every_draw_and_every_swap_done_by_hand():
+    after, before = [tallies(1), tallies(3, prefix="v")], [tallies(2), tallies(4, prefix="v")]
+    found = pooled_ratio_difference(after, before)
+
+    def rate(group: Tallies, times) -> float:
+        errors, words = zip(*(v for i, v in group.values.items() for _ in range(times[group.clusters[i]])), strict=True)
+        return 100 * sum(errors) / sum(words)
+
+    def mean_difference(ours, theirs, times) -> float:
+        return np.mean([rate(a, times) - rate(b, times) for a, b in zip(ours, theirs, strict=True)])
+
+    once = {f"c{c}": 1 for c in range(4)}
+    assert found.score.value == pytest.approx(mean_difference(after, before, once))
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).multinomial(4, np.full(4, 1 / 4), BOOTSTRAP_SAMPLES)
+    for draw, row in list(zip(found.draws, drawn, strict=True))[:100]:
+        assert draw == pytest.approx(mean_difference(after, before, {f"c{c}": k for c, k in enumerate(row)}))
+
+    def swapped(ours: Tallies, theirs: Tallies, swaps) -> Tallies:
+        values = {i: (theirs if swaps[int(ours.clusters[i][1])] else ours).values[i] for i in ours.values}
+        return Tallies(values, ours.clusters, 100, "")
+
+    trials = np.random.default_rng(BOOTSTRAP_SEED).integers(0, 2, size=(RANDOMISATION_TRIALS, 4))
+    differences = [
+        mean_difference(
+            [swapped(a, b, t) for a, b in zip(after, before, strict=True)],
+            [swapped(b, a, t) for a, b in zip(after, before, strict=True)],
+            once,
+        )
+        for t in trials
+    ]
+    as_much = sum(abs(d) >= abs(found.score.value) - 1e-9 for d in differences)
+    assert found.p_randomisation == (as_much + 1) / (RANDOMISATION_TRIALS + 1)
+    assert found.p_bootstrap == _bootstrap_p(found.draws)
+
+
+def test_ratios_of_different_utterances_are_not_compared():
+    with pytest.raises(UsageError, match="same utterances only"):
+        pooled_ratio_difference([tallies(1)], [tallies(1, prefix="v")])
+    with pytest.raises(UsageError, match="no groups"):
+        pooled_ratio([])
 
 
 # ---------------------------------------------------------------- groups

@@ -10,11 +10,10 @@ from itertools import groupby
 from typing import Any
 
 import langcodes
-import numpy as np
 
 from interlingua.errors import UsageError
 from interlingua.languages import normalise_language, normalise_languages
-from interlingua.metrics.segments import bootstrap_signature, join, ratio_with_interval
+from interlingua.metrics.segments import Tallies, join
 from interlingua.types import Score
 
 USUAL_LANGUAGES = ("en", "es", "fr", "it", "ru", "zh")
@@ -58,18 +57,30 @@ def off_target_rate(
         UsageError: an unknown language, no references, a hypothesis whose id no reference has, or a target that
             py3langid doesn't know among other candidates of its script.
     """
+    return off_target(hypotheses, target, references=references, sources=sources, clusters=clusters).score()
+
+
+def off_target(
+    hypotheses: Mapping[str, str],
+    target: str,
+    *,
+    references: Mapping[str, str],
+    sources: Collection[str] = (),
+    clusters: Mapping[str, str] | None = None,
+) -> Tallies:
+    """Which outputs aren't in the target language (1 or 0, of 1); see `off_target_rate`."""
     target = normalise_language(target)
     candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
     segments = join(hypotheses, references, clusters)
-    off = np.array([not _is_in(text, target, candidates) for text in segments.outputs], dtype=float)
+    off = {
+        i: (float(not _is_in(t, target, candidates)), 1.0) for i, t in zip(segments.ids, segments.outputs, strict=True)
+    }
     alarms = sum(not _is_in(text, target, candidates) for text in segments.references) / len(segments)
-    value, interval = ratio_with_interval(off, np.ones(len(off)), segments.clusters)
     signature = (
         f"off-target|target:{target}|candidates:{'+'.join(sorted(candidates))}|"
-        f"identifier:script+py3langid:{version('py3langid')}|references-off-target:{alarms:.3f}|"
-        f"{bootstrap_signature(len(set(segments.clusters)))}"
+        f"identifier:script+py3langid:{version('py3langid')}|references-off-target:{alarms:.3f}"
     )
-    return Score(value, interval, len(segments), signature)
+    return Tallies(off, clusters, 1, signature)
 
 
 def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from interlingua.errors import UsageError
 from interlingua.languages import normalise_language
-from interlingua.metrics.segments import bootstrap_signature, join, ratio_with_interval
+from interlingua.metrics.segments import Tallies, bootstrap_signature, join, ratio_with_interval
 from interlingua.types import Score
 
 UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
@@ -40,6 +40,17 @@ def score_transcripts(
         UsageError: an unknown language, no references, a hypothesis whose id no reference has, or a reference
             without words.
     """
+    return transcript_errors(hypotheses, references, language=language, clusters=clusters).score()
+
+
+def transcript_errors(
+    hypotheses: Mapping[str, str],
+    references: Mapping[str, str],
+    *,
+    language: str,
+    clusters: Mapping[str, str] | None = None,
+) -> Tallies:
+    """The errors of each utterance, and how many words (or characters) are said in it; see `score_transcripts`."""
     language = normalise_language(language)
     segments = join(hypotheses, references, clusters)
     outputs = [_units(text, language) for text in segments.outputs]
@@ -57,14 +68,11 @@ def score_transcripts(
         for alignment in measured.alignments
     ]
     lengths = [len(reference) for reference in measured.references]
-    value, (low, high) = ratio_with_interval(np.array(errors, float), np.array(lengths, float), segments.clusters)
     unit = "cer" if language in UNSPACED else "wer"
     normaliser = "whisper-english:no-spellings" if language == "en" else "whisper-basic"
-    signature = (
-        f"{unit}|normaliser:{normaliser}|transformers:{version('transformers')}|jiwer:{version('jiwer')}|"
-        f"{bootstrap_signature(len(set(segments.clusters)))}"
-    )
-    return Score(100 * value, (100 * low, 100 * high), len(segments), signature)
+    signature = f"{unit}|normaliser:{normaliser}|transformers:{version('transformers')}|jiwer:{version('jiwer')}"
+    values = dict(zip(segments.ids, zip(errors, lengths, strict=True), strict=True))
+    return Tallies(values, clusters, 100, signature)
 
 
 def detection_errors(

@@ -6,15 +6,43 @@ from dataclasses import dataclass
 import numpy as np
 
 from interlingua.errors import UsageError
+from interlingua.types import Score
 
 BOOTSTRAP_SAMPLES = 1000  # sacreBLEU's default
 BOOTSTRAP_SEED = 12345  # sacreBLEU's default
 
 
 @dataclass(frozen=True)
+class Tallies:
+    """A ratio of sums over utterances, such as an error rate or a mean.
+
+    Attributes:
+        values: utterance id -> numerator and positive denominator.
+        clusters: utterance id -> cluster; None: each utterance is its own.
+        scale: what the ratio is multiplied by (100: per cent).
+        signature: how the values are made, without the interval.
+    """
+
+    values: Mapping[str, tuple[float, float]]
+    clusters: Mapping[str, str] | None
+    scale: float
+    signature: str
+
+    def score(self) -> Score:
+        """The ratio with its 95% bootstrap interval over clusters."""
+        ids = sorted(self.values)
+        numerators, denominators = np.array([self.values[i] for i in ids], dtype=float).T
+        clusters = cluster_names(ids, self.clusters)
+        value, (low, high) = ratio_with_interval(numerators, denominators, clusters)
+        signature = f"{self.signature}|{bootstrap_signature(len(set(clusters)))}"
+        return Score(self.scale * value, (self.scale * low, self.scale * high), len(ids), signature)
+
+
+@dataclass(frozen=True)
 class Segments:
     """N segments in the order of their ids: ``outputs[i]`` answers ``references[i]``."""
 
+    ids: list[str]
     outputs: list[str]
     references: list[str]
     clusters: list[str]
@@ -41,10 +69,16 @@ def join(
         raise UsageError("no references to score against")
     ids = sorted(references)
     return Segments(
+        ids=ids,
         outputs=[hypotheses.get(i, "") for i in ids],
         references=[references[i] for i in ids],
-        clusters=[clusters.get(i, i) if clusters else i for i in ids],
+        clusters=cluster_names(ids, clusters),
     )
+
+
+def cluster_names(ids: Sequence[str], clusters: Mapping[str, str] | None) -> list[str]:
+    """The cluster of each utterance; a missing one is the utterance's own."""
+    return [clusters.get(i, i) if clusters else i for i in ids]
 
 
 def cluster_draws(n_clusters: int, samples: int, seed: int = BOOTSTRAP_SEED) -> np.ndarray:

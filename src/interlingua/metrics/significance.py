@@ -8,8 +8,9 @@ Riezler and Maxwell (2005), "On some pitfalls in automatic evaluation and signif
 randomisation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from interlingua.errors import UsageError
 from interlingua.metrics.segments import (
     BOOTSTRAP_SAMPLES,
     BOOTSTRAP_SEED,
+    Tallies,
     bootstrap_signature,
     cluster_draws,
+    cluster_names,
     cluster_sums,
     join,
     percentile_interval,
@@ -77,14 +80,14 @@ def compare_translations(
     metric: Metric,
     clusters: Mapping[str, str] | None = None,
 ) -> Difference:
-    """Compare two systems' corpus BLEU or chrF on the same utterances, joined by id.
+    """Compare two systems' corpus BLEU, chrF or chrF++ on the same utterances, joined by id.
 
     Args:
         after: utterance id -> the output of the system whose gain is asked for; a missing one counts as empty.
         before: the same of the system that it is compared with.
         references: utterance id -> reference translation.
         target: target language code; chooses BLEU's tokenizer.
-        metric: ``bleu`` or ``chrf``.
+        metric: ``bleu``, ``chrf`` or ``chrf++``.
         clusters: utterance id -> cluster; None: each utterance is its own.
 
     Raises:
@@ -101,14 +104,40 @@ def pooled_difference(groups: Sequence[Comparison], *, metric: Metric) -> Differ
     """
     after = _pool([SystemOutputs(g.after, g.references, g.clusters, g.target) for g in groups], metric)
     before = _pool([SystemOutputs(g.before, g.references, g.clusters, g.target) for g in groups], metric)
-    draws = cluster_draws(len(after.names), BOOTSTRAP_SAMPLES)
-    differences = after.scores(draws) - before.scores(draws)
-    signature = (
-        f"{after.signature}|difference:after-before|groups:{len(groups)}|"
-        f"{bootstrap_signature(len(after.names))}|randomisation:{RANDOMISATION_TRIALS}"
-    )
-    score = Score(after.value - before.value, percentile_interval(differences), after.n, signature)
-    return Difference(score, _bootstrap_p(differences), _randomisation_p(after, before), differences)
+    return _difference(after, before)
+
+
+def pooled_ratio_difference(after: Sequence[Tallies], before: Sequence[Tallies]) -> Difference:
+    """The mean over groups of the difference of two systems' ratios of sums, such as error rates.
+
+    Args:
+        after: one a group, of the system whose gain is asked for.
+        before: the same groups and utterances of the system that it is compared with.
+
+    Raises:
+        UsageError: no groups, or groups of different utterances.
+    """
+    if [a.values.keys() for a in after] != [b.values.keys() for b in before]:
+        raise UsageError("two systems are compared on the same utterances only")
+    return _difference(_ratio_pool(after), _ratio_pool(before))
+
+
+def pooled_score(groups: Sequence[SystemOutputs], metric: Metric) -> Score:
+    """The mean over groups of one system's corpus score, with its interval.
+
+    Raises:
+        UsageError: no groups, or as `score_translations` in one of them.
+    """
+    return _score(_pool(groups, metric))
+
+
+def pooled_ratio(groups: Sequence[Tallies]) -> Score:
+    """The mean over groups of one system's ratio of sums, with its interval.
+
+    Raises:
+        UsageError: no groups.
+    """
+    return _score(_ratio_pool(groups))
 
 
 def pooled_draws(
@@ -140,12 +169,12 @@ class _Pool:
     sizes: list[np.ndarray]
     value: float
     n: int
-    metric: Metric
+    rate: Callable[[np.ndarray], np.ndarray]  # (S, K) summed statistics -> (S,) scores
     signature: str
 
     def scores(self, draws: np.ndarray) -> np.ndarray:
         """Mean corpus score of the groups, (S,), in each of (S, C) draws."""
-        scores = np.array([corpus_scores(draws @ sums, self.metric) for sums in self.sums])
+        scores = np.array([self.rate(draws @ sums) for sums in self.sums])
         drawn = np.array([(draws @ sizes)[:, 0] > 0 for sizes in self.sizes])
         return np.asarray((scores * drawn).sum(axis=0) / drawn.sum(axis=0))
 
@@ -165,9 +194,49 @@ def _pool(groups: Sequence[SystemOutputs], metric: Metric) -> _Pool:
         sizes=[cluster_sums(np.ones((len(segments), 1)), segments.clusters, names) for segments in joined],
         value=float(np.mean([s.score for s in statistics])),
         n=sum(len(segments) for segments in joined),
-        metric=metric,
+        rate=partial(corpus_scores, metric=metric),
         signature="+".join(sorted({s.signature for s in statistics})),
     )
+
+
+def _ratio_pool(groups: Sequence[Tallies]) -> _Pool:
+    if not groups:
+        raise UsageError("no groups to compare")
+    clusters = [cluster_names(list(g.values), g.clusters) for g in groups]
+    names = sorted({c for of_group in clusters for c in of_group})
+    values = [np.array(list(g.values.values()), dtype=float) for g in groups]
+    scale = groups[0].scale
+
+    def rate(totals: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # no segment of the group was drawn: `_Pool.scores` leaves it out
+            return np.asarray(np.nan_to_num(scale * totals[:, 0] / totals[:, 1]))
+
+    return _Pool(
+        names=names,
+        sums=[cluster_sums(v, c, names) for v, c in zip(values, clusters, strict=True)],
+        sizes=[cluster_sums(np.ones((len(v), 1)), c, names) for v, c in zip(values, clusters, strict=True)],
+        value=float(np.mean([scale * v[:, 0].sum() / v[:, 1].sum() for v in values])),
+        n=sum(len(v) for v in values),
+        rate=rate,
+        signature="+".join(sorted({g.signature for g in groups})),
+    )
+
+
+def _score(pool: _Pool) -> Score:
+    draws = pool.scores(cluster_draws(len(pool.names), BOOTSTRAP_SAMPLES))
+    signature = f"{pool.signature}|groups:{len(pool.sums)}|{bootstrap_signature(len(pool.names))}"
+    return Score(pool.value, percentile_interval(draws), pool.n, signature)
+
+
+def _difference(after: _Pool, before: _Pool) -> Difference:
+    draws = cluster_draws(len(after.names), BOOTSTRAP_SAMPLES)
+    differences = after.scores(draws) - before.scores(draws)
+    signature = (
+        f"{after.signature}|difference:after-before|groups:{len(after.sums)}|"
+        f"{bootstrap_signature(len(after.names))}|randomisation:{RANDOMISATION_TRIALS}"
+    )
+    score = Score(after.value - before.value, percentile_interval(differences), after.n, signature)
+    return Difference(score, _bootstrap_p(differences), _randomisation_p(after, before), differences)
 
 
 def _bootstrap_p(differences: np.ndarray) -> float:
@@ -182,7 +251,7 @@ def _randomisation_p(after: _Pool, before: _Pool) -> float:
     difference = np.zeros(len(swaps))
     for of_after, of_before in zip(after.sums, before.sums, strict=True):
         moved = swaps @ (of_before - of_after)
-        difference += corpus_scores(of_after.sum(axis=0) + moved, after.metric)
-        difference -= corpus_scores(of_before.sum(axis=0) - moved, after.metric)
+        difference += after.rate(of_after.sum(axis=0) + moved)
+        difference -= after.rate(of_before.sum(axis=0) - moved)
     found, *trials = np.abs(difference)
     return float(((np.array(trials) >= found - _TIE * len(after.sums)).sum() + 1) / (len(trials) + 1))

@@ -1,4 +1,4 @@
-"""BLEU and chrF: sacreBLEU's own scores and signatures, with intervals over near-duplicate clusters."""
+"""BLEU, chrF and chrF++: sacreBLEU's own scores and signatures, with intervals over near-duplicate clusters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from interlingua.metrics.segments import (
 )
 from interlingua.types import Score
 
-Metric = Literal["bleu", "chrf"]
+Metric = Literal["bleu", "chrf", "chrf++"]
+"""chrF++ counts words of one and two beside chrF's characters (`CHRF(word_order=2)`)."""
 
 _TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}  # BLEU's tokenizer by target; 13a elsewhere
 
@@ -32,7 +33,7 @@ def score_translations(
     metric: Metric,
     clusters: Mapping[str, str] | None = None,
 ) -> Score:
-    """Corpus BLEU or chrF with a 95% percentile bootstrap interval, joined by utterance id.
+    """Corpus BLEU, chrF or chrF++ with a 95% percentile bootstrap interval, joined by utterance id.
 
     A missing hypothesis counts as empty. The interval resamples whole clusters of near-duplicates.
 
@@ -40,7 +41,7 @@ def score_translations(
         hypotheses: utterance id -> the system's output.
         references: utterance id -> reference translation.
         target: target language code; chooses BLEU's tokenizer.
-        metric: ``bleu`` or ``chrf``.
+        metric: ``bleu``, ``chrf`` or ``chrf++``.
         clusters: utterance id -> cluster; None: each utterance is its own.
 
     Raises:
@@ -70,7 +71,7 @@ def translation_statistics(segments: Segments, *, target: str, metric: Metric) -
     Raises:
         UsageError: a tokenizer that isn't installed.
     """
-    scorer: Any = _bleu(target) if metric == "bleu" else CHRF()
+    scorer: Any = _bleu(target) if metric == "bleu" else CHRF(word_order=2 if metric == "chrf++" else CHRF.WORD_ORDER)
     values = scorer._extract_corpus_statistics(segments.outputs, [segments.references])
     score = float(scorer._aggregate_and_compute(values).score)
     return TranslationStatistics(np.array(values, dtype=float), score, str(scorer.get_signature()))
@@ -95,8 +96,8 @@ def _bleu_scores(totals: np.ndarray) -> np.ndarray:
 
 
 def _chrf_scores(totals: np.ndarray) -> np.ndarray:
-    # Columns: for each order 1-6 the output's n-grams, the reference's and their matches. Orders that one side
-    # hasn't are left out of the means.
+    # Columns: for each order (characters 1-6; chrF++: then words 1-2) the output's n-grams, the reference's and their
+    # matches. Orders that one side hasn't are left out of the means.
     output, reference, matches = totals[:, 0::3], totals[:, 1::3], totals[:, 2::3]
     counted = (output > 0) & (reference > 0)
     orders = counted.sum(axis=1)
