@@ -1,5 +1,6 @@
 """Where the words of a known transcript lie in time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,20 +44,33 @@ def place_words(whisper: Whisper, samples: Samples, language: str, text: str) ->
     (found,) = model.align(
         ctranslate2.StorageView.from_array(np.ascontiguousarray(features)), prompt, [tokens], n_feature_frames
     )
-    return _words(tokens, found.alignments, len(samples) / SAMPLE_RATE, whisper.tokenizer)
+    return join_tokens(tokens, found.alignments, len(samples) / SAMPLE_RATE, whisper.tokenizer)
 
 
-def _words(tokens: list[int], path: list[tuple[int, int]], seconds: float, tokenizer: Any) -> list[Word]:
-    """Token times from the warping path, tokens joined to words at spaces."""
+def join_tokens(
+    tokens: Sequence[int], path: Sequence[tuple[int, int]], seconds: float, tokenizer: Any, *, spaced: bool = True
+) -> list[Word]:
+    """Token times from the warping path, tokens joined to words.
+
+    Args:
+        tokens: of the text.
+        path: (token, frame) pairs, a frame being 20 ms.
+        seconds: where the last word ends at the latest.
+        tokenizer: the model's.
+        spaced: words end at spaces; False: wherever a token ends a letter, as Chinese is timed.
+    """
     starts = {token: frame * _ATTENTION_STEP for token, frame in reversed(path)}  # the first frame of each token
     words: list[Word] = []
     pending: list[int] = []
     for i in range(len(tokens) + 1):
         begins = i == len(tokens) or tokenizer.decode([tokens[i]]).startswith(" ")
+        if not spaced and pending:  # half a letter of several bytes decodes to the replacement sign
+            begins = begins or "\ufffd" not in tokenizer.decode([tokens[j] for j in pending])
         if begins and pending:
             start = starts.get(pending[0], 0.0)
             end = min(seconds, starts.get(i, seconds))
-            words.append(Word(tokenizer.decode([tokens[j] for j in pending]).strip(), round(start, 2), round(end, 2)))
+            word = tokenizer.decode([tokens[j] for j in pending]).strip()
+            words.append(Word(word, round(min(start, end), 2), round(end, 2)))
             pending = []
         pending.append(i)
     return words

@@ -1,0 +1,594 @@
+"""Recordings of any length -> text in any language that a model can write, flagged where it looks wrong.
+
+    audio -> chunks_of: stretches of speech -> windows of chunks -> batches of equal context
+          -> Backend.encode -> detect -> generate, once for each target -> guards, and another try where they object
+          -> segments in the order of time -> Translation
+
+Chunks of many recordings share a batch. Every chunk is encoded with the silence behind it that `--context` says, not
+padded to 30 s: most of the speed on short recordings comes from there (docs/translate.md).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interlingua.audio import AudioSource, load_audio
+from interlingua.encode import Context
+from interlingua.errors import AudioError, UsageError
+from interlingua.languages import normalise_language
+from interlingua.metrics.recognition import UNSPACED
+from interlingua.models import Task
+from interlingua.translation.backends import Backend, Decoded, Decoding, load_backend
+from interlingua.translation.guards import Flag, begins_doubled, compression_ratio, flags_of
+from interlingua.translation.segmentation import Segmentation, Span, chunks_of
+from interlingua.translation.words import Word, join_tokens
+from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, Samples
+
+AUTO = "auto"  # a recording's language: detected once for all of it
+EACH = "each"  # detected for every chunk
+BATCH_CHUNKS = 16
+FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks that are batched together: few at first, so that something shows soon
+TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "unsure", "cut-off"})
+TRY_SAMPLING: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})  # what luck may mend
+
+
+@dataclass(frozen=True)
+class TranslationOptions:
+    """How recordings are translated; the defaults are measured in docs/translate.md.
+
+    Attributes:
+        context: what surrounds the speech of a chunk: ``speech+N`` (N seconds of silence behind it) or ``full``.
+        beam: hypotheses that are followed at a time; 1 is greedy.
+        temperatures: tried in turn where a guard objects even with full context; none: no such try.
+        timestamps: let the model say when it says what; a segment is a chunk otherwise. Trained targets have none.
+        words: also time every word.
+        guards: look for what Whisper is known to do wrong, and try again.
+        segmentation: how recordings are cut.
+    """
+
+    context: str = "speech+8"
+    beam: int = 1
+    temperatures: tuple[float, ...] = (0.4, 0.8)
+    timestamps: bool = False
+    words: bool = False
+    guards: bool = True
+    segmentation: Segmentation = field(default_factory=Segmentation)
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UsageError: a value that makes no sense.
+        """
+        Context.parse(self.context)
+        if not 1 <= self.beam <= 32:
+            raise UsageError(f"beam {self.beam}: use 1 (greedy) to 32")
+        for t in self.temperatures:
+            if not 0 < t <= 2:
+                raise UsageError(f"temperature {t:g}: use more than 0, and 2 at most")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a translation.
+
+    Attributes:
+        start: seconds from the recording's start.
+        end: likewise.
+        text: in the target language.
+        language: the language spoken, as it was given or detected.
+        log_probability: mean over the chunk's tokens; a segment shares it, and the next three, with its chunk.
+        no_speech_probability: Whisper's own.
+        compression_ratio: of the chunk's text.
+        flags: what looks wrong (see `guards`); none where guards are off.
+        tries: how often the chunk was decoded.
+        words: with their times, if they were asked for.
+    """
+
+    start: float
+    end: float
+    text: str
+    language: str
+    log_probability: float
+    no_speech_probability: float
+    compression_ratio: float
+    flags: tuple[Flag, ...] = ()
+    tries: int = 1
+    words: tuple[Word, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form; without words and flags where there are none."""
+        row = asdict(self) | {"flags": list(self.flags), "words": [asdict(w) for w in self.words]}
+        for name in ("log_probability", "no_speech_probability", "compression_ratio"):
+            row[name] = round(row[name], 4)
+        return {k: v for k, v in row.items() if v != []}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A recording in one target language.
+
+    Attributes:
+        id: the recording's name.
+        target: the language of the text.
+        language: the language spoken: given, or detected in most of it.
+        language_probability: of a detected one, mean over the recording.
+        token: the language that the model was told, where that is another (`--as`).
+        duration: of the recording, seconds.
+        speech: seconds of it that were found to be speech.
+        segments: in the order of time; none where nobody speaks.
+    """
+
+    id: str
+    target: str
+    language: str
+    language_probability: float | None
+    token: str | None
+    duration: float
+    speech: float
+    segments: list[Segment]
+
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        glue = "" if self.target in UNSPACED else " "
+        return glue.join(s.text for s in self.segments if s.text)
+
+    @property
+    def flags(self) -> list[Flag]:
+        """Everything that is flagged in it."""
+        return sorted({flag for s in self.segments for flag in s.flags})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        row = {k: v for k, v in asdict(self).items() if v is not None}
+        row |= {"text": self.text, "flags": self.flags, "segments": [s.as_dict() for s in self.segments]}
+        row["duration"], row["speech"] = round(self.duration, 2), round(self.speech, 2)
+        return row
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One target as it is asked for: the decoder's prompt by spoken language, with and without timestamps."""
+
+    target: str
+    task: Task
+    trained: bool  # by us: its prompt is without timestamps
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """A stretch of a recording on its way."""
+
+    recording: int
+    span: Span
+    samples: Samples
+    language: str = ""
+    states: Any = None
+    found: dict[str, "_Found"] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class _Found:
+    decoded: Decoded
+    text: str
+    flags: tuple[Flag, ...]
+    tries: int
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(eq=False)
+class _Recording:
+    """What is known of a recording on its way."""
+
+    id: str
+    source: str
+    duration: float = 0.0
+    speech: float = 0.0
+    n_chunks: int | None = None  # None: not all are known yet
+    chunks: list[_Chunk] = field(default_factory=list)  # that are done
+    heard: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # language -> seconds, weighted
+
+    @property
+    def language(self) -> str | None:
+        """What was heard most."""
+        return max(self.heard, key=lambda code: self.heard[code]) if self.heard else None
+
+    def hear(self, chunk: _Chunk, probabilities: Mapping[str, float]) -> None:
+        """Count a chunk's language probabilities."""
+        chunk.language = max(probabilities, key=lambda code: probabilities[code])
+        for code, p in probabilities.items():
+            self.heard[code] += p * chunk.seconds
+
+
+class Translator:
+    """Translate recordings.
+
+    >>> Translator("base").translate("talk.mp3", to="en").text  # doctest: +SKIP
+
+    Args:
+        model: alias, hub id, model folder, folder with a LoRA adapter, or a backend that is loaded already.
+        options: how to translate.
+        backend: ``ctranslate2``, ``transformers`` or ``auto``.
+        compute: number format, see `backends.load_backend`.
+        device: ``cpu``, ``cuda`` or ``auto``.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Backend = "base",
+        options: TranslationOptions | None = None,
+        *,
+        backend: str = "auto",
+        compute: str = "auto",
+        device: str = "auto",
+    ) -> None:
+        self.options = options or TranslationOptions()
+        if isinstance(model, str | Path):
+            self.backend = load_backend(model, backend=backend, compute=compute, device=device)
+        else:
+            self.backend = model
+
+    @property
+    def targets(self) -> list[str]:
+        """What the model can be asked for: what it was trained for, English, and transcripts."""
+        trained = list(self.backend.targets.targets) if self.backend.targets else []
+        return list(dict.fromkeys([*trained, *(["en"] if self.backend.whisper.can_translate else [])]))
+
+    def translate(
+        self, audio: AudioSource, to: str = "en", *, source: str = AUTO, spoken_as: str | None = None
+    ) -> Translation:
+        """One recording into one language.
+
+        Args:
+            audio: anything that `interlingua.audio.load_audio` reads; an array is at 16 kHz.
+            to: target language; the spoken one for a transcript.
+            source: language spoken, ``auto``, or ``each`` (detected anew in every chunk).
+            spoken_as: language that the model is told instead, for one that it has no token for.
+
+        Raises:
+            AudioError: the recording can't be read.
+            UsageError: a language that the model doesn't know, or that it can't be asked for.
+        """
+        (found,) = self.translate_all([("recording", audio)], [to], source=source, spoken_as=spoken_as)
+        return found
+
+    def translate_all(
+        self,
+        recordings: Iterable[tuple[str, AudioSource]],
+        to: Sequence[str] = ("en",),
+        *,
+        source: str | Mapping[str, str] = AUTO,
+        spoken_as: str | None = None,
+        advance: Callable[[float], None] = lambda seconds: None,
+        news: Callable[[str, str, list[Segment]], None] = lambda name, target, segments: None,
+        failed: Callable[[str, AudioError], None] | None = None,
+    ) -> Iterator[Translation]:
+        """Many recordings into several languages, each encoded once.
+
+        Args:
+            recordings: names, and what `load_audio` reads; read one after another as they are needed.
+            to: target languages.
+            source: language spoken, of all or by name; see `translate`.
+            spoken_as: see `translate`.
+            advance: is called with the seconds of audio that are done.
+            news: is called with a recording's name, a target and the next segments, as they are there.
+            failed: is called for a recording that can't be read, which is left out then; None: that raises.
+
+        Yields:
+            For each recording in the order given, one translation a target.
+
+        Raises:
+            AudioError, UsageError: as `translate`.
+        """
+        targets = [self._asked(normalise_language(t)) for t in to]
+        if not targets:
+            raise UsageError("no target language; name one")
+        token = None if spoken_as is None else self._known(spoken_as)
+        going: dict[int, _Recording] = {}
+        window: list[_Chunk] = []
+        size, done = FIRST_WINDOW, 0
+
+        def process() -> None:
+            self._process(window, going, targets, token, advance)
+            for number in dict.fromkeys(c.recording for c in window):
+                for asked in targets:
+                    fresh = [c for c in window if c.recording == number]
+                    news(going[number].id, asked.target, self._joined(fresh, asked))
+            window.clear()
+
+        def finished() -> Iterator[Translation]:
+            nonlocal done
+            while done in going and going[done].n_chunks == len(going[done].chunks):
+                yield from self._assembled(going.pop(done), targets, token)
+                done += 1
+
+        for name, audio in recordings:
+            spoken = source if isinstance(source, str) else source.get(name, AUTO)
+            recording = _Recording(name, spoken if spoken in (AUTO, EACH) else normalise_language(spoken))
+            if recording.source not in (AUTO, EACH) and token is None:
+                self._known(recording.source)
+            try:
+                samples = load_audio(audio)
+            except AudioError as error:
+                if failed is None:
+                    raise
+                failed(name, error)
+                continue
+            number = done + len(going)
+            spans = chunks_of(samples, self.options.segmentation)
+            recording.duration, recording.n_chunks = len(samples) / SAMPLE_RATE, len(spans)
+            recording.speech = sum(s.end - s.start for s in spans) / SAMPLE_RATE
+            going[number] = recording
+            advance(recording.duration - recording.speech)
+            for span in spans:
+                window.append(_Chunk(number, span, samples[span.start : span.end]))
+                if len(window) == size:
+                    process()
+                    size = min(2 * size, WINDOW_CHUNKS)
+            yield from finished()
+        process()
+        yield from finished()
+
+    # ------------------------------------------------------------ one window
+
+    def _process(
+        self,
+        window: Sequence[_Chunk],
+        going: Mapping[int, _Recording],
+        targets: Sequence[Asked],
+        token: str | None,
+        advance: Callable[[float], None],
+    ) -> None:
+        """Decode chunks, and hand each to its recording."""
+        if not window:
+            return
+        listen = [c for c in window if token is None and going[c.recording].source in (AUTO, EACH)]
+        with ThreadPoolExecutor(self.backend.workers) as pool:
+            for heard in pool.map(self._listen, self._batches(listen)):
+                for chunk, probabilities in heard:
+                    going[chunk.recording].hear(chunk, probabilities)
+            for chunk in window:
+                recording = going[chunk.recording]
+                if recording.source == AUTO:
+                    chunk.language = recording.language or chunk.language
+                elif recording.source != EACH:
+                    chunk.language = recording.source
+            jobs = [(batch, pool.submit(self._decode, batch, targets, token)) for batch in self._batches(window)]
+            for batch, job in jobs:
+                job.result()
+                advance(sum(c.seconds for c in batch))
+        for chunk in window:
+            chunk.states = None
+            going[chunk.recording].chunks.append(chunk)
+
+    def _batches(self, chunks: Sequence[_Chunk]) -> list[list[_Chunk]]:
+        """Chunks of equally long contexts, the longest first."""
+        alike: dict[int, list[_Chunk]] = defaultdict(list)
+        for c in chunks:
+            alike[self._context_frames(c)].append(c)
+        return [
+            alike[length][start : start + BATCH_CHUNKS]
+            for length in sorted(alike, reverse=True)
+            for start in range(0, len(alike[length]), BATCH_CHUNKS)
+        ]
+
+    def _context_frames(self, chunk: _Chunk) -> int:
+        n_speech = min(WINDOW_FRAMES, -(-len(chunk.samples) // FRAME_SAMPLES))
+        return Context.parse(self.options.context).total_frames(n_speech)
+
+    def _features(self, chunks: Sequence[_Chunk], frames: int) -> Any:
+        """Log-mel windows of so many encoder frames, (B, mels, 2 * frames); silence behind the speech."""
+        extract, length = self.backend.whisper.feature_extractor, frames * FRAME_SAMPLES
+        padded = [np.pad(c.samples[:length], (0, max(0, length - len(c.samples)))) for c in chunks]
+        found = extract(padded, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="np")
+        return found.input_features.astype(np.float32)
+
+    def _encoded(self, batch: Sequence[_Chunk]) -> Any:
+        return self.backend.encode(self._features(batch, self._context_frames(batch[0])))
+
+    def _listen(self, batch: Sequence[_Chunk]) -> list[tuple[_Chunk, dict[str, float]]]:
+        """Language probabilities of each chunk; the states are kept for `_decode`, if it gets the same batch."""
+        states = self._encoded(batch)
+        batch[0].states = (list(batch), states)
+        return list(zip(batch, self.backend.detect(states), strict=True))
+
+    def _decode(self, batch: Sequence[_Chunk], targets: Sequence[Asked], token: str | None) -> None:
+        held = batch[0].states
+        states = held[1] if held and held[0] == list(batch) else self._encoded(batch)
+        batch[0].states = None
+        how = Decoding(beam=self.options.beam)
+        for asked in targets:
+            self._try(batch, states, asked, token, how)
+            if self.options.words:
+                self._place(batch, states, asked, token)
+        if self.options.guards:
+            for asked in targets:
+                self._try_again(batch, asked, token)
+
+    def _try_again(self, batch: Sequence[_Chunk], asked: Asked, token: str | None) -> None:
+        """Decode what a guard objects to with full context, then by sampling."""
+        doubtful = [c for c in batch if TRY_AGAIN & set(c.found[asked.target].flags)]
+        if not doubtful:
+            return
+        states = self.backend.encode(self._features(doubtful, WINDOW_FRAMES))
+        ladder = [Decoding(beam=self.options.beam)] if self._context_frames(batch[0]) < WINDOW_FRAMES else []
+        ladder += [Decoding(temperature=t) for t in self.options.temperatures]
+        for how in ladder:
+            wanted = TRY_SAMPLING if how.temperature else TRY_AGAIN
+            rows = [i for i, c in enumerate(doubtful) if wanted & set(c.found[asked.target].flags)]
+            if not rows:
+                break
+            if len(rows) < len(doubtful):
+                doubtful = [doubtful[i] for i in rows]
+                states = self.backend.encode(self._features(doubtful, WINDOW_FRAMES))
+            self._try(doubtful, states, asked, token, how)
+            if self.options.words:
+                self._place(doubtful, states, asked, token)
+
+    def _try(self, chunks: Sequence[_Chunk], states: Any, asked: Asked, token: str | None, how: Decoding) -> None:
+        """Decode, and keep what is found where it is better than what there was."""
+        how = replace(how, timestamps=self.options.timestamps and not asked.trained)
+        prompts = [self._prompt(asked, token or c.language, timestamps=how.timestamps) for c in chunks]
+        for chunk, decoded in zip(chunks, self.backend.generate(states, prompts, how), strict=True):
+            text = self.backend.whisper.tokenizer.decode(decoded.tokens, skip_special_tokens=True).strip()
+            flags: tuple[Flag, ...] = ()
+            if self.options.guards:
+                flags = flags_of(
+                    text,
+                    target=asked.target,
+                    source=chunk.language,
+                    log_probability=decoded.log_probability,
+                    no_speech_probability=decoded.no_speech_probability,
+                    ended=decoded.ended,
+                )
+            before = chunk.found.get(asked.target)
+            tries = before.tries + 1 if before else 1
+            found = _Found(decoded, text, flags, tries)
+            if before and _rank(before) >= _rank(found):
+                found = replace(before, tries=tries)
+            chunk.found[asked.target] = found
+
+    def _place(self, chunks: Sequence[_Chunk], states: Any, asked: Asked, token: str | None) -> None:
+        """Time the words of the texts that chunks have now."""
+        first_time = self.backend.whisper.model.generation_config.no_timestamps_token_id + 1
+        for i, chunk in enumerate(chunks):
+            found = chunk.found[asked.target]
+            tokens = [t for t in found.decoded.tokens if t < first_time]
+            if not tokens or found.words:
+                continue
+            prompt = self._prompt(asked, token or chunk.language, timestamps=False)
+            path = self.backend.place(states, i, prompt, tokens, chunk.seconds)
+            tokenizer, spaced = self.backend.whisper.tokenizer, asked.target not in UNSPACED
+            words = join_tokens(tokens, path, chunk.seconds, tokenizer, spaced=spaced)
+            chunk.found[asked.target] = replace(found, words=tuple(words))
+
+    # ------------------------------------------------------------ what is asked for
+
+    def _known(self, code: str) -> str:
+        """A language that the model has a token for."""
+        code = normalise_language(code)
+        self.backend.whisper.language_token(code)
+        return code
+
+    def _asked(self, target: str) -> Asked:
+        """How a target is asked for; see `Targets`, and docs/deploy.md."""
+        whisper, trained = self.backend.whisper, self.backend.targets
+        if trained and target in trained.targets:
+            return Asked(target, trained.task(target), trained=True)
+        if target == "en" and whisper.is_multilingual:
+            return Asked(target, "translate" if whisper.can_translate else "transcribe", trained=False)
+        self._known(target)
+        return Asked(target, "transcribe", trained=False)
+
+    def _prompt(self, asked: Asked, spoken: str, *, timestamps: bool) -> list[int]:
+        whisper, trained = self.backend.whisper, self.backend.targets
+        settings = whisper.model.generation_config
+        if asked.trained and trained:
+            return trained.prompt(whisper, asked.target, source=spoken)
+        if not whisper.is_multilingual:
+            prompt = [settings.decoder_start_token_id, settings.no_timestamps_token_id]
+        elif spoken == asked.target or asked.task == "transcribe":
+            prompt = whisper.prompt(asked.target, "transcribe")
+        else:
+            prompt = whisper.prompt(spoken, "translate")
+        return prompt[:-1] if timestamps else prompt
+
+    # ------------------------------------------------------------ what comes out
+
+    def _assembled(self, recording: _Recording, targets: Sequence[Asked], token: str | None) -> Iterator[Translation]:
+        chunks = sorted(recording.chunks, key=lambda c: c.span.start)
+        probability = None
+        if recording.source == AUTO and recording.language and recording.heard:
+            probability = recording.heard[recording.language] / sum(recording.heard.values())
+        language = recording.language or (recording.source if recording.source not in (AUTO, EACH) else "und")
+        for asked in targets:
+            segments = self._joined(chunks, asked)
+            yield Translation(
+                recording.id,
+                asked.target,
+                language,
+                None if probability is None else round(probability, 4),
+                token if token != language else None,
+                recording.duration,
+                recording.speech,
+                segments,
+            )
+
+    def _joined(self, chunks: Sequence[_Chunk], asked: Asked) -> list[Segment]:
+        """The segments of chunks that follow each other."""
+        segments: list[Segment] = []
+        for chunk in chunks:
+            for segment in self._segments(chunk, asked):
+                if segments and self.options.guards and begins_doubled(segment.text, segments[-1].text):
+                    segment = replace(segment, flags=(*segment.flags, "doubled"))
+                segments.append(segment)
+        return segments
+
+    def _segments(self, chunk: _Chunk, asked: Asked) -> list[Segment]:
+        found = chunk.found[asked.target]
+        start, end = chunk.span.seconds
+        whole = Segment(
+            round(start, 2),
+            round(end, 2),
+            found.text,
+            chunk.language,
+            found.decoded.log_probability,
+            found.decoded.no_speech_probability,
+            compression_ratio(found.text),
+            found.flags,
+            found.tries,
+            tuple(Word(w.word, round(start + w.start, 2), round(start + w.end, 2)) for w in found.words),
+        )
+        first_time = self.backend.whisper.model.generation_config.no_timestamps_token_id + 1
+        if not any(t >= first_time for t in found.decoded.tokens):
+            return [whole] if found.text else []
+        pieces = timed_pieces(found.decoded.tokens, first_time, chunk.seconds)
+        texts = [self.backend.whisper.tokenizer.decode(t, skip_special_tokens=True).strip() for _, _, t in pieces]
+        segments = [
+            replace(whole, start=round(start + since, 2), end=round(start + until, 2), text=text, words=())
+            for (since, until, _), text in zip(pieces, texts, strict=True)
+            if text
+        ]
+        for word in whole.words:  # of the last segment that has begun by then
+            i = max((i for i, s in enumerate(segments) if s.start <= word.start), default=0)
+            segments[i] = replace(segments[i], words=(*segments[i].words, word))
+        return segments
+
+
+def timed_pieces(tokens: Sequence[int], first_time: int, seconds: float) -> list[tuple[float, float, Sequence[int]]]:
+    """A chunk's tokens cut at its timestamps: (start, end, tokens of the text), in seconds within the chunk.
+
+    Args:
+        tokens: text and timestamps, as Whisper writes them: in pairs around each piece, the last one perhaps open.
+        first_time: id of ``<|0.00|>``; the next ones are 20 ms apart.
+        seconds: of the chunk; no piece ends later.
+    """
+    pieces: list[tuple[float, float, Sequence[int]]] = []
+    start, text = 0.0, []
+    for t in tokens:
+        if t < first_time:
+            text.append(t)
+            continue
+        time = min(seconds, 0.02 * (t - first_time))
+        if text:
+            pieces.append((start, max(start, time), text))
+            text = []
+        start = time
+    if text:
+        pieces.append((min(start, seconds), seconds, text))
+    return pieces
+
+
+def _rank(found: _Found) -> tuple[int, float]:
+    """What is kept of several tries: the fewest flags, then the likeliest."""
+    return -len(found.flags), found.decoded.log_probability
