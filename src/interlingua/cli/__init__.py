@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cyclopts
 
 from interlingua import __version__
-from interlingua.cli import align, corpus, demo, doctor, encode, evaluate, export, finetune, report, search
+from interlingua.cli import align, corpus, demo, doctor, encode, evaluate, export, finetune, report, search, translate
 from interlingua.cli import run as recipe
 from interlingua.cli.output import note
 from interlingua.errors import InterlinguaError
@@ -24,7 +24,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     default_parameter=cyclopts.Parameter(negative="", consume_multiple=True),  # --languages en fr
 )
-for part in (demo, doctor, corpus, encode, search, align, evaluate, finetune, export, recipe, report):
+for part in (demo, doctor, corpus, encode, search, align, translate, evaluate, finetune, export, recipe, report):
     app.command(part.app)
 
 
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:
+        arguments = ["/dev/stdin" if a == "-" else a for a in arguments]  # cyclopts takes a lone hyphen for an option
         outcome = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0

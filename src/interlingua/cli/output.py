@@ -10,6 +10,6 @@ def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def emit(data: dict[str, Any]) -> None:
-    """A result for a program, as one JSON object."""
-    print(json.dumps(data, ensure_ascii=False, indent=1))
+def emit(data: dict[str, Any], *, lines: bool = False) -> None:
+    """A result for a program, as one JSON object; ``lines``: in one line, one of many."""
+    print(json.dumps(data, ensure_ascii=False, indent=None if lines else 1), flush=lines)

@@ -1,0 +1,127 @@
+"""``interlingua translate``: any recording into any language that the model writes."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+from interlingua.experiments.config import Device
+
+if TYPE_CHECKING:
+    from interlingua.translation.translator import Segment, Translation
+
+_HELP = """Translate or transcribe recordings of any kind and length.
+
+INPUTS are audio or video files, folders, patterns ("talks/*.mp3"), manifests (.jsonl), or - for standard input.
+"""
+
+app = cyclopts.App(name="translate", help=_HELP)
+
+
+@app.default
+def translate(
+    *inputs: str,
+    to: tuple[str, ...] = ("en",),
+    from_: Annotated[str, cyclopts.Parameter(name="--from")] = "auto",
+    as_: Annotated[str | None, cyclopts.Parameter(name="--as")] = None,
+    model: str = "base",
+    out: Path | None = None,
+    format: tuple[Literal["text", "json", "srt", "vtt", "tsv"], ...] = ("text",),
+    timestamps: Annotated[bool | None, cyclopts.Parameter(negative="--no-timestamps")] = None,
+    words: bool = False,
+    beam: int = 1,
+    temperatures: tuple[float, ...] = (0.4, 0.8),
+    context: str = "speech+8",
+    no_guards: bool = False,
+    no_vad: bool = False,
+    longest: float = 20.0,
+    backend: Literal["auto", "ctranslate2", "transformers"] = "auto",
+    compute: str = "auto",
+    device: Device = "auto",
+    json: bool = False,
+) -> int:
+    """Print the text as it comes, or write it with --out; interrupted, the same command continues.
+
+    Args:
+        inputs: what to translate.
+        to: target languages, all from one encoding: en, what the model was trained for, or the spoken one (a
+            transcript).
+        from_: language spoken; auto detects it once for each recording, each in every stretch of speech. One that
+            Whisper has no token for is heard as a related one (--as).
+        as_: language that the model is told instead of the spoken one.
+        model: alias, hub id, model folder, or a folder with a LoRA adapter.
+        out: folder to write a file for each recording, target and format; or a file NAME.jsonl, which `interlingua
+            evaluate outputs` reads.
+        format: of the files, or of what is printed.
+        timestamps: let the model time what it says; default: for srt, vtt and tsv. A segment is a stretch of speech
+            otherwise. A target that the model was trained for has none.
+        words: also time every word (in JSON).
+        beam: hypotheses that are followed at a time; 1 is greedy.
+        temperatures: to try in turn where a guard objects.
+        context: what surrounds the speech: speech+N (N seconds of silence behind it), or full.
+        no_guards: don't look for loops, wrong languages and inventions, and don't try again.
+        no_vad: don't look for speech first; cut every --longest seconds.
+        longest: seconds of the longest stretch that is decoded at a time.
+        backend: which engine runs the model.
+        compute: number format, such as int8_float32 or float32; see docs/translate.md.
+        device: where to run.
+        json: print a JSON object for each recording and target, a line each, as they come.
+    """
+    from interlingua.experiments.translating import find_recordings, translate_recordings
+    from interlingua.translation.formats import render
+    from interlingua.translation.segmentation import Segmentation
+    from interlingua.translation.translator import TranslationOptions, Translator
+
+    timed = timestamps if timestamps is not None else bool({"srt", "vtt", "tsv"} & set(format))
+    options = TranslationOptions(
+        context=context,
+        beam=beam,
+        temperatures=temperatures,
+        timestamps=timed,
+        words=words,
+        guards=not no_guards,
+        segmentation=Segmentation(vad=not no_vad, longest=longest),
+    )
+    recordings = find_recordings(inputs)
+    translator = Translator(model, options, backend=backend, compute=compute, device=device)
+    clock = time.monotonic()
+    several = len(recordings) > 1 or len(to) > 1
+    live = out is None and not json and format == ("text",)  # segments are shown before their recording is done
+    last: tuple[str, str] | None = None
+
+    def show(name: str, target: str, segments: "list[Segment]") -> None:
+        nonlocal last
+        if live and segments:
+            if several and last != (name, target):
+                print(f"# {name} ({target})")
+            last = (name, target)
+            for s in segments:
+                print(s.text, flush=True)
+
+    def done(translation: "Translation") -> None:
+        if json:
+            emit(translation.as_dict(), lines=True)
+        elif out is None and not live:
+            for kind in format:
+                print(render(translation, kind), end="", flush=True)
+        if not translation.segments:
+            note(f"interlingua: {translation.id}: nobody speaks in it")
+
+    report = translate_recordings(
+        translator, recordings, to, source=from_, spoken_as=as_, out=out, formats=format, done=done, news=show
+    )
+    took = time.monotonic() - clock
+    for name, why in report.failed.items():
+        note(f"interlingua: left out: {why if name in why else f'{name}: {why}'}")
+    if report.present:
+        note(f"interlingua: {report.present} of {report.recordings} recordings were done before")
+    pace = f", {took / report.seconds:.3f} of real time" if report.seconds else ""
+    note(f"interlingua: {report.seconds:.0f} s of audio in {took:.0f} s{pace}; {report.segments} segments")
+    if report.flagged:
+        named = ", ".join(f"{n} {flag}" for flag, n in sorted(report.flagged.items()))
+        note(f"interlingua: look at what is flagged in the JSON: {named} (docs/translate.md says what that means)")
+    if out:
+        note(f"interlingua: written to {out}")
+    return 1 if report.failed else 0

@@ -1,0 +1,310 @@
+"""`interlingua translate`: recordings of every kind in, text or files out, resumable."""
+
+import glob
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from interlingua.audio import AudioSource, duration_of
+from interlingua.corpora import read_manifest
+from interlingua.errors import AudioError, UsageError
+from interlingua.experiments.finetuning import begun_with
+from interlingua.files import write_text
+from interlingua.languages import normalise_languages
+from interlingua.progress import track
+from interlingua.translation.formats import SUFFIXES, Format, render
+from interlingua.translation.translator import AUTO, Segment, Translation, Translator
+
+AUDIO_SUFFIXES = {
+    *(
+        ".wav",
+        ".flac",
+        ".mp3",
+        ".ogg",
+        ".opus",
+        ".oga",
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".webm",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".wma",
+    ),
+    *(".aiff", ".aif", ".au", ".amr", ".3gp", ".g722", ".gsm", ".mka", ".mpga", ".mpeg", ".ts", ".caf", ".w64", ".spx"),
+}
+"""What counts as a recording in a folder; a file that is named is taken whatever its name."""
+
+STDIN = "/dev/stdin"
+
+MOST_MEASURED = 200  # recordings whose lengths are looked up for the progress bar
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One thing to translate.
+
+    Attributes:
+        id: its name in outputs: an utterance's id, or the path as it was given.
+        audio: what `interlingua.audio.load_audio` reads.
+        language: spoken in it, where a manifest says so.
+        name: of its output files, without suffix; may hold folders.
+    """
+
+    id: str
+    audio: AudioSource
+    language: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TranslateReport:
+    """What was done.
+
+    Attributes:
+        recordings: how many were asked for.
+        present: how many of them had their output already.
+        failed: name -> why.
+        seconds: of audio that was translated now.
+        segments: how many came out, over all targets.
+        flagged: flag -> segments that have it.
+    """
+
+    recordings: int
+    present: int
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    segments: int = 0
+    flagged: dict[str, int] = field(default_factory=dict)
+
+
+def find_recordings(inputs: Sequence[str], languages: Sequence[str] | None = None) -> list[Recording]:
+    """What the command line names.
+
+    Args:
+        inputs: audio files, folders (searched through), patterns such as ``talks/*.mp3``, manifests (``.jsonl``), or
+            `STDIN`.
+        languages: take these of a manifest only.
+
+    Raises:
+        UsageError: nothing to translate, or two recordings of one name.
+        AudioNotFoundError, ManifestError: a file that isn't there, a manifest that is wrong.
+    """
+    found: list[Recording] = []
+    for given in inputs:
+        if given == STDIN:
+            found.append(Recording("stdin", sys.stdin.buffer.read(), name="stdin"))
+        elif given.endswith(".jsonl"):
+            utterances = read_manifest(Path(given), languages)
+            found += [Recording(u.id, u.audio, u.language, u.id) for u in utterances]
+        else:
+            found += list(_files(given))
+    if not found:
+        raise UsageError(
+            f"{', '.join(inputs) or 'no input'}: no recording in it; name audio files, folders or manifests"
+        )
+    seen: dict[str, str] = {}
+    for r in found:
+        if r.name in seen:
+            raise UsageError(f"{r.id} and {seen[r.name]} would be written to one file; translate them apart")
+        seen[r.name] = r.id
+    return found
+
+
+def _files(given: str) -> Iterator[Recording]:
+    path = Path(given).expanduser()
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        alike = _doubled(p.relative_to(path).with_suffix("") for p in inside)
+        for p in inside:
+            name = p.relative_to(path)
+            yield Recording(str(p), p, name=str(name if name.with_suffix("") in alike else name.with_suffix("")))
+    elif not path.exists() and glob.has_magic(given):
+        matches = [p for p in map(Path, sorted(glob.glob(str(path), recursive=True))) if p.is_file()]  # noqa: PTH207
+        if not matches:
+            raise UsageError(f"{given}: no file has such a name")
+        alike = _doubled(Path(p.stem) for p in matches)
+        for p in matches:
+            yield Recording(str(p), p, name=p.name if Path(p.stem) in alike else p.stem)
+    else:
+        yield Recording(given, path, name=path.stem)
+
+
+def _doubled(names: Iterator[Path]) -> set[Path]:
+    seen: set[Path] = set()
+    return {n for n in names if n in seen or seen.add(n)}  # type: ignore[func-returns-value]
+
+
+def translate_recordings(
+    translator: Translator,
+    recordings: Sequence[Recording],
+    to: Sequence[str] = ("en",),
+    *,
+    source: str = AUTO,
+    spoken_as: str | None = None,
+    out: Path | None = None,
+    formats: Sequence[Format] = ("text",),
+    done: Callable[[Translation], None] = lambda translation: None,
+    news: Callable[[str, str, list[Segment]], None] = lambda name, target, segments: None,
+) -> TranslateReport:
+    """Translate everything, and write it as it comes.
+
+    A recording whose output is there is left as it is, so an interrupted run goes on where it was; other settings than
+    those that ``out`` was begun with are refused.
+
+    Args:
+        translator: the model and its options.
+        recordings: what to translate.
+        to: target languages.
+        source: language spoken, where the manifest doesn't say.
+        spoken_as: language that the model is told instead.
+        out: ``NAME.jsonl``: a line for each recording and target, which `interlingua evaluate outputs` reads; another
+            name: a folder with a file for each recording, target and format. None: nothing is written.
+        formats: of the files in a folder.
+        done: is called with each translation.
+        news: is called with the next segments of a recording.
+
+    Raises:
+        UsageError: see `Translator.translate_all`.
+        ResultsError: ``out`` was begun with other settings.
+    """
+    targets = list(normalise_languages(to))
+    writer = _writer(out, formats, targets)
+    if writer and out:
+        begun_with(_settings_file(out), _settings(translator, targets, source, spoken_as, formats))
+    todo = [r for r in recordings if not (writer and writer.has(r))]
+    by_id = {r.id: r for r in todo}
+    sources = {r.id: source if r.language is None or source != AUTO else r.language for r in todo}
+    report = TranslateReport(len(recordings), len(recordings) - len(todo))
+    failed: dict[str, str] = {}
+    flagged: dict[str, int] = {}
+    seconds, segments = 0.0, 0
+    lengths = _lengths(todo)
+    total, by_length = (round(sum(lengths)), True) if lengths else (len(todo), False)
+    with track(total, "translating, seconds of audio" if by_length else "translating") as advance:
+        carried = 0.0
+
+        def moved(more: float) -> None:
+            nonlocal carried
+            carried += more
+            if by_length and carried >= 1:
+                advance(int(carried))
+                carried -= int(carried)
+
+        for translation in translator.translate_all(
+            [(r.id, r.audio) for r in todo],
+            targets,
+            source=sources,
+            spoken_as=spoken_as,
+            advance=moved,
+            news=news,
+            failed=lambda name, error: failed.__setitem__(name, str(error)),
+        ):
+            if writer:
+                writer.write(by_id[translation.id], translation)
+            done(translation)
+            segments += len(translation.segments)
+            for s in translation.segments:
+                for flag in s.flags:
+                    flagged[flag] = flagged.get(flag, 0) + 1
+            if translation.target == targets[0]:
+                seconds += translation.duration
+                if not by_length:
+                    advance(1)
+    return TranslateReport(report.recordings, report.present, failed, seconds, segments, flagged)
+
+
+def _lengths(recordings: Sequence[Recording]) -> list[float] | None:
+    """Seconds of each recording, or None where there are too many to look."""
+    if len(recordings) > MOST_MEASURED:
+        return None
+    lengths = []
+    for r in recordings:
+        try:
+            lengths.append(0.0 if isinstance(r.audio, bytes) else duration_of(r.audio))  # type: ignore[arg-type]
+        except AudioError:
+            lengths.append(0.0)  # said when its turn comes
+    return lengths if sum(lengths) >= 1 else None
+
+
+def _settings(
+    translator: Translator, to: Sequence[str], source: str, spoken_as: str | None, formats: Sequence[Format]
+) -> dict[str, object]:
+    whisper = translator.backend.whisper
+    return {
+        "model": whisper.model_name,
+        "revision": whisper.revision,
+        "backend": translator.backend.name,
+        "options": repr(translator.options),
+        "to": list(to),
+        "from": source,
+        "as": spoken_as,
+        "formats": list(formats),
+    }
+
+
+def _settings_file(out: Path) -> Path:
+    return out.with_name(f".{out.name}.settings.json") if out.suffix == ".jsonl" else out / "translate.json"
+
+
+def _writer(out: Path | None, formats: Sequence[Format], targets: Sequence[str]) -> "_Lines | _Folder | None":
+    if out is None:
+        return None
+    if out.suffix == ".jsonl":
+        if out.is_dir():
+            raise UsageError(f"{out}: is a folder; name a file, or a folder that doesn't end in .jsonl")
+        return _Lines(out, targets)
+    if out.is_file():
+        raise UsageError(f"{out}: is a file; name a folder, or a file that ends in .jsonl")
+    return _Folder(out, formats, targets)
+
+
+class _Lines:
+    """A growing JSON-lines file; half a line, of a run that was killed, is taken off."""
+
+    def __init__(self, path: Path, targets: Sequence[str]) -> None:
+        self._path, self._targets = path, targets
+        self._held: set[tuple[str, str]] = set()
+        if path.exists():
+            whole, _, half = path.read_bytes().rpartition(b"\n")
+            if half:
+                write_text(path, whole.decode() + ("\n" if whole else ""))
+            for number, line in enumerate(whole.splitlines(), 1):
+                try:
+                    row = json.loads(line)
+                    self._held.add((row["id"], row["target"]))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise UsageError(f"{path}:{number}: no translation of ours; name another --out") from error
+
+    def has(self, recording: Recording) -> bool:
+        return all((recording.id, target) in self._held for target in self._targets)
+
+    def write(self, recording: Recording, translation: Translation) -> None:
+        if (translation.id, translation.target) in self._held:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(translation.as_dict(), ensure_ascii=False) + "\n")
+
+
+class _Folder:
+    """A file for each recording, target and format: ``NAME.TARGET.SUFFIX``."""
+
+    def __init__(self, folder: Path, formats: Sequence[Format], targets: Sequence[str]) -> None:
+        self._folder, self._formats, self._targets = folder, formats, targets
+
+    def has(self, recording: Recording) -> bool:
+        return all(self._path(recording, t, f).exists() for t in self._targets for f in self._formats)
+
+    def write(self, recording: Recording, translation: Translation) -> None:
+        for format in self._formats:
+            write_text(self._path(recording, translation.target, format), render(translation, format))
+
+    def _path(self, recording: Recording, target: str, format: Format) -> Path:
+        path = self._folder / f"{recording.name}.{target}.{SUFFIXES[format]}"
+        if not path.resolve().is_relative_to(self._folder.resolve()):
+            raise UsageError(f"{recording.id}: its name leads out of {self._folder}; write a .jsonl instead")
+        return path
