@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from interlingua import __version__
 from interlingua.corpora import prompts
-from interlingua.errors import InterlinguaError
+from interlingua.errors import CometError, InterlinguaError
 from interlingua.files import cache_dir
+from interlingua.metrics import COMET_MODEL, comet_environment, comet_folder
+from interlingua.metrics.comet_environment import SET_UP
 from interlingua.models import (
     ALIASES,
     ALL_MINILM,
@@ -39,7 +41,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; nothing is changed, and no network is used."""
-    return [_python(), *_devices(), *_models(), _corpus(), _codecs(), *_optional(), _caches()]
+    return [_python(), *_devices(), *_models(), _corpus(), _codecs(), *_optional(), _comet(), _caches()]
 
 
 def fetch(log: Callable[[str], None]) -> None:
@@ -122,10 +124,10 @@ def _hub_cached() -> list[str]:
     return [i for i in dict.fromkeys(ALIASES.values()) if _in_hub_cache(i)]
 
 
-def _in_hub_cache(hub_id: str) -> bool:
+def _in_hub_cache(hub_id: str, file: str = "config.json") -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+    return isinstance(try_to_load_from_cache(hub_id, file), str)
 
 
 def _corpus() -> Finding:
@@ -155,6 +157,18 @@ def _optional() -> list[Finding]:
         Finding(program, None, f"here, for {purpose}" if shutil.which(program) else f"not here: {without}")
         for program, (purpose, without) in OPTIONAL_PROGRAMS.items()
     ]
+
+
+def _comet() -> Finding:
+    try:
+        environment = comet_environment()
+    except CometError as e:
+        unmade = not comet_folder().exists()
+        detail = "not set up; only `interlingua evaluate outputs --comet` needs it" if unmade else str(e)
+        return Finding("COMET", None, detail, SET_UP)
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    model = "in the hub cache" if _in_hub_cache(COMET_MODEL, "hparams.yaml") else "not in the hub cache"
+    return Finding("COMET", True, f"{versions} in {environment.folder}; {COMET_MODEL} is {model}")
 
 
 def _caches() -> Finding:

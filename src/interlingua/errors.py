@@ -23,6 +23,8 @@ The tree (each class is public; catch the widest that you can mend)::
     │   └── UntrainedTaskError      a task the checkpoint was never trained on (turbo: translation)
     ├── StoreError                  a frame store can't be used
     │   └── StoreMismatchError      frames of another model, layer, context, pooling or dtype
+    ├── OutputsError                a file of systems' outputs can't be used
+    ├── CometError                  COMET's environment or model can't be used; scores go on without it
     └── ResultsError                a result folder can't be read
 
 A message is one line: what is wrong (file, line or option), then how to mend it.
@@ -112,6 +114,14 @@ class StoreError(InterlinguaError):
 
 class StoreMismatchError(StoreError):
     """Frames of another model, revision, layer, context, pooling or dtype were offered to a store."""
+
+
+class OutputsError(InterlinguaError):
+    """A file of outputs can't be scored; the message names file and line."""
+
+
+class CometError(InterlinguaError):
+    """COMET can't score: its environment isn't set up, or its model can't be had; the message says why."""
 
 
 class ResultsError(InterlinguaError):

@@ -10,17 +10,23 @@ _MARKS = {True: "ok", False: "MISSING", None: "-"}
 
 
 @app.default
-def doctor(*, fetch: bool = False, json: bool = False) -> int:
+def doctor(*, fetch: bool = False, comet: bool = False, json: bool = False) -> int:
     """Examine model sources, devices, optional parts and caches; exit 1 if something needed is missing.
 
     Args:
         fetch: first fetch the Whisper-base weights and the prompts corpus, unless they are here.
+        comet: first make COMET's own environment (about 1.5 GB), unless it is here; only `evaluate outputs --comet`
+            needs it.
         json: print the findings as JSON.
     """
     from interlingua import doctor as library
 
     if fetch:
         library.fetch(note)
+    if comet:
+        from interlingua.metrics import set_up_comet
+
+        set_up_comet(note)
     findings = library.examine()
     if json:
         emit({"findings": [vars(f) for f in findings]})

@@ -1,4 +1,4 @@
-"""``interlingua evaluate``: measure retrieval and translation."""
+"""``interlingua evaluate``: measure retrieval, translation and any system's outputs."""
 
 import datetime
 import time
@@ -11,8 +11,9 @@ import cyclopts
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
 from interlingua.experiments.methods import DEFAULT_METHOD, Method, SimilarityFormat
+from interlingua.experiments.output_files import Task
 
-app = cyclopts.App(name="evaluate", help="Measure retrieval and translation.")
+app = cyclopts.App(name="evaluate", help="Measure retrieval, translation and any system's outputs.")
 
 
 @app.command
@@ -181,6 +182,84 @@ def translation(
                     f"{r['source']}-{r['target']} n={r['n']} {metric} {score['value']:.1f} [{low:.1f}, {high:.1f}] "
                     f"{score['signature']}"
                 )
+    return 1 if missing else 0
+
+
+@app.command
+def outputs(
+    manifest: Path,
+    outputs: tuple[str, ...],
+    *,
+    to: tuple[str, ...] = (),
+    task: Task | None = None,
+    languages: tuple[str, ...] | None = None,
+    comet: bool = False,
+    comet_model: str | None = None,
+    worst: int = 10,
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Score systems' outputs: BLEU, chrF++, chrF, off-target rate and COMET, or WER and CER of transcripts.
+
+    Per language spoken and pooled, by duration, with the worst outputs; further systems are compared with the first.
+
+    Args:
+        manifest: the utterances that were translated, with references (JSON lines).
+        outputs: a file a system (JSON lines with `id`, `text` and, where there are several, `target`), or NAME=FILE.
+        to: score outputs in these languages only; one alone is also that of lines without a `target`.
+        task: score translations, or transcripts (outputs in the language spoken), only.
+        languages: languages spoken; default: all of the manifest.
+        comet: also score by COMET, in its own environment (made by `interlingua doctor --comet`).
+        comet_model: COMET's model, a hub id or a local checkpoint in the hub's layout.
+            Default: Unbabel/wmt22-comet-da.
+        worst: how many of each system's worst outputs to list, by target.
+        out: result folder for results.json and report.html.
+        json: print the results as JSON.
+    """
+    from interlingua.cli.outputs import print_outputs
+    from interlingua.corpora import read_manifest
+    from interlingua.errors import UsageError
+    from interlingua.experiments.output_files import read_systems
+    from interlingua.experiments.outputs import evaluate_outputs, groups_of, missing_ids, unscored
+    from interlingua.languages import normalise_languages
+    from interlingua.metrics import COMET_MODEL
+
+    if worst < 0:
+        raise UsageError(f"--worst {worst} is below 0; 0 lists none")
+    if out:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    targets = normalise_languages(to)
+    everything = {u.id: u for u in read_manifest(manifest)}
+    systems = read_systems(outputs, everything, manifest=manifest, to=targets, task=task)
+    spoken = normalise_languages(languages) if languages else None
+    utterances = list(everything.values()) if spoken is None else read_manifest(manifest, spoken)
+    groups = groups_of(utterances, systems, to=targets, task=task)
+    missing = 0
+    for system in systems:
+        for group in groups:
+            if absent := missing_ids(system, [group]):
+                missing += len(absent)
+                note(
+                    f"interlingua: {system.name}, {group.source}-{group.target}: {len(absent)} of "
+                    f"{len(group.references)} outputs are missing, e.g. of {absent[0]!r}: they count as empty"
+                )
+        if left := unscored(system, utterances, groups):
+            note(f"interlingua: {system.name}: {left} outputs are left out, which the manifest has no reference for")
+    results: dict[str, Any] = {"title": f"Outputs of {', '.join(s.name for s in systems)}"}
+    model = comet_model or COMET_MODEL if comet or comet_model else None
+    results |= evaluate_outputs(utterances, systems, groups, comet_model=model, worst=worst)
+    results["settings"] = {
+        "manifest": str(manifest),
+        "outputs": list(outputs),
+        "to": list(targets),
+        "task": task,
+        "languages": None if spoken is None else list(spoken),
+        "comet": model,
+    }
+    _finish(results, {}, out, json, _Origin("none: texts only", "cpu", started, clock))
+    if not json:
+        print_outputs(results)
     return 1 if missing else 0
 
 

@@ -77,6 +77,19 @@ def translation_statistics(segments: Segments, *, target: str, metric: Metric) -
     return TranslationStatistics(np.array(values, dtype=float), score, str(scorer.get_signature()))
 
 
+def segment_scores(
+    hypotheses: Mapping[str, str], references: Mapping[str, str], *, metric: Literal["chrf", "chrf++"] = "chrf++"
+) -> dict[str, float]:
+    """sacreBLEU's sentence score (0-100) of each utterance; a missing hypothesis counts as empty.
+
+    Raises:
+        UsageError: see `score_translations`.
+    """
+    segments = join(hypotheses, references)
+    values = translation_statistics(segments, target="", metric=metric).values
+    return dict(zip(segments.ids, corpus_scores(values, metric).tolist(), strict=True))
+
+
 def corpus_scores(totals: np.ndarray, metric: Metric) -> np.ndarray:
     """sacreBLEU's corpus score of each row of (S, K) summed statistics, (S,): many draws at once."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

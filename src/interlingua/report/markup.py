@@ -136,23 +136,41 @@ def with_interval(
     return Html(f'{shown}<span class="{"sub" if below else "ci"}">[{low}–{high}]</span>')
 
 
-def signed(found: Difference | None, *, below: bool = False) -> str:
+def signed(found: Difference | None, *, below: bool = False, digits: int = 1) -> str:
     """A difference with its sign and interval."""
     if found is None or found.value is None:
         return DASH
     if found.ci is None:
-        return _plus_or_minus(found.value)
-    low, high = (_plus_or_minus(v) for v in found.ci)
-    return Html(f'{_plus_or_minus(found.value)}<span class="{"sub" if below else "ci"}">[{low}, {high}]</span>')
+        return _plus_or_minus(found.value, digits)
+    low, high = (_plus_or_minus(v, digits) for v in found.ci)
+    return Html(f'{_plus_or_minus(found.value, digits)}<span class="{"sub" if below else "ci"}">[{low}, {high}]</span>')
 
 
 def p_value(found: Difference | None) -> str:
     """A difference's p by randomisation, to three digits."""
-    p = found.p_randomisation if found else None
+    return _p(found.p_randomisation if found else None)
+
+
+def both_p_values(found: Difference | None) -> str:
+    """A difference's p by the paired bootstrap and by randomisation."""
+    return DASH if found is None else f"{_p(found.p_bootstrap)} / {_p(found.p_randomisation)}"
+
+
+def text_lines(lines: Iterable[tuple[str, str | None, str]]) -> str:
+    """What was said and written: (label, text, language) each; a text that is None is left out."""
+    spoken = "\n".join(
+        f"<dt>{escape(label)}</dt>\n<dd{language_attributes(code)}>{escape(text) or '(empty)'}</dd>"
+        for label, text, code in lines
+        if text is not None
+    )
+    return f'<div class="sample"><dl>\n{spoken}\n</dl></div>'
+
+
+def _p(p: float | None) -> str:
     if p is None:
         return DASH
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
-def _plus_or_minus(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+def _plus_or_minus(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from interlingua.files import write_text
-from interlingua.report import plots, transfer
+from interlingua.report import outputs, plots, transfer
 from interlingua.report.markup import (
     DASH,
     Html,
@@ -25,6 +25,7 @@ from interlingua.report.markup import (
     signature_list,
     signatures_by_label,
     table,
+    text_lines,
     with_interval,
 )
 from interlingua.report.records import (
@@ -74,6 +75,10 @@ def _page(results: Results, arrays: Arrays) -> str:
         ("kept", "What must not be lost", lambda: transfer.kept(results)),
         ("pooled", "Pooled differences", lambda: transfer.pooled(results)),
         ("pareto", "Gain against loss", lambda: transfer.pareto(results)),
+        ("systems", "Systems' outputs", lambda: outputs.systems(results)),
+        ("compared", "One system against another", lambda: outputs.compared(results)),
+        ("durations", "By duration", lambda: outputs.by_duration(results)),
+        ("worst", "The worst outputs", lambda: outputs.worst(results)),
         ("corpus", "Corpus and credits", lambda: _corpus(results)),
         ("settings", "Settings", lambda: _settings(results)),
         ("provenance", "Versions and machine", lambda: _provenance(results)),
@@ -370,12 +375,7 @@ def _sample(sample: Sample) -> str:
         (f"Reference ({name_of(sample.target)})" if sample.target else "Reference", sample.reference, sample.target),
         ("System", sample.hypothesis, sample.target),
     ]
-    spoken = "\n".join(
-        f"<dt>{escape(label)}</dt>\n<dd{language_attributes(code)}>{escape(text) or '(empty)'}</dd>"
-        for label, text, code in lines
-        if text is not None
-    )
-    return f'<div class="sample"><dl>\n{spoken}\n</dl></div>'
+    return text_lines(lines)
 
 
 def _corpus(results: Results) -> str:

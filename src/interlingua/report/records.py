@@ -106,6 +106,58 @@ class Difference(Metric, frozen=True, kw_only=True):
     p_randomisation: float | None = None
 
 
+class Measured(Difference, frozen=True, kw_only=True):
+    """A score or difference of a system, or the reason why there is none."""
+
+    reason: str | None = None
+
+
+class SystemScores(msgspec.Struct, frozen=True, kw_only=True):
+    """A system's scores on one language spoken, or (``source`` None) on several, pooled.
+
+    ``against``: they are differences from that system. ``bleu``, ``chrfpp`` (chrF++) and ``chrf`` lie in 0-100,
+    ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's own scale.
+    """
+
+    system: str
+    task: Literal["translate", "transcribe"]
+    source: str | None = None
+    sources: list[str] = []
+    target: str | None = None
+    against: str | None = None
+    duration: str | None = None
+    n: int | None = None
+    missing: int | None = None
+    bleu: Measured | None = None
+    chrfpp: Measured | None = msgspec.field(name="chrf++", default=None)
+    chrf: Measured | None = None
+    off_target: Measured | None = None
+    comet: Measured | None = None
+    error: Measured | None = None
+
+    @property
+    def spoken(self) -> str:
+        """The language spoken in words."""
+        if self.source is not None:
+            return name_of(self.source)
+        return f"all {len(self.sources)}" if self.sources else "all"
+
+
+class BadOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a system's worst outputs; ``score`` is sentence chrF++ (0-100), or its error rate in per cent."""
+
+    system: str
+    id: str = ""
+    task: Literal["translate", "transcribe"] = "translate"
+    source: str = ""
+    target: str = ""
+    metric: str = ""
+    score: float | None = None
+    transcript: str | None = None
+    reference: str | None = None
+    hypothesis: str | None = None
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One score before and after fine-tuning."""
 
@@ -271,6 +323,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []
     pareto: list[Variant] = []
+    outputs: list[SystemScores] = []
+    outputs_compared: list[SystemScores] = []
+    outputs_by_duration: list[SystemScores] = []
+    worst: list[BadOutput] = []
     samples: list[Sample] = []
     failures: list[str] = []
     alignment: Alignment | None = None
