@@ -115,8 +115,23 @@ def test_the_twin_says_what_the_model_says(tiny_whisper, most):
     expected = {h.id: h for h in decode_frames(tiny_whisper, spoken, prompt, most_tokens=most)}
     twin = Twin(tiny_whisper, compute="float32")
     found = {h.id: h for h in twin.decode(spoken, prompt, most)}
-    assert found == expected
+    assert {i: (h.text, h.tokens) for i, h in found.items()} == {i: (h.text, h.tokens) for i, h in expected.items()}
+    for i, h in found.items():
+        assert h.log_probability == (None if most == 1 else pytest.approx(expected[i].log_probability, abs=1e-4))
     assert max(len(h.tokens) for h in found.values()) == (most or 20)  # 24 positions, 4 of them the prompt's
+
+
+def test_the_log_probability_is_the_mean_over_tokens_and_end(tiny_whisper):
+    states, prompt = ragged(tiny_whisper, 12)[0], tiny_whisper.prompt("en", "transcribe")
+    (said,) = decode_frames(tiny_whisper, [Frames("u", states, 12)], prompt, most_tokens=6)
+    settings = tiny_whisper.model.generation_config
+    logits = tiny_whisper.model.proj_out(decoded(tiny_whisper, [states], [[*prompt, *said.tokens]]).last_hidden_state)
+    logits = logits[0, len(prompt) - 1 : -1]
+    logits[:, settings.suppress_tokens] = -torch.inf
+    logits[0, settings.begin_suppress_tokens] = -torch.inf
+    chances = logits.log_softmax(dim=-1)[range(6), said.tokens]
+    assert len(said.tokens) == 6  # the end isn't among them
+    assert said.log_probability == pytest.approx(float(chances.mean()), abs=1e-5)
 
 
 def test_a_twin_is_of_the_model_as_it_was(tiny_whisper):
@@ -145,6 +160,10 @@ def test_the_twin_of_the_real_model_on_real_speech(base_whisper, prompts_manifes
     languages = {f.id: detect_language(base_whisper, f.values)[0] for f in frames}
     assert exact.detect(frames) == Eager(base_whisper).detect(frames) == languages
     assert set(small.detect(frames).values()) == {"fr"}
+    heard = {name: d.languages(frames) for name, d in (("exact", exact), ("eager", Eager(base_whisper)))}
+    for f in frames:
+        assert heard["exact"][f.id] == pytest.approx(heard["eager"][f.id], abs=1e-3)
+        assert sum(heard["eager"][f.id].values()) == pytest.approx(1, abs=1e-4)
 
 
 def hooks(whisper):

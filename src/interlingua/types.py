@@ -138,8 +138,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A system's output for one utterance."""
+    """A system's output for one utterance.
+
+    Attributes:
+        id: the utterance.
+        text: what is written.
+        tokens: the model's, without the prompt and the end.
+        log_probability: mean natural logarithm over the tokens and the end, where it was reached; None where the
+            system doesn't say.
+    """
 
     id: str
     text: str
     tokens: list[int] = field(default_factory=list)
+    log_probability: float | None = None

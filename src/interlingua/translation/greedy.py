@@ -1,6 +1,7 @@
 """Greedy decoding from encoder states that lie in a frame store."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -43,10 +44,10 @@ def decode_frames(
     ordered = sorted(frames, key=lambda f: -len(f.values))  # of like length together, so that little is padded
     for start in range(0, len(ordered), BATCH_UTTERANCES):
         batch = ordered[start : start + BATCH_UTTERANCES]
-        outputs = greedy_tokens(whisper, [f.values for f in batch], prompt, most_tokens=most_tokens)
-        for f, tokens in zip(batch, outputs, strict=True):
+        outputs = _greedy(whisper, [f.values for f in batch], prompt, most_tokens)
+        for f, (tokens, log_probability) in zip(batch, outputs, strict=True):
             text = whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-            yield Hypothesis(f.id, text, tokens)
+            yield Hypothesis(f.id, text, tokens, log_probability)
 
 
 def greedy_tokens(
@@ -57,6 +58,13 @@ def greedy_tokens(
     Tokens that the generation config suppresses (always, or as the first one) are never chosen. Stops at the
     end token, which is left out, or when the decoder's positions are used up.
     """
+    return [tokens for tokens, _ in _greedy(whisper, states, prompt, most_tokens)]
+
+
+def _greedy(
+    whisper: Whisper, states: Sequence[FrameArray], prompt: Sequence[int], most_tokens: int | None
+) -> list[tuple[list[int], float]]:
+    """See `greedy_tokens`; with the mean log-probability of each output's tokens and its end."""
     model = whisper.model
     settings = model.generation_config
     reference = model.proj_out.weight
@@ -69,6 +77,7 @@ def greedy_tokens(
     budget = model.config.max_target_positions - len(prompt)
     budget = budget if most_tokens is None else min(budget, most_tokens)
     outputs: list[list[int]] = [[] for _ in states]
+    chances: list[list[float]] = [[] for _ in states]  # log-probabilities
     rows = list(range(len(states)))  # of the batch, as places in `outputs`; those that ended leave it by and by
     alive = torch.ones(len(states), dtype=torch.bool, device=hidden.device)
     inputs = torch.tensor([list(prompt)] * len(states), device=hidden.device)
@@ -79,7 +88,8 @@ def greedy_tokens(
             cache = decoded.past_key_values
             logits = model.proj_out(decoded.last_hidden_state[:, -1]).float()
             logits[:, never + not_first if step == 0 else never] = -torch.inf
-            chosen = logits.argmax(dim=-1)
+            best, chosen = logits.log_softmax(dim=-1).max(dim=-1)
+            _append([chances[row] for row in rows], best, alive)
             alive &= chosen != end
             if not alive.any():
                 break
@@ -90,10 +100,10 @@ def greedy_tokens(
                 cache.batch_select_indices(going)
                 hidden, lengths, inputs, alive = (x[going.to(x.device)] for x in (hidden, lengths, inputs, alive))
                 rows = [rows[i] for i in going.tolist()]
-    return outputs
+    return [(tokens, sum(c) / len(c) if c else 0.0) for tokens, c in zip(outputs, chances, strict=True)]
 
 
-def _append(outputs: list[list[int]], chosen: torch.Tensor, alive: torch.Tensor) -> None:
+def _append(outputs: list[list[Any]], chosen: torch.Tensor, alive: torch.Tensor) -> None:
     for output, token, goes_on in zip(outputs, chosen.tolist(), alive.tolist(), strict=True):
         if goes_on:
             output.append(token)

@@ -12,7 +12,7 @@ import torch
 from interlingua.models import Whisper
 from interlingua.models.conversion import Quantization, convert
 from interlingua.models.saving import save_whisper
-from interlingua.translation.detect import detect_language
+from interlingua.translation.detect import detect_language, language_probabilities
 from interlingua.translation.greedy import decode_frames
 from interlingua.types import Frames, Hypothesis
 
@@ -31,6 +31,10 @@ class Decoder(Protocol):
 
     def detect(self, frames: Sequence[Frames]) -> dict[str, str]:
         """Utterance id -> the likeliest language by `detect.detect_language`'s rule."""
+        ...
+
+    def languages(self, frames: Sequence[Frames]) -> dict[str, dict[str, float]]:
+        """Utterance id -> every language's probability; see `detect.language_probabilities`."""
         ...
 
 
@@ -53,6 +57,10 @@ class Eager:
     def detect(self, frames: Sequence[Frames]) -> dict[str, str]:
         """See `Decoder`."""
         return {f.id: detect_language(self._whisper, f.values)[0] for f in frames}
+
+    def languages(self, frames: Sequence[Frames]) -> dict[str, dict[str, float]]:
+        """See `Decoder`."""
+        return {f.id: language_probabilities(self._whisper, f.values) for f in frames}
 
 
 class Twin:
@@ -91,24 +99,31 @@ class Twin:
             "max_length": max(2 * budget, len(prompt) + budget),  # CTranslate2 stops Whisper at half of it
             "suppress_tokens": list(settings.suppress_tokens or []),
             "suppress_blank": bool(settings.begin_suppress_tokens),
+            "return_scores": True,
         }
         for batch, found in self._each(
             frames, lambda states, n: self._model.generate(states, [list(prompt)] * n, asynchronous=True, **options)
         ):
             for f, result in zip(batch, found, strict=True):
-                tokens = result.result().sequences_ids[0][:budget]
+                said = result.result()
+                tokens = said.sequences_ids[0][:budget]
                 text = self._whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-                yield Hypothesis(f.id, text, tokens)
+                whole = len(tokens) == len(said.sequences_ids[0])  # a budget below the prompt's length is overshot
+                yield Hypothesis(f.id, text, tokens, said.scores[0] if whole else None)
 
     def detect(self, frames: Sequence[Frames]) -> dict[str, str]:
         """Utterance id -> the likeliest language by `detect.detect_language`'s rule."""
+        return {i: max(heard, key=lambda code: heard[code]) for i, heard in self.languages(frames).items()}
+
+    def languages(self, frames: Sequence[Frames]) -> dict[str, dict[str, float]]:
+        """Utterance id -> every language's probability; see `detect.language_probabilities`."""
         if not self._model.is_multilingual:  # CTranslate2 tells by the number of tokens
-            return Eager(self._whisper).detect(frames)
-        codes = {}
+            return Eager(self._whisper).languages(frames)
+        heard = {}
         for batch in batches(frames):
             for f, ranked in zip(batch, self._model.detect_language(_states(batch)), strict=True):
-                codes[f.id] = str(ranked[0][0]).strip("<|>")
-        return codes
+                heard[f.id] = {str(token).strip("<|>"): float(chance) for token, chance in ranked}
+        return heard
 
     def _each(
         self, frames: Sequence[Frames], submit: Callable[[Any, int], list[Any]]
