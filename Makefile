@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
+SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune peers clean
+.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -71,5 +72,12 @@ $(PEERS)/.ready: benchmarks/peers.lock
 	$(PEERS)/bin/python -m pip install --quiet --no-deps -r benchmarks/peers.lock
 	@touch $@
 
+translate-peers: $(SPEECH_PEERS)/.ready  ## faster-whisper, openai-whisper and whisper.cpp, in an environment of their own
+
+$(SPEECH_PEERS)/.ready: benchmarks/translate-peers.lock
+	$(PYTHON) -m venv $(SPEECH_PEERS)
+	$(SPEECH_PEERS)/bin/python -m pip install --quiet --no-deps -r benchmarks/translate-peers.lock
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS)
+	rm -rf $(VENV) $(PEERS) $(SPEECH_PEERS)
