@@ -1,16 +1,19 @@
-"""Makes a COMET checkpoint with random weights; run by COMET's own environment: ``python tiny_comet.py FOLDER``.
+"""Makes a COMET checkpoint with random weights and scores segments by it, one by one, by COMET's own Python interface.
 
-The folder is laid out as on the hub: ``hparams.yaml`` and ``checkpoints/model.ckpt``; beside them lies the tiny XLM-R.
+Run by COMET's own environment: ``python -I tiny_comet.py FOLDER SEGMENTS.json SCORES.json``. The folder is laid out as
+on the hub: ``hparams.yaml`` and ``checkpoints/model.ckpt``; beside them lies the tiny XLM-R.
 """
 
+import json
 import sys
 from pathlib import Path
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, segments: Path, scores: Path) -> None:
     import pytorch_lightning
     import torch
     import yaml
+    from comet import load_from_checkpoint
     from comet.models import RegressionMetric
     from tokenizers import Tokenizer, pre_tokenizers, processors
     from tokenizers.models import Unigram
@@ -55,7 +58,11 @@ def main(folder: Path) -> None:
     torch.save(saved, folder / "checkpoints" / "model.ckpt")
     hparams = {"class_identifier": "regression_metric", "pretrained_model": str(encoder)}
     (folder / "hparams.yaml").write_text(yaml.safe_dump(hparams), encoding="utf-8")
+    loaded = load_from_checkpoint(str(folder / "checkpoints" / "model.ckpt"))
+    asked = [dict(zip(("src", "mt", "ref"), s, strict=True)) for s in json.loads(segments.read_text(encoding="utf-8"))]
+    found = [loaded.predict([one], gpus=0, progress_bar=False).system_score for one in asked]
+    scores.write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

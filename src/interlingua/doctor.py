@@ -10,7 +10,7 @@ from interlingua import __version__
 from interlingua.corpora import prompts
 from interlingua.errors import CometError, InterlinguaError
 from interlingua.files import cache_dir
-from interlingua.metrics import COMET_MODEL, comet_environment, comet_folder
+from interlingua.metrics import COMET_MODEL, find_comet, comet_folder
 from interlingua.metrics.comet_environment import SET_UP
 from interlingua.models import (
     ALIASES,
@@ -161,7 +161,7 @@ def _optional() -> list[Finding]:
 
 def _comet() -> Finding:
     try:
-        environment = comet_environment()
+        environment = find_comet()
     except CometError as e:
         unmade = not comet_folder().exists()
         detail = "not set up; only `interlingua evaluate outputs --comet` needs it" if unmade else str(e)

@@ -1,7 +1,7 @@
 """Metrics: standard implementations, signed, with intervals."""
 
 from interlingua.metrics.comet import COMET_MODEL, CometScores, comet_segments, score_comet
-from interlingua.metrics.comet_environment import comet_environment, comet_folder, set_up_comet
+from interlingua.metrics.comet_environment import comet_folder, find_comet, set_up_comet
 from interlingua.metrics.offtarget import off_target, off_target_rate
 from interlingua.metrics.recognition import UNSPACED, detection_errors, score_transcripts, transcript_errors
 from interlingua.metrics.segments import Tallies
@@ -27,11 +27,11 @@ __all__ = [
     "Metric",
     "SystemOutputs",
     "Tallies",
-    "comet_environment",
     "comet_folder",
     "comet_segments",
     "compare_translations",
     "detection_errors",
+    "find_comet",
     "off_target",
     "off_target_rate",
     "pooled_difference",

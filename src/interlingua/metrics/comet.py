@@ -11,7 +11,7 @@ from typing import Any
 
 from interlingua.errors import CometError
 from interlingua.metrics import comet_runner
-from interlingua.metrics.comet_environment import CometEnvironment, comet_environment
+from interlingua.metrics.comet_environment import CometEnvironment, find_comet
 from interlingua.metrics.segments import Tallies, join
 from interlingua.progress import track
 
@@ -79,7 +79,7 @@ def score_comet(segments: Iterable[Segment], *, model: str = COMET_MODEL) -> Com
     Raises:
         CometError: the environment isn't set up, or the model can't be had or run; the text says what was tried.
     """
-    environment = comet_environment()
+    environment = find_comet()
     found = sorted(set(segments))
     located, name = _located(model)
     asked = {"model": located, "segments": found, "batch_size": BATCH_SIZE}

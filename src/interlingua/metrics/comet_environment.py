@@ -42,7 +42,7 @@ def comet_folder() -> Path:
     return cache_dir() / "comet"
 
 
-def comet_environment() -> CometEnvironment:
+def find_comet() -> CometEnvironment:
     """The environment, if it is ready.
 
     Raises:
@@ -76,7 +76,7 @@ def set_up_comet(log: Callable[[str], None]) -> CometEnvironment:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name("comet.lock")):
         try:
-            return comet_environment()
+            return find_comet()
         except CometError:
             pass
         for left in folder.parent.glob(f".{folder.name}.*"):
@@ -90,7 +90,7 @@ def set_up_comet(log: Callable[[str], None]) -> CometEnvironment:
             said = _do("import comet", [str(python), "-I", "-c", _VERSIONS % (_REPORTED,)])
             record = {"pins": list(PINS), "versions": json.loads(said.splitlines()[-1])}
             write_text(made / _RECORD, json.dumps(record) + "\n")
-        return comet_environment()
+        return find_comet()
 
 
 def _python(folder: Path) -> Path:

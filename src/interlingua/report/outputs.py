@@ -26,6 +26,7 @@ _MEASURES: dict[str, tuple[str, float, int]] = {  # field -> column head, scale,
     "comet": ("COMET", 1, 4),
     "error": ("Error rate, %", 1, 1),
 }
+_METRICS = {"chrf++": "chrF++", "wer": "WER", "cer": "CER"}
 _TASKS = {"translate": "Translations", "transcribe": "Transcripts"}
 _NOT_SCORED = "not scored"
 _POOLED = "All: the mean of the languages' scores."
@@ -97,7 +98,8 @@ def _differences(rows: Sequence[SystemScores]) -> str:
         for m in measures:
             found: Measured | None = getattr(r, m)
             lacks = found is not None and found.reason is not None
-            row += [_NOT_SCORED if lacks else signed(found, below=True, digits=_MEASURES[m][2]), both_p_values(found)]
+            row += [_NOT_SCORED if lacks else signed(found, below=True, digits=_MEASURES[m][2])]
+            row += [DASH if lacks else both_p_values(found)]
         body.append(row)
     caption = [f"Paired differences with 95% intervals. {_DIFFERENT}"]
     return _shown(rows, head, body, caption, measures)
@@ -140,7 +142,8 @@ def _shown(
 
 
 def _bad(output: BadOutput) -> str:
-    score = f"{output.metric} {number(output.score, 1)}{'' if output.task == 'translate' else '%'}"
+    unit = "" if output.task == "translate" else "%"
+    score = f"{_METRICS.get(output.metric, output.metric)} {number(output.score, 1)}{unit}"
     spoken, written = name_of(output.source), name_of(output.target)
     return text_lines(
         [
