@@ -160,6 +160,11 @@ class CTranslate2Backend:
         """See `Backend`."""
         if not self.whisper.is_multilingual:
             return [{"en": 1.0}] * states.shape[0]
+        if not self._model.is_multilingual:  # it tells by the number of tokens
+            raise UsageError(
+                f"{self.whisper.model_name}: CTranslate2 detects no language with a vocabulary of this size; say --from, "
+                "or use --backend transformers"
+            )
         return [{code.strip("<|>"): float(p) for code, p in row} for row in self._model.detect_language(states)]
 
     def generate(self, states: Any, prompts: Sequence[Sequence[int]], how: Decoding) -> list[Decoded]:
@@ -185,7 +190,7 @@ class CTranslate2Backend:
             tokens = result.sequences_ids[0]
             # CTranslate2 divides the sum by the number of tokens, the end token not counted.
             mean = result.scores[0] * len(tokens) / (len(tokens) + 1)
-            ended = len(tokens) < positions // 2 - len(prompts[0])
+            ended = len(tokens) < positions // 2
             outputs.append(Decoded(list(tokens), float(mean), float(result.no_speech_prob), ended))
         return outputs
 
@@ -242,7 +247,7 @@ class TransformersBackend:
         from transformers.modeling_outputs import BaseModelOutput
 
         model, settings = self.whisper.model, self.whisper.model.generation_config
-        begin, most = len(prompts[0]), model.config.max_target_positions // 2 - len(prompts[0])
+        begin, most = len(prompts[0]), model.config.max_target_positions // 2  # as CTranslate2 and OpenAI's Whisper
         config = GenerationConfig(
             max_length=begin + most,
             num_beams=how.beam if how.temperature == 0 else 1,

@@ -51,9 +51,10 @@ def repeats_itself(text: str) -> bool:
     >>> repeats_itself("press 1, press 1, press 1, press 1, press 1,"), repeats_itself("no, no, no, I won't do that")
     (True, False)
     """
+    spaced = text + " "  # so that the last of several sentences looks like those before it
     return any(
         len(found[0]) >= LOOP_SHARE * len(text) and len(found[0]) > LOOP_REPEATS and not _DIGITS.fullmatch(found[0])
-        for found in _LOOP.finditer(text)
+        for found in _LOOP.finditer(spaced)
     )
 
 

@@ -31,7 +31,7 @@ from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, Samples
 
 AUTO = "auto"  # a recording's language: detected once for all of it
 EACH = "each"  # detected for every chunk
-BATCH_CHUNKS = 16
+BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
 FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks that are batched together: few at first, so that something shows soon
 TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "unsure", "cut-off"})
 TRY_SAMPLING: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})  # what luck may mend
@@ -300,10 +300,11 @@ class Translator:
 
         def process() -> None:
             self._process(window, going, targets, token, advance)
-            for number in dict.fromkeys(c.recording for c in window):
+            first = {c.recording: round(c.span.seconds[0], 2) for c in reversed(window)}
+            for number, since in sorted(first.items()):
                 for asked in targets:
-                    fresh = [c for c in window if c.recording == number]
-                    news(going[number].id, asked.target, self._joined(fresh, asked))
+                    so_far = self._joined(going[number].chunks, asked)
+                    news(going[number].id, asked.target, [s for s in so_far if s.start >= since])
             window.clear()
 
         def finished() -> Iterator[Translation]:
@@ -376,11 +377,11 @@ class Translator:
         alike: dict[int, list[_Chunk]] = defaultdict(list)
         for c in chunks:
             alike[self._context_frames(c)].append(c)
-        return [
-            alike[length][start : start + BATCH_CHUNKS]
-            for length in sorted(alike, reverse=True)
-            for start in range(0, len(alike[length]), BATCH_CHUNKS)
-        ]
+        batches = []
+        for length in sorted(alike, reverse=True):
+            size = max(1, min(BATCH_CHUNKS, BATCH_FRAMES // length))
+            batches += [alike[length][start : start + size] for start in range(0, len(alike[length]), size)]
+        return batches
 
     def _context_frames(self, chunk: _Chunk) -> int:
         n_speech = min(WINDOW_FRAMES, -(-len(chunk.samples) // FRAME_SAMPLES))
@@ -506,13 +507,12 @@ class Translator:
     # ------------------------------------------------------------ what comes out
 
     def _assembled(self, recording: _Recording, targets: Sequence[Asked], token: str | None) -> Iterator[Translation]:
-        chunks = sorted(recording.chunks, key=lambda c: c.span.start)
         probability = None
         if recording.source == AUTO and recording.language and recording.heard:
             probability = recording.heard[recording.language] / sum(recording.heard.values())
         language = recording.language or (recording.source if recording.source not in (AUTO, EACH) else "und")
         for asked in targets:
-            segments = self._joined(chunks, asked)
+            segments = self._joined(recording.chunks, asked)
             yield Translation(
                 recording.id,
                 asked.target,
