@@ -192,8 +192,10 @@ def test_one_cluster_shows_nothing():
     before, references = made_up(10, 0.1)
     together = dict.fromkeys(references, "all")
     found = compare_translations(references, before, references, target="en", metric="chrf", clusters=together)
+    assert found.p_bootstrap == 1
     assert found.p_randomisation == 1  # to swap all or nothing never changes how much they differ
     assert found.score.ci == pytest.approx((found.score.value, found.score.value))
+    assert pooled_score([SystemOutputs(before, references, together, "en")], "chrf").ci is None
 
 
 def test_the_signature_says_how():

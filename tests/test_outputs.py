@@ -388,6 +388,18 @@ def test_the_command_prints_tables_and_writes_results_and_report(files, tmp_path
     assert re.findall(r'<section id="(\w+)">', page)[:4] == ["systems", "compared", "durations", "worst"]
 
 
+def test_one_cluster_has_no_interval_and_shows_no_difference(tmp_path, capsys):
+    spoken = [utterance("fr", id=f"fr/{i}", cluster="c", translations={"zh": t}) for i, t in enumerate(CHINESE)]
+    write_manifest(tmp_path / "m.jsonl", spoken)
+    for name, keep in (("whole", 20), ("half", 4)):
+        rows = [json.dumps(line(u.id, u.translations["zh"][:keep], "zh")) for u in spoken]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    assert run(["evaluate", "outputs", *(str(tmp_path / f"{n}.jsonl") for n in ("m", "half", "whole"))]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"whole +fr-zh +4 +0 +100\.0 +100\.0 +100\.0 +0\.0\n", out)
+    assert re.search(r"whole - half +fr-zh +4 +BLEU .* 1\.000 +1\.000\n", out)
+
+
 def test_missing_outputs_are_counted_on_stderr_and_exit_1(files, capsys):
     paths = files(base={i: t for i, t in GOOD.items() if i not in ("fr/1", "fr/2")})
     assert run(["evaluate", "outputs", *paths, "--json"]) == 1

@@ -103,9 +103,9 @@ def _value(row: Row, measure: str) -> str:
     if _lacks(row[measure]):
         return _NOT_SCORED
     _, scale, digits = _MEASURES[measure]
-    value, low, high = (f"{scale * v:.{digits}f}" for v in (row[measure]["value"], *row[measure]["ci"]))
+    value, *interval = (f"{scale * v:.{digits}f}" for v in (row[measure]["value"], *(row[measure]["ci"] or ())))
     unit = row[measure]["signature"].partition("|")[0].upper() + " " if measure == "error" else ""
-    return f"{unit}{value} [{low}, {high}]"
+    return f"{unit}{value}{f' [{interval[0]}, {interval[1]}]' if interval else ''}"
 
 
 def _difference(found: Mapping[str, Any], how: tuple[str, int, int]) -> list[str]:

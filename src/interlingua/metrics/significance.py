@@ -123,7 +123,7 @@ def pooled_ratio_difference(after: Sequence[Tallies], before: Sequence[Tallies])
 
 
 def pooled_score(groups: Sequence[SystemOutputs], metric: Metric) -> Score:
-    """The mean over groups of one system's corpus score, with its interval.
+    """The mean over groups of one system's corpus score, with its interval (None: only one cluster).
 
     Raises:
         UsageError: no groups, or as `score_translations` in one of them.
@@ -132,7 +132,7 @@ def pooled_score(groups: Sequence[SystemOutputs], metric: Metric) -> Score:
 
 
 def pooled_ratio(groups: Sequence[Tallies]) -> Score:
-    """The mean over groups of one system's ratio of sums, with its interval.
+    """The mean over groups of one system's ratio of sums, with its interval (None: only one cluster).
 
     Raises:
         UsageError: no groups.
@@ -224,8 +224,9 @@ def _ratio_pool(groups: Sequence[Tallies]) -> _Pool:
 
 def _score(pool: _Pool) -> Score:
     draws = pool.scores(cluster_draws(len(pool.names), BOOTSTRAP_SAMPLES))
+    interval = percentile_interval(draws) if len(pool.names) > 1 else None  # one cluster tells nothing of the spread
     signature = f"{pool.signature}|groups:{len(pool.sums)}|{bootstrap_signature(len(pool.names))}"
-    return Score(pool.value, percentile_interval(draws), pool.n, signature)
+    return Score(pool.value, interval, pool.n, signature)
 
 
 def _difference(after: _Pool, before: _Pool) -> Difference:
@@ -236,7 +237,8 @@ def _difference(after: _Pool, before: _Pool) -> Difference:
         f"{bootstrap_signature(len(after.names))}|randomisation:{RANDOMISATION_TRIALS}"
     )
     score = Score(after.value - before.value, percentile_interval(differences), after.n, signature)
-    return Difference(score, _bootstrap_p(differences), _randomisation_p(after, before), differences)
+    p_bootstrap = _bootstrap_p(differences) if len(after.names) > 1 else 1.0  # one cluster shows nothing
+    return Difference(score, p_bootstrap, _randomisation_p(after, before), differences)
 
 
 def _bootstrap_p(differences: np.ndarray) -> float:
