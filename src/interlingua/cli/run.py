@@ -20,6 +20,7 @@ def run(recipe: Path, *, dry_run: bool = False) -> int:
     from interlingua.experiments.finetuning import run_finetune
     from interlingua.experiments.recipes import read_recipe
     from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
+    from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
     from interlingua.report import write_report
 
     settings = read_recipe(recipe)
@@ -32,6 +33,8 @@ def run(recipe: Path, *, dry_run: bool = False) -> int:
 
     if isinstance(settings, TransferStudy):
         out = run_transfer_study(settings, log=log)
+    elif isinstance(settings, UnseenStudy):
+        out = run_unseen_study(settings, log=log)
     else:
         out = run_finetune(settings, log=log)
     print(write_report(out))

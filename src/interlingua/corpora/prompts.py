@@ -12,10 +12,8 @@ the transcripts of all languages and share ``Utterance.cluster``.
 
 import gzip
 import http.client
-import os
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import urllib.request
@@ -27,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from interlingua.corpora.clusters import cluster_meanings
+from interlingua.corpora.fetching import run as _run
 from interlingua.errors import CorpusError, FetchError, HashMismatchError
 from interlingua.files import atomic_folder, cache_dir, sha256_file
 from interlingua.languages import normalise_languages
@@ -290,14 +289,3 @@ def _fetch_upstream(root: Path, work: Path) -> None:
             (root / lang / f"core-sounds-{lang}.txt").replace(root / f"core-sounds-{lang}.txt")
         except (OSError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as e:
             raise FetchError(f"{url}: {e}") from e
-
-
-def _run(command: list[str], folder: Path) -> None:
-    environment = os.environ | {"LC_ALL": "C"}
-    try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-    except subprocess.TimeoutExpired as e:
-        raise FetchError(f"`{' '.join(command[:2])}` took more than 600 s") from e
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise FetchError(f"`{' '.join(command[:2])}` failed: {lines[-1]}")

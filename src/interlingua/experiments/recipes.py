@@ -8,15 +8,19 @@ import yaml
 
 from interlingua.errors import UsageError
 from interlingua.experiments.transfer_study import TransferStudy
+from interlingua.experiments.unseen import UnseenStudy
 from interlingua.transfer.config import FinetuneConfig
 
-RECIPES: dict[str, type[TransferStudy] | type[FinetuneConfig]] = {
+Settings = TransferStudy | FinetuneConfig | UnseenStudy
+
+RECIPES: dict[str, type[Settings]] = {
     "transfer": TransferStudy,
     "finetune": FinetuneConfig,
+    "unseen": UnseenStudy,
 }
 
 
-def read_recipe(path: Path) -> TransferStudy | FinetuneConfig:
+def read_recipe(path: Path) -> Settings:
     """Read a recipe; its key ``recipe`` says which experiment, the others are that one's settings.
 
     Raises:

