@@ -162,8 +162,8 @@ class CTranslate2Backend:
             return [{"en": 1.0}] * states.shape[0]
         if not self._model.is_multilingual:  # it tells by the number of tokens
             raise UsageError(
-                f"{self.whisper.model_name}: CTranslate2 detects no language with a vocabulary of this size; say --from, "
-                "or use --backend transformers"
+                f"{self.whisper.model_name}: CTranslate2 detects no language with a vocabulary of this size; say "
+                "--from, or use --backend transformers"
             )
         return [{code.strip("<|>"): float(p) for code, p in row} for row in self._model.detect_language(states)]
 

@@ -1,0 +1,218 @@
+"""What the choices of `interlingua translate` cost and save in quality: docs/translate-quality.md.
+
+Answers are kept in runs/translate-quality, so that it goes on where it was.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interlingua.corpora import prepare_prompts
+from interlingua.experiments.translating import Recording, translate_recordings
+from interlingua.files import write_text
+from interlingua.metrics import Comparison, pooled_difference
+from interlingua.translation.segmentation import Segmentation
+from interlingua.translation.translator import TranslationOptions, Translator
+from interlingua.types import Utterance
+from translate_audio_hard import cut_off, music, noises, silences, trailing
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "translate-quality.md"
+OUT = ROOT / "runs" / "translate-quality"
+SOURCES = ("es", "fr", "it", "ru")
+EACH = 60  # utterances a language
+HARD_EACH = 15  # of those that are cut off, or have silence behind them
+REFERENCE = "full"
+
+WINDOWS = Segmentation(vad=False, longest=30)
+PLAIN = TranslationOptions(context="full", guards=False, segmentation=WINDOWS)
+DEFAULT = TranslationOptions()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A name and what it stands for."""
+
+    name: str
+    options: TranslationOptions
+    compute: str = "auto"
+
+
+SETTINGS = [
+    Setting(REFERENCE, PLAIN),
+    *(Setting(f"speech+{n}", replace(PLAIN, context=f"speech+{n}")) for n in (8, 4, 2, 1)),
+    *(Setting(f"speech+{n}, guards", replace(PLAIN, context=f"speech+{n}", guards=True)) for n in (8, 4, 2, 1)),
+    *(Setting(f"speech+{n}, guards, VAD", replace(DEFAULT, context=f"speech+{n}")) for n in (8, 4, 2)),
+    Setting("full, beam 5", replace(PLAIN, beam=5)),
+    Setting("speech+4, guards, VAD, beam 5", replace(DEFAULT, context="speech+4", beam=5)),
+    Setting("full, float32", PLAIN, "float32"),
+]
+
+HARD = {  # what the recordings that make Whisper invent are translated with
+    "30 s windows": PLAIN,
+    "guards": replace(PLAIN, guards=True),
+    "VAD": replace(DEFAULT, guards=False),
+    "guards and VAD": DEFAULT,
+}
+
+Said = Mapping[str, Mapping[str, Any]]
+"""Id -> a translation as `Translation.as_dict` gives it."""
+
+
+def main() -> None:
+    """Measure what isn't there yet; write the page."""
+    utterances = some_of([u for u in prepare_prompts() if u.language in SOURCES])
+    recordings = [Recording(u.id, u.audio, u.language, u.id) for u in utterances]
+    answers = {s.name: said(s.name, s.options, recordings, s.compute) for s in SETTINGS}
+    few = [u for source in SOURCES for u in [u for u in utterances if u.language == source][:HARD_EACH]]
+    hard = hard_recordings(few)
+    invented = {name: said(f"hard, {name}", options, hard, "auto") for name, options in HARD.items()}
+    write_text(PAGE, page(answers, invented, utterances, few))
+    print(f"{PAGE} written")
+
+
+def some_of(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """`EACH` utterances of every language, of different clusters, the same sentences in all."""
+    clusters = sorted({u.cluster or u.id for u in utterances})
+    chosen = np.random.default_rng(0).permutation(clusters)[:EACH]
+    first = {(u.language, u.cluster): u for u in reversed(utterances)}
+    return [u for (_, cluster), u in first.items() if cluster in chosen]
+
+
+def hard_recordings(few: Sequence[Utterance]) -> list[Recording]:
+    """Everything of translate_audio_hard; the language is given where somebody speaks."""
+    language = {u.id: u.language for u in few}
+    found = []
+    for audio in (silences(), noises(), music(), cut_off(few), trailing(few)):
+        found += [Recording(n, a, language.get(n.partition("/")[2]), n) for n, a in audio.items()]
+    return found
+
+
+_translators: dict[str, Translator] = {}
+
+
+def said(name: str, options: TranslationOptions, recordings: Sequence[Recording], compute: str) -> Said:
+    """Translate into English, or read what was translated before."""
+    print(name, flush=True)
+    path = OUT / f"{name.replace(', ', '-').replace(' ', '-')}.jsonl"
+    translator = _translators.setdefault(compute, Translator("base", compute=compute))
+    translator.options = options
+    translate_recordings(translator, recordings, ["en"], out=path)
+    return {row["id"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+
+
+# ---------------------------------------------------------------- the page
+
+
+def page(answers: Mapping[str, Said], invented: Mapping[str, Said], utterances: Any, few: Any) -> str:
+    """All of it, as Markdown."""
+    return f"""# What the choices of `interlingua translate` cost and save
+
+Written by `make bench-translate-quality` (`benchmarks/translate_quality.py`), not by hand. Whisper-base, CTranslate2 int8 on a CPU, greedy
+unless it says otherwise; {len(utterances)} utterances of the prompts corpus into English, {EACH} sentences in {", ".join(SOURCES)} each.
+
+## Context
+
+Whisper was trained on windows of 30 s. `speech+N` is the speech and N seconds of silence behind it, at a fraction of the cost
+([encoding](encoding.md)); too little, and the decoder doesn't see the end and loops. Guards notice most of that, and decode again with the
+full window. Differences are to `{REFERENCE}` (30 s windows, no guards, no VAD), pooled over the four languages, with 95% intervals over
+clusters of near-duplicates.
+
+| setting | chrF | BLEU | decoded again | flagged |
+| --- | --- | --- | --- | --- |
+{chr(10).join(context_row(s.name, answers[s.name], answers[REFERENCE], utterances) for s in SETTINGS)}
+
+## Inventions
+
+Words of text that come out of recordings in which nobody speaks, per minute; in brackets those in segments without a flag, which nobody
+would notice. `music` is instrumental but for some singing.
+
+| recordings | {" | ".join(HARD)} |
+| --- |{" --- |" * len(HARD)}
+{chr(10).join(silent_row(kind, invented) for kind in ("silence", "noise", "music"))}
+
+Speech that goes on, and speech that is cut off in the middle ({len(few)} utterances, {HARD_EACH} a language):
+
+| recordings | {" | ".join(HARD)} |
+| --- |{" --- |" * len(HARD)}
+{trailing_rows(invented, answers, few)}
+{cut_rows(invented, answers, few)}
+"""
+
+
+def context_row(name: str, side: Said, reference: Said, utterances: Sequence[Utterance]) -> str:
+    """One setting against the reference."""
+    cells = [
+        difference(side, reference, utterances, metric) if side is not reference else "" for metric in ("chrf", "bleu")
+    ]
+    rows = [side[u.id] for u in utterances]
+    again = np.mean([any(s["tries"] > 1 for s in r["segments"]) for r in rows])
+    flagged = np.mean([bool(r["flags"]) for r in rows])
+    judged = "guards" in name
+    return f"| `{name}` | {cells[0]} | {cells[1]} | {f'{again:.0%}' if judged else ''} | {f'{flagged:.0%}' if judged else ''} |"
+
+
+def difference(side: Said, reference: Said, utterances: Sequence[Utterance], metric: Any) -> str:
+    """Pooled over languages, with its interval."""
+    groups = []
+    for source in sorted({u.language for u in utterances}):
+        spoken = [u for u in utterances if u.language == source]
+        now, was = ({u.id: s[u.id]["text"] for u in spoken if u.id in s} for s in (side, reference))
+        expected = {u.id: u.translations["en"] for u in spoken}
+        groups.append(Comparison(now, was, expected, {u.id: u.cluster or u.id for u in spoken}, "en"))
+    found = pooled_difference(groups, metric=metric).score
+    low, high = found.ci or (found.value, found.value)
+    return f"{found.value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def silent_row(kind: str, invented: Mapping[str, Said]) -> str:
+    """Words a minute where nobody speaks."""
+    cells = []
+    for rows in invented.values():
+        mine = [r for i, r in rows.items() if i.startswith(f"{kind}/")]
+        minutes = sum(r["duration"] for r in mine) / 60
+        segments = [s for r in mine for s in r["segments"]]
+        words, unseen = (
+            sum(len(s["text"].split()) for s in some) / minutes
+            for some in (segments, [s for s in segments if not s.get("flags")])
+        )
+        cells.append(f"{words:.1f} ({unseen:.1f})")
+    n = len([i for i in next(iter(invented.values())) if i.startswith(f"{kind}/")])
+    return f"| {kind} ({n} min) | {' | '.join(cells)} |"
+
+
+def trailing_rows(invented: Mapping[str, Said], answers: Mapping[str, Said], few: Sequence[Utterance]) -> str:
+    """10 s of silence behind: chrF against the same utterances without it, and texts that have grown."""
+    reference = answers[REFERENCE]
+    changes, grown = [], []
+    for rows in invented.values():
+        mine = {u.id: rows[f"10 s behind/{u.id}"] for u in few}
+        changes.append(difference(mine, reference, few, "chrf"))
+        grown.append(f"{np.mean([words(mine[u.id]) > words(reference[u.id]) + 5 for u in few]):.0%}")
+    return (
+        f"| 10 s of silence behind: chrF against `{REFERENCE}` without | {' | '.join(changes)} |\n"
+        f"| more than five words longer than without | {' | '.join(grown)} |"
+    )
+
+
+def cut_rows(invented: Mapping[str, Said], answers: Mapping[str, Said], few: Sequence[Utterance]) -> str:
+    """Half an utterance: texts that are longer than that of the whole one, and those of them without a flag."""
+    reference = answers[REFERENCE]
+    cells = []
+    for rows in invented.values():
+        longer = [r for u in few if words(r := rows[f"cut off/{u.id}"]) > words(reference[u.id])]
+        cells.append(f"{len(longer) / len(few):.0%} ({sum(not r['flags'] for r in longer) / len(few):.0%})")
+    return f"| cut off after half: longer than the whole (without a flag) | {' | '.join(cells)} |"
+
+
+def words(row: Mapping[str, Any]) -> int:
+    """How many a text has."""
+    return len(row["text"].split())
+
+
+if __name__ == "__main__":
+    main()
