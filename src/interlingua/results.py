@@ -27,6 +27,12 @@ The frame of ``results.json``, in which every part but the first three is option
      "outputs_by_duration": [{"system", …, "duration", …}],
      "worst": [{"system", "id", "task", "source", "target", "metric", "score", "transcript", "reference",
                 "hypothesis"}],
+     "unseen": [{"language", "name", "seen", "own_token", "synthetic", "speakers": [text], "n", "n_clusters", "seconds",
+                 "candidates": [{"token", "bleu": {…}, "chrf": {…}, "off_target": {…}}],
+                 "rules": {rule: {"token", "scores": {token: number}}}, "chosen", "oracle",
+                 "permuted": {"chrf" | "bleu": {"value", "difference": {"value", "ci", …, "p_randomisation"}}},
+                 "copied", "error": {"words": {…}, "characters": {…}}}],
+     "unseen_rules": [{"rule", "default", "languages": [code], "right", "chrf", "loss", "against_first": {…}}],
      "failures": [text],
      "samples": [{"id", "source", "target", "transcript", "reference", "hypothesis"}],
      "alignment": {"query": {"id", "language", "text", "seconds", "words": [{"word", "start", "end"}]},
@@ -44,6 +50,14 @@ lies in 0-1. Of a ``pareto`` variant, ``gain`` is the chrF difference of the new
 trained on, ``loss`` that of X into English, pooled: below 0 where something was lost.
 ``curve``, which may be absent, holds both for shares of the change, from none to all; where variants have several
 ``target``, which may be absent too, each target gets a picture of its own.
+
+``unseen`` is translation into English under language tokens that stand in for a language without one: a row a
+language, two for one that is asked without its own token too (``own_token`` says which). ``chosen`` is the token that
+the default rule takes without references, ``oracle`` the one with the highest chrF; ``permuted``, ``copied`` (0-1)
+and ``error`` are under the chosen one. ``permuted`` is the mean score against references dealt out anew, and by how
+much the true ones are above it. ``synthetic`` speech was read by a machine. ``unseen_rules`` is every rule's mean
+over the rows with several candidates: ``right`` counts those where it takes the oracle's token, ``loss`` is chrF
+below the oracle.
 """
 
 import datetime
