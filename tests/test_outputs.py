@@ -297,6 +297,18 @@ def test_systems_are_compared_with_the_first(files):
     assert results_of(files(poor=POOR))["outputs_compared"] == []
 
 
+def test_each_system_has_its_own_rates_and_their_difference_is_the_systems_less_the_first(files):
+    texts = {f"{s}/{i}": t for s, of_s in SPOKEN.items() for i, t in enumerate(of_s)}
+    right = [line(i, t, i[:2]) for i, t in texts.items()]
+    wrong = [line(i, "", i[:2]) for i in texts]
+    found = results_of(files(wrong=wrong, right=right))
+    errors = [row_of(found["outputs"], system=name, source=None)["error"]["value"] for name in ("wrong", "right")]
+    assert errors == [100, 0]
+    assert row_of(found["outputs_compared"], source=None)["error"]["value"] == -100
+    found = results_of(files(poor=POOR, good=GOOD))["outputs"]
+    assert [row_of(found, system=s, source="es")["off_target"]["value"] for s in ("poor", "good")] == [0.25, 0]
+
+
 # ---------------------------------------------------------------- durations, the worst
 
 
@@ -463,8 +475,7 @@ def test_comet_has_four_digits_and_its_differences_too(page_of):
         {"outputs": [{**base, "comet": score}], "outputs_compared": [{**base, "against": "b", "comet": difference}]}
     )
     assert '0.8413<span class="sub">[0.8000–0.9000]</span>' in page
-    assert "−0.0123" in page
-    assert "0.500 / 0.250" in page
+    assert '−0.0123<span class="sub">[−0.1000, +0.1000]</span><span class="sub">p 0.500 / 0.250</span>' in page
 
 
 def test_text_of_outputs_is_escaped_and_sparse_rows_make_a_page(files, page_of):

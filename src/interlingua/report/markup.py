@@ -133,7 +133,8 @@ def with_interval(
     if value is None or ci is None:
         return shown
     low, high = (f"{scale * v:.{digits}f}" for v in ci)
-    return Html(f'{shown}<span class="{"sub" if below else "ci"}">[{low}–{high}]</span>')
+    to = ", " if low.startswith("-") else "–"  # a dash before a minus can't be read
+    return Html(f'{shown}<span class="{"sub" if below else "ci"}">[{low}{to}{high}]</span>')
 
 
 def signed(found: Difference | None, *, below: bool = False, digits: int = 1) -> str:

@@ -89,18 +89,10 @@ def _durations(rows: Sequence[SystemScores]) -> str:
 
 def _differences(rows: Sequence[SystemScores]) -> str:
     measures = [m for m in _held(rows) if m != "chrf"]  # beside chrF++ it tells nothing new
-    head = [*_languages_head(rows), "Systems", "n"]
-    for m in measures:
-        head += [_MEASURES[m][0], "p"]
-    body = []
-    for r in rows:
-        row = [*_languages(r), f"{r.system} − {r.against}", _count(r.n)]
-        for m in measures:
-            found: Measured | None = getattr(r, m)
-            lacks = found is not None and found.reason is not None
-            row += [_NOT_SCORED if lacks else signed(found, below=True, digits=_MEASURES[m][2])]
-            row += [DASH if lacks else both_p_values(found)]
-        body.append(row)
+    head = [*_languages_head(rows), "Systems", "n", *(_MEASURES[m][0] for m in measures)]
+    body = [
+        [*_languages(r), f"{r.system} − {r.against}", _count(r.n), *(_difference(r, m) for m in measures)] for r in rows
+    ]
     caption = [f"Paired differences with 95% intervals. {_DIFFERENT}"]
     return _shown(rows, head, body, caption, measures)
 
@@ -176,6 +168,17 @@ def _value(row: SystemScores, measure: str) -> str:
     _, scale, digits = _MEASURES[measure]
     shown = with_interval(found.value, found.ci, scale, digits=digits, below=True)
     return Html(f"{escape(_unit(found))} {escape(shown)}") if measure == "error" else shown
+
+
+def _difference(row: SystemScores, measure: str) -> str:
+    """A difference, its interval and both p, below one another."""
+    found: Measured | None = getattr(row, measure)
+    if found is None:
+        return DASH
+    if found.reason is not None:
+        return _NOT_SCORED
+    shown = signed(found, below=True, digits=_MEASURES[measure][2])
+    return Html(f'{escape(shown)}<span class="sub">p {escape(both_p_values(found))}</span>')
 
 
 def _unit(found: Measured) -> str:
