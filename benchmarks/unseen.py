@@ -9,7 +9,6 @@ from typing import Any
 from interlingua.corpora import prepare_prompts, prepare_udhr, udhr, write_manifest
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.unseen import (
-    CONTEXT,
     COPIED_WORDS,
     MOST_TOKENS,
     PERMUTATIONS,
@@ -64,11 +63,11 @@ without references, and how good the translations are, is measured here.
 says how people are understood: the controls, languages that Whisper knows, in the same kind of voice and on the same
 articles, say how much the voice alone costs.
 
-{declaration["settings"]["model"]}, context `{CONTEXT}`, greedy, CTranslate2's int8 on a CPU, at most {
-        MOST_TOKENS["translate"]
-    } tokens a translation; {made["started"][:10]}, {
-        made["device"]["name"]
-    }. Intervals are 95% bootstrap intervals over articles.
+{declaration["settings"]["model"]}, context `{
+        declaration["settings"]["context"]
+    }`, greedy, CTranslate2's int8 on a CPU, at most {MOST_TOKENS["translate"]} tokens a translation; {
+        made["started"][:10]
+    }, {made["device"]["name"]}. Intervals are 95% bootstrap intervals over articles.
 
 ## Translation and transcription
 

@@ -169,6 +169,8 @@ def test_copied_words_are_those_of_long_runs():
 def test_settings_are_checked(tmp_path):
     with pytest.raises(UsageError, match="elvish"):
         UnseenStudy(manifest=tmp_path, out=tmp_path, languages=("elvish",))
+    with pytest.raises(UsageError, match="--context 'half'"):
+        UnseenStudy(manifest=tmp_path, out=tmp_path, context="half")
     with pytest.raises(UsageError, match="most: 0"):
         UnseenStudy(manifest=tmp_path, out=tmp_path, most=0)
 

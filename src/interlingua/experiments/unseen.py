@@ -22,7 +22,7 @@ import numpy as np
 from interlingua.corpora import read_manifest
 from interlingua.corpora.clusters import words_of
 from interlingua.corpora.udhr import is_synthetic
-from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encode import Context, WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.finetuning import begun_with
 from interlingua.experiments.transfer import as_row
@@ -51,7 +51,6 @@ from interlingua.translation.related import (
 from interlingua.types import Hypothesis, Utterance
 
 ENGLISH = "en"
-CONTEXT = "speech+8"
 MOST_TOKENS: dict[Task, int] = {"translate": 128, "transcribe": 224}
 """Longer translations of 30 s are loops; transcripts need more, in scripts of which a letter is a token."""
 PERMUTATIONS = 5
@@ -71,6 +70,7 @@ class UnseenStudy:
         forbidden: languages that have a token and are asked without it too, to check the rules.
         tokens: language -> candidates, instead of those of `related.candidate_tokens`.
         most: utterances a language, drawn; None: all.
+        context: of the encoder; with ``full``, long utterances share batches.
     """
 
     manifest: Path
@@ -80,13 +80,15 @@ class UnseenStudy:
     forbidden: tuple[str, ...] = ()
     tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
     most: int | None = None
+    context: str = "speech+8"
 
     def __post_init__(self) -> None:
         """Check what can be checked before the work.
 
         Raises:
-            UsageError: an unknown language, or a number out of range.
+            UsageError: an unknown language or context, or a number out of range.
         """
+        Context.parse(self.context)
         normalise_languages((*self.languages, *self.forbidden, *self.tokens))
         if self.most is not None and self.most < 1:
             raise UsageError(f"most: {self.most}; use 1 or more")
@@ -119,9 +121,9 @@ def run_unseen_study(study: UnseenStudy, *, log: Callable[[str], None] = print) 
     digest = hashlib.sha256(msgspec.json.encode(about)).hexdigest()
     whisper = load_whisper(study.model, dtype=compute, device=device)
     whisper.require_translation()
-    kept_for = {"model": study.model, "revision": whisper.revision, "context": CONTEXT, "corpus": digest}
+    kept_for = {"model": study.model, "revision": whisper.revision, "context": study.context, "corpus": digest}
     begun_with(study.out / "begun.json", {**kept_for, "most_tokens": MOST_TOKENS, "compute": compute})
-    encoder = WhisperEncoder(whisper, context=CONTEXT)
+    encoder = WhisperEncoder(whisper, context=study.context)
     store, report = encode_manifest(utterances, encoder, study.out / "frames.lance")
     if compute != "float32":
         whisper = load_whisper(study.model, device=device)
