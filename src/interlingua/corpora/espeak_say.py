@@ -1,7 +1,7 @@
 """A program of its own: text on standard input -> espeak-ng's speech, a WAV file, on standard output.
 
-``python espeak_say.py FOLDER VOICE``, where FOLDER holds the library and ``espeak-ng-data``. espeak-ng's noise goes on
-from one text to the next, so that each text gets a process: then the same text always sounds the same. Nothing here
+``python espeak_say.py FOLDER VOICE RATE``, where FOLDER holds the library and ``espeak-ng-data``. espeak-ng's noise goes
+on from one text to the next, so that each text gets a process: then the same text always sounds the same. Nothing here
 imports the package, so that it starts quickly.
 """
 
@@ -14,12 +14,13 @@ from pathlib import Path
 SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, and espeak_Synth returns when all are there
 NEVER_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT
 UTF8 = 1  # espeakCHARS_UTF8
+RATE = 1  # espeakRATE, in words a minute
 LIBRARIES = {"win32": "espeak-ng.dll", "darwin": "libespeak-ng.dylib"}
 Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def say(folder: Path, voice: str, text: str) -> bytes:
-    """A WAV file of 16-bit mono at espeak-ng's own rate, at its default speed and pitch."""
+def say(folder: Path, voice: str, words_a_minute: int, text: str) -> bytes:
+    """A WAV file of 16-bit mono at espeak-ng's own sample rate, at its default pitch."""
     espeak = ctypes.CDLL(str(folder / LIBRARIES.get(sys.platform, "libespeak-ng.so")))
     rate = espeak.espeak_Initialize(SYNCHRONOUS, 0, str(folder).encode(), NEVER_EXIT)
     if rate <= 0:
@@ -35,6 +36,7 @@ def say(folder: Path, voice: str, text: str) -> bytes:
     espeak.espeak_SetSynthCallback(callback)
     if espeak.espeak_SetVoiceByName(voice.encode()) != 0:
         sys.exit(f"espeak-ng has no voice {voice!r}")
+    espeak.espeak_SetParameter(RATE, words_a_minute, 0)
     data = text.encode()
     if espeak.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, UTF8, None, None) != 0:
         sys.exit("espeak-ng can't say it")
@@ -49,4 +51,4 @@ def say(folder: Path, voice: str, text: str) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(say(Path(sys.argv[1]), sys.argv[2], sys.stdin.buffer.read().decode()))
+    sys.stdout.buffer.write(say(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.stdin.buffer.read().decode()))

