@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interlingua.corpora import espeak, fetching, udhr
+from interlingua.cli import run as command
+from interlingua.corpora import espeak, fetching, read_manifest, udhr
 from interlingua.errors import CorpusError, FetchError
 from interlingua.files import sha256_file
 
@@ -169,6 +170,22 @@ def test_a_voice_that_fails_leaves_nothing_behind(source, monkeypatch):
     with pytest.raises(FetchError, match="no voice"):
         prepared(source)
     assert {p.name for p in source.root.iterdir()} == {"text"}
+
+
+def test_the_command_writes_a_manifest_and_says_that_it_is_synthetic(source, tmp_path, capsys):
+    out = tmp_path / "udhr.jsonl"
+    arguments = ["corpus", "prepare", "udhr", "--languages", "eo", "--root", str(source.root), "--out", str(out)]
+    assert command(arguments) == 0
+    assert "2 utterances of 2 paragraphs (2 articles), 2.0 s; SYNTHETIC speech" in capsys.readouterr().out
+    assert read_manifest(out) == prepared(source)
+    assert command([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["synthetic"] is True
+
+
+@pytest.mark.parametrize("options", [["--min-words", "4"], ["--include-non-speech"]])
+def test_options_of_the_prompts_are_refused(tmp_path, capsys, options):
+    assert command(["corpus", "prepare", "udhr", "--out", str(tmp_path / "m.jsonl"), *options]) == 2
+    assert f"{options[0]} is of the prompts corpus" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
