@@ -1,0 +1,253 @@
+"""Speed of `interlingua translate` beside its peers, on the same recordings and the same weights: docs/translate-speed.md.
+
+All take turns in one run on a machine that has nothing else to do; a contender's time is the median of its turns. Reading the
+recordings is counted, loading the model is not. Texts are compared with ours, so that speed isn't bought with quality.
+"""
+
+import datetime
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interlingua.audio import load_audio
+from interlingua.files import write_text
+from interlingua.metrics import Comparison, pooled_difference, score_translations
+from interlingua.results import provenance
+from interlingua.translation.translator import TranslationOptions, Translator
+from interlingua.types import Utterance
+from translate_audio import LANGUAGES, long_recordings, short_recordings
+from translate_peers import SETTINGS, Recording, run_peer
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "translate-speed.md"
+TURNS = 2
+OURS = {  # kind -> name -> options
+    "long": {
+        "ours": TranslationOptions(),
+        "ours, no guards": TranslationOptions(guards=False),
+    },
+    "short": {
+        "ours": TranslationOptions(),
+        "ours, no guards": TranslationOptions(guards=False),
+        "ours, 30 s": TranslationOptions(context="full", guards=False),
+    },
+}
+PEERS = {
+    "long": [
+        "faster-whisper, batches of 8, greedy",
+        "faster-whisper, batches of 16, greedy",
+        "faster-whisper, greedy",
+        "openai-whisper, greedy",
+        "whisper.cpp, greedy, q8_0",
+    ],
+    "short": [
+        "faster-whisper, greedy",
+        "faster-whisper, greedy, 2 workers",
+        "faster-whisper, joined, batches of 8, greedy",
+        "openai-whisper, greedy",
+        "whisper.cpp, -ac speech+1, retries",
+        "whisper.cpp, -ac speech+3, retries",
+        "whisper.cpp, -ac speech+3, retries, 2 workers",
+        "whisper.cpp, -ac speech+8, retries",
+    ],
+}
+
+
+@dataclass
+class Contender:
+    """One of ours or a peer; texts of its last turn."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    engine: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+
+class Clocked:
+    """A backend whose calls are timed: what is left of our seconds is everything around the engine."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend, self.seconds = backend, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._backend, name)
+        if name not in ("encode", "detect", "generate"):
+            return value
+
+        def timed(*arguments: Any) -> Any:
+            clock = time.perf_counter()
+            try:
+                return value(*arguments)
+            finally:
+                self.seconds += (time.perf_counter() - clock) / self._backend.workers
+
+        return timed
+
+
+def main() -> None:
+    """Measure and write the page; ``--quick`` takes one turn."""
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    turns = 1 if "--quick" in sys.argv else TURNS
+    translator = Translator("base")
+    found = {}
+    for kind, utterances in (
+        ("short", short_recordings()),
+        ("long", [r.utterance for r in long_recordings()]),
+    ):
+        contenders = [Contender(n) for n in (*OURS[kind], *PEERS[kind])]
+        for turn in range(turns):
+            for c in contenders:
+                if c.error is None:
+                    run(c, kind, utterances, translator)
+                    print(f"{kind}, turn {turn + 1}: {c.name}: {c.error or f'{c.seconds[-1]:.1f} s'}", flush=True)
+        found[kind] = (utterances, contenders)
+    origin = provenance("int8_float32", "cpu", time.monotonic() - clock, started)
+    write_text(PAGE, page(found, vad_seconds(found["long"][0]), turns, origin))
+    print(f"{PAGE} written")
+
+
+def run(contender: Contender, kind: str, utterances: Sequence[Utterance], translator: Translator) -> None:
+    """One turn."""
+    if contender.name in OURS[kind]:
+        translator.options = OURS[kind][contender.name]
+        engine = Clocked(translator.backend)
+        mine = Translator(engine, translator.options)  # type: ignore[arg-type]
+        mine.translate(load_audio(utterances[0].audio, max_seconds=1e9)[:48_000], "en", source=utterances[0].language)
+        engine.seconds, clock = 0.0, time.perf_counter()
+        spoken = {u.id: u.language for u in utterances}
+        contender.texts = {
+            t.id: t.text for t in mine.translate_all([(u.id, u.audio) for u in utterances], ["en"], source=spoken)
+        }
+        contender.seconds.append(time.perf_counter() - clock)
+        contender.engine.append(engine.seconds)
+        return
+    result = run_peer(
+        SETTINGS[kind][contender.name],
+        [Recording(u.id, u.audio.path, u.language) for u in utterances],  # type: ignore[index]
+    )
+    contender.error = result.error
+    if result.seconds is not None:
+        contender.seconds.append(result.seconds)
+        contender.texts = {i: o["text"] for i, o in result.outputs.items()}
+
+
+def vad_seconds(utterances: Sequence[Utterance]) -> float:
+    """Of finding speech alone."""
+    from interlingua.translation.segmentation import Segmentation, speech_regions
+
+    audio = [load_audio(u.audio) for u in utterances]
+    clock = time.perf_counter()
+    for samples in audio:
+        speech_regions(samples, Segmentation())
+    return time.perf_counter() - clock
+
+
+# ---------------------------------------------------------------- the page
+
+
+def page(found: Mapping[str, Any], vad: float, turns: int, origin: Mapping[str, Any]) -> str:
+    """All of it, as Markdown."""
+    device = origin["device"]
+    parts = [
+        f"""# How fast `interlingua translate` is
+
+Written by `make bench-translate` (`benchmarks/translate.py`), not by hand: {origin["started"][:10]}, {device["name"]}, {device["threads"]} threads,
+ctranslate2 {origin["packages"]["ctranslate2"]}. Whisper-base into English, one run, {turns} turns each, medians. All contenders have the same weights, the
+language given, and greedy search; peers are given what suits them (the head of `benchmarks/translate_peers.py`), and read ready-made 16 kHz
+WAV. `x real time` is seconds of computing per second of audio; `ratio` is a peer's time over ours.
+"""
+    ]
+    titles = {"short": "Many short recordings", "long": "Long recordings"}
+    for kind, (utterances, contenders) in found.items():
+        parts.append(section(titles[kind], kind, utterances, contenders))
+    long = sum(u.duration or 0 for u in found["long"][0])
+    parts.append(
+        f"""## Where our time goes
+
+| | seconds | of which in CTranslate2: the ceiling of this machine for these windows |
+| --- | --- | --- |
+{chr(10).join(engine_rows(found))}
+
+Finding speech in {long:.0f} s of audio takes {vad:.1f} s.
+"""
+    )
+    return "\n".join(parts)
+
+
+def section(title: str, kind: str, utterances: Sequence[Utterance], contenders: Sequence[Contender]) -> str:
+    """One table."""
+    ours = contenders[0]
+    seconds = sum(u.duration or 0 for u in utterances)
+    rows = []
+    for c in contenders:
+        if c.error:
+            rows.append(f"| {c.name} | {c.error} | | | | | |")
+            continue
+        difference = "" if c is ours else against(ours, c, utterances, kind)
+        scores = [mean_score(c, utterances, m) for m in ("bleu", "chrf")]
+        rows.append(
+            f"| {c.name} | {c.median:.1f} | {c.median / seconds:.3f} | {'' if c is ours else f'{c.median / ours.median:.2f}'} "
+            f"| {scores[0]:.1f} | {scores[1]:.1f} | {difference} |"
+        )
+    peers = [c for c in contenders if c.seconds and c.name in PEERS[kind]]
+    best = min(peers, key=lambda c: c.median)
+    note = (
+        "chrF differences have 95% intervals over clusters of near-duplicates, pooled over languages."
+        if kind == "short"
+        else "Scores are of whole documents, means over languages; four documents give no interval."
+    )
+    return f"""## {title}
+
+{len(utterances)} recordings in {", ".join(LANGUAGES)}, {seconds:.0f} s in all. The fastest peer is {best.name}: **{best.median / ours.median:.2f}** times our time. {note}
+
+| contender | seconds | x real time | ratio | BLEU | chrF | our chrF less its |
+| --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(rows)}
+"""
+
+
+def mean_score(contender: Contender, utterances: Sequence[Utterance], metric: Any) -> float:
+    """Mean over languages of the corpus score."""
+    scores = []
+    for language in sorted({u.language for u in utterances}):
+        expected = {u.id: u.translations["en"] for u in utterances if u.language == language}
+        texts = {i: t for i, t in contender.texts.items() if i in expected}
+        scores.append(score_translations(texts, expected, target="en", metric=metric).value)
+    return statistics.mean(scores)
+
+
+def against(ours: Contender, other: Contender, utterances: Sequence[Utterance], kind: str) -> str:
+    """Our chrF less another's."""
+    groups = []
+    for language in sorted({u.language for u in utterances}):
+        spoken = [u for u in utterances if u.language == language]
+        expected = {u.id: u.translations["en"] for u in spoken}
+        sides = ({i: t for i, t in c.texts.items() if i in expected} for c in (ours, other))
+        groups.append(Comparison(*sides, expected, {u.id: u.cluster or u.id for u in spoken}, "en"))
+    score = pooled_difference(groups, metric="chrf").score
+    low, high = score.ci or (score.value, score.value)
+    return f"{score.value:+.1f} [{low:+.1f}, {high:+.1f}]" if kind == "short" else f"{score.value:+.1f}"
+
+
+def engine_rows(found: Mapping[str, Any]) -> list[str]:
+    """Ours, with and without what is around the engine."""
+    return [
+        f"| {kind}, {c.name} | {c.median:.1f} | {statistics.median(c.engine):.1f} ({statistics.median(c.engine) / c.median:.0%}) |"
+        for kind, (_, contenders) in found.items()
+        for c in contenders
+        if c.engine
+    ]
+
+
+if __name__ == "__main__":
+    main()
