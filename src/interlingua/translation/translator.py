@@ -33,8 +33,8 @@ AUTO = "auto"  # a recording's language: detected once for all of it
 EACH = "each"  # detected for every chunk
 BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
 FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks that are batched together: few at first, so that something shows soon
-TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "unsure", "cut-off"})
-TRY_SAMPLING: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})  # what luck may mend
+TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})
+"""What is worth another try. Doubt alone isn't: it is common, and a full window is dear."""
 
 
 @dataclass(frozen=True)
@@ -425,16 +425,11 @@ class Translator:
         ladder = [Decoding(beam=self.options.beam)] if self._context_frames(batch[0]) < WINDOW_FRAMES else []
         ladder += [Decoding(temperature=t) for t in self.options.temperatures]
         for how in ladder:
-            wanted = TRY_SAMPLING if how.temperature else TRY_AGAIN
-            rows = [i for i, c in enumerate(doubtful) if wanted & set(c.found[asked.target].flags)]
-            if not rows:
-                break
-            if len(rows) < len(doubtful):
-                doubtful = [doubtful[i] for i in rows]
-                states = self.backend.encode(self._features(doubtful, WINDOW_FRAMES))
             self._try(doubtful, states, asked, token, how)
             if self.options.words:
                 self._place(doubtful, states, asked, token)
+            if not any(TRY_AGAIN & set(c.found[asked.target].flags) for c in doubtful):
+                break
 
     def _try(self, chunks: Sequence[_Chunk], states: Any, asked: Asked, token: str | None, how: Decoding) -> None:
         """Decode, and keep what is found where it is better than what there was."""
@@ -455,7 +450,7 @@ class Translator:
             before = chunk.found.get(asked.target)
             tries = before.tries + 1 if before else 1
             found = _Found(decoded, text, flags, tries)
-            if before and _rank(before) >= _rank(found):
+            if before and (not TRY_AGAIN & set(before.flags) or _rank(before) >= _rank(found)):
                 found = replace(before, tries=tries)
             chunk.found[asked.target] = found
 
