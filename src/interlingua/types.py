@@ -38,11 +38,20 @@ StoreDtype = Literal["float16", "float32", "int8"]
 
 
 class AudioRef(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where an utterance's audio lies: a file, or a stretch of one (seconds)."""
+    """Where an utterance's audio lies: a file, a file inside an archive, or a stretch of one.
+
+    Attributes:
+        path: the file, or the archive.
+        offset: where the stretch begins, in seconds.
+        duration: how long it is, in seconds.
+        member: what is meant inside the archive: the name in a tar, tar.gz or zip file, or ``row=123`` of a parquet
+            file; see `interlingua.archives`.
+    """
 
     path: str
     offset: float | None = None
     duration: float | None = None
+    member: str | None = None
 
 
 class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):

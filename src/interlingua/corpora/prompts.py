@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,6 +26,7 @@ import msgspec
 
 from interlingua.corpora.clusters import cluster_meanings
 from interlingua.corpora.fetching import run as _run
+from interlingua.corpora.splits import refuse_split
 from interlingua.errors import CorpusError, FetchError, HashMismatchError
 from interlingua.files import atomic_folder, cache_dir, sha256_file
 from interlingua.languages import normalise_languages
@@ -104,6 +105,30 @@ def prepare_prompts(
     if not utterances:
         raise CorpusError(f"no prompt has {min_words} words or more; lower --min-words")
     return utterances
+
+
+def read_prompts(
+    root: Path | None = None,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    min_words: int = 4,
+    include_non_speech: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """The same, as the other corpora are read; arguments and errors are `prepare_prompts`'s.
+
+    Raises:
+        UsageError: a split was asked for; the corpus has none.
+    """
+    refuse_split("prompts", split)
+    yield from prepare_prompts(
+        root,
+        languages=languages or LANGUAGES,
+        min_words=min_words,
+        include_non_speech=include_non_speech,
+        log=log,
+    )
 
 
 def verify(root: Path) -> None:

@@ -32,5 +32,11 @@ def split_by_cluster(utterances: Sequence[Utterance], rotation: int = 0) -> list
     return [msgspec.structs.replace(u, split=roles.get(fold[_cluster(u)], "train")) for u in utterances]
 
 
+def refuse_split(corpus: str, split: str | None) -> None:
+    """Raise UsageError if a split is asked of a corpus that has none."""
+    if split is not None:
+        raise UsageError(f"--split {split}: the {corpus} corpus has no splits; leave it out, or make some (--rotation)")
+
+
 def _cluster(utterance: Utterance) -> str:
     return utterance.cluster or utterance.meaning or utterance.id

@@ -11,7 +11,7 @@ import re
 import tarfile
 import tempfile
 import wave
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from interlingua.audio import load_audio
 from interlingua.corpora import espeak
 from interlingua.corpora.fetching import run
+from interlingua.corpora.splits import refuse_split
 from interlingua.errors import CorpusError, FetchError
 from interlingua.files import atomic_folder, cache_dir, sha256_file, write_text
 from interlingua.languages import language_name, normalise_languages
@@ -139,6 +140,22 @@ def prepare_udhr(
             if seconds[meaning] <= WINDOW_SECONDS
         ]
     return utterances
+
+
+def read_udhr(
+    root: Path | None = None,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """The same, as the other corpora are read; arguments and errors are `prepare_udhr`'s.
+
+    Raises:
+        UsageError: a split was asked for; the corpus has none.
+    """
+    refuse_split("udhr", split)
+    yield from prepare_udhr(root, languages=languages or LANGUAGES, log=log)
 
 
 def is_synthetic(utterance: Utterance) -> bool:

