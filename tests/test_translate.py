@@ -413,11 +413,43 @@ def test_each_chunk_may_have_its_own_language(tiny_whisper):
 
 def test_languages_that_the_model_lacks_are_refused(tiny_whisper):
     translator = Translator(Scripted(tiny_whisper, GOOD), TranslationOptions(segmentation=UNCUT))
-    for arguments in ({"to": "kea"}, {"source": "kea"}, {"spoken_as": "kea"}):
+    for arguments in ({"to": "kea"}, {"to": "kea", "source": "ast"}, {"spoken_as": "kea"}):
         with pytest.raises(UsageError, match="kea"):
             translator.translate(sweep(1, 300), **arguments)
     with pytest.raises(UsageError, match="no target"):
         list(translator.translate_all([("a", sweep(1, 300))], []))
+
+
+def test_a_language_without_a_token_is_heard_as_a_related_one(tiny_whisper):
+    class Relatives(Scripted):
+        """Under Galician it says what it says under Spanish; under the others, something else each."""
+
+        def generate(self, states, prompts, how):
+            code = next(c for c in self.whisper.languages if self.whisper.language_token(c) == prompts[0][1])
+            said = {"es": "the cat sleeps", "gl": "the cat sleeps", "pt": "all quiet", "ca": "one two"}
+            self.answers = [(said.get(code, "?"), -0.1)]
+            return super().generate(states, prompts, how)
+
+    backend, lines = Relatives(tiny_whisper, GOOD), []
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    recordings = [("a", sweep(1, 300)), ("b", sweep(2, 300))]
+    english, asturian, *_ = translator.translate_all(recordings, ["en", "ast"], source="ast", log=lines.append)
+    assert (english.language, english.token, english.text) == ("ast", "es", "the cat sleeps")
+    assert backend.asked[-1][2][0] == tuple(tiny_whisper.prompt("es", "transcribe"))
+    assert (asturian.target, asturian.token) == ("ast", "es")
+    assert len(lines) == 1
+    assert "Asturian has no token" in lines[0]
+    assert "heard as Spanish" in lines[0]
+    chosen = translator.translate(sweep(1, 300), source="ast", spoken_as="ca")
+    assert (chosen.language, chosen.token, chosen.text) == ("ast", "ca", "one two")
+
+
+def test_a_language_that_nobody_knows_relatives_of_is_heard_as_whisper_hears_it(tiny_whisper):
+    backend, lines = Scripted(tiny_whisper, GOOD), []
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    (said,) = translator.translate_all([("a", sweep(1, 300))], source="nah", log=lines.append)
+    assert said.token == "fr"  # of French and English, which the script hears; they say the same
+    assert "fr, en" in lines[0]
 
 
 @pytest.mark.parametrize("fields", [{"beam": 0}, {"temperatures": (0.0,)}, {"context": "speech+0"}])

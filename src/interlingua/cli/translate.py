@@ -49,7 +49,8 @@ def translate(
         to: target languages, all from one encoding: en, what the model was trained for, or the spoken one (a
             transcript).
         from_: language spoken; auto detects it once for each recording, each in every stretch of speech. One that
-            Whisper has no token for is heard as a related one (--as).
+            Whisper has no token for is heard as a related one: the one under which translations agree most with those
+            under the other relatives.
         as_: language that the model is told instead of the spoken one.
         model: alias, hub id, model folder, or a folder with a LoRA adapter.
         out: folder to write a file for each recording, target and format; or a file NAME.jsonl, which `interlingua
@@ -110,7 +111,16 @@ def translate(
             note(f"interlingua: {translation.id}: nobody speaks in it")
 
     report = translate_recordings(
-        translator, recordings, to, source=from_, spoken_as=as_, out=out, formats=format, done=done, news=show
+        translator,
+        recordings,
+        to,
+        source=from_,
+        spoken_as=as_,
+        out=out,
+        formats=format,
+        done=done,
+        news=show,
+        log=lambda line: note(f"interlingua: {line}"),
     )
     took = time.monotonic() - clock
     for name, why in report.failed.items():

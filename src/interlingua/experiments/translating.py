@@ -149,6 +149,7 @@ def translate_recordings(
     formats: Sequence[Format] = ("text",),
     done: Callable[[Translation], None] = lambda translation: None,
     news: Callable[[str, str, list[Segment]], None] = lambda name, target, segments: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> TranslateReport:
     """Translate everything, and write it as it comes.
 
@@ -166,6 +167,7 @@ def translate_recordings(
         formats: of the files in a folder.
         done: is called with each translation.
         news: is called with the next segments of a recording.
+        log: takes a line on what was chosen.
 
     Raises:
         UsageError: see `Translator.translate_all`.
@@ -202,6 +204,7 @@ def translate_recordings(
             advance=moved,
             news=news,
             failed=lambda name, error: failed.__setitem__(name, str(error)),
+            log=log,
         ):
             if writer:
                 writer.write(by_id[translation.id], translation)

@@ -9,7 +9,7 @@ padded to 30 s: most of the speed on short recordings comes from there (docs/tra
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,19 +20,21 @@ import numpy as np
 from interlingua.audio import AudioSource, load_audio
 from interlingua.encode import Context
 from interlingua.errors import AudioError, UsageError
-from interlingua.languages import normalise_language
+from interlingua.languages import language_name, normalise_language, normalise_languages
 from interlingua.metrics.recognition import UNSPACED
 from interlingua.models import Task
 from interlingua.translation.backends import Backend, Decoded, Decoding, load_backend
 from interlingua.translation.guards import Flag, begins_doubled, compression_ratio, flags_of
+from interlingua.translation.related import DEFAULT_RULE, candidate_tokens, choose_token, heard_most, rule_scores
 from interlingua.translation.segmentation import Segmentation, Span, chunks_of
 from interlingua.translation.words import Word, join_tokens
-from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, Samples
+from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, Hypothesis, Samples
 
 AUTO = "auto"  # a recording's language: detected once for all of it
 EACH = "each"  # detected for every chunk
 BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
 FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks that are batched together: few at first, so that something shows soon
+PROBED_CHUNKS = 16  # of a language without a token, to choose one by
 TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})
 """What is worth another try. Doubt alone isn't: it is common, and a full window is dear."""
 
@@ -168,7 +170,8 @@ class _Chunk:
     recording: int
     span: Span
     samples: Samples
-    language: str = ""
+    language: str = ""  # spoken
+    token: str = ""  # the language that the model is told
     states: Any = None
     found: dict[str, "_Found"] = field(default_factory=dict)
 
@@ -192,6 +195,7 @@ class _Recording:
 
     id: str
     source: str
+    token: str | None = None
     duration: float = 0.0
     speech: float = 0.0
     n_chunks: int | None = None  # None: not all are known yet
@@ -200,7 +204,9 @@ class _Recording:
 
     @property
     def language(self) -> str | None:
-        """What was heard most."""
+        """What was said, or heard most."""
+        if self.source not in (AUTO, EACH):
+            return self.source
         return max(self.heard, key=lambda code: self.heard[code]) if self.heard else None
 
     def hear(self, chunk: _Chunk, probabilities: Mapping[str, float]) -> None:
@@ -272,6 +278,7 @@ class Translator:
         advance: Callable[[float], None] = lambda seconds: None,
         news: Callable[[str, str, list[Segment]], None] = lambda name, target, segments: None,
         failed: Callable[[str, AudioError], None] | None = None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> Iterator[Translation]:
         """Many recordings into several languages, each encoded once.
 
@@ -279,10 +286,12 @@ class Translator:
             recordings: names, and what `load_audio` reads; read one after another as they are needed.
             to: target languages.
             source: language spoken, of all or by name; see `translate`.
-            spoken_as: see `translate`.
+            spoken_as: see `translate`; default for a language that the model has no token for: the related one under
+                which the first recordings' translations agree most with those under the others (`related`).
             advance: is called with the seconds of audio that are done.
             news: is called with a recording's name, a target and the next segments, as they are there.
             failed: is called for a recording that can't be read, which is left out then; None: that raises.
+            log: takes a line on what was chosen.
 
         Yields:
             For each recording in the order given, one translation a target.
@@ -290,16 +299,29 @@ class Translator:
         Raises:
             AudioError, UsageError: as `translate`.
         """
-        targets = [self._asked(normalise_language(t)) for t in to]
+        given = {source} if isinstance(source, str) else set(source.values())
+        named = normalise_languages(given - {AUTO, EACH})
+        targets = [self._asked(t, named) for t in normalise_languages(to)]
         if not targets:
             raise UsageError("no target language; name one")
-        token = None if spoken_as is None else self._known(spoken_as)
+        stand_ins = {code: code for code in self.backend.whisper.languages}  # spoken language -> token
+        if spoken_as is not None:
+            stand_ins = dict.fromkeys([*stand_ins, *named], self._known(spoken_as))
         going: dict[int, _Recording] = {}
         window: list[_Chunk] = []
         size, done = FIRST_WINDOW, 0
 
         def process() -> None:
-            self._process(window, going, targets, token, advance)
+            self._listen_to([c for c in window if going[c.recording].source in (AUTO, EACH)], going, spoken_as)
+            for chunk in window:
+                recording = going[chunk.recording]
+                if recording.source != EACH:
+                    chunk.language = recording.language or chunk.language
+                if chunk.language not in stand_ins:
+                    alike = [c for c in window if going[c.recording].source == chunk.language]
+                    stand_ins[chunk.language] = self._stand_in(chunk.language, alike[:PROBED_CHUNKS], log)
+                chunk.token = recording.token = stand_ins[chunk.language]
+            self._process(window, going, targets, advance)
             first = {c.recording: round(c.span.seconds[0], 2) for c in reversed(window)}
             for number, since in sorted(first.items()):
                 for asked in targets:
@@ -310,14 +332,12 @@ class Translator:
         def finished() -> Iterator[Translation]:
             nonlocal done
             while done in going and going[done].n_chunks == len(going[done].chunks):
-                yield from self._assembled(going.pop(done), targets, token)
+                yield from self._assembled(going.pop(done), targets)
                 done += 1
 
         for name, audio in recordings:
             spoken = source if isinstance(source, str) else source.get(name, AUTO)
             recording = _Recording(name, spoken if spoken in (AUTO, EACH) else normalise_language(spoken))
-            if recording.source not in (AUTO, EACH) and token is None:
-                self._known(recording.source)
             try:
                 samples = load_audio(audio)
             except AudioError as error:
@@ -342,29 +362,53 @@ class Translator:
 
     # ------------------------------------------------------------ one window
 
+    def _listen_to(self, chunks: Sequence[_Chunk], going: Mapping[int, _Recording], spoken_as: str | None) -> None:
+        """Detect the languages of chunks; what the model is told anyhow isn't asked."""
+        if spoken_as is not None:
+            for chunk in chunks:
+                chunk.language = self._known(spoken_as)
+            return
+        with ThreadPoolExecutor(self.backend.workers) as pool:
+            for heard in pool.map(self._listen, self._batches(chunks)):
+                for chunk, probabilities in heard:
+                    going[chunk.recording].hear(chunk, probabilities)
+
+    def _stand_in(self, language: str, chunks: Sequence[_Chunk], log: Callable[[str], None]) -> str:
+        """The token that a language without one is heard under; `related` has the rule."""
+        whisper = self.backend.whisper
+        candidates = candidate_tokens(language, whisper.languages)
+        heard: dict[str, dict[str, float]] = {}
+        if not candidates:
+            for batch in self._batches(chunks):
+                heard |= {str(chunks.index(c)): p for c, p in self._listen(batch)}
+            candidates = heard_most(heard)
+        translations: dict[str, dict[str, Hypothesis]] = {}
+        for code in candidates if len(candidates) > 1 else ():
+            translations[code] = {}
+            for batch in self._batches(chunks):
+                prompts = [whisper.prompt(code, "translate")] * len(batch)
+                for c, found in zip(
+                    batch, self.backend.generate(self._encoded(batch), prompts, Decoding()), strict=True
+                ):
+                    i, text = str(chunks.index(c)), whisper.tokenizer.decode(found.tokens, skip_special_tokens=True)
+                    translations[code][i] = Hypothesis(i, text.strip(), found.tokens, found.log_probability)
+        chosen = choose_token(rule_scores(DEFAULT_RULE, translations, heard)) if translations else candidates[0]
+        log(
+            f"{language_name(language)} has no token in {whisper.model_name}: heard as {language_name(chosen)}, of "
+            f"{', '.join(candidates)} (rule: {DEFAULT_RULE}; docs/unseen.md); --as names another"
+        )
+        return chosen
+
     def _process(
         self,
         window: Sequence[_Chunk],
         going: Mapping[int, _Recording],
         targets: Sequence[Asked],
-        token: str | None,
         advance: Callable[[float], None],
     ) -> None:
         """Decode chunks, and hand each to its recording."""
-        if not window:
-            return
-        listen = [c for c in window if token is None and going[c.recording].source in (AUTO, EACH)]
         with ThreadPoolExecutor(self.backend.workers) as pool:
-            for heard in pool.map(self._listen, self._batches(listen)):
-                for chunk, probabilities in heard:
-                    going[chunk.recording].hear(chunk, probabilities)
-            for chunk in window:
-                recording = going[chunk.recording]
-                if recording.source == AUTO:
-                    chunk.language = recording.language or chunk.language
-                elif recording.source != EACH:
-                    chunk.language = recording.source
-            jobs = [(batch, pool.submit(self._decode, batch, targets, token)) for batch in self._batches(window)]
+            jobs = [(batch, pool.submit(self._decode, batch, targets)) for batch in self._batches(window)]
             for batch, job in jobs:
                 job.result()
                 advance(sum(c.seconds for c in batch))
@@ -403,20 +447,20 @@ class Translator:
         batch[0].states = (list(batch), states)
         return list(zip(batch, self.backend.detect(states), strict=True))
 
-    def _decode(self, batch: Sequence[_Chunk], targets: Sequence[Asked], token: str | None) -> None:
+    def _decode(self, batch: Sequence[_Chunk], targets: Sequence[Asked]) -> None:
         held = batch[0].states
         states = held[1] if held and held[0] == list(batch) else self._encoded(batch)
         batch[0].states = None
         how = Decoding(beam=self.options.beam)
         for asked in targets:
-            self._try(batch, states, asked, token, how)
+            self._try(batch, states, asked, how)
             if self.options.words:
-                self._place(batch, states, asked, token)
+                self._place(batch, states, asked)
         if self.options.guards:
             for asked in targets:
-                self._try_again(batch, asked, token)
+                self._try_again(batch, asked)
 
-    def _try_again(self, batch: Sequence[_Chunk], asked: Asked, token: str | None) -> None:
+    def _try_again(self, batch: Sequence[_Chunk], asked: Asked) -> None:
         """Decode what a guard objects to with full context, then by sampling."""
         doubtful = [c for c in batch if TRY_AGAIN & set(c.found[asked.target].flags)]
         if not doubtful:
@@ -425,16 +469,16 @@ class Translator:
         ladder = [Decoding(beam=self.options.beam)] if self._context_frames(batch[0]) < WINDOW_FRAMES else []
         ladder += [Decoding(temperature=t) for t in self.options.temperatures]
         for how in ladder:
-            self._try(doubtful, states, asked, token, how)
+            self._try(doubtful, states, asked, how)
             if self.options.words:
-                self._place(doubtful, states, asked, token)
+                self._place(doubtful, states, asked)
             if not any(TRY_AGAIN & set(c.found[asked.target].flags) for c in doubtful):
                 break
 
-    def _try(self, chunks: Sequence[_Chunk], states: Any, asked: Asked, token: str | None, how: Decoding) -> None:
+    def _try(self, chunks: Sequence[_Chunk], states: Any, asked: Asked, how: Decoding) -> None:
         """Decode, and keep what is found where it is better than what there was."""
         how = replace(how, timestamps=self.options.timestamps and not asked.trained)
-        prompts = [self._prompt(asked, token or c.language, timestamps=how.timestamps) for c in chunks]
+        prompts = [self._prompt(asked, c, timestamps=how.timestamps) for c in chunks]
         for chunk, decoded in zip(chunks, self.backend.generate(states, prompts, how), strict=True):
             text = self.backend.whisper.tokenizer.decode(decoded.tokens, skip_special_tokens=True).strip()
             flags: tuple[Flag, ...] = ()
@@ -454,7 +498,7 @@ class Translator:
                 found = replace(before, tries=tries)
             chunk.found[asked.target] = found
 
-    def _place(self, chunks: Sequence[_Chunk], states: Any, asked: Asked, token: str | None) -> None:
+    def _place(self, chunks: Sequence[_Chunk], states: Any, asked: Asked) -> None:
         """Time the words of the texts that chunks have now."""
         first_time = self.backend.whisper.model.generation_config.no_timestamps_token_id + 1
         for i, chunk in enumerate(chunks):
@@ -462,7 +506,7 @@ class Translator:
             tokens = [t for t in found.decoded.tokens if t < first_time]
             if not tokens or found.words:
                 continue
-            prompt = self._prompt(asked, token or chunk.language, timestamps=False)
+            prompt = self._prompt(asked, chunk, timestamps=False)
             path = self.backend.place(states, i, prompt, tokens, chunk.seconds)
             tokenizer, spaced = self.backend.whisper.tokenizer, asked.target not in UNSPACED
             words = join_tokens(tokens, path, chunk.seconds, tokenizer, spaced=spaced)
@@ -476,44 +520,47 @@ class Translator:
         self.backend.whisper.language_token(code)
         return code
 
-    def _asked(self, target: str) -> Asked:
+    def _asked(self, target: str, spoken: Collection[str]) -> Asked:
         """How a target is asked for; see `Targets`, and docs/deploy.md."""
         whisper, trained = self.backend.whisper, self.backend.targets
         if trained and target in trained.targets:
             return Asked(target, trained.task(target), trained=True)
         if target == "en" and whisper.is_multilingual:
             return Asked(target, "translate" if whisper.can_translate else "transcribe", trained=False)
-        self._known(target)
+        if target not in spoken:  # a transcript is asked for under whatever token stands in for its language
+            self._known(target)
         return Asked(target, "transcribe", trained=False)
 
-    def _prompt(self, asked: Asked, spoken: str, *, timestamps: bool) -> list[int]:
+    def _prompt(self, asked: Asked, chunk: _Chunk, *, timestamps: bool) -> list[int]:
         whisper, trained = self.backend.whisper, self.backend.targets
         settings = whisper.model.generation_config
         if asked.trained and trained:
-            return trained.prompt(whisper, asked.target, source=spoken)
+            return trained.prompt(whisper, asked.target, source=chunk.token)
         if not whisper.is_multilingual:
             prompt = [settings.decoder_start_token_id, settings.no_timestamps_token_id]
-        elif spoken == asked.target or asked.task == "transcribe":
+        elif chunk.language == asked.target:
+            prompt = whisper.prompt(chunk.token, "transcribe")
+        elif asked.task == "transcribe":
             prompt = whisper.prompt(asked.target, "transcribe")
         else:
-            prompt = whisper.prompt(spoken, "translate")
+            prompt = whisper.prompt(chunk.token, "translate")
         return prompt[:-1] if timestamps else prompt
 
     # ------------------------------------------------------------ what comes out
 
-    def _assembled(self, recording: _Recording, targets: Sequence[Asked], token: str | None) -> Iterator[Translation]:
+    def _assembled(self, recording: _Recording, targets: Sequence[Asked]) -> Iterator[Translation]:
         probability = None
-        if recording.source == AUTO and recording.language and recording.heard:
-            probability = recording.heard[recording.language] / sum(recording.heard.values())
-        language = recording.language or (recording.source if recording.source not in (AUTO, EACH) else "und")
+        if recording.source == AUTO and recording.heard:
+            probability = round(max(recording.heard.values()) / sum(recording.heard.values()), 4)
+        language = recording.language or "und"
         for asked in targets:
             segments = self._joined(recording.chunks, asked)
             yield Translation(
                 recording.id,
                 asked.target,
                 language,
-                None if probability is None else round(probability, 4),
-                token if token != language else None,
+                probability,
+                recording.token if recording.token != language else None,
                 recording.duration,
                 recording.speech,
                 segments,
