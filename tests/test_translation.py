@@ -125,11 +125,12 @@ def test_the_log_probability_is_the_mean_over_tokens_and_end(tiny_whisper):
     states, prompt = ragged(tiny_whisper, 12)[0], tiny_whisper.prompt("en", "transcribe")
     (said,) = decode_frames(tiny_whisper, [Frames("u", states, 12)], prompt, most_tokens=6)
     settings = tiny_whisper.model.generation_config
-    logits = tiny_whisper.model.proj_out(decoded(tiny_whisper, [states], [[*prompt, *said.tokens]]).last_hidden_state)
-    logits = logits[0, len(prompt) - 1 : -1]
-    logits[:, settings.suppress_tokens] = -torch.inf
-    logits[0, settings.begin_suppress_tokens] = -torch.inf
-    chances = logits.log_softmax(dim=-1)[range(6), said.tokens]
+    last = decoded(tiny_whisper, [states], [[*prompt, *said.tokens]]).last_hidden_state
+    with torch.inference_mode():
+        logits = tiny_whisper.model.proj_out(last)[0, len(prompt) - 1 : -1]
+        logits[:, settings.suppress_tokens] = -torch.inf
+        logits[0, settings.begin_suppress_tokens] = -torch.inf
+        chances = logits.log_softmax(dim=-1)[range(6), said.tokens]
     assert len(said.tokens) == 6  # the end isn't among them
     assert said.log_probability == pytest.approx(float(chances.mean()), abs=1e-5)
 
