@@ -17,7 +17,8 @@ from interlingua.audio import load_audio
 from interlingua.files import write_text
 from interlingua.metrics import Comparison, pooled_difference, score_translations
 from interlingua.results import provenance
-from interlingua.translation.translator import TranslationOptions, Translator
+from interlingua.translation.records import TranslationOptions
+from interlingua.translation.translator import Translator
 from interlingua.types import Utterance
 from translate_audio import LANGUAGES, long_recordings, short_recordings
 from translate_peers import SETTINGS, Recording, run_peer

@@ -16,8 +16,9 @@ from interlingua.corpora import prepare_prompts
 from interlingua.experiments.translating import Recording, translate_recordings
 from interlingua.files import write_text
 from interlingua.metrics import Comparison, pooled_difference
+from interlingua.translation.records import TranslationOptions
 from interlingua.translation.segmentation import Segmentation
-from interlingua.translation.translator import TranslationOptions, Translator
+from interlingua.translation.translator import Translator
 from interlingua.types import Utterance
 from translate_audio_hard import cut_off, music, noises, silences, trailing
 

@@ -18,10 +18,12 @@ from interlingua.models import save_whisper
 from interlingua.models.targets import Base, Target, Targets
 from interlingua.translation import decode_frames, guards
 from interlingua.translation.backends import CTranslate2Backend, Decoded, Decoding, TransformersBackend, load_backend
+from interlingua.translation.chunks import timed_pieces
 from interlingua.translation.formats import as_json, as_srt, as_text, as_tsv, as_vtt, clock
 from interlingua.translation.live import LiveTranslator
+from interlingua.translation.records import Segment, Translation, TranslationOptions
 from interlingua.translation.segmentation import Segmentation, Span, chunks_of, join_regions, speech_regions
-from interlingua.translation.translator import Segment, Translation, TranslationOptions, Translator, timed_pieces
+from interlingua.translation.translator import Translator
 from interlingua.translation.words import Word
 from interlingua.types import SAMPLE_RATE, Frames
 
@@ -365,10 +367,8 @@ def test_without_guards_nothing_is_tried_again_or_flagged(tiny_whisper):
 
 
 def test_recordings_come_in_order_however_they_are_batched(tiny_whisper, monkeypatch):
-    from interlingua.translation import translator as module
-
-    monkeypatch.setattr(module, "FIRST_WINDOW", 3)
-    monkeypatch.setattr(module, "BATCH_CHUNKS", 2)
+    monkeypatch.setattr("interlingua.translation.translator.FIRST_WINDOW", 3)
+    monkeypatch.setattr("interlingua.translation.chunk_decoder.BATCH_CHUNKS", 2)
     backend = Scripted(tiny_whisper, GOOD)
     recordings = [(str(i), sweep(1 + 3.7 * (i % 3), 200 + i)) for i in range(9)]
     recordings.insert(4, ("none", np.zeros(1600, np.float32)))

@@ -10,7 +10,7 @@ from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
 
 if TYPE_CHECKING:
-    from interlingua.translation.translator import Segment, Translation
+    from interlingua.translation.records import Segment, Translation
 
 _HELP = """Translate or transcribe recordings of any kind and length.
 
@@ -72,8 +72,9 @@ def translate(
     """
     from interlingua.experiments.translating import find_recordings, translate_recordings
     from interlingua.translation.formats import render
+    from interlingua.translation.records import TranslationOptions
     from interlingua.translation.segmentation import Segmentation
-    from interlingua.translation.translator import TranslationOptions, Translator
+    from interlingua.translation.translator import Translator
 
     timed = timestamps if timestamps is not None else bool({"srt", "vtt", "tsv"} & set(format))
     options = TranslationOptions(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from interlingua.metrics.recognition import UNSPACED
-from interlingua.translation.translator import Segment, Translation
+from interlingua.translation.records import Segment, Translation
 
 Format = Literal["text", "json", "srt", "vtt", "tsv"]
 

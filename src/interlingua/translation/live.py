@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from interlingua.translation.records import AUTO, Segment
 from interlingua.translation.segmentation import speech_regions
-from interlingua.translation.translator import AUTO, Segment, Translator
+from interlingua.translation.translator import Translator
 from interlingua.types import SAMPLE_RATE, Samples
 
 SETTLED_SECONDS = 0.6  # without speech behind a region, until it counts as over
