@@ -90,7 +90,7 @@ BLEU of unseen languages above that of permuted references (p < 0.05): {
 
 ## Which token
 
-chrF under every candidate, in the order of kinship; **bold** is what the rule takes, ★ the oracle. Controls: their own token forbidden.
+chrF under every candidate, in the order of kinship; **bold** is what the rule takes, ★ the oracle.
 
 {token_table([r for r in rows if not r["own_token"]])}
 
