@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from interlingua.errors import OutputsError, UsageError
 from interlingua.languages import normalise_language
-from interlingua.types import Utterance
+
+if TYPE_CHECKING:  # the command line takes `Task` from here, and numpy is slow to import
+    from interlingua.types import Utterance
 
 Task = Literal["translate", "transcribe"]
 
@@ -31,7 +33,7 @@ class System:
 
 def read_systems(
     named: Sequence[str],
-    utterances: Mapping[str, Utterance],
+    utterances: Mapping[str, "Utterance"],
     *,
     manifest: str | Path,
     to: Sequence[str] = (),
@@ -70,7 +72,7 @@ def _named(given: str) -> tuple[str, Path]:
 def _read(
     name: str,
     path: Path,
-    utterances: Mapping[str, Utterance],
+    utterances: Mapping[str, "Utterance"],
     manifest: str | Path,
     to: Sequence[str],
     task: Task | None,
