@@ -818,3 +818,21 @@ def test_another_models_tokenizer(copied):
 def test_bad_options(checkpoint, options):
     with pytest.raises(UsageError):
         load_whisper(checkpoint, **options)
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "ctranslate2"])
+def test_settings_without_weights_are_those_with_them(tiny_whisper_folder, tmp_path, kind):
+    from interlingua.models import convert, load_whisper
+
+    folder = tiny_whisper_folder
+    if kind == "ctranslate2":
+        folder = tmp_path / "ct2"
+        convert(tiny_whisper_folder, folder)
+    whole, shell = load_whisper(folder), load_whisper(folder, weights=False)
+    assert not hasattr(shell.model, "parameters")
+    for name in ("config", "generation_config"):
+        ours, theirs = (getattr(w.model, name).to_dict() for w in (shell, whole))
+        apart = {"dtype", "architectures", "_name_or_path", "transformers_version"}
+        assert {k: v for k, v in ours.items() if k not in apart} == {k: v for k, v in theirs.items() if k not in apart}
+    assert shell.prompt("fr", "translate") == whole.prompt("fr", "translate")
+    assert (shell.languages, shell.can_translate) == (whole.languages, whole.can_translate)

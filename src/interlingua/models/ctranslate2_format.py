@@ -190,6 +190,18 @@ def config(variables: Variables, token_ids: dict[str, int]) -> Any:
     )
 
 
+def load_settings(folder: Path, token_ids: dict[str, int]) -> tuple[Any, Any]:
+    """What `load_model` gives as ``config`` and ``generation_config``, without reading the weights."""
+    from transformers import GenerationConfig
+
+    path = folder / "model.bin"
+    try:
+        found = config(read_variables(path), token_ids)
+    except (KeyError, ValueError) as error:
+        raise ModelFormatError(f"{path}: not a Whisper of a known shape ({one_line(error)})") from error
+    return found, GenerationConfig(**_generation(read_json(folder / "config.json"), found))
+
+
 def load_model(folder: Path, dtype: "torch.dtype", token_ids: dict[str, int]) -> Any:
     """A ``WhisperForConditionalGeneration`` with the folder's weights, on the CPU.
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from interlingua.errors import EnglishOnlyModelError, ModelFormatError, UntrainedTaskError, UsageError
@@ -123,6 +124,7 @@ def load_whisper(
     device: "torch.device | str" = "cpu",
     require_multilingual: bool = True,
     revision: str | None = None,
+    weights: bool = True,
 ) -> Whisper:
     """Find and load a checkpoint.
 
@@ -132,6 +134,8 @@ def load_whisper(
         device: where the weights go.
         require_multilingual: refuse English-only checkpoints.
         revision: see ``resolve``; of no account if ``spec`` is a source.
+        weights: False: for an engine with weights of its own; ``model`` is a shell with ``config`` and
+            ``generation_config`` then, and nothing else of the arguments on weights counts.
 
     Raises:
         ModelNotFoundError: no source has it.
@@ -146,12 +150,13 @@ def load_whisper(
     source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
     with quiet():
         tokenizer = load_tokenizer(source.path)
-        model = _load_model(source, weights_dtype, tokenizer)
+        model = _load_model(source, weights_dtype, tokenizer) if weights else _load_settings(source, tokenizer)
         complete_settings(model, tokenizer)
         whisper = Whisper(model, _load_feature_extractor(source.path, model.config), tokenizer, source)
     if require_multilingual and not whisper.is_multilingual:
         raise _english_only(source.name)
-    model.to(device).eval()
+    if weights:
+        model.to(device).eval()
     return whisper
 
 
@@ -192,6 +197,24 @@ def _load_model(source: ModelSource, dtype: "torch.dtype", tokenizer: Any) -> An
 
         return load_model(source.path, dtype, token_ids(tokenizer))
     return _load_huggingface(source.path, dtype)
+
+
+def _load_settings(source: ModelSource, tokenizer: Any) -> Any:
+    """The model without its weights."""
+    if source.kind == "ctranslate2":
+        from interlingua.models.ctranslate2_format import load_settings
+
+        config, generation = load_settings(source.path, token_ids(tokenizer))
+        return SimpleNamespace(config=config, generation_config=generation)
+    from transformers import GenerationConfig, WhisperConfig
+
+    read_json(source.path / "config.json")
+    config = WhisperConfig.from_pretrained(source.path, local_files_only=True)
+    if (source.path / "generation_config.json").is_file():
+        generation = GenerationConfig.from_pretrained(source.path, local_files_only=True)
+    else:
+        generation = GenerationConfig.from_model_config(config)
+    return SimpleNamespace(config=config, generation_config=generation)
 
 
 def _load_huggingface(folder: Path, dtype: "torch.dtype") -> Any:

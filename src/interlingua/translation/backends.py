@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -139,15 +138,16 @@ class CTranslate2Backend:
         self.workers = torch.get_num_threads() if device == "cpu" else 1
         options = {"device": device, "compute_type": compute, "inter_threads": self.workers, "intra_threads": 1}
         if is_adapter(model):
-            whisper, self.targets = load_trained(model)
+            trained, self.targets = load_trained(model)
             with tempfile.TemporaryDirectory() as folder:
-                convert(save_whisper(whisper, Path(folder) / "hf"), Path(folder) / "ct2")
+                convert(save_whisper(trained, Path(folder) / "hf"), Path(folder) / "ct2")
                 self._model = ctranslate2.models.Whisper(str(Path(folder) / "ct2"), **options)
+            self.whisper = trained
         else:
             source = resolve(model)
-            whisper, self.targets = load_whisper(source, require_multilingual=False), read_targets(source.path)
+            self.whisper = load_whisper(source, require_multilingual=False, weights=False)
+            self.targets = read_targets(source.path)
             self._model = ctranslate2.models.Whisper(str(ctranslate2_folder(source)), **options)
-        self.whisper = without_weights(whisper)
         self.name = f"ctranslate2 {compute} on {device}"
 
     def encode(self, features: Features) -> Any:
@@ -322,10 +322,3 @@ class TransformersBackend:
             return [0.0] * len(states)
         found: list[float] = self._first(states).softmax(dim=-1)[:, token].tolist()
         return found
-
-
-def without_weights(whisper: Whisper) -> Whisper:
-    """The tokens, settings and feature extractor of a model, for an engine that has weights of its own."""
-    model = whisper.model
-    shell = SimpleNamespace(config=model.config, generation_config=model.generation_config)
-    return dataclasses.replace(whisper, model=shell)
