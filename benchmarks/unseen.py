@@ -16,6 +16,7 @@ from interlingua.experiments.unseen import (
     run_unseen_study,
 )
 from interlingua.files import write_text
+from interlingua.metrics import segment_scores
 from interlingua.results import load_results
 from interlingua.translation.related import DEFAULT_RULE
 
@@ -88,6 +89,10 @@ BLEU of unseen languages above that of permuted references (p < 0.05): {
         codes([r["language"] for r in unseen if significant(r["permuted"]["bleu"])])
     }.
 
+Of each language the paragraph whose chrF is the median:
+
+{examples(declaration)}
+
 ## Which token
 
 chrF under every candidate, in the order of kinship; **bold** is what the rule takes, ★ the oracle.
@@ -134,6 +139,25 @@ def language_table(rows: list[dict[str, Any]]) -> str:
         "CER",
     ]
     return table(head, lines)
+
+
+def examples(results: dict[str, Any]) -> str:
+    """The middling translation of each language."""
+    lines = []
+    for row in results["unseen"]:
+        said = {s["id"]: s for s in results["samples"] if s["source"] == row["language"]}
+        scores = segment_scores(
+            *({i: s[k] for i, s in said.items()} for k in ("hypothesis", "reference")), metric="chrf"
+        )
+        middle = sorted(said, key=lambda i: (scores[i], i))[len(said) // 2]
+        lines.append([middle, *(short(said[middle][k]) for k in ("transcript", "reference", "hypothesis"))])
+    return table(["paragraph", "what is read", "English", "translation"], lines)
+
+
+def short(text: str) -> str:
+    """The beginning of a text, for a table's cell."""
+    text = text.replace("|", "/")
+    return text if len(text) <= 200 else text[:200].rsplit(" ", 1)[0] + " …"
 
 
 def token_table(rows: list[dict[str, Any]]) -> str:

@@ -230,6 +230,9 @@ def test_the_study_from_end_to_end(study):
         assert row["error"]["characters"]["signature"].startswith("cer")
         assert row["permuted"]["chrf"]["difference"]["signature"]
         assert not row["synthetic"]
+    assert [s["source"] for s in results["samples"]] == ["fr"] * 3 + ["de"] * 3 + ["ast"] * 3
+    said = json.loads((study.out / "answers" / f"fr-as-{rows['fr', False]['chosen']}-translate.json").read_text())
+    assert {s["id"]: s["hypothesis"] for s in results["samples"][:3]} == {i: text for i, (text, _) in said.items()}
     table = {r["rule"]: r for r in results["unseen_rules"]}
     assert table["first"]["languages"] == ["fr", "ast"]
     assert table["first"]["against_first"]["value"] == 0

@@ -145,6 +145,7 @@ def run_unseen_study(study: UnseenStudy, *, log: Callable[[str], None] = print) 
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(study).items()},
         "unseen": rows,
         "unseen_rules": rule_rows(rows, told, utterances),
+        "samples": [s for row, said in last_cases(rows, told) for s in _samples(row, said, utterances)],
         "failures": [f"{i}: {why}" for i, why in report.failed.items()],
         "provenance": provenance(compute, device, time.monotonic() - clock, started),
     }
@@ -338,6 +339,32 @@ def copied_share(texts: Mapping[str, str], references: Mapping[str, str]) -> flo
         copied += sum(block.size for block in blocks if block.size >= COPIED_WORDS)
         total += len(expected)
     return copied / total if total else 0.0
+
+
+def last_cases(
+    rows: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Mapping[str, Hypothesis]]]
+) -> list[tuple[Mapping[str, Any], Mapping[str, Mapping[str, Hypothesis]]]]:
+    """One row a language, with its translations: of one that is asked twice, without its own token."""
+    return list({row["language"]: (row, said) for row, said in zip(rows, told, strict=True)}.values())
+
+
+def _samples(
+    row: Mapping[str, Any], said: Mapping[str, Mapping[str, Hypothesis]], utterances: Sequence[Utterance]
+) -> list[dict[str, Any]]:
+    """What the chosen token gives, an utterance each."""
+    texts = said[row["chosen"]]
+    return [
+        {
+            "id": u.id,
+            "source": u.language,
+            "target": ENGLISH,
+            "transcript": u.text,
+            "reference": u.translations[ENGLISH],
+            "hypothesis": texts[u.id].text if u.id in texts else "",
+        }
+        for u in utterances
+        if u.language == row["language"]
+    ]
 
 
 def rule_rows(
