@@ -10,6 +10,7 @@ ORDER = (  # a module or a package each
     "files",
     "languages",
     "progress",
+    "archives",
     "audio",
     "corpora",
     "models",

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import av
 import numpy as np
 
+from interlingua.archives import read_member
 from interlingua.errors import (
     AudioError,
     AudioNotFoundError,
@@ -81,8 +82,9 @@ def load_audio(
 
     Args:
         source: a path, a file's bytes, a binary file object (read from where it stands to its end), an
-            AudioRef, or an array: (S,), (channels, S) or (S, channels), where the smaller axis is the
-            channels; float, or int16 and int32, which are scaled to [-1, 1).
+            AudioRef (which may mean a file inside an archive), or an array: (S,), (channels, S) or
+            (S, channels), where the smaller axis is the channels; float, or int16 and int32, which are
+            scaled to [-1, 1).
         sample_rate: of an array, Hz; None means 16000. A file states its own.
         format: FFmpeg's name of the container, for bytes without a header (``g722``, ``gsm``); None
             means by the content, or by the name's ending for .g722 and .gsm.
@@ -95,7 +97,7 @@ def load_audio(
         (S,) samples; at least one, all finite. Never shares memory with ``source``.
 
     Raises:
-        AudioNotFoundError: no such file.
+        AudioNotFoundError: no such file, or no such member of an archive.
         NotAudioError: no audio in it: text, a picture, a silent film, a folder, noise.
         EmptyAudioError: no samples (or fewer than the resampler can use, some 5 ms), or ``offset`` lies
             past the end.
@@ -131,7 +133,7 @@ def audio_hash(
 ) -> str:
     """Hex BLAKE2b (128 bits) of a recording's content, for telling whether stored frames still fit.
 
-    A file hashes as its bytes, wherever it lies; an array as its type, shape, rate and values. The
+    A file hashes as its bytes, wherever it lies, in an archive too; an array as its type, shape, rate and values. The
     stretch is part of the hash. Arguments are load_audio's.
 
     Raises:
@@ -180,6 +182,18 @@ def duration_of(source: FileSource | AudioRef, *, format: str | None = None, bas
     if seconds <= (offset or 0.0):
         raise _no_samples(media.name, offset or 0.0)
     return seconds - (offset or 0.0)
+
+
+def sample_rate_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> int:
+    """Hz that a recording states itself, before anything is resampled.
+
+    Raises:
+        AudioError: as load_audio does, as far as a header shows it.
+        UsageError: an argument is wrong.
+    """
+    path, _, _ = _resolve(source, None, None, base)
+    with _open(_Input.of(path, format)) as track:
+        return int(track.stream.rate)
 
 
 # --- what the user wants -------------------------------------------------------------------------------
@@ -250,6 +264,14 @@ def _no_samples(name: str, offset: float) -> EmptyAudioError:
 
 
 @dataclass(frozen=True)
+class _Inside:
+    """A file inside an archive."""
+
+    archive: Path
+    member: str
+
+
+@dataclass(frozen=True)
 class _Input:
     """An encoded recording: where its bytes are and what to call it in messages."""
 
@@ -260,6 +282,8 @@ class _Input:
     @classmethod
     def of(cls, source: Any, format: str | None) -> "_Input":
         name = _name(source)
+        if isinstance(source, _Inside):
+            return cls(name, read_member(source.archive, source.member), format)
         if isinstance(source, bytes | bytearray | memoryview):
             return cls(name, bytes(source), format)
         if isinstance(source, str | os.PathLike):
@@ -288,7 +312,8 @@ def _resolve(
         if offset is not None or duration is not None:
             raise UsageError(f"{source.path}: an AudioRef brings its own offset and duration; leave them out")
         offset, duration = source.offset, source.duration
-        source = Path(base or ".") / source.path
+        path = Path(base or ".") / source.path
+        source = path if source.member is None else _Inside(path, source.member)
     for what, seconds in (("offset", offset), ("duration", duration)):
         if seconds is not None and not 0 <= seconds < math.inf:
             raise UsageError(f"{_name(source)}: {what} is {seconds} s; give a number of seconds from 0 up")
@@ -299,6 +324,8 @@ def _name(source: Any) -> str:
     """What messages call a source."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
+    if isinstance(source, _Inside):
+        return f"{source.archive}::{source.member}"
     if isinstance(source, bytes | bytearray | memoryview):
         return "audio bytes"
     if _is_array(source):

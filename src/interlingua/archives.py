@@ -1,0 +1,363 @@
+"""Files inside archives, read in place: members of tar, tar.gz and zip files, and the audio in parquet rows.
+
+Nothing is ever unpacked. A member whose name is absolute or climbs out of its archive, and a link, is refused: it is
+in no listing and can't be read. An archive's index is made once and kept while the archive stays as it is; tar, zip and
+parquet then reach any member at once. A tar.gz has to be decompressed from its start, so states of the decompressor
+are kept every `SPACING` bytes: asked for in the archive's order its members cost one decompression in all, in another
+order up to `SPACING` bytes each.
+"""
+
+import posixpath
+import re
+import stat
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from interlingua.errors import AudioError, AudioNotFoundError, TruncatedAudioError
+
+SPACING = 8 << 20  # bytes between two states of a tar.gz's decompressor that are kept (45 kB each)
+MAX_MEMBER = 2 << 30  # bytes of one member; more is no recording
+_PIECE = 1 << 16  # compressed bytes read at a time
+_KEPT_OPEN = 4  # archives
+_ROW = re.compile(r"row=(\d+)(?:/column=(.+))?")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an archive holds.
+
+    Attributes:
+        sizes: name -> bytes, in the archive's order; files that may be read only.
+        refused: names of links and of members that would leave the archive.
+        sequential: whether reading in another order than the archive's is slow (tar.gz).
+    """
+
+    sizes: dict[str, int]
+    refused: tuple[str, ...]
+    sequential: bool
+
+
+def read_member(path: Path, member: str) -> bytes:
+    """The bytes of one member.
+
+    Args:
+        path: a tar, tar.gz, zip or parquet file; its content tells which, not its name.
+        member: a name in it; ``row=123`` of a parquet file is the audio of its 124th row, from the column ``audio``
+            or as in ``row=123/column=speech``.
+
+    Raises:
+        AudioNotFoundError: no such archive, or no such member in it.
+        TruncatedAudioError: the archive ends or breaks before the member does.
+        AudioError: it can't be read, is no archive of a known kind, or the member is refused.
+    """
+    problem = refusal(member)
+    if problem:
+        raise AudioError(f"{path}: the member {member!r} {problem}; it is not read")
+    with _reading(path):
+        return _opened(path).read(member)
+
+
+def list_members(path: Path) -> Listing:
+    """The members of a tar, tar.gz or zip file; a tar.gz is decompressed once for that.
+
+    Raises:
+        AudioError: see `read_member`.
+    """
+    with _reading(path):
+        return _opened(path).listing
+
+
+def row_member(row: int, column: str = "audio") -> str:
+    """What an AudioRef calls the audio of a parquet row, counted from 0 over the whole file.
+
+    >>> row_member(123), row_member(0, "speech")
+    ('row=123', 'row=0/column=speech')
+    """
+    return f"row={row}" if column == "audio" else f"row={row}/column={column}"
+
+
+def refusal(name: str) -> str | None:
+    r"""Why a member of this name isn't read; None: it may be.
+
+    >>> refusal("../../etc/passwd"), refusal("a/./b..wav"), refusal("C:\\a.wav")
+    ('climbs out of the archive', None, 'has an absolute name')
+    """
+    plain = name.replace("\\", "/")
+    if not name or "\0" in name:
+        return "has no usable name"
+    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain):
+        return "has an absolute name"
+    if ".." in plain.split("/"):
+        return "climbs out of the archive"
+    return None
+
+
+# --- opening ---------------------------------------------------------------------------------------------
+
+
+class _Archive(Protocol):
+    """An opened archive; threads may read from it at the same time."""
+
+    @property
+    def listing(self) -> Listing: ...
+
+    def read(self, member: str) -> bytes: ...
+
+
+_open: "OrderedDict[tuple[str, int, int], _Archive]" = OrderedDict()
+_lock = threading.Lock()
+
+
+def _opened(path: Path) -> _Archive:
+    """The archive, with the index of the last time if it is unchanged; dropping the reference closes it."""
+    found = path.stat()
+    key = (str(path.resolve()), found.st_mtime_ns, found.st_size)
+    with _lock:
+        if key not in _open:
+            _open[key] = _kind(path)
+            while len(_open) > _KEPT_OPEN:
+                _open.popitem(last=False)
+        _open.move_to_end(key)
+        return _open[key]
+
+
+def _kind(path: Path) -> _Archive:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith(b"\x1f\x8b"):
+        return _TarGz(path)
+    if head == b"PAR1":
+        return _Parquet(path)
+    if head.startswith(b"PK"):
+        return _Zip(path)
+    return _Tar(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Every failure inside the block becomes an AudioError that names the archive."""
+    try:
+        yield
+    except FileNotFoundError as e:
+        raise AudioNotFoundError(f"{path}: no such file; check the path") from e
+    except IsADirectoryError as e:
+        raise AudioError(f"{path}: a folder, not an archive; leave the member out") from e
+    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile) as e:  # ValueError: parquet's
+        reason = " ".join(str(e).split())
+        raise TruncatedAudioError(f"{path}: the archive ends early or breaks ({reason}); fetch it again") from e
+    except tarfile.TarError as e:
+        raise AudioError(f"{path}: no tar, tar.gz, zip or parquet file, or a broken one ({e}); fetch it again") from e
+    except (NotImplementedError, RuntimeError) as e:  # zip: an unknown compression, a password
+        raise AudioError(f"{path}: can't be read in place ({e}); unpack it") from e
+    except OSError as e:
+        raise AudioError(f"{path}: can't be read ({e.strerror or e}); check its permissions and the disk") from e
+
+
+class _Index:
+    """Names, places and sizes of an archive's files."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, tuple[int, int]] = {}  # name -> offset, size
+        self.refused: list[str] = []
+
+    def add(self, name: str, offset: int, size: int, *, is_link: bool) -> None:
+        if is_link or refusal(name):
+            self.refused.append(name)
+        else:
+            self.places[posixpath.normpath(name)] = (offset, size)
+
+    def listing(self, *, sequential: bool = False) -> Listing:
+        sizes = {name: size for name, (_, size) in self.places.items()}
+        return Listing(sizes, tuple(self.refused), sequential)
+
+    def find(self, path: Path, member: str) -> tuple[int, int]:
+        if member in self.refused:
+            raise AudioError(f"{path}: the member {member!r} is a link; it is not read")
+        place = self.places.get(posixpath.normpath(member))
+        if place is None:
+            raise AudioNotFoundError(f"{path}: no member {member!r} in it; check the name")
+        if place[1] > MAX_MEMBER:
+            raise AudioError(f"{path}: the member {member!r} has {place[1]} bytes; unpack it")
+        return place
+
+
+def _index_tar(tar: tarfile.TarFile) -> _Index:
+    index = _Index()
+    while (info := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]  # else it keeps a kilobyte of each
+        if info.isreg() and not info.issparse():
+            index.add(info.name, info.offset_data, info.size, is_link=False)
+        elif not info.isdir():
+            index.add(info.name, 0, 0, is_link=True)
+    return index
+
+
+# --- kinds -----------------------------------------------------------------------------------------------
+
+
+class _Tar:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file = path.open("rb")
+        with tarfile.open(path, "r:") as tar:
+            self._index = _index_tar(tar)
+        self.listing = self._index.listing()
+
+    def read(self, member: str) -> bytes:
+        offset, size = self._index.find(self._path, member)
+        with self._lock:
+            self._file.seek(offset)
+            data = self._file.read(size)
+        if len(data) < size:
+            raise EOFError(f"inside {member}")
+        return data
+
+
+class _TarGz:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._stream = _Gunzip(path.open("rb"))
+        with tarfile.open(fileobj=self._stream, mode="r|") as tar:  # type: ignore[call-overload]  # it only reads
+            self._index = _index_tar(tar)
+        self.listing = self._index.listing(sequential=True)
+        self._last: tuple[str, bytes] = ("", b"")  # hashed and then decoded, say
+
+    def read(self, member: str) -> bytes:
+        offset, size = self._index.find(self._path, member)
+        with self._lock:
+            if self._last[0] != member:
+                self._last = (member, self._stream.read_at(offset, size))
+            return self._last[1]
+
+
+class _Gunzip:
+    """A gzip file, decompressed from its start or from one of the states that were kept on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._kept: list[tuple[int, int, Any]] = []  # offset in the output, in the input, decompressor there
+        self._restart(0, 0, zlib.decompressobj(wbits=31))
+
+    def _restart(self, out: int, at: int, decompressor: Any) -> None:
+        self._at, self._decompressor = at, decompressor  # where the input goes on
+        self._out, self._buffer = out, b""  # the output that wasn't handed out, and where it begins
+        if not self._kept:
+            self._kept.append((out, at, decompressor.copy()))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        point = max((p for p in self._kept if p[0] <= offset), key=lambda p: p[0])
+        if offset < self._out or point[0] > self._out + len(self._buffer):
+            self._restart(point[0], point[1], point[2].copy())
+        while self._out < offset:
+            if not self.read(min(offset - self._out, 1 << 20)):
+                raise EOFError("inside its data")
+        data = self.read(size)
+        if len(data) < size:
+            raise EOFError("inside a member")
+        return data
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of the output; fewer only at its end."""
+        pieces, missing = [], size
+        while missing and (self._buffer or self._more()):
+            pieces.append(self._buffer[:missing])
+            self._buffer = self._buffer[missing:]
+            missing -= len(pieces[-1])
+            self._out += len(pieces[-1])
+        return b"".join(pieces)
+
+    def _more(self) -> bool:
+        """Decompress a piece of input into the empty buffer; False at the end."""
+        while not self._buffer:
+            if self._out - self._kept[-1][0] >= SPACING and not self._decompressor.eof:
+                self._kept.append((self._out, self._at, self._decompressor.copy()))
+            self._file.seek(self._at)
+            piece = self._file.read(_PIECE)
+            if self._decompressor.eof:  # another gzip member may follow, or zeros
+                if not piece.startswith(b"\x1f\x8b"):
+                    return False
+                self._decompressor = zlib.decompressobj(wbits=31)
+            elif not piece:
+                raise EOFError("inside its compressed data")
+            self._buffer = self._decompressor.decompress(piece)
+            self._at += len(piece) - len(self._decompressor.unused_data)
+        return True
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._zip = zipfile.ZipFile(path)
+        self._index = _Index()
+        self._names: dict[str, str] = {}
+        for info in self._zip.infolist():
+            if not info.is_dir():
+                is_link = stat.S_ISLNK(info.external_attr >> 16)
+                self._index.add(info.filename, info.header_offset, info.file_size, is_link=is_link)
+                self._names[posixpath.normpath(info.filename)] = info.filename
+        self.listing = self._index.listing()
+
+    def read(self, member: str) -> bytes:
+        self._index.find(self._path, member)
+        with self._lock:
+            return self._zip.read(self._names[posixpath.normpath(member)])
+
+
+class _Parquet:
+    """Keeps the audio of one row group in memory: rows in order cost each group once."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self._path = path
+        self._lock = threading.Lock()
+        self._file = pq.ParquetFile(path)
+        metadata = self._file.metadata
+        self._ends = [0]  # rows before each group
+        for group in range(metadata.num_row_groups):
+            self._ends.append(self._ends[-1] + metadata.row_group(group).num_rows)
+        self._held: tuple[int, str, Any] = (-1, "", None)
+        self.listing = Listing({}, (), False)
+
+    def read(self, member: str) -> bytes:
+        match = _ROW.fullmatch(member)
+        if match is None:
+            raise AudioNotFoundError(f"{self._path}: no member {member!r}; a parquet file's are called row=0, row=1, …")
+        row, column = int(match[1]), match[2] or "audio"
+        if column not in self._file.schema_arrow.names:
+            raise AudioNotFoundError(f"{self._path}: no column {column!r}; it has {', '.join(self._columns())}")
+        if row >= self._ends[-1]:
+            raise AudioNotFoundError(f"{self._path}: no row {row}; it has {self._ends[-1]}, counted from 0")
+        group = next(g for g, end in enumerate(self._ends[1:]) if row < end)
+        with self._lock:
+            if self._held[:2] != (group, column):
+                self._held = (-1, "", None)  # never two groups in memory
+                self._held = (group, column, self._file.read_row_group(group, columns=[column])[column])
+            value = self._held[2][row - self._ends[group]].as_py()
+        return self._bytes(value, member)
+
+    def _bytes(self, value: Any, member: str) -> bytes:
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if isinstance(data, bytes):
+            return data
+        beside = value.get("path") if isinstance(value, dict) else None
+        if isinstance(beside, str) and not refusal(beside):
+            try:
+                return (self._path.parent / beside).read_bytes()
+            except FileNotFoundError:
+                pass
+        raise AudioNotFoundError(f"{self._path}: {member} has no audio bytes in it; fetch a file that has them")
+
+    def _columns(self) -> list[str]:
+        return [str(name) for name in self._file.schema_arrow.names]

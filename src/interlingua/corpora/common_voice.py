@@ -1,0 +1,136 @@
+"""Common Voice, any release: ``cv-corpus-<version>-<date>/<locale>/`` with its tables and ``clips``.
+
+Columns differ between releases and are read by name. Recordings of the same sentence share their meaning: the
+sentence's id where the release has one, else the sentence itself. Locales (zh-TW, sv-SE, nan-tw) become our codes.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from interlingua.corpora.clips import Clips
+from interlingua.corpora.folders import language_folders
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.tables import read_table, sentence_key
+from interlingua.errors import CorpusError, UsageError
+from interlingua.types import Utterance
+
+LICENCE = "CC0"
+FETCH = (
+    "fetch the languages you need from https://commonvoice.mozilla.org/datasets (they are handed out by hand: accept "
+    "the terms there) and unpack each archive into ROOT, which gives ROOT/<locale>/{train,dev,test,validated,…}.tsv "
+    "and ROOT/<locale>/clips/*.mp3"
+)
+SPLITS = ("train", "dev", "test")
+TABLES = (*SPLITS, "validated", "invalidated", "other")
+DURATIONS = "clip_durations.tsv"
+
+_GENDERS = {"male": "male", "male_masculine": "male", "female": "female", "female_feminine": "female"}
+
+
+def read_common_voice(
+    root: Path,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """Recordings of each language's tables.
+
+    Args:
+        root: what holds the locales' folders, or one of these.
+        languages: Common Voice's locales or our codes; None: all that are there.
+        split: train, dev or test; or validated (these three and more), invalidated or other; None: train, dev, test.
+        log: receives a line on whatever was left out, and how much.
+
+    Raises:
+        CorpusError: a language, a table or its clips aren't there, or a table is broken; says what to fetch.
+        UsageError: an unknown language or split.
+    """
+    if split is not None and split not in TABLES:
+        raise UsageError(f"--split {split}: Common Voice has {', '.join(TABLES)}")
+    for folder, language in language_folders(release_root(root), languages, holds_clips, FETCH):
+        tables = [folder / f"{name}.tsv" for name in ((split,) if split else SPLITS)]
+        there = [table for table in tables if table.is_file()]
+        if not there:
+            raise CorpusError(f"{folder}: no {', '.join(t.name for t in tables)} is here. {FETCH}")
+        seconds = clip_seconds(folder)
+        for table in there:
+            yield from _read(folder, language, table, seconds, log)
+
+
+def release_root(root: Path) -> Path:
+    """What holds the locales' folders: ``root``, or the only ``cv-corpus-*`` folder in it."""
+    releases = [p for p in root.glob("cv-corpus-*") if p.is_dir()]
+    if len(releases) > 1:
+        names = ", ".join(sorted(p.name for p in releases))
+        raise UsageError(f"{root}: several releases ({names}); name one of them with --root")
+    return releases[0] if releases else root
+
+
+def holds_clips(folder: Path) -> bool:
+    """Whether it is a locale's folder."""
+    return any((folder / f"{name}.tsv").is_file() for name in TABLES)
+
+
+def clip_seconds(folder: Path) -> dict[str, float]:
+    """Clip -> seconds, where the release says it; held in memory."""
+    path = folder / DURATIONS
+    if not path.is_file():
+        return {}
+    left = LeftOut(path.name)
+    seconds: dict[str, float] = {}
+    for _, row in read_table(path, required=("clip",), left=left):
+        milliseconds = row.get("duration[ms]") or row.get("duration") or ""
+        if milliseconds.isdecimal():
+            seconds[row["clip"]] = int(milliseconds) / 1000
+    return seconds
+
+
+def gender_of(written: str) -> str | None:
+    """One word for a gender, as newer and older releases write it; None: not said."""
+    plain = written.strip().lower()
+    return _GENDERS.get(plain) or ("other" if plain and "not" not in plain else None)
+
+
+def locale_clips(folder: Path, log: Callable[[str], None]) -> Clips:
+    """Where a locale's recordings lie."""
+    missing = f"{folder}: its tables are here, but not its recordings (clips/). {FETCH}"
+    archives = [folder / f"clips{ending}" for ending in (".tar", ".tar.gz", ".zip")]
+    return Clips([folder / "clips"], archives, log=log, missing=missing)
+
+
+def _read(
+    folder: Path, language: str, table: Path, seconds: dict[str, float], log: Callable[[str], None]
+) -> Iterator[Utterance]:
+    locale = folder.resolve().name
+    left = LeftOut(f"common-voice {locale}/{table.stem}")
+    clips = locale_clips(folder, log)
+    rows = (row for _, row in read_table(table, required=("path", "sentence"), left=left))
+    for row in clips.in_order(rows, lambda row: clip_name(row["path"])):
+        name = clip_name(row["path"])
+        audio = clips.find(name)
+        if audio is None:
+            left.add("recording missing", name)
+            continue
+        sentence = row["sentence"]
+        yield Utterance(
+            id=f"{locale}/{Path(name).stem}",
+            audio=audio,
+            language=language,
+            text=sentence,
+            meaning=row.get("sentence_id") or sentence_key(language, sentence),
+            split=table.stem,
+            speaker=row.get("client_id") or None,
+            gender=gender_of(row.get("gender", "")),
+            duration=seconds.get(name),
+        )
+    left.report(log)
+
+
+def clip_name(path: str) -> str:
+    """The recording's file name; the first releases left the ending out.
+
+    >>> clip_name("common_voice_fr_1.mp3"), clip_name("1f2e")
+    ('common_voice_fr_1.mp3', '1f2e.mp3')
+    """
+    return path if Path(path).suffix else f"{path}.mp3"

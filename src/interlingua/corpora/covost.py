@@ -1,0 +1,178 @@
+"""CoVoST 2: Common Voice 4 recordings with translations, from 21 languages into English and from English into 15.
+
+Both forms are read: the published ``covost_v2.<src>_<tgt>.tsv`` joined with Common Voice's ``validated.tsv``, and the
+prepared ``covost_v2.<src>_<tgt>.<split>.tsv``. They lie in ``ROOT/<src>`` beside ``clips``, or in ``ROOT``. A recording
+is one utterance with all its translations; what they are made of is held in memory, one source language at a time.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from interlingua.corpora.clips import Clips
+from interlingua.corpora.common_voice import clip_seconds, gender_of, locale_clips
+from interlingua.corpora.folders import language_folders
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.tables import Row, read_table, sentence_key
+from interlingua.errors import CorpusError, UsageError
+from interlingua.languages import normalise_language, normalise_languages
+from interlingua.types import Utterance
+
+LICENCE = "CC0 by its repository, CC-BY-NC 4.0 by its card on the Hugging Face hub"
+FETCH = (
+    "fetch Common Voice 4 (cv-corpus-4-2019-12-10) of the source language from "
+    "https://commonvoice.mozilla.org/datasets and unpack it as ROOT/<src>/{validated.tsv,clips/*.mp3}; put "
+    "covost_v2.<src>_<tgt>.tsv(.tar.gz) from https://github.com/facebookresearch/covost beside it (<src> and <tgt> as "
+    "in fr, zh-CN)"
+)
+SPLITS = ("train", "dev", "test")
+
+_FILE = re.compile(r"covost_v2\.([A-Za-z-]+)_([A-Za-z-]+?)(?:\.(train|dev|test))?\.tsv(?:\.tar\.gz)?")
+_SPLIT_OF = {"train": "train", "train_covost": "train", "dev": "dev", "test": "test"}
+
+
+def read_covost(
+    root: Path,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    targets: tuple[str, ...] | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """Recordings of the source languages, each with its translations.
+
+    Args:
+        root: what holds the source languages' folders.
+        languages: source languages, in Common Voice's codes or ours; None: all that are there.
+        split: train, dev or test; None: all three.
+        targets: languages of the translations; None: all that are there.
+        log: receives a line on whatever was left out, and how much; rows that a newer Common Voice has lost, too.
+
+    Raises:
+        CorpusError: a language, its tables or its clips aren't there, or a table is broken; says what to fetch.
+        UsageError: an unknown language or split.
+    """
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"--split {split}: CoVoST has {', '.join(SPLITS)}")
+    wanted = None if targets is None else normalise_languages(targets)
+    for folder, language in language_folders(root, languages, lambda p: bool(_tables(p)), FETCH):
+        tables = [t for t in _tables(folder) if wanted is None or t.target in wanted]
+        if wanted is not None:
+            missing = [t for t in wanted if t not in {table.target for table in tables}]
+            if missing:
+                raise CorpusError(f"{folder}: no translations into {', '.join(missing)} are here. {FETCH}")
+        yield from _read(folder, language, tables, split, log)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One file of translations; ``split`` is None where it holds all of them."""
+
+    path: Path
+    target: str
+    split: str | None
+
+
+@dataclass(slots=True)
+class _Recording:
+    """What the tables say of one recording."""
+
+    split: str
+    translations: dict[str, str]
+    sentence: str | None = None
+    speaker: str | None = None
+
+
+def _tables(folder: Path) -> list[_Table]:
+    """The files of a source language's folder, and those beside the folder that name it."""
+    source = folder.resolve().name
+    found: dict[tuple[str, str | None], _Table] = {}
+    for path in sorted([*folder.glob("covost_v2.*"), *folder.parent.glob(f"covost_v2.{source}_*")]):
+        match = _FILE.fullmatch(path.name)
+        if match and match[1] == source and path.is_file():
+            target = normalise_language(match[2])
+            found.setdefault((target, match[3]), _Table(path, target, match[3]))  # .tsv comes before .tsv.tar.gz
+    prepared = {target for target, split in found if split}
+    return [t for (target, split), t in found.items() if split or target not in prepared]
+
+
+def _read(
+    folder: Path, language: str, tables: list[_Table], split: str | None, log: Callable[[str], None]
+) -> Iterator[Utterance]:
+    source = folder.resolve().name
+    left = LeftOut(f"covost {source}")
+    clips = locale_clips(folder, log)
+    seconds = clip_seconds(folder)
+    recordings: dict[str, _Recording] = {}
+    joined = False
+    for table in tables:
+        if split is None or table.split in (None, split):
+            joined = joined or table.split is None
+            _collect(table, split, recordings, left)
+    for name, recording in clips.in_order(_sentences(folder, recordings, joined, left), lambda pair: pair[0]):
+        yield from _utterance(source, language, name, recording, clips, seconds, left)
+    left.report(log)
+
+
+def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording], left: LeftOut) -> None:
+    """Put a table's rows into ``recordings`` by their path."""
+    required = ("path", "translation", "split") if table.split is None else ("path", "translation", "sentence")
+    for _, row in read_table(table.path, required=required, left=left, escapes=True):
+        part = table.split or _SPLIT_OF.get(row["split"])
+        if part is None:
+            left.add(f"split {row['split']!r}, which CoVoST 2 doesn't use", row["path"])
+        elif split is None or part == split:
+            known = recordings.setdefault(row["path"], _Recording(part, {}))
+            known.translations[table.target] = row["translation"]
+            known.sentence = row.get("sentence", known.sentence)
+            known.speaker = row.get("client_id") or known.speaker
+
+
+def _sentences(
+    folder: Path, recordings: dict[str, _Recording], joined: bool, left: LeftOut
+) -> Iterator[tuple[str, tuple[_Recording, Row]]]:
+    """Recordings with their sentences: those of Common Voice's table in its order, then the prepared ones."""
+    if joined:
+        validated = folder / "validated.tsv"
+        if not validated.is_file():
+            raise CorpusError(f"{folder}: no validated.tsv to join the translations with. {FETCH}")
+        for _, row in read_table(validated, required=("path", "sentence"), left=left, escapes=True):
+            recording = recordings.pop(row["path"], None)
+            if recording is not None:
+                recording.sentence, recording.speaker = row["sentence"], row.get("client_id") or None
+                yield row["path"], (recording, row)
+    for name, recording in recordings.items():
+        if recording.sentence is None:
+            left.add("not in this Common Voice's validated.tsv; CoVoST 2 was made from release 4", name)
+        else:
+            yield name, (recording, {})
+
+
+def _utterance(
+    source: str,
+    language: str,
+    name: str,
+    found: tuple[_Recording, Row],
+    clips: Clips,
+    seconds: dict[str, float],
+    left: LeftOut,
+) -> Iterator[Utterance]:
+    recording, row = found
+    audio = clips.find(name)
+    if audio is None:
+        left.add("recording missing", name)
+        return
+    sentence = recording.sentence or ""
+    yield Utterance(
+        id=f"{source}/{Path(name).stem}",
+        audio=audio,
+        language=language,
+        text=sentence,
+        translations=recording.translations,
+        meaning=sentence_key(language, sentence),
+        split=recording.split,
+        speaker=recording.speaker,
+        gender=gender_of(row.get("gender", "")),
+        duration=seconds.get(name),
+    )

@@ -1,0 +1,144 @@
+"""Europarl-ST 1.1: speeches of the European Parliament in nine languages, segmented, translated into the eight others.
+
+``ROOT/<src>/audios/<speech>.m4a`` and ``ROOT/<src>/<tgt>/<split>/`` with ``segments.lst`` (speech, start and end in
+seconds), the parallel ``segments.<src>`` and ``segments.<tgt>``, and ``speeches.lst`` with the parallel ``speakers.lst``:
+the speakers are those of SPEECHES, not of segments. Speech exists in the source language only.
+"""
+
+import posixpath
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from interlingua.archives import refusal
+from interlingua.corpora.folders import language_folders
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.segments import merged, parallel_lines, text_lines
+from interlingua.errors import CorpusError, UsageError
+from interlingua.languages import normalise_language, normalise_languages
+from interlingua.types import AudioRef, Utterance
+
+FETCH = (
+    "fetch v1.1.tar.gz (20 GB) from https://www.mllp.upv.es/europarl-st/ and unpack it; ROOT is the folder that holds "
+    "<src>/audios and <src>/<tgt>/{train,dev,test}"
+)
+LICENCE = "CC-BY-NC 4.0"
+NOISY = "train-noisy"
+_ENDINGS = (".m4a", ".wav", ".flac")  # people convert the audio for other tools
+
+
+def read_europarl_st(
+    root: Path,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    targets: tuple[str, ...] | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """One utterance a segment, with its translations into all targets that have it.
+
+    Args:
+        root: the folder of the languages.
+        languages: spoken; None: all that are there.
+        split: train, dev, test or train-noisy; None: all but train-noisy.
+        targets: languages of the translations; None: all that are there.
+        log: receives a line on whatever was left out, and how much.
+
+    Raises:
+        CorpusError: a language, target, split or file isn't there, or files that run parallel don't.
+        UsageError: an unknown language.
+    """
+    wanted = None if targets is None else normalise_languages(targets)
+    found = 0
+    for folder, spoken in language_folders(root, languages, lambda p: (p / "audios").is_dir(), FETCH):
+        below = {p: normalise_language(p.name) for p in sorted(folder.iterdir()) if _is_target(p)}
+        chosen = {p: code for p, code in below.items() if wanted is None or code in wanted}
+        if not chosen:
+            has = ", ".join(p.name for p in below) or "none"
+            raise CorpusError(f"{folder}: no target {', '.join(targets or ())} is here, only {has}. {FETCH}")
+        there = sorted({p.parent.name for target in chosen for p in target.glob("*/segments.lst")})
+        if split is None and NOISY in there:
+            log(f"europarl_st {spoken}: left out {NOISY}, whose translations were judged bad; --split {NOISY} reads it")
+        for name in [s for s in there if s == split or (split is None and s != NOISY)]:
+            found += 1
+            left = LeftOut(f"europarl_st {spoken} {name}")
+            parts = [
+                _segments(folder, target, code, spoken, name, left)
+                for target, code in chosen.items()
+                if (target / name / "segments.lst").is_file()
+            ]
+            yield from merged(parts, left)
+            left.report(log)
+    if not found:
+        raise CorpusError(f"{root}: no split {split or ''} with a segments.lst is here. {FETCH}")
+
+
+def _is_target(folder: Path) -> bool:
+    if not any(folder.glob("*/segments.lst")):
+        return False
+    try:
+        normalise_language(folder.name)
+    except UsageError:
+        return False
+    return True
+
+
+def _segments(source: Path, target: Path, code: str, spoken: str, split: str, left: LeftOut) -> Iterator[Utterance]:
+    """Segments of one source, target and split."""
+    folder = target / split
+    speakers = _speakers(folder)
+    files: dict[str, Path | None] = {}
+    texts = parallel_lines(
+        folder / "segments.lst", folder / f"segments.{source.resolve().name}", folder / f"segments.{target.name}"
+    )
+    for number, (segment, text, translation) in enumerate(texts, start=1):
+        where = f"{folder / 'segments.lst'}:{number}"
+        speech, start, end = _segment(segment, where)
+        if end <= start:
+            left.add("it ends before it begins", f"{target.name}/{split}/segments.lst:{number}")
+            continue
+        if speech not in files:
+            files[speech] = _audio(source / "audios", speech)
+        path = files[speech]
+        if path is None:
+            left.add("no audio file", f"{speech} ({target.name}/{split}/segments.lst:{number})")
+            continue
+        name = "_".join(segment.split())
+        duration = round(end - start, 6)
+        yield Utterance(
+            id=f"{spoken}/{split}/{name}",
+            audio=AudioRef(str(path), start, duration),
+            language=spoken,
+            text=text or None,
+            translations={code: translation} if translation else {},
+            meaning=f"{spoken}/{name}",
+            split=split,
+            speaker=speakers.get(speech),
+            duration=duration,
+        )
+
+
+def _segment(line: str, where: str) -> tuple[str, float, float]:
+    try:
+        speech, start, end = line.split()
+        return speech, float(start), float(end)
+    except ValueError:
+        raise CorpusError(f"{where}: {line[:80]!r} isn't a speech, a start and an end; unpack it again") from None
+
+
+def _speakers(folder: Path) -> dict[str, str]:
+    """Speech -> its speaker; nothing where the corpus doesn't say."""
+    speeches, speakers = folder / "speeches.lst", folder / "speakers.lst"
+    if not (speeches.is_file() and speakers.is_file()):
+        return {}
+    lines = list(text_lines(speeches)), list(text_lines(speakers))
+    if len(lines[0]) != len(lines[1]):
+        raise CorpusError(
+            f"{folder}: speeches.lst has {len(lines[0])} lines, speakers.lst {len(lines[1])}; unpack it again"
+        )
+    return {speech: speaker for speech, speaker in zip(*lines, strict=True) if speaker}
+
+
+def _audio(folder: Path, speech: str) -> Path | None:
+    if refusal(speech) or posixpath.basename(speech) != speech:
+        return None
+    return next((path for ending in _ENDINGS if (path := folder / f"{speech}{ending}").is_file()), None)

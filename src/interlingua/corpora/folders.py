@@ -1,0 +1,54 @@
+"""A corpus's folders, one a language, named by its own codes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from interlingua.errors import CorpusError, UsageError
+from interlingua.languages import normalise_language
+
+
+def language_folders(
+    root: Path, languages: tuple[str, ...] | None, holds: Callable[[Path], bool], fetch: str
+) -> list[tuple[Path, str]]:
+    """(folder, our language code) of the languages below ``root``, in the order asked for, else by name.
+
+    A language that is written as the folder is (``zh-TW``) means this folder alone; otherwise (``zh``) all folders of
+    that language. ``root`` may also be a language's folder itself.
+
+    Args:
+        root: the corpus.
+        languages: what was asked for; None: all that are there.
+        holds: whether a folder holds a language of the corpus.
+        fetch: what to fetch, for the message.
+
+    Raises:
+        CorpusError: nothing is there, or not a language that was asked for.
+        UsageError: an unknown language.
+    """
+    try:
+        below = sorted(p for p in root.iterdir() if p.is_dir())
+    except OSError as e:
+        raise CorpusError(f"{root}: no readable folder ({e.strerror}). {fetch}") from e
+    there: list[tuple[Path, str]] = []
+    for folder in [root] if holds(root) else [p for p in below if holds(p)]:
+        try:
+            there.append((folder, normalise_language(folder.resolve().name)))
+        except UsageError:
+            continue  # no language's folder
+    if not there:
+        raise CorpusError(f"{root}: no language's folder with the corpus's files is here. {fetch}")
+    if languages is None:
+        return there
+    chosen: dict[Path, str] = {}
+    for asked in languages:
+        same = [(p, code) for p, code in there if _plain(p.resolve().name) == _plain(asked)]
+        found = same or [(p, code) for p, code in there if code == normalise_language(asked)]
+        if not found:
+            names = ", ".join(p.resolve().name for p, _ in there)
+            raise CorpusError(f"{root}: no {asked!r} is here, only {names}. {fetch}")
+        chosen.update(found)
+    return list(chosen.items())
+
+
+def _plain(code: str) -> str:
+    return code.strip().lower().replace("-", "_")

@@ -1,0 +1,365 @@
+"""Hugging Face data sets: AudioFolder, parquet shards and saved sets on disk, and any data set of the hub.
+
+What lies on disk is read without the package ``datasets``, which takes ``NA`` in a metadata.csv for a missing value and
+needs torchcodec for AudioFolder. Audio inside parquet files stays there. The hub goes through ``datasets``, as a stream
+unless told otherwise, without decoding; audio that comes as bytes is written below ROOT.
+
+`interlingua.corpora.rows` says which columns are read. A class label is read by its name, not its number.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interlingua.archives import row_member
+from interlingua.corpora.delimited import read_rows
+from interlingua.corpora.embedded import write_audio
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.rows import NO_FILE, Columns, Locate, Rows, clip_path, parse_columns, split_name
+from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageError
+from interlingua.types import AudioRef, Utterance
+
+FETCH = (
+    "`hf download OWNER/NAME --repo-type dataset --local-dir ROOT`, or --option hub=OWNER/NAME to stream it; ROOT may hold "
+    "metadata.{csv,jsonl,parquet} with audio files, parquet files with audio in them, or what `save_to_disk` wrote"
+)
+LICENCE = "the data set's; see its card"
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+} | dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
+_METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
+_AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm")
+_BATCH = 256  # rows at a time
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A row: its place (for messages), its name (unique), the split, and what relative audio paths are relative to."""
+
+    row: Mapping[str, Any]
+    where: str
+    name: str
+    split: str | None
+    folder: Path
+
+
+def read_huggingface(
+    root: Path,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    hub: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = True,
+    columns: Columns | None = None,
+    language: tuple[str, ...] | None = None,
+    target: str | None = None,
+    audio_folder: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """Utterances of a data set, row by row; several audio columns make several utterances that share a meaning.
+
+    Args:
+        root: the data set's folder; with ``hub`` the folder that receives its audio.
+        languages: which to keep; None: all.
+        split: which to read; ``dev`` and ``validation`` are one; None: all.
+        hub: OWNER/NAME of a data set on the hub.
+        config: of the data set (on disk: a folder below root).
+        revision: on the hub; a data set that has only a script is at ``refs/convert/parquet``.
+        streaming: of the hub: row by row, instead of all into the cache first.
+        columns: our name of a column -> the data set's, where they differ (``text=raw_transcription``).
+        language: what is spoken, where no column says it; one code for each audio column.
+        target: the language of the column ``translation``.
+        audio_folder: where audio is written that is in no file; None: root, for a data set of the hub.
+        log: receives a line on whatever was left out, and how much.
+
+    Raises:
+        CorpusError: nothing readable is there.
+        FetchError: the hub can't be reached, or hasn't the data set.
+        ManifestError: a row is wrong.
+        UsageError: an option is wrong or missing.
+    """
+    out = Path(audio_folder) if audio_folder else root if hub else None
+    items = _from_hub(hub, config, revision, split, streaming) if hub else _from_disk(root, config, log)
+    left = LeftOut(hub or root.name)
+    made: dict[tuple[str | None, Path, tuple[str, ...]], Rows] = {}
+    count = 0
+    for item in items:
+        if split is not None and item.split is not None and split_name(split) != split_name(item.split):
+            continue
+        key = (item.split, item.folder, tuple(c for c, v in item.row.items() if _is_audio(v)))
+        if key not in made:
+            made[key] = Rows(
+                hub or str(root),
+                _locate(item.folder, out, hub is None),
+                left,
+                columns=_with_audio(parse_columns(columns), key[2], item.row),
+                language=language,
+                target=target,
+                languages=languages,
+                split=split,
+                default_split=item.split,
+            )
+        count += 1
+        yield from made[key].utterances(_named(item), item.where, item.name)
+    left.report(log)
+    if not count:
+        raise CorpusError(f"{hub or root}: no rows{f' of the split {split}' if split else ''} are here. {FETCH}")
+
+
+# --- on disk ---------------------------------------------------------------------------------------------
+
+
+def _from_disk(root: Path, config: str | None, log: Callable[[str], None]) -> Iterator[_Item]:
+    base = root / config if config else root
+    if not base.is_dir():
+        raise CorpusError(f"{base}: no such folder. {FETCH}")
+    tables = sorted(p for name in _METADATA for p in base.rglob(name))
+    if tables:
+        for table in tables:
+            yield from _audio_folder(base, table)
+    elif saved := sorted(base.rglob("state.json")):
+        for state in saved:
+            yield from _saved(base, state)
+    elif shards := sorted(base.rglob("*.parquet")):
+        for shard in shards:
+            yield from _parquet(base, shard)
+    else:
+        files = sorted(p for p in base.rglob("*") if p.suffix.lower() in _AUDIO)
+        if not files:
+            raise CorpusError(f"{base}: no metadata file, parquet file, saved data set or audio file is here. {FETCH}")
+        log(f"{base}: no metadata.csv, .jsonl or .parquet is here; audio files are read without texts")
+        for path in files:
+            name = path.relative_to(base).as_posix()
+            yield _Item({"file_name": name}, str(path), name, _split(name), base)
+
+
+def _audio_folder(base: Path, table: Path) -> Iterator[_Item]:
+    """Rows of an AudioFolder's metadata; paths are relative to the metadata's own folder."""
+    folder = table.parent
+    place = table.relative_to(base).as_posix()
+    rows = _plain_parquet(table) if table.suffix == ".parquet" else read_rows(table)
+    for number, row in rows:
+        first = next((str(v) for c, v in row.items() if v and c.lower().endswith("file_name")), "")
+        yield _Item(row, f"{table}:{number}", f"{place}:{number}", _split(place) or _split(first), folder)
+
+
+def _plain_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    import pyarrow.parquet as pq
+
+    number = 0
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
+        for row in batch.to_pylist():
+            yield number, row
+            number += 1
+
+
+def _parquet(base: Path, path: Path) -> Iterator[_Item]:
+    """Rows of a shard; its audio isn't loaded, unless it must be seen which rows have none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = path.relative_to(base).as_posix()
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as e:
+        raise CorpusError(f"{path}: no readable parquet file ({str(e).splitlines()[0]}); fetch it again") from e
+    schema = file.schema_arrow
+    labels = _labels(schema.metadata)
+    audio = [f.name for f in schema if pa.types.is_struct(f.type) and {"bytes", "path"} <= {g.name for g in f.type}]
+    if not audio:
+        raise CorpusError(f"{path}: no column holds audio, only {', '.join(schema.names)[:200]}. {FETCH}")
+    rest = [name for name in schema.names if name not in audio]
+    row_number = 0
+    for group in range(file.num_row_groups):
+        lacking = {name: _without_bytes(file, group, name) for name in audio}
+        within = 0
+        for batch in file.iter_batches(
+            batch_size=_BATCH, row_groups=[group], columns=[*rest, *(f"{a}.path" for a in audio)]
+        ):
+            for row in batch.to_pylist():
+                cells = {name: _name(row[name], labels.get(name)) for name in rest}
+                for name in audio:
+                    cells[name] = (
+                        {"path": (row.get(name) or {}).get("path"), "bytes": None}
+                        if within in lacking[name]
+                        else AudioRef(str(path), member=row_member(row_number, name))
+                    )
+                yield _Item(cells, f"{path}, row {row_number}", f"{place}/{row_number}", _split(place), path.parent)
+                row_number += 1
+                within += 1
+
+
+def _without_bytes(file: Any, group: int, name: str) -> set[int]:
+    """Rows of a group whose audio has no bytes; the statistics say it where there are none."""
+    metadata = file.metadata.row_group(group)
+    for n in range(metadata.num_columns):
+        column = metadata.column(n)
+        if column.path_in_schema == f"{name}.bytes":
+            known = column.statistics
+            if known is not None and known.has_null_count and known.null_count == 0:
+                return set()
+    cells = file.read_row_group(group, columns=[f"{name}.bytes"])[name].to_pylist()
+    return {n for n, cell in enumerate(cells) if not cell or not cell.get("bytes")}
+
+
+def _saved(base: Path, state: Path) -> Iterator[_Item]:
+    """Rows that ``Dataset.save_to_disk`` wrote: Arrow streams, with the audio's bytes or paths."""
+    import pyarrow as pa
+
+    folder = state.parent
+    place = folder.relative_to(base).as_posix()
+    try:
+        names = [file["filename"] for file in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
+    except (ValueError, KeyError, TypeError) as e:
+        raise CorpusError(f"{state}: no state of a saved data set ({e}); save it again") from e
+    number = 0
+    for name in names:
+        path = clip_path(folder, str(name), str(state))
+        try:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+                labels = _labels(stream.schema.metadata)
+                for batch in stream:
+                    for row in batch.to_pylist():
+                        cells = {c: _name(v, labels.get(c)) for c, v in row.items()}
+                        yield _Item(cells, f"{folder}, row {number}", f"{place}/{number}", _split(place), folder)
+                        number += 1
+        except (pa.ArrowException, OSError) as e:
+            raise CorpusError(f"{path}: can't be read ({str(e).splitlines()[0]}); save the data set again") from e
+
+
+# --- the hub ---------------------------------------------------------------------------------------------
+
+
+def _from_hub(
+    hub: str, config: str | None, revision: str | None, split: str | None, streaming: bool
+) -> Iterator[_Item]:
+    datasets = _datasets()
+    try:
+        loaded = datasets.load_dataset(hub, config, revision=revision, streaming=streaming)
+    except Exception as e:
+        raise _explained(hub, e) from e
+    names = [name for name in loaded if split is None or split_name(split) == split_name(name)]
+    if not names:
+        raise UsageError(f"--split {split}: {hub} has {', '.join(loaded)}")
+    for name in names:
+        part = loaded[name]
+        features = part.features or {}
+        labels = {c: f.names for c, f in features.items() if type(f).__name__ == "ClassLabel"}
+        for column, feature in features.items():
+            if type(feature).__name__ == "Audio":
+                part = part.cast_column(column, datasets.Audio(decode=False))
+        rows = iter(part)
+        number = 0
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                break
+            except Exception as e:
+                raise _explained(hub, e) from e
+            cells = {c: _name(v, labels.get(c)) for c, v in row.items()}
+            yield _Item(cells, f"{hub} {name}, row {number}", f"{name}/{number}", split_name(name), Path())
+            number += 1
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as e:
+        raise UsageError(
+            "hub: the package `datasets` isn't here; install it (`pip install 'interlingua[hub]'`), or fetch the files with "
+            "`hf download` and leave hub out"
+        ) from e
+    return datasets
+
+
+def _explained(hub: str, error: Exception) -> InterlinguaError:
+    """What went wrong, in one line with its mend."""
+    text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    by_hand = f"fetch it (`hf download {hub} --repo-type dataset --local-dir ROOT`) and leave hub out"
+    if "scripts are no longer supported" in text:
+        return CorpusError(f"{hub}: it has a script, which is never run; give the option revision=refs/convert/parquet")
+    if "torchcodec" in text:
+        return CorpusError(f"{hub}: `datasets` can't pass its audio on without torchcodec; {by_hand}")
+    if "Config name is missing" in text or ("BuilderConfig" in text and "not found" in text):
+        return UsageError(f"{hub}: {text}; give the option config")
+    return FetchError(f"{hub}: can't be read from the hub ({text}); check the name and the network, or {by_hand}")
+
+
+# --- cells -----------------------------------------------------------------------------------------------
+
+
+def _locate(folder: Path, out: Path | None, paths_allowed: bool) -> Locate:
+    """Finds the audio of a cell; bytes are written to ``out``."""
+
+    def locate(cell: Any, where: str) -> AudioRef | str:
+        if isinstance(cell, AudioRef):
+            return cell
+        if isinstance(cell, Mapping) and cell.get("bytes"):
+            if out is None:
+                raise UsageError(
+                    f"{where}: its audio is in no file; give the option audio_folder, which it is written to"
+                )
+            return AudioRef(str(write_audio(out, str(cell["name"]), cell["bytes"], cell.get("path"))))
+        path = cell.get("path") if isinstance(cell, Mapping) else cell
+        if not isinstance(path, str) or not path.strip():
+            return NO_FILE
+        if not paths_allowed and not Path(path).is_absolute():
+            return "neither bytes nor a file"
+        found = clip_path(folder, path.strip(), where)
+        return AudioRef(str(found)) if found.is_file() else NO_FILE
+
+    return locate
+
+
+def _named(item: _Item) -> dict[str, Any]:
+    """The row, with a name for the file of each audio that comes as bytes."""
+    return {
+        c: {**v, "name": f"{item.name.replace('/', '-')}-{c}"} if _is_audio(v) and isinstance(v, Mapping) else v
+        for c, v in item.row.items()
+    }
+
+
+def _is_audio(cell: Any) -> bool:
+    return isinstance(cell, AudioRef) or (isinstance(cell, Mapping) and {"bytes", "path"} <= set(cell))
+
+
+def _with_audio(columns: dict[str, str], audio: tuple[str, ...], row: Mapping[str, Any]) -> dict[str, str]:
+    """The caller's columns, and those that hold audio under a name of their own."""
+    if any(ours == "audio" or ours.startswith("audio_") for ours in columns) or "audio" in audio:
+        return columns
+    if len(audio) == 1:
+        return columns | {"audio": audio[0]}
+    return columns | {f"audio_{re.sub('(^audio_|_audio$)', '', name)}": name for name in audio}
+
+
+def _labels(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Column -> the names of its class labels, as ``datasets`` keeps them in the schema."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {c: f["names"] for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _name(value: Any, labels: list[str] | None) -> Any:
+    """A cell, with the name in place of a class label's number; -1 is no label."""
+    if labels is None or not isinstance(value, int):
+        return value
+    return labels[value] if 0 <= value < len(labels) else None
+
+
+def _split(name: str) -> str | None:
+    """The split that folders and files are named after, as the hub takes it; None: none."""
+    words = re.split(r"[/._-]", name.lower())
+    return next((_SPLITS[word] for word in words if word in _SPLITS), None)

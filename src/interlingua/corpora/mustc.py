@@ -1,0 +1,116 @@
+"""MuST-C: English TED talks, segmented, translated into 8 (v1) to 14 languages.
+
+``ROOT/en-<t>/data/<split>/`` with ``wav/ted_<n>.wav`` and ``txt/<split>.{en,<t>,yaml}``; the yaml holds a segment a line
+(``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: ted_767.wav}``), the texts run parallel to it.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from interlingua.archives import refusal
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.segments import merged, parallel_lines
+from interlingua.errors import CorpusError, UsageError
+from interlingua.languages import normalise_language, normalise_languages
+from interlingua.types import AudioRef, Utterance
+
+FETCH = (
+    "fetch MUSTC_v*_en-<t>.tar.gz after asking at https://mt.fbk.eu/must-c-releases/ and unpack it; ROOT is the folder "
+    "that holds en-<t>/data/{train,dev,tst-COMMON,tst-HE}"
+)
+LICENCE = "CC-BY-NC-ND 4.0"
+SPLITS = {"test": "tst-COMMON", "validation": "dev"}
+"""What else people call its splits."""
+
+
+def read_mustc(
+    root: Path,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    targets: tuple[str, ...] | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """One utterance a segment, with its translations into all targets that have it.
+
+    One target is read in constant memory; of several the segments of a split are held, since they share many.
+
+    Args:
+        root: what holds ``en-<t>``, or one such folder.
+        languages: spoken; MuST-C has English alone.
+        split: train, dev, tst-COMMON (or test) or tst-HE; None: all that are there.
+        targets: languages of the translations; None: all that are there.
+        log: receives a line on whatever was left out, and how much.
+
+    Raises:
+        CorpusError: a target, split or file isn't there, or files that run parallel don't.
+        UsageError: another spoken language than English.
+    """
+    if languages is not None and normalise_languages(languages) != ("en",):
+        raise UsageError(f"--languages {','.join(languages)}: MuST-C's speech is English; its targets are an option")
+    wanted = None if targets is None else normalise_languages(targets)
+    folders = [root] if root.name.startswith("en-") else sorted(root.glob("en-*"))
+    there = {p: normalise_language(p.name.removeprefix("en-")) for p in folders if (p / "data").is_dir()}
+    chosen = {p: code for p, code in there.items() if wanted is None or code in wanted}
+    if not chosen:
+        has = f"only {', '.join(p.name for p in there)}" if there else "not one en-<t>/data"
+        raise CorpusError(f"{root}: no target {', '.join(targets or ())} is here, {has}. {FETCH}")
+    names = sorted({p.name for folder in chosen for p in (folder / "data").iterdir() if _tables(p)})
+    asked = SPLITS.get(split, split) if split else None
+    if not names or (asked is not None and asked not in names):
+        raise CorpusError(f"{root}: no split {split or ''} is here, only {', '.join(names) or 'none'}. {FETCH}")
+    for name in names if asked is None else [asked]:
+        left = LeftOut(f"mustc {name}")
+        parts = [
+            _segments(folder / "data" / name, folder.name.removeprefix("en-"), code, left)
+            for folder, code in chosen.items()
+            if _tables(folder / "data" / name)
+        ]
+        yield from merged(parts, left)
+        left.report(log)
+
+
+def _tables(folder: Path) -> bool:
+    return (folder / "txt" / f"{folder.name}.yaml").is_file()
+
+
+def _segments(folder: Path, target: str, code: str, left: LeftOut) -> Iterator[Utterance]:
+    """Segments of one target and split."""
+    split = folder.name
+    table = folder / "txt" / f"{split}.yaml"
+    there: dict[str, bool] = {}
+    texts = parallel_lines(table, folder / "txt" / f"{split}.en", folder / "txt" / f"{split}.{target}")
+    for number, (line, text, translation) in enumerate(texts, start=1):
+        wav, offset, duration, speaker = _segment(line, f"{table}:{number}")
+        if wav not in there:
+            there[wav] = not refusal(wav) and (folder / "wav" / wav).is_file()
+        if not there[wav] or duration <= 0:
+            left.add("no audio file" if duration > 0 else "no duration", f"{wav} ({target} {table.name}:{number})")
+            continue
+        name = f"{wav.rpartition('.')[0] or wav}_{offset:g}_{duration:g}"
+        yield Utterance(
+            id=f"en/{split}/{name}",
+            audio=AudioRef(str(folder / "wav" / wav), offset, duration),
+            language="en",
+            text=text or None,
+            translations={code: translation} if translation else {},
+            meaning=f"en/{name}",
+            split=split,
+            speaker=speaker,
+            duration=duration,
+        )
+
+
+def _segment(line: str, where: str) -> tuple[str, float, float, str | None]:
+    """Audio file, offset, duration and speaker of a line of yaml, which is a list of one mapping."""
+    import yaml
+
+    try:
+        # Strings alone: YAML's own numbers would make 1e-05 a string and 1_0 a ten.
+        (segment,) = yaml.load(line, Loader=yaml.BaseLoader)
+        speaker = segment.get("speaker_id")
+        return segment["wav"], float(segment["offset"]), float(segment["duration"]), speaker or None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as e:
+        reason: Any = f"no {e}" if isinstance(e, KeyError) else type(e).__name__
+        raise CorpusError(f"{where}: {line[:60]!r} is no segment ({reason}); unpack the corpus again") from e

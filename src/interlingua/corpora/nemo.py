@@ -1,0 +1,148 @@
+"""NeMo's manifests: JSON lines (often called ``.json``) with audio_filepath, duration, text, and Canary's languages.
+
+``offset`` and ``duration`` (either may be null) cut a stretch. ``source_lang`` (else ``lang``) is spoken; where
+``target_lang`` is another, ``text`` is the TRANSLATION, unless ``answer`` holds it (``"na"`` there is a placeholder).
+Such manifests repeat a recording for each target: the repetitions become one utterance.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from interlingua.corpora.delimited import read_json_rows
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.rows import NO_FILE, clip_path
+from interlingua.errors import ManifestError, UsageError
+from interlingua.languages import normalise_language, normalise_languages
+from interlingua.types import AudioRef, Utterance
+
+FETCH = "ROOT is the manifest itself (.json or .jsonl); relative audio paths are taken from its folder"
+LICENCE = "yours"
+_PLACEHOLDER = "na"
+
+
+def read_nemo(
+    root: Path,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    language: str | None = None,
+    audio_root: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """Utterances of a manifest; recordings that stand in several rows are held and come last.
+
+    Args:
+        root: the manifest.
+        languages: which to keep; None: all.
+        split: leave it out: NeMo has a manifest for each.
+        language: what is spoken, where no row says it.
+        audio_root: what relative paths are relative to; None: the manifest's folder.
+        log: receives a line on whatever was left out, and how much.
+
+    Raises:
+        ManifestError: a line is wrong; it is named.
+        UsageError: a split is asked for, or an unknown language.
+    """
+    if split is not None:
+        raise UsageError(
+            f"--split {split}: a NeMo manifest is one split; name that split's manifest, leave --split out"
+        )
+    wanted = None if languages is None else normalise_languages(languages)
+    folder = root.parent if audio_root is None else Path(audio_root)
+    left, differ = LeftOut(root.name), LeftOut(root.name)
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for number, row in read_json_rows(root):
+        name = _id(row, f"{root}:{number}")
+        (repeated if name in seen else seen).add(name)
+    if not seen:
+        raise ManifestError(f"{root}: the manifest is empty")
+    del seen
+    held: dict[str, Utterance] = {}
+    for number, row in read_json_rows(root):
+        utterance = _utterance(row, f"{root}:{number}", folder, language, left)
+        if utterance is None or (wanted is not None and utterance.language not in wanted):
+            continue
+        if utterance.id not in repeated:
+            yield utterance
+            continue
+        first = held.setdefault(utterance.id, utterance)
+        if first.language != utterance.language or (first.text and utterance.text not in (None, first.text)):
+            differ.add("another row says another language or transcript", f"{root.name}:{number}")
+            continue
+        held[utterance.id] = msgspec.structs.replace(
+            first, text=first.text or utterance.text, translations=utterance.translations | first.translations
+        )
+    yield from held.values()
+    left.report(log)
+    differ.report(log)
+
+
+def _id(row: Mapping[str, Any], where: str) -> str:
+    path = row.get("audio_filepath")
+    if isinstance(path, list):
+        path = " ".join(map(str, path))
+    if not isinstance(path, str) or not path.strip():
+        raise ManifestError(f"{where}: no audio_filepath; is it a NeMo manifest?")
+    offset, duration = _seconds(row, "offset", where), _seconds(row, "duration", where)
+    return path if offset is None else f"{path}@{offset:g}" + ("" if duration is None else f"+{duration:g}")
+
+
+def _utterance(
+    row: Mapping[str, Any], where: str, folder: Path, language: str | None, left: LeftOut
+) -> Utterance | None:
+    if isinstance(row["audio_filepath"], list):
+        left.add("several audio files in a row; write one", where)
+        return None
+    path = clip_path(folder, row["audio_filepath"], where)
+    if not path.is_file():
+        left.add(f"{NO_FILE}; relative paths are taken from {folder}", f"{where} ({row['audio_filepath'][:80]})")
+        return None
+    code = _string(row, "source_lang", where) or _string(row, "lang", where) or language
+    if code is None:
+        raise ManifestError(f"{where}: no source_lang or lang; give the option language, as in --option language=en")
+    target = _string(row, "target_lang", where) or code
+    try:
+        spoken, into = normalise_language(code), normalise_language(target)
+    except UsageError as e:
+        raise ManifestError(f"{where}: {e}") from e
+    text, answer = _string(row, "text", where), _string(row, "answer", where)
+    answer = None if answer == _PLACEHOLDER else answer
+    translations: dict[str, str] = {}
+    if spoken == into:
+        text = text or answer
+    elif answer is not None:
+        translations[into] = answer
+    elif text is not None:
+        text, translations = None, {into: text}
+    offset, duration = _seconds(row, "offset", where), _seconds(row, "duration", where)
+    return Utterance(
+        id=_id(row, where),
+        audio=AudioRef(str(path), offset, None if offset is None else duration),
+        language=spoken,
+        text=text,
+        translations=translations,
+        speaker=_string(row, "speaker", where),
+        duration=duration,
+    )
+
+
+def _string(row: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ManifestError(f"{where}: {key} is {value!r:.40}, not a string")
+    return value.strip() or None
+
+
+def _seconds(row: Mapping[str, Any], key: str, where: str) -> float | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ManifestError(f"{where}: {key} is {value!r:.40}; write seconds, or null where they aren't known")
+    return float(value)

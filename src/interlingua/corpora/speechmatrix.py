@@ -1,0 +1,161 @@
+"""SpeechMatrix: pairs of speech mined from VoxPopuli in 17 languages; no texts.
+
+``ROOT/aligned_speech/<a>-<b>.tsv.gz`` with the columns ``score, <a>_audio, <b>_audio``; a cell such as
+``lt_aud.zip:5203779181:21527`` says at which byte of ``ROOT/audios/lt_aud.zip`` a recording begins and how long it is.
+The zip's own record stands right before that byte and names the file, so the archive (100 GB and more) needs neither
+unpacking nor listing.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from interlingua.archives import refusal
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.tables import read_table
+from interlingua.errors import CorpusError, UsageError
+from interlingua.languages import normalise_language, normalise_languages
+from interlingua.types import AudioRef, Utterance
+
+FETCH = (
+    "fetch https://dl.fbaipublicfiles.com/speech_matrix/aligned_speech/<a>-<b>.tsv.gz into ROOT/aligned_speech, and "
+    "https://dl.fbaipublicfiles.com/speech_matrix/audios/<a>_aud.zip and <b>_aud.zip into ROOT/audios; keep the zips"
+)
+LICENCE = "not stated with the data; mined from VoxPopuli, which is CC0"
+_CELL = re.compile(r"([^:/\\]+\.zip):(\d+):(\d+)")
+_TABLE = re.compile(r"([a-z]+)-([a-z]+)\.tsv(\.gz)?")
+_HEADER = struct.Struct(
+    "<4s5H3L2H"
+)  # of a zip's local record: signature, …, lengths of the name and of what follows it
+_SIGNATURE = b"PK\x03\x04"
+_LONGEST = 1024  # bytes of a record's name and extra field together
+
+
+def read_speechmatrix(
+    root: Path,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    least_score: float = 1.06,
+    log: Callable[[str], None] = lambda line: None,
+) -> Iterator[Utterance]:
+    """Two utterances a pair, which share a meaning; a recording keeps the pair in which it comes first.
+
+    Args:
+        root: the folder of ``aligned_speech`` and ``audios``.
+        languages: both languages of a pair must be among them; None: all pairs that are there.
+        split: train, or leave it out: everything mined is for training.
+        least_score: of the pairs to keep; the published ones begin at 1.06.
+        log: receives a line on whatever was left out, and how much.
+
+    Raises:
+        CorpusError: no table is there, or a cell isn't what it should be.
+        UsageError: another split than train.
+    """
+    if split not in (None, "train"):
+        raise UsageError(f"--split {split}: SpeechMatrix is for training alone; leave --split out")
+    wanted = None if languages is None else normalise_languages(languages)
+    folder = root / "aligned_speech"
+    tables = [
+        (path, pair)
+        for path in sorted(folder.rglob("*-*.tsv*"))
+        if (match := _TABLE.fullmatch(path.name))
+        and (pair := (match[1], match[2]))
+        and (wanted is None or all(normalise_language(code) in wanted for code in pair))
+    ]
+    if not tables:
+        asked = f" of {', '.join(languages)}" if languages else ""
+        raise CorpusError(f"{folder}: no pair{asked} (<a>-<b>.tsv.gz) is here. {FETCH}")
+    placed: set[tuple[str, int]] = set()  # recordings that stand in a pair: archive and byte
+    with ExitStack() as stack:
+        archives = _Archives(root / "audios", stack)
+        for path, pair in tables:
+            left = LeftOut(f"speechmatrix {'-'.join(pair)}")
+            yield from _pairs(path, pair, archives, placed, least_score, left)
+            left.report(log)
+
+
+def _pairs(
+    path: Path,
+    pair: tuple[str, str],
+    archives: "_Archives",
+    placed: set[tuple[str, int]],
+    least_score: float,
+    left: LeftOut,
+) -> Iterator[Utterance]:
+    columns = ("score", *(f"{code}_audio" for code in pair))
+    below = 0
+    for number, row in read_table(path, required=columns, left=left):
+        where = f"{path}:{number}"
+        if _score(row["score"], where) < least_score:
+            below += 1
+            continue
+        places = [_place(row[column], where) for column in columns[1:]]
+        if any(place[:2] in placed for place in places):
+            left.add("a recording of it stands in an earlier pair", f"{path.name}:{number}")
+            continue
+        members = [archives.member(*place) for place in places]
+        if None in members:
+            left.add("no audio in the zip, or no zip", row[columns[1 + members.index(None)]])
+            continue
+        placed.update(place[:2] for place in places)
+        for code, place, member in zip(pair, places, members, strict=True):
+            yield Utterance(
+                id=f"{normalise_language(code)}/{member}",
+                audio=AudioRef(str(archives.folder / place[0]), member=member),
+                language=normalise_language(code),
+                meaning=f"{'-'.join(pair)}/{number}",
+                split="train",
+            )
+    if below:
+        left.add(f"a score below {least_score:g}", f"{below} pairs")
+
+
+def _score(cell: str, where: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise CorpusError(f"{where}: the score is {cell[:20]!r}; fetch the table again") from None
+
+
+def _place(cell: str, where: str) -> tuple[str, int, int]:
+    match = _CELL.fullmatch(cell.strip())
+    if match is None:
+        raise CorpusError(f"{where}: {cell[:60]!r} is no place in a zip (lt_aud.zip:123:456); fetch the table again")
+    return match[1], int(match[2]), int(match[3])
+
+
+class _Archives:
+    """Opened zips, asked which member begins at a byte."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._stack = stack
+        self._files: dict[str, BinaryIO | None] = {}
+
+    def member(self, name: str, start: int, size: int) -> str | None:
+        """The member that begins at a byte and is stored there as it is; None: there is none."""
+        if name not in self._files:
+            path = self.folder / name
+            self._files[name] = self._stack.enter_context(path.open("rb")) if path.is_file() else None
+        file = self._files[name]
+        if file is None:
+            return None
+        begin = max(0, start - _LONGEST - _HEADER.size)
+        file.seek(begin)
+        before = file.read(start - begin)
+        at = len(before)
+        while (at := before.rfind(_SIGNATURE, 0, at)) >= 0:
+            if at + _HEADER.size > len(before):
+                continue
+            fields = _HEADER.unpack_from(before, at)
+            method, length, extra = fields[3], fields[9], fields[10]
+            named = at + _HEADER.size + length
+            # Tools that place recordings so take the record for one without an extra field: both ends count.
+            if method == 0 and fields[7] in (size, 0xFFFFFFFF, 0) and len(before) in (named, named + extra):
+                member = before[at + _HEADER.size : named].decode("utf-8", "replace")
+                return None if refusal(member) else member
+        return None
