@@ -34,7 +34,8 @@ OURS = {  # kind -> name -> options
     "short": {
         "ours": TranslationOptions(),
         "ours, no guards": TranslationOptions(guards=False),
-        "ours, 30 s": TranslationOptions(context="full", guards=False),
+        "ours, speech+8": TranslationOptions(context="speech+8"),
+        "ours, 30 s": TranslationOptions(context="full"),
     },
 }
 PEERS = {

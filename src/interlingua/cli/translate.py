@@ -33,7 +33,7 @@ def translate(
     words: bool = False,
     beam: int = 1,
     temperatures: tuple[float, ...] = (0.4, 0.8),
-    context: str = "speech+8",
+    context: str = "speech+4",
     no_guards: bool = False,
     no_vad: bool = False,
     longest: float = 20.0,

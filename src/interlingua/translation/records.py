@@ -28,7 +28,7 @@ class TranslationOptions:
         segmentation: how recordings are cut.
     """
 
-    context: str = "speech+8"
+    context: str = "speech+4"
     beam: int = 1
     temperatures: tuple[float, ...] = (0.4, 0.8)
     timestamps: bool = False
