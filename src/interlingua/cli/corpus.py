@@ -1,74 +1,202 @@
-"""``interlingua corpus``: prepare corpora."""
+"""``interlingua corpus``: prepare corpora, check them, count them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
 
-app = cyclopts.App(name="corpus", help="Prepare corpora and write their manifests.")
+app = cyclopts.App(name="corpus", help="Prepare corpora and write their manifests; check and count what they hold.")
 
 
 @app.command
 def prepare(
-    name: Literal["prompts", "udhr"],
+    name: str,
     *,
     out: Path,
     root: Path | None = None,
     languages: tuple[str, ...] = (),
+    split: str | None = None,
+    positives: Literal["all", "first"] = "all",
+    max_utterances: int | None = None,
+    download: bool = False,
+    option: tuple[str, ...] = (),
     min_words: int | None = None,
     include_non_speech: bool = False,
     rotation: int | None = None,
     json: bool = False,
 ) -> None:
-    """Fetch a corpus unless it is there, verify it, and write a manifest.
+    """Read a corpus as its publishers hand it out, and write a manifest.
+
+    Recordings stay where they are, in tar, tar.gz and parquet files too. What can't be used is counted and named.
 
     Args:
-        name: the corpus; ``prompts`` is real human speech, parallel in five languages; ``udhr`` is SYNTHETIC speech
-            (espeak-ng) of languages that Whisper has no token for, and of controls, with English references.
+        name: the corpus; `interlingua corpus list` names them all. ``prompts`` (real human speech, parallel in five
+            languages) and ``udhr`` (SYNTHETIC speech of languages that Whisper has no token for) fetch themselves.
         out: the manifest to write (JSON lines).
-        root: folder of the corpus; default: in the cache.
-        languages: languages to write; default: all of the corpus.
+        root: folder of the corpus; default: in the cache, for those that fetch themselves.
+        languages: languages to read, in the corpus's codes or Whisper's; default: all that are there.
+        split: the split to read; default: all that are there.
+        positives: of several recordings of a sentence: keep all (each is a positive of each), or the first.
+        max_utterances: at most so many of each language; sentences that most languages share come first.
+        download: fetch the corpus below ROOT first, where its source allows that (fleurs).
+        option: the corpus's own options as NAME=VALUE; `interlingua corpus list` names them.
         min_words: (prompts) least number of words of a prompt's English transcript; default 4.
         include_non_speech: (prompts) keep silences and beeps too.
         rotation: split into train, dev and test by near-duplicate cluster, 0 to 4: which fifth is test.
         json: print the result as JSON.
     """
-    from interlingua.corpora import prepare_prompts, prepare_udhr, prompts, split_by_cluster, udhr, write_manifest
+    from interlingua.corpora.preparing import prepare_manifest
+    from interlingua.corpora.registry import get_corpus, read_corpus
     from interlingua.errors import UsageError
 
-    if name == "udhr":
-        for option, given in (("--min-words", min_words is not None), ("--include-non-speech", include_non_speech)):
-            if given:
-                raise UsageError(f"{option} is of the prompts corpus; leave it out")
-        utterances = prepare_udhr(root, languages=languages or udhr.LANGUAGES, log=note)
-    else:
-        utterances = prepare_prompts(
-            root,
-            languages=languages or prompts.LANGUAGES,
-            min_words=4 if min_words is None else min_words,
-            include_non_speech=include_non_speech,
-            log=note,
-        )
-    if rotation is not None:
-        utterances = split_by_cluster(utterances, rotation)
-    write_manifest(out, utterances)
+    corpus = get_corpus(name)
+    options = corpus.parse_options(option)
+    for key, value in (("min_words", min_words), ("include_non_speech", include_non_speech or None)):
+        if value is not None:
+            if key not in corpus.options:
+                raise UsageError(f"--{key.replace('_', '-')} is of the prompts corpus; leave it out")
+            options[key] = value
+    if download:
+        if corpus.download is None:
+            raise UsageError(f"--download: {name} can't be fetched by a program. {corpus.fetch_hint()}")
+        if root is None:
+            raise UsageError(f"--download needs --root, the folder to put {name} into")
+        corpus.download(root, languages or None, split, note)
+    done = prepare_manifest(
+        lambda log: read_corpus(name, root, languages=languages or None, split=split, log=log, **options),
+        out,
+        positives=positives,
+        max_utterances=max_utterances,
+        rotation=rotation,
+        log=note,
+    )
     summary = {
         "corpus": name,
         "manifest": str(out),
-        "synthetic": name == "udhr",
-        "utterances": len(utterances),
-        "meanings": len({u.meaning for u in utterances}),
-        "clusters": len({u.cluster for u in utterances}),
-        "seconds": round(sum(u.duration or 0.0 for u in utterances), 1),
+        "synthetic": corpus.synthetic,
+        "licence": corpus.licence,
+        **done.as_dict(),
     }
     if json:
         emit(summary)
     else:
-        kind = ("paragraphs", "articles") if name == "udhr" else ("prompts", "clusters of near-duplicates")
+        _print_prepared(summary, corpus.units)
+
+
+@app.command
+def check(manifest: Path, *, quick: bool = False, json: bool = False) -> int:
+    """Say what is wrong with a manifest: missing, empty, clipped or repeated audio, rates, texts, languages.
+
+    Exits with 1 if anything is wrong.
+
+    Args:
+        manifest: utterances to look at.
+        quick: read the audio's bytes without decoding them.
+        json: print the findings as JSON, one object a line.
+    """
+    from interlingua.corpora import iter_manifest
+    from interlingua.corpora.checking import PROBLEMS, check_utterances
+    from interlingua.metrics.offtarget import written_in
+    from interlingua.progress import track
+
+    total = sum(1 for _ in iter_manifest(manifest, repeated=True))
+    counts: dict[str, int] = {}
+    with track(total, "checking") as done:
+        for finding in check_utterances(
+            iter_manifest(manifest, repeated=True), decode=not quick, written_in=written_in, done=done
+        ):
+            counts[finding.problem] = counts.get(finding.problem, 0) + 1
+            if json:
+                emit({"id": finding.id, "problem": finding.problem, "detail": finding.detail}, lines=True)
+            else:
+                print(f"{finding.id}: {finding.problem}: {finding.detail}")
+    for problem, count in counts.items():
+        note(f"{problem}: {count} ({PROBLEMS[problem]})")
+    note(f"{manifest}: {total} utterances, {sum(counts.values())} findings")
+    return 1 if counts else 0
+
+
+@app.command
+def stats(manifest: Path, *, json: bool = False) -> None:
+    """Count a manifest: hours, speakers, sentences with several recordings, and what its languages share.
+
+    Args:
+        manifest: utterances to count; durations are the manifest's own.
+        json: print the result as JSON.
+    """
+    from interlingua.corpora import iter_manifest
+    from interlingua.corpora.statistics import corpus_statistics
+
+    found = corpus_statistics(iter_manifest(manifest)).as_dict()
+    if json:
+        emit(found)
+        return
+    print("language  utterances   hours  speakers  sentences  several recordings  splits")
+    for code, one in found["languages"].items():
+        splits = ", ".join(f"{split} {n}" for split, n in one["splits"].items())
+        speakers = one["speakers"] if one["speakers"] or not one["without_speaker"] else "unknown"
+        hours = "unknown" if one["without_duration"] == one["utterances"] else f"{one['hours']:.2f}"
         print(
-            f"{out}: {summary['utterances']} utterances of {summary['meanings']} {kind[0]} "
-            f"({summary['clusters']} {kind[1]}), {summary['seconds']} s"
-            + ("; SYNTHETIC speech by espeak-ng" if name == "udhr" else "")
+            f"{code:8}  {one['utterances']:10}  {hours:>6}  {speakers!s:>8}  {one['sentences']:9}  "
+            f"{one['sentences_with_several_recordings']:18}  {splits}"
         )
+    for code, one in found["languages"].items():
+        for what, n in (("duration", one["without_duration"]), ("speaker", one["without_speaker"])):
+            if n:
+                print(f"{code}: {n} of {one['utterances']} without a known {what}")
+    for pair, n in found["overlap"].items():
+        print(f"{pair}: {n} sentences in both")
+    if len(found["languages"]) > 2:
+        print(f"all: {found['common_to_all']} sentences in every language")
+
+
+@app.command(name="list")
+def list_(name: str | None = None, *, json: bool = False) -> None:
+    """Name every corpus, or say all of one: what to fetch, where to put it, its options and licence.
+
+    Args:
+        name: the corpus to tell all of.
+        json: print the result as JSON.
+    """
+    from interlingua.corpora.registry import CORPORA, get_corpus
+
+    chosen = list(CORPORA.values()) if name is None else [get_corpus(name)]
+    if json:
+        emit({corpus.name: _described(corpus) for corpus in chosen})
+        return
+    for corpus in chosen:
+        print(f"{corpus.name:13}  {corpus.title}")
+        if name is not None:
+            described = _described(corpus)
+            print(f"fetch: {described['fetch']}\nlicence: {described['licence']}")
+            for key, kind in described["options"].items():
+                print(f"--option {key}=… ({kind})")
+
+
+def _described(corpus: Any) -> dict[str, Any]:
+    options = {key: getattr(kind, "__name__", None) or str(kind) for key, kind in corpus.options.items()}
+    return {
+        "title": corpus.title,
+        "fetch": corpus.fetch,
+        "downloads": corpus.download is not None or corpus.self_fetching,
+        "synthetic": corpus.synthetic,
+        "licence": corpus.licence,
+        "options": {k: v.replace("typing.", "") if "[" in v else v for k, v in options.items()},
+    }
+
+
+def _print_prepared(summary: dict[str, Any], units: tuple[str, str]) -> None:
+    several = summary["several_recordings"]
+    print(
+        f"{summary['manifest']}: {summary['utterances']} utterances of {summary['meanings']} {units[0]} "
+        f"({summary['clusters']} {units[1]}), {summary['seconds']} s"
+        + (f" ({summary['without_duration']} of unknown length)" if summary["without_duration"] else "")
+        + ("; SYNTHETIC speech by espeak-ng" if summary["synthetic"] else "")
+    )
+    if several["left_out"]:
+        print(f"{several['left_out']} further recordings of sentences were left out")
+    elif several["sentences"]:
+        print(f"{several['sentences']} sentences have several recordings, {several['most']} at most")
+    print(f"rule: {several['rule']}")

@@ -25,11 +25,12 @@ from interlingua.types import SAMPLE_RATE, AudioRef, Utterance
 
 REPOSITORY = "google/fleurs"
 LICENCE = "CC-BY 4.0"
-FETCH = (
+BY_HAND = (
     "fetch data/<lang>/{train,dev,test}.tsv and data/<lang>/audio/{train,dev,test}.tar.gz of the languages you need "
-    f"(<lang> as in fr_fr) from https://huggingface.co/datasets/{REPOSITORY}/tree/main/data into ROOT/data/<lang>, or "
-    "let --download do it; unpacked (ROOT/data/<lang>/audio/<split>/*.wav) it is read faster"
+    f"(<lang> as in fr_fr) from https://huggingface.co/datasets/{REPOSITORY}/tree/main/data into ROOT/data/<lang>; "
+    "unpacked (ROOT/data/<lang>/audio/<split>/*.wav) it is read faster"
 )
+FETCH = f"{BY_HAND}; --download does it where the hub can be reached"
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("id", "file_name", "raw_transcription", "transcription", "characters", "num_samples", "gender")
 LANGUAGES = (
@@ -109,7 +110,7 @@ def download_fleurs(
         for s in splits
         for name in (f"{s}.tsv", f"audio/{s}.tar.gz")
     ]
-    download_files(REPOSITORY, names, root, by_hand=FETCH, log=log)
+    download_files(REPOSITORY, names, root, by_hand=BY_HAND, log=log)
 
 
 def fleurs_code(language: str) -> str:

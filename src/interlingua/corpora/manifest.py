@@ -16,10 +16,14 @@ _decoder = msgspec.json.Decoder(Utterance)
 _encoder = msgspec.json.Encoder()
 
 
-def iter_manifest(path: str | Path) -> Iterator[Utterance]:
+def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utterance]:
     """Yield the utterances of a manifest one by one, in constant memory but for the ids.
 
     Audio paths come back absolute: relative ones are taken from the manifest's folder.
+
+    Args:
+        path: the manifest.
+        repeated: let an id stand twice, for those who look for what is wrong.
 
     Raises:
         ManifestError: no such file, or a line that is not an utterance; file and line are named.
@@ -35,7 +39,7 @@ def iter_manifest(path: str | Path) -> Iterator[Utterance]:
                 if not line.strip():
                     continue
                 utterance = _decode(line, f"{path}:{number}")
-                if utterance.id in seen:
+                if utterance.id in seen and not repeated:
                     raise ManifestError(
                         f"{path}:{number}: id {utterance.id!r} stands already in line {seen[utterance.id]}; "
                         "give every recording an id of its own"

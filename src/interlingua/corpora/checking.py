@@ -1,0 +1,123 @@
+"""What is wrong with a manifest's recordings and texts: each finding names its utterance."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from interlingua.audio import audio_hash, load_audio, sample_rate_of
+from interlingua.errors import AudioError, AudioNotFoundError, EmptyAudioError, TruncatedAudioError
+from interlingua.types import SAMPLE_RATE, Samples, Utterance
+
+SHORT = 0.1  # seconds: less is no speech
+QUIET = 1e-3  # of full scale: nothing louder is silence
+FULL_SCALE = 0.999
+CLIPPED = 1e-3  # share of samples at full scale
+DURATION_TOLERANCE = 0.15  # seconds between what the manifest and the recording say
+LETTERS = 20  # fewer tell no language
+PROBLEMS = {
+    "missing": "the audio isn't there",
+    "unreadable": "the audio can't be decoded",
+    "truncated": "the audio ends before its header or the manifest says",
+    "empty": f"no samples, or less than {SHORT} s",
+    "silent": f"nothing is louder than {QUIET} of full scale",
+    "clipped": f"{CLIPPED:.1%} of the samples or more are at full scale",
+    "rate": f"recorded at less than {SAMPLE_RATE} Hz: the encoder hears no high frequencies",
+    "duration": f"more than {DURATION_TOLERANCE} s off the manifest's duration: perhaps a wrong sample rate",
+    "duplicate": "the same audio as another utterance's",
+    "id": "an id that stands twice",
+    "text": "the text, or a translation, is empty",
+    "language": "the text, or a translation, doesn't look like its language",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        id: the utterance.
+        problem: one of `PROBLEMS`.
+        detail: what was found.
+    """
+
+    id: str
+    problem: str
+    detail: str
+
+
+def check_utterances(
+    utterances: Iterable[Utterance],
+    *,
+    decode: bool = True,
+    written_in: Callable[[str, str], bool | None] | None = None,
+    done: Callable[[int], None] = lambda n: None,
+) -> Iterator[Finding]:
+    """Yield all that is wrong, utterance by utterance, in constant memory but for ids and hashes.
+
+    Args:
+        utterances: of a manifest, or right from a reader.
+        decode: look into every recording; else only texts and whether the audio's bytes can be read.
+        written_in: (text, language) -> whether the text is in the language; None: nobody can tell.
+        done: called with 1 behind each utterance.
+    """
+    ids: set[str] = set()
+    heard: dict[str, str] = {}
+    for utterance in utterances:
+        if utterance.id in ids:
+            yield Finding(utterance.id, "id", "another utterance has it; give every recording an id of its own")
+        ids.add(utterance.id)
+        yield from _check_texts(utterance, written_in)
+        yield from _check_audio(utterance, decode, heard)
+        done(1)
+
+
+def _check_texts(utterance: Utterance, written_in: Callable[[str, str], bool | None] | None) -> Iterator[Finding]:
+    texts = [("text", utterance.language, utterance.text)]
+    texts += [(f"translation into {code}", code, text) for code, text in utterance.translations.items()]
+    for what, language, text in texts:
+        if text is None:
+            continue
+        if not text.strip():
+            yield Finding(utterance.id, "text", f"its {what} is empty")
+        elif written_in is not None and _tells(text) and written_in(text, language) is False:
+            yield Finding(utterance.id, "language", f"its {what} doesn't look like {language!r}: {text[:60]}")
+
+
+def _tells(text: str) -> bool:
+    """Whether a text is long enough to tell its language."""
+    return sum(c.isalpha() for c in text) >= LETTERS
+
+
+def _check_audio(utterance: Utterance, decode: bool, heard: dict[str, str]) -> Iterator[Finding]:
+    try:
+        digest = audio_hash(utterance.audio)
+        if digest in heard:
+            yield Finding(utterance.id, "duplicate", f"the same audio as {heard[digest]}")
+        heard.setdefault(digest, utterance.id)
+        if decode:
+            rate, samples = sample_rate_of(utterance.audio), load_audio(utterance.audio)
+            yield from _check_samples(utterance, rate, samples)
+    except AudioNotFoundError as e:
+        yield Finding(utterance.id, "missing", str(e))
+    except EmptyAudioError as e:
+        yield Finding(utterance.id, "empty", str(e))
+    except TruncatedAudioError as e:
+        yield Finding(utterance.id, "truncated", str(e))
+    except AudioError as e:
+        yield Finding(utterance.id, "unreadable", str(e))
+
+
+def _check_samples(utterance: Utterance, rate: int, samples: Samples) -> Iterator[Finding]:
+    seconds, size = len(samples) / SAMPLE_RATE, np.abs(samples)
+    if seconds < SHORT:
+        yield Finding(utterance.id, "empty", f"{seconds:.3f} s")
+    elif size.max() < QUIET:
+        yield Finding(utterance.id, "silent", f"its peak is {size.max():.1e}")
+    share = float((size >= FULL_SCALE).mean())
+    if share >= CLIPPED:
+        yield Finding(utterance.id, "clipped", f"{share:.1%} of the samples are at full scale")
+    if rate < SAMPLE_RATE:
+        yield Finding(utterance.id, "rate", f"{rate} Hz")
+    if utterance.duration is not None and abs(utterance.duration - seconds) > DURATION_TOLERANCE:
+        yield Finding(utterance.id, "duration", f"{seconds:.2f} s, the manifest says {utterance.duration:.2f} s")
