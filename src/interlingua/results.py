@@ -12,6 +12,7 @@ The frame of ``results.json``, in which every part but the first three is option
      "retrieval": [{"query", "candidate", "method", "n", "n_candidates", "n_clusters", "r1", "r1_ci", "r5",
                     "r10", "mrr", "mrr_ci", "r1_cluster", "chance_cluster", "chance", "chance_r5",
                     "chance_r10", "median_rank", "signature"}],
+     "published": [{"query", "candidate", "method", "ours", "published"}],
      "translation": [{"source", "target", "system", "n", "bleu": {"value", "ci", "n", "signature"},
                       "chrf": {…}}],
      "transfer": [{"task": "new" | "other" | "translate" | "transcribe" | "detect", "source", "target", "trained", "n",
@@ -40,7 +41,7 @@ The frame of ``results.json``, in which every part but the first three is option
      "similarity": {"query", "candidate", "method"},
      "timings": {stage: seconds}}
 
-Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``,
+``published`` sets our R@1 beside others', or beside the reason why there is none. Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``,
 ``seqsim:log-mel`` and ``seqsim:random-weights``. Proportions lie in 0-1, BLEU and chrF in 0-100, times in
 seconds. ``arrays.npz`` may hold ``alignment`` (n, m) and ``similarity`` (N, M).
 

@@ -15,23 +15,28 @@ def run(recipe: Path, *, dry_run: bool = False) -> int:
 
     Args:
         recipe: a YAML file, such as recipes/transfer-prompts.yaml.
-        dry_run: only say what it will do.
+        dry_run: only say what it will do, and what that needs.
     """
     from interlingua.experiments.finetuning import run_finetune
     from interlingua.experiments.recipes import read_recipe
+    from interlingua.experiments.retrieval_study import RetrievalStudy, run_retrieval_study
     from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
     from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
     from interlingua.report import write_report
 
     settings = read_recipe(recipe)
     note(f"interlingua: {settings.plan()}; results in {settings.out}")
-    if dry_run:
-        return 0
 
     def log(line: str) -> None:
         note(f"interlingua: {line}")
 
-    if isinstance(settings, TransferStudy):
+    if dry_run:
+        if isinstance(settings, RetrievalStudy):
+            run_retrieval_study(settings, dry_run=True, log=log)
+        return 0
+    if isinstance(settings, RetrievalStudy):
+        out = run_retrieval_study(settings, log=log)
+    elif isinstance(settings, TransferStudy):
         out = run_transfer_study(settings, log=log)
     elif isinstance(settings, UnseenStudy):
         out = run_unseen_study(settings, log=log)

@@ -1,19 +1,23 @@
 """Recipes: an experiment's settings in a YAML file, checked against its typed class."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import msgspec
 import yaml
 
 from interlingua.errors import UsageError
+from interlingua.experiments.retrieval_study import RetrievalStudy
 from interlingua.experiments.transfer_study import TransferStudy
 from interlingua.experiments.unseen import UnseenStudy
 from interlingua.transfer.config import FinetuneConfig
 
-Settings = TransferStudy | FinetuneConfig | UnseenStudy
+Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy
 
 RECIPES: dict[str, type[Settings]] = {
+    "retrieval": RetrievalStudy,
     "transfer": TransferStudy,
     "finetune": FinetuneConfig,
     "unseen": UnseenStudy,
@@ -33,13 +37,21 @@ def read_recipe(path: Path) -> Settings:
     if not isinstance(content, dict) or content.get("recipe") not in RECIPES:
         raise UsageError(f"{path}: say which experiment it is, `recipe: {' or '.join(RECIPES)}`")
     kind = RECIPES[content.pop("recipe")]
-    known = {f.name for f in dataclasses.fields(kind)}
-    for name in content:
-        if name not in known:
-            raise UsageError(f"{path}: no setting {name!r}; there are {', '.join(sorted(known))}")
+    _require_known(content, kind, path)
     try:
         return msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value))
     except msgspec.ValidationError as e:
         raise UsageError(f"{path}: {e}") from e
     except UsageError as e:
         raise UsageError(f"{path}: {e}") from e
+
+
+def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, inside: str = "") -> None:
+    """Raise UsageError for a key that a typed class, or one within it, hasn't."""
+    types = get_type_hints(kind)
+    known = {f.name: types[f.name] for f in dataclasses.fields(kind)}
+    for name, value in content.items():
+        if name not in known:
+            raise UsageError(f"{path}: no setting {inside}{name!r}; there are {', '.join(sorted(known))}")
+        if dataclasses.is_dataclass(known[name]) and isinstance(value, dict):
+            _require_known(value, known[name], path, f"{name}: ")  # type: ignore[arg-type]

@@ -275,6 +275,16 @@ class Similarity(msgspec.Struct, frozen=True, kw_only=True):
     method: str = PAPER_METHOD
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """Our R@1 and another's (0 to 1), or why there is none."""
+
+    query: str
+    candidate: str
+    method: str
+    ours: float
+    published: float | str
+
+
 class CorpusLanguage(msgspec.Struct, frozen=True, kw_only=True):
     """One language's recordings and whom to credit for them."""
 
@@ -319,6 +329,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     corpus: Corpus | None = None
     retrieval: list[Retrieval] = []
+    published: list[Beside] = []
     translation: list[Translation] = []
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []

@@ -1,0 +1,93 @@
+"""The corpus of a recipe: from its publishers' files to a manifest in the recipe's folder."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from interlingua.corpora import read_manifest
+from interlingua.corpora.preparing import Positives, prepare_manifest
+from interlingua.corpora.registry import get_corpus, read_corpus
+from interlingua.errors import UsageError
+from interlingua.files import write_text
+from interlingua.types import Utterance
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSource:
+    """What a recipe reads.
+
+    Attributes:
+        name: of the corpus (`interlingua corpus list`), or ``manifest``: then ``root`` is a manifest.
+        root: its folder; None where it fetches itself.
+        languages: to read, in the corpus's codes or Whisper's; none: all.
+        split: to read; None: all.
+        positives: see `interlingua corpus prepare`.
+        max_utterances: at most so many of each language.
+        options: of the corpus's own.
+    """
+
+    name: str
+    root: Path | None = None
+    languages: tuple[str, ...] = ()
+    split: str | None = None
+    positives: Positives = "all"
+    max_utterances: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before the work.
+
+        Raises:
+            UsageError: no such corpus, an option that it hasn't, or a manifest that isn't named.
+        """
+        if self.name == "manifest":
+            if self.root is None:
+                raise UsageError("corpus manifest: root is missing; it is the manifest's path")
+            return
+        known = get_corpus(self.name).options
+        for name in self.options:
+            if name not in known:
+                raise UsageError(f"corpus {self.name}: no option {name!r}; it has {', '.join(known) or 'none'}")
+
+    def utterances(self, folder: Path, log: Callable[[str], None] = lambda line: None) -> list[Utterance]:
+        """Read the corpus, once: its manifest is kept in a folder, and read from there while the settings are the same.
+
+        Args:
+            folder: of the recipe's results.
+            log: takes a line on whatever was left out.
+
+        Raises:
+            CorpusError: the corpus isn't there; the message says what to fetch.
+        """
+        if self.name == "manifest":
+            return read_manifest(self.root or "", self.languages or None)
+        stated = msgspec.json.encode({k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()})
+        digest = hashlib.sha256(stated).hexdigest()[:10]
+        path = folder / f"{self.name}-{digest}.jsonl"
+        if not path.exists():
+            done = prepare_manifest(
+                lambda line: read_corpus(
+                    self.name,
+                    self.root,
+                    languages=self.languages or None,
+                    split=self.split,
+                    log=line,
+                    **self.options,
+                ),
+                path,
+                positives=self.positives,
+                max_utterances=self.max_utterances,
+                log=log,
+            )
+            write_text(path.with_suffix(".json"), json.dumps(done.as_dict(), ensure_ascii=False, indent=1) + "\n")
+        return read_manifest(path)
+
+    def summary(self, folder: Path) -> dict[str, Any]:
+        """What the manifest in a folder holds, and by which rule; empty for a manifest of the user's own."""
+        found = sorted(folder.glob(f"{self.name}-*.json"))
+        return dict(json.loads(found[-1].read_text(encoding="utf-8"))) if found else {}

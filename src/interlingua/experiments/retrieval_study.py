@@ -1,0 +1,176 @@
+"""The retrieval experiment as a recipe: a corpus, a model, methods -> R@1 of every ordered pair, beside others' figures.
+
+Ma et al. (arXiv 2407.01130), section 4.2: FLEURS' en, fr, de, zh, ja, and seven languages of MaSS.
+"""
+
+import datetime
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest, estimate_bytes
+from interlingua.errors import UsageError
+from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.finetuning import begun_with
+from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, Method
+from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
+from interlingua.experiments.scoring import LEAST_CLUSTERS
+from interlingua.models import load_whisper
+from interlingua.results import provenance, save_results
+from interlingua.types import SAMPLE_RATE, Utterance
+
+UNKNOWN = "not known here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalStudy:
+    """Settings of the experiment; the keys of its recipe.
+
+    Attributes:
+        out: the result folder; manifest and frames are kept in it.
+        corpus: what is compared.
+        model: model spec.
+        methods: how to score; the first is shown as a picture.
+        layer: encoder layer, 1-based; None: the last.
+        pool: frames averaged into one; 1 = none.
+        published: JSON with figures of others, ``{"retrieval": [{"query", "candidate", "method", "r1"}]}``, 0 to 1.
+    """
+
+    out: Path
+    corpus: CorpusSource
+    model: str = "base"
+    methods: tuple[Method, ...] = ("seqsim", DEFAULT_METHOD, "mean-pool")
+    layer: int | None = None
+    pool: int = 1
+    published: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before the work.
+
+        Raises:
+            UsageError: no method, an unknown one, or the cascade, which takes more than a recipe says.
+        """
+        for name in self.methods:
+            if name not in METHODS or name == "cascade":
+                raise UsageError(f"methods: {name!r} can't be used here; use {', '.join(METHODS)}")
+        if not self.methods or self.pool < 1:
+            raise UsageError("methods: name one or more; pool: 1 (no pooling) or more")
+
+    def plan(self) -> str:
+        """What will be done, in a line."""
+        which = ", ".join(self.corpus.languages) or "every language"
+        return f"retrieval on {self.corpus.name} ({which}), {self.model}, {', '.join(self.methods)}"
+
+
+def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
+    """Encode what isn't encoded yet, score every pair, and write ``results.json``.
+
+    Args:
+        study: the settings.
+        dry_run: only read the corpus, and say what the rest will need.
+        log: takes a line of news.
+
+    Raises:
+        InterlinguaError: see the stages.
+    """
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    utterances = study.corpus.utterances(study.out, log)
+    device = best_device()
+    compute = best_compute(device)
+    encoder = WhisperEncoder(
+        load_whisper(study.model, dtype=compute, device=device), context="speech", layer=study.layer
+    )
+    log(needs(utterances, encoder, study.pool))
+    if dry_run:
+        return study.out
+    spec = encoder.spec
+    begun_with(study.out / "begun.json", {"model": study.model, "revision": spec.revision, "layer": spec.layer})
+    store, report = encode_manifest(utterances, encoder, study.out / f"frames-{study.pool}.lance", pooling=study.pool)
+    corpus = Corpus.of(utterances, store)
+    rows: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    few = len({u.cluster or u.meaning for u in utterances}) < LEAST_CLUSTERS
+    for method in study.methods:
+        if method == DEFAULT_METHOD and few:
+            log(f"{method} is left out: it takes {LEAST_CLUSTERS} clusters of meanings")
+            continue
+        measured, matrices = evaluate_retrieval(
+            utterances, store, method, corpus=corpus, compute=compute, device=device
+        )
+        rows += measured
+        if not arrays:
+            (query, candidate), matrix = next(iter(matrices.items()))
+            arrays["similarity"] = matrix
+            shown = {"query": query, "candidate": candidate, "method": method}
+    rule = study.corpus.summary(study.out).get("several_recordings", {}).get("rule")
+    results = {
+        "title": f"Cross-lingual speech retrieval: {study.corpus.name}",
+        "retrieval": rows,
+        "published": beside(rows, study.published),
+        "similarity": shown,
+        "settings": {
+            **vars(store.spec),
+            "corpus": study.corpus.name,
+            "languages": list(study.corpus.languages),
+            "split": study.corpus.split,
+            "several recordings of a sentence": study.corpus.summary(study.out)
+            .get("several_recordings", {})
+            .get("rule"),
+        },
+        "failures": [f"{name}: {why}" for name, why in report.failed.items()],
+        "provenance": provenance(compute, device, time.monotonic() - clock, started),
+    }
+    save_results(study.out, results, arrays)
+    return study.out
+
+
+def needs(utterances: Sequence[Utterance], encoder: WhisperEncoder, pool: int) -> str:
+    """Hours of audio, disk and time that encoding will take; the time is that of ten seconds of noise, now."""
+    known = [u.duration for u in utterances if u.duration is not None]
+    unknown = len(utterances) - len(known)
+    hours = sum(known) / 3600
+    clock = time.perf_counter()
+    encoder.encode([np.random.default_rng(0).normal(0, 0.01, 10 * SAMPLE_RATE).astype(np.float32)])
+    pace = (time.perf_counter() - clock) / 10
+    disk = estimate_bytes(utterances, encoder.spec, encoder.dim) / pool / 1e9
+    more = f" and {unknown} recordings of unknown length" if unknown else ""
+    return (
+        f"{len(utterances)} utterances, {hours:.2f} h of audio{more}; encoding takes about {hours * 60 * pace:.1f} min "
+        f"here, the frames {disk:.2f} GB"
+    )
+
+
+def beside(rows: Sequence[dict[str, Any]], published: Path | None) -> list[dict[str, Any]]:
+    """Our R@1 beside others': ``{"query", "candidate", "method", "ours", "published"}``; the last may be a reason.
+
+    The paper's own table couldn't be read when this was written, so without a file the column says so.
+
+    Raises:
+        UsageError: the file can't be read, or isn't of that form.
+    """
+    theirs: dict[tuple[str, str, str], float] = {}
+    if published:
+        try:
+            for row in json.loads(published.read_text(encoding="utf-8"))["retrieval"]:
+                theirs[row["query"], row["candidate"], row["method"]] = float(row["r1"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{published}: no published figures ({error}); write "
+                '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}'
+            ) from error
+    return [
+        {
+            "query": r["query"],
+            "candidate": r["candidate"],
+            "method": r["method"],
+            "ours": r["r1"],
+            "published": theirs.get((r["query"], r["candidate"], r["method"]), UNKNOWN),
+        }
+        for r in rows
+    ]

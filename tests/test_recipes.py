@@ -1,0 +1,120 @@
+"""Recipes from a corpus in its publishers' layout to the report."""
+
+import json
+
+import pytest
+
+from helpers import sweep, utterance, write_wav
+from interlingua.cli import run
+from interlingua.errors import CorpusError, UsageError
+from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.recipes import read_recipe
+from interlingua.experiments.retrieval_study import UNKNOWN, beside
+from interlingua.results import load_results
+from interlingua.types import AudioRef
+from trees import fleurs_tree, mass_tree
+
+
+@pytest.fixture
+def spoken(tmp_path):
+    """Four meanings in four languages; a meaning has its own pitch."""
+    found = []
+    for n, language in enumerate(("en", "fr", "es", "ru")):
+        for m, meaning in enumerate(("one", "two", "three", "four")):
+            path = write_wav(tmp_path / "wav" / f"{language}-{meaning}.wav", sweep(0.6 + 0.2 * m, 200 * 2**m, seed=n))
+            text = f"{meaning} in {language}"
+            found.append(utterance(language, meaning, audio=AudioRef(str(path)), text=text, split="test"))
+    return found
+
+
+def recipe(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["fleurs", "mass"])
+def test_retrieval_from_the_publishers_files_to_the_report(kind, spoken, tiny_whisper_folder, tmp_path, capsys):
+    root = tmp_path / "data"
+    {"fleurs": fleurs_tree, "mass": mass_tree}[kind](root, spoken)
+    published = tmp_path / "published.json"
+    row = {"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.875}
+    published.write_text(json.dumps({"retrieval": [row]}))
+    path = recipe(
+        tmp_path,
+        f"""
+recipe: retrieval
+out: {tmp_path / "out"}
+corpus: {{name: {kind}, root: {root}, languages: [en, fr, es]}}
+model: {tiny_whisper_folder}
+methods: [seqsim, mean-pool]
+published: {published}
+""",
+    )
+    assert run(["run", str(path), "--dry-run"]) == 0
+    assert "12 utterances" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert run(["run", str(path)]) == 0
+    results, arrays = load_results(tmp_path / "out")
+    pairs = {(r["query"], r["candidate"]) for r in results["retrieval"]}
+    assert len(pairs) == 6  # ordered pairs of three languages
+    assert all(r["n"] == 4 for r in results["retrieval"])
+    assert arrays["similarity"].shape == (4, 4)
+    theirs = {(r["query"], r["candidate"], r["method"]): r["published"] for r in results["published"]}
+    assert theirs.pop(("en", "fr", "seqsim")) == 0.875
+    assert set(theirs.values()) == {UNKNOWN}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Beside published figures" in page
+    assert "87.5" in page
+    assert "each is a positive of each" in json.dumps(results["settings"])
+    capsys.readouterr()
+    assert run(["run", str(path)]) == 0  # frames and manifest are there
+    assert "encoding:" not in capsys.readouterr().err
+
+
+def test_a_corpus_that_is_not_there_says_what_to_fetch(tmp_path):
+    source = CorpusSource(name="fleurs", root=tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match="fleurs"):
+        source.utterances(tmp_path / "out")
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_a_manifest_is_a_corpus_too(wav_manifest, tmp_path):
+    source = CorpusSource(name="manifest", root=wav_manifest, languages=("en", "fr"))
+    assert len(source.utterances(tmp_path / "out")) == 6
+    assert source.summary(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("corpus: {name: nothing}", "unknown corpus"),
+        ("corpus: {name: manifest}", "root is missing"),
+        ("corpus: {name: prompts, options: {colour: red}}", "no option 'colour'"),
+        ("corpus: {name: prompts}\nmethods: [cascade]", "cascade"),
+        ("corpus: {name: prompts}\nmethods: []", "one or more"),
+        ("corpus: {name: prompts, shoe: 1}", "shoe"),
+        ("corpus: {name: prompts}\npool: 0", "pool"),
+    ],
+)
+def test_wrong_settings_are_told_with_the_recipe(tmp_path, text, message):
+    path = recipe(tmp_path, f"recipe: retrieval\nout: {tmp_path / 'out'}\n{text}\n")
+    with pytest.raises(UsageError, match=message) as error:
+        read_recipe(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_published_figures_that_can_not_be_read(tmp_path):
+    path = tmp_path / "published.json"
+    for text in ("[1, 2]", "{}", '{"retrieval": [{"query": "en"}]}'):
+        path.write_text(text)
+        with pytest.raises(UsageError, match="published"):
+            beside([], path)
+
+
+def test_the_committed_retrieval_recipes_are_whole():
+    from pathlib import Path
+
+    for path in sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml")):
+        assert read_recipe(path).plan()
