@@ -54,4 +54,4 @@ def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, insi
         if name not in known:
             raise UsageError(f"{path}: no setting {inside}{name!r}; there are {', '.join(sorted(known))}")
         if dataclasses.is_dataclass(known[name]) and isinstance(value, dict):
-            _require_known(value, known[name], path, f"{name}: ")  # type: ignore[arg-type]
+            _require_known(value, known[name], path, f"{name}: ")

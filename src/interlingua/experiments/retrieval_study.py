@@ -1,4 +1,4 @@
-"""The retrieval experiment as a recipe: a corpus, a model, methods -> R@1 of every ordered pair, beside others' figures.
+"""The retrieval experiment as a recipe: a corpus, a model, methods -> R@1 of every pair, beside others' figures.
 
 Ma et al. (arXiv 2407.01130), section 4.2: FLEURS' en, fr, de, zh, ja, and seven languages of MaSS.
 """
@@ -119,9 +119,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
             "corpus": study.corpus.name,
             "languages": list(study.corpus.languages),
             "split": study.corpus.split,
-            "several recordings of a sentence": study.corpus.summary(study.out)
-            .get("several_recordings", {})
-            .get("rule"),
+            "several recordings of a sentence": rule,
         },
         "failures": [f"{name}: {why}" for name, why in report.failed.items()],
         "provenance": provenance(compute, device, time.monotonic() - clock, started),
