@@ -17,6 +17,7 @@ from interlingua.models import Whisper, convert, ctranslate2_folder, load_whispe
 from interlingua.models.quiet import quiet
 from interlingua.models.targets import Targets, read_targets
 from interlingua.models.trained import is_adapter, load_trained
+from interlingua.translation.twin import mean_log_probability
 
 BackendName = Literal["ctranslate2", "transformers"]
 Features = Float32[np.ndarray, "B mels F"]
@@ -46,7 +47,7 @@ class Decoded:
 
     Attributes:
         tokens: without the prompt and the end token; timestamps among them, if they were asked for.
-        log_probability: mean over the tokens and the end token, after suppression.
+        log_probability: mean over the tokens and the end token, if there is one.
         no_speech_probability: of ``<|nospeech|>`` behind the start token.
         ended: False: the decoder ran out of positions.
     """
@@ -188,10 +189,9 @@ class CTranslate2Backend:
         outputs = []
         for result in found:
             tokens = result.sequences_ids[0]
-            # CTranslate2 divides the sum by the number of tokens, the end token not counted.
-            mean = result.scores[0] * len(tokens) / (len(tokens) + 1)
             ended = len(tokens) < positions // 2
-            outputs.append(Decoded(list(tokens), float(mean), float(result.no_speech_prob), ended))
+            mean = mean_log_probability(float(result.scores[0]), len(tokens), ended=ended)
+            outputs.append(Decoded(list(tokens), mean, float(result.no_speech_prob), ended))
         return outputs
 
     def place(self, states: Any, row: int, prompt: Sequence[int], tokens: Sequence[int], seconds: float) -> Timing:
@@ -301,7 +301,7 @@ class TransformersBackend:
         end = self.whisper.tokenizer.eos_token_id
         ended = end in tokens
         n = tokens.index(end) if ended else len(tokens)
-        return Decoded(tokens[:n], float(np.sum(steps[: n + 1])) / (n + 1), 0.0, ended)
+        return Decoded(tokens[:n], float(np.mean(steps[: n + 1])), 0.0, ended)
 
     def _first(self, states: torch.Tensor) -> torch.Tensor:
         """Logits behind the start token alone, (B, vocabulary)."""

@@ -109,7 +109,8 @@ class Twin:
                 tokens = said.sequences_ids[0][:budget]
                 text = self._whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip()
                 whole = len(tokens) == len(said.sequences_ids[0])  # a budget below the prompt's length is overshot
-                yield Hypothesis(f.id, text, tokens, said.scores[0] if whole else None)
+                chance = mean_log_probability(said.scores[0], len(tokens), ended=len(tokens) < budget)
+                yield Hypothesis(f.id, text, tokens, chance if whole else None)
 
     def detect(self, frames: Sequence[Frames]) -> dict[str, str]:
         """Utterance id -> the likeliest language by `detect.detect_language`'s rule."""
@@ -145,6 +146,19 @@ def fast_decoder(whisper: Whisper, *, compute: Quantization = COMPUTE) -> Decode
         compute: number format on a CPU.
     """
     return Twin(whisper, compute=compute) if whisper.model.device.type == "cpu" else Eager(whisper)
+
+
+def mean_log_probability(score: float, n: int, *, ended: bool) -> float:
+    """CTranslate2's score of a hypothesis as a mean over its tokens and its end.
+
+    CTranslate2 divides the sum over both by the number of tokens alone.
+
+    Args:
+        score: with a length penalty of 1.
+        n: tokens.
+        ended: whether there was an end token.
+    """
+    return score * n / (n + 1) if ended and n else score
 
 
 def batches(frames: Sequence[Frames]) -> Iterator[list[Frames]]:
