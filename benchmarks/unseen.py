@@ -85,7 +85,7 @@ p by randomisation. A model that writes likely phrases of the Declaration whatev
 {codes(above)}; not: {codes(below)}. "Copied" is the share of the reference's words in runs of {
         COPIED_WORDS
     } or more that stand word for word in the translation: the Declaration is on the web in English, and a model that knew it by heart would copy.
-BLEU of unseen languages above that of permuted references (p < 0.05): {
+{words(unseen, controls)} BLEU of unseen languages above that of permuted references (p < 0.05): {
         codes([r["language"] for r in unseen if significant(r["permuted"]["bleu"])])
     }.
 
@@ -139,6 +139,23 @@ def language_table(rows: list[dict[str, Any]]) -> str:
         "CER",
     ]
     return table(head, lines)
+
+
+def words(unseen: list[dict[str, Any]], controls: list[dict[str, Any]]) -> str:
+    """What the voice costs, and whether translation goes on where transcription fails."""
+    bleu = sorted(r["candidates"][0]["bleu"]["value"] for r in controls)
+    wrong = sorted(r["error"]["words"]["value"] for r in controls if r["error"])
+    heard = sorted(r["error"]["words"]["value"] for r in unseen if r["error"] and above_chance(r))
+    said = (
+        f"**What this voice and text cost where the language is known**: the controls reach a BLEU of {bleu[0]:.1f} to "
+        f"{bleu[-1]:.1f}, and a WER of {wrong[0]:.0f} to {wrong[-1]:.0f}%. "
+    )
+    if heard:
+        said += (
+            f"The unseen languages whose translations are above chance have a WER of {heard[0]:.0f} to {heard[-1]:.0f}% under "
+            "the same token: what comes through is more than chance, and how much of use it is the examples show."
+        )
+    return said
 
 
 def examples(results: dict[str, Any]) -> str:
@@ -221,7 +238,7 @@ def verdict(*studies: dict[str, Any]) -> str:
         low, high = default["against_first"]["ci"]
         better = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
         told.append(f"on {name} `{DEFAULT_RULE}` is {better} `first`, and `{best['rule']}` has the highest mean")
-    return f"**{'; '.join(told).capitalize()}.**" if DEFAULT_RULE != "first" else f"{'; '.join(told).capitalize()}."
+    return f"**{'; '.join(told).replace('on', 'On', 1)}.**"
 
 
 def above_chance(row: dict[str, Any]) -> bool:

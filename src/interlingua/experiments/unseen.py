@@ -6,6 +6,7 @@ against references dealt out anew: a model that knows the text by heart, or writ
 that. Answers are kept, so an interrupted study goes on where it was.
 """
 
+import dataclasses
 import datetime
 import difflib
 import hashlib
@@ -142,7 +143,7 @@ def run_unseen_study(study: UnseenStudy, *, log: Callable[[str], None] = print) 
     speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
     results = {
         "title": f"Translation of languages without a token{speech}",
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(study).items()},
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(study).items()},
         "unseen": rows,
         "unseen_rules": rule_rows(rows, told, utterances),
         "samples": [s for row, said in last_cases(rows, told) for s in _samples(row, said, utterances)],

@@ -25,7 +25,7 @@ translations that agree most with those under the other candidates (`agreement`)
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 DEFAULT_RULE: Rule = "agreement"
-"""The rule that did best where it was measured (docs/unseen.md)."""
+"""Highest mean where the rules were measured (docs/unseen.md), but not told apart from ``first`` there."""
 
 MOST_HEARD = 4
 """Candidates that Whisper's own language detection gives where `RELATED` has none."""
