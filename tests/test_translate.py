@@ -11,7 +11,7 @@ from helpers import END, sweep, write_wav
 from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.encode import WhisperEncoder
-from interlingua.errors import AudioError, ResultsError, UsageError
+from interlingua.errors import AudioError, EnglishOnlyModelError, ResultsError, UntrainedTaskError, UsageError
 from interlingua.experiments.translating import Recording, find_recordings, translate_recordings
 from interlingua.metrics import score_translations
 from interlingua.models import save_whisper
@@ -450,6 +450,27 @@ def test_a_language_that_nobody_knows_relatives_of_is_heard_as_whisper_hears_it(
     (said,) = translator.translate_all([("a", sweep(1, 300))], source="nah", log=lines.append)
     assert said.token == "fr"  # of French and English, which the script hears; they say the same
     assert "fr, en" in lines[0]
+
+
+def test_a_model_that_only_transcribes_is_asked_for_nothing_else(tiny_whisper):
+    turbo = dataclasses.replace(tiny_whisper, source=dataclasses.replace(tiny_whisper.source, name="tiny-turbo"))
+    backend = Scripted(turbo, GOOD, language="en")
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT))
+    with pytest.raises(UntrainedTaskError, match="turbo"):
+        translator.translate(sweep(1, 300), "en", source="fr")
+    assert translator.translate(sweep(1, 300), "en", source="en").text == GOOD[0]
+    assert backend.asked[-1][2][0] == tuple(turbo.prompt("en", "transcribe"))
+
+
+def test_an_english_only_model_transcribes_english(tiny_whisper, monkeypatch):
+    monkeypatch.setattr(type(tiny_whisper), "is_multilingual", property(lambda self: False))
+    backend = Scripted(tiny_whisper, GOOD, language="en")
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT))
+    assert translator.translate(sweep(1, 300)).language == "en"
+    settings = tiny_whisper.model.generation_config
+    assert backend.asked[-1][2][0] == (settings.decoder_start_token_id, settings.no_timestamps_token_id)
+    with pytest.raises(EnglishOnlyModelError):
+        translator.translate(sweep(1, 300), "fr")
 
 
 @pytest.mark.parametrize("fields", [{"beam": 0}, {"temperatures": (0.0,)}, {"context": "speech+0"}])

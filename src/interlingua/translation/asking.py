@@ -32,14 +32,17 @@ class Asked:
 
         Raises:
             UsageError: the model has no token for the target.
+            UntrainedTaskError: translation into English is asked of a model that can't (turbo).
         """
         whisper, trained = backend.whisper, backend.targets
         if trained and target in trained.targets:
             return cls(target, trained.task(target), trained=True)
-        if target == "en" and whisper.is_multilingual:
-            return cls(target, "translate" if whisper.can_translate else "transcribe", trained=False)
-        if target not in spoken:
-            whisper.language_token(target)
+        if target == "en" and whisper.can_translate:
+            return cls(target, "translate", trained=False)
+        if target == "en" and whisper.is_multilingual and set(spoken) != {"en"}:
+            whisper.require_translation()
+        if target not in spoken and target not in whisper.languages:
+            whisper.language_token(target)  # raises
         return cls(target, "transcribe", trained=False)
 
     def prompt(self, backend: Backend, *, spoken: str, token: str, timestamps: bool = False) -> Sequence[int]:
