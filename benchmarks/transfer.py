@@ -29,6 +29,7 @@ from stores import encoded
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "transfer.md"
+DATA = ROOT / "docs" / "data"
 RECIPES = (
     "transfer-prompts",
     "transfer-prompts-full",
@@ -60,6 +61,7 @@ def main() -> None:
             continue
         if isinstance(settings, TransferStudy):
             results, _ = load_results(run_transfer_study(settings, train=train))
+            keep(path, results)
             sections.append(study_section(path, settings, results))
         else:
             if train:
@@ -69,14 +71,20 @@ def main() -> None:
                     encoded(prepare_prompts(), Path(store).stem, context=context)
                 run_finetune(settings)
             results, _ = load_results(settings.out)
+            keep(path, results)
             sections.append(finetune_section(path, settings, results))
     write_text(PAGE, HEAD + "".join(sections))
     print(f"{PAGE} written")
 
 
+def keep(recipe: Path, results: dict[str, Any]) -> None:
+    """Put a study's results beside its page."""
+    write_text(DATA / f"{recipe.stem}.json", json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
 HEAD = f"""# What one source language teaches the others
 
-Written by `make study-transfer` (`benchmarks/transfer.py`), not by hand.
+Written by `make study-transfer` (`benchmarks/transfer.py`), not by hand; the studies' `results.json` lie in [data](data).
 
 Whisper-base, its encoder frozen, learns to translate speech of the prompts corpus from one source language into a new target; the other languages are
 **never trained on**. States have context `{CONTEXT}`. Split into train, dev and test (3:1:1) by cluster of near-duplicates; a rotation chooses which fifth
