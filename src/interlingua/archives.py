@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from interlingua.errors import AudioError, AudioNotFoundError, TruncatedAudioError
 
 SPACING = 8 << 20  # bytes between two states of a tar.gz's decompressor that are kept (45 kB each)
 MAX_MEMBER = 2 << 30  # bytes of one member; more is no recording
-_PIECE = 1 << 16  # compressed bytes read at a time
+_PIECE = 1 << 18  # compressed bytes read at a time
 _KEPT_OPEN = 4  # archives
 _ROW = re.compile(r"row=(\d+)(?:/column=(.+))?")
 
@@ -117,7 +117,7 @@ _lock = threading.Lock()
 
 
 def _opened(path: Path) -> _Archive:
-    """The archive, with the index of the last time if it is unchanged; dropping the reference closes it."""
+    """The archive, with the index of the last time if it is unchanged."""
     found = path.stat()
     key = (str(path.resolve()), found.st_mtime_ns, found.st_size)
     with _lock:
@@ -206,17 +206,15 @@ def _index_tar(tar: tarfile.TarFile) -> _Index:
 class _Tar:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._file = path.open("rb")
         with tarfile.open(path, "r:") as tar:
             self._index = _index_tar(tar)
         self.listing = self._index.listing()
 
     def read(self, member: str) -> bytes:
         offset, size = self._index.find(self._path, member)
-        with self._lock:
-            self._file.seek(offset)
-            data = self._file.read(size)
+        with self._path.open("rb") as file:  # opened anew: threads don't share a place in it
+            file.seek(offset)
+            data = file.read(size)
         if len(data) < size:
             raise EOFError(f"inside {member}")
         return data
@@ -226,7 +224,7 @@ class _TarGz:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._stream = _Gunzip(path.open("rb"))
+        self._stream = _Gunzip(path)
         with tarfile.open(fileobj=self._stream, mode="r|") as tar:  # type: ignore[call-overload]  # it only reads
             self._index = _index_tar(tar)
         self.listing = self._index.listing(sequential=True)
@@ -243,8 +241,8 @@ class _TarGz:
 class _Gunzip:
     """A gzip file, decompressed from its start or from one of the states that were kept on the way."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._kept: list[tuple[int, int, Any]] = []  # offset in the output, in the input, decompressor there
         self._restart(0, 0, zlib.decompressobj(wbits=31))
 
@@ -281,8 +279,9 @@ class _Gunzip:
         while not self._buffer:
             if self._out - self._kept[-1][0] >= SPACING and not self._decompressor.eof:
                 self._kept.append((self._out, self._at, self._decompressor.copy()))
-            self._file.seek(self._at)
-            piece = self._file.read(_PIECE)
+            with self._path.open("rb") as file:  # nothing to close when the archive is dropped
+                file.seek(self._at)
+                piece = file.read(_PIECE)
             if self._decompressor.eof:  # another gzip member may follow, or zeros
                 if not piece.startswith(b"\x1f\x8b"):
                     return False

@@ -1,5 +1,6 @@
 """Where a corpus's recordings lie: in folders, or in an archive that is read in place."""
 
+import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ class Clips:
     def __init__(
         self, folders: Sequence[Path], archives: Sequence[Path], *, log: Callable[[str], None], missing: str
     ) -> None:
-        self._folders = [folder for folder in folders if folder.is_dir()]
+        self._folders = [str(folder) for folder in folders if folder.is_dir()]
         self._archive = next((archive for archive in archives if archive.is_file()), None)
         self._log = log
         self._members: dict[str, str] | None = None
@@ -42,9 +43,9 @@ class Clips:
         if refusal(name):
             return None
         for folder in self._folders:
-            path = folder / name
-            if path.is_file():
-                return AudioRef(str(path))
+            path = f"{folder}/{name}"
+            if os.path.isfile(path):  # noqa: PTH113  # a Path for every row takes most of the time
+                return AudioRef(path)
         member = self._packed().get(posixpath.basename(name))
         return None if member is None else AudioRef(str(self._archive), member=member)
 
@@ -75,3 +76,13 @@ class Clips:
 
     def _listing(self) -> Listing:
         return Listing({}, (), False) if self._archive is None else list_members(self._archive)
+
+
+def stem(name: str) -> str:
+    """A file name without its folder and ending; as `Path.stem`, at a fraction of its time.
+
+    >>> stem("clips/a.b.mp3"), stem("a")
+    ('a.b', 'a')
+    """
+    base = posixpath.basename(name)
+    return base.rpartition(".")[0] or base

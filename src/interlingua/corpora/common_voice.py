@@ -7,7 +7,7 @@ sentence's id where the release has one, else the sentence itself. Locales (zh-T
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from interlingua.corpora.clips import Clips
+from interlingua.corpora.clips import Clips, stem
 from interlingua.corpora.folders import language_folders
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.tables import read_table, sentence_key
@@ -102,8 +102,8 @@ def locale_clips(folder: Path, log: Callable[[str], None]) -> Clips:
 def _read(
     folder: Path, language: str, table: Path, seconds: dict[str, float], log: Callable[[str], None]
 ) -> Iterator[Utterance]:
-    locale = folder.resolve().name
-    left = LeftOut(f"common-voice {locale}/{table.stem}")
+    locale, split = folder.resolve().name, table.stem
+    left = LeftOut(f"common-voice {locale}/{split}")
     clips = locale_clips(folder, log)
     rows = (row for _, row in read_table(table, required=("path", "sentence"), left=left))
     for row in clips.in_order(rows, lambda row: clip_name(row["path"])):
@@ -114,12 +114,12 @@ def _read(
             continue
         sentence = row["sentence"]
         yield Utterance(
-            id=f"{locale}/{Path(name).stem}",
+            id=f"{locale}/{stem(name)}",
             audio=audio,
             language=language,
             text=sentence,
             meaning=row.get("sentence_id") or sentence_key(language, sentence),
-            split=table.stem,
+            split=split,
             speaker=row.get("client_id") or None,
             gender=gender_of(row.get("gender", "")),
             duration=seconds.get(name),
@@ -133,4 +133,4 @@ def clip_name(path: str) -> str:
     >>> clip_name("common_voice_fr_1.mp3"), clip_name("1f2e")
     ('common_voice_fr_1.mp3', '1f2e.mp3')
     """
-    return path if Path(path).suffix else f"{path}.mp3"
+    return path if "." in path else f"{path}.mp3"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlingua.corpora.clips import Clips
+from interlingua.corpora.clips import Clips, stem
 from interlingua.corpora.common_voice import clip_seconds, gender_of, locale_clips
 from interlingua.corpora.folders import language_folders
 from interlingua.corpora.leftovers import LeftOut
@@ -165,7 +165,7 @@ def _utterance(
         return
     sentence = recording.sentence or ""
     yield Utterance(
-        id=f"{source}/{Path(name).stem}",
+        id=f"{source}/{stem(name)}",
         audio=audio,
         language=language,
         text=sentence,

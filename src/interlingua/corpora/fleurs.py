@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interlingua.archives import row_member
-from interlingua.corpora.clips import Clips
+from interlingua.corpora.clips import Clips, stem
 from interlingua.corpora.folders import language_folders
 from interlingua.corpora.hub import download_files
 from interlingua.corpora.leftovers import LeftOut
@@ -170,12 +170,13 @@ def _part(folder: Path, code: str, split: str) -> _Part | None:
 def _read(
     part: _Part, column: str, sentences: dict[str, dict[str, str]], log: Callable[[str], None]
 ) -> Iterator[Utterance]:
-    left = LeftOut(f"fleurs {part.name}")
+    name = part.name
+    left = LeftOut(f"fleurs {name}")
     rows = _with_clips(part, left, log) if part.tables[0].suffix == ".tsv" else _parquet_rows(part)
     for row, audio in rows:
         meaning, samples = str(row["id"]).strip(), str(row["num_samples"]).strip()
         yield Utterance(
-            id=f"{part.name}/{Path(str(row['file_name'])).stem}",
+            id=f"{name}/{stem(str(row['file_name']))}",
             audio=audio,
             language=part.code,
             text=row[column],
