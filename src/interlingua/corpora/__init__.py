@@ -1,5 +1,6 @@
 """Corpora: readers that yield utterances, near-duplicate clusters, and manifests."""
 
+from interlingua.corpora.anyfile import read_any
 from interlingua.corpora.clusters import cluster_meanings
 from interlingua.corpora.manifest import iter_manifest, read_manifest, write_manifest
 from interlingua.corpora.prompts import prepare_prompts
@@ -11,6 +12,7 @@ __all__ = [
     "iter_manifest",
     "prepare_prompts",
     "prepare_udhr",
+    "read_any",
     "read_manifest",
     "split_by_cluster",
     "write_manifest",

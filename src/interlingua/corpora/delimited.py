@@ -1,7 +1,7 @@
 """People's own tables as rows: CSV, TSV, two or more spaces, or JSON lines; the header tells which.
 
-Unlike a corpus's published tables (`interlingua.corpora.tables`) these come out of spreadsheets and editors: with a byte
-order mark, Windows' line ends, quotes by the rules of CSV. An unusable line is an error, since its author can mend it.
+Unlike a corpus's published tables (`interlingua.corpora.tables`) these come out of spreadsheets and editors: with a
+byte order mark, Windows' line ends, quotes by the rules of CSV. An unusable line is an error: its author can mend it.
 """
 
 import csv
@@ -38,7 +38,7 @@ def read_table_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
     The header tells the delimiter: a tab, else the commonest of comma, semicolon and bar, else two or more spaces. With
     tabs and spaces a line is a row and quotes are letters; otherwise quotes are CSV's, and a quoted cell may hold line
-    ends. Nothing is a missing value but an empty cell: ``NA`` is a sentence. A row that ends early has empty last cells.
+    ends. Only an empty cell is a missing value: ``NA`` is a sentence. A row that ends early has empty last cells.
 
     Raises:
         ManifestError: the file or a line can't be read; line and mend are named.
@@ -50,7 +50,11 @@ def read_table_rows(path: Path) -> Iterator[tuple[int, Row]]:
             f"{path}: the file is empty; its first line must name the columns, such as audio,language,text"
         )
     delimiter = _delimiter(header)
-    rest = _quoted(path, lines, delimiter) if len(delimiter) == 1 and delimiter != "\t" else _plain(lines, delimiter)
+    rest = (
+        _quoted(path, number, lines, delimiter)
+        if len(delimiter) == 1 and delimiter != "\t"
+        else _plain(lines, delimiter)
+    )
     names = _names(path, number, _split_header(path, number, header, delimiter))
     for number, cells in rest:
         if len(cells) > len(names):
@@ -101,12 +105,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open("rb") as plain:
             zipped = plain.read(2) == _GZIP
             plain.seek(0)
-            for number, line in enumerate(gzip.open(plain) if zipped else plain, start=1):
-                if number == 1:
-                    if line.startswith(_UTF16):
-                        raise ManifestError(f"{path}: UTF-16; save it as UTF-8 (in spreadsheets: CSV UTF-8)")
-                    line = line.removeprefix(_BOM)
-                yield number, line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            with gzip.open(plain) if zipped else plain as lines:
+                for number, line in enumerate(lines, start=1):
+                    if number == 1:
+                        if line.startswith(_UTF16):
+                            raise ManifestError(f"{path}: UTF-16; save it as UTF-8 (in spreadsheets: CSV UTF-8)")
+                        line = line.removeprefix(_BOM)
+                    yield number, line.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as e:
         raise ManifestError(f"{path}:{number}: not UTF-8 (byte {e.object[e.start]:#04x}); save it as UTF-8") from e
     except (OSError, EOFError) as e:
@@ -152,9 +157,8 @@ def _plain(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[i
             yield number, line.split("\t") if delimiter == "\t" else _SPACES.split(line.strip())
 
 
-def _quoted(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows by the rules of CSV, numbered by their first lines."""
-    last = 0
+def _quoted(path: Path, last: int, lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows by the rules of CSV, numbered by their first lines; ``last`` is the line that was read before."""
 
     def fed() -> Iterator[str]:
         nonlocal last
@@ -162,7 +166,6 @@ def _quoted(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -> Ite
             last = number
             yield line + "\n"
 
-    begun = 0
     reader = csv.reader(fed(), delimiter=delimiter, strict=True)
     while True:
         before, taken = last, reader.line_num
@@ -174,6 +177,5 @@ def _quoted(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -> Ite
             raise ManifestError(
                 f'{path}:{before + 1}: quotes don\'t add up ({e}); write "" for a quote inside a quoted cell'
             ) from e
-        begun = last - (reader.line_num - taken) + 1
         if any(cell.strip() for cell in cells):
-            yield begun, cells
+            yield last - (reader.line_num - taken) + 1, cells

@@ -1,8 +1,8 @@
 """Europarl-ST 1.1: speeches of the European Parliament in nine languages, segmented, translated into the eight others.
 
 ``ROOT/<src>/audios/<speech>.m4a`` and ``ROOT/<src>/<tgt>/<split>/`` with ``segments.lst`` (speech, start and end in
-seconds), the parallel ``segments.<src>`` and ``segments.<tgt>``, and ``speeches.lst`` with the parallel ``speakers.lst``:
-the speakers are those of SPEECHES, not of segments. Speech exists in the source language only.
+seconds), the parallel ``segments.<src>`` and ``segments.<tgt>``, and ``speeches.lst`` with the parallel
+``speakers.lst``: the speakers are those of SPEECHES, not of segments. Speech exists in the source language only.
 """
 
 import posixpath

@@ -23,18 +23,12 @@ from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageE
 from interlingua.types import AudioRef, Utterance
 
 FETCH = (
-    "`hf download OWNER/NAME --repo-type dataset --local-dir ROOT`, or --option hub=OWNER/NAME to stream it; ROOT may hold "
-    "metadata.{csv,jsonl,parquet} with audio files, parquet files with audio in them, or what `save_to_disk` wrote"
+    "`hf download OWNER/NAME --repo-type dataset --local-dir ROOT`, or --option hub=OWNER/NAME to stream it; ROOT may "
+    "hold metadata.{csv,jsonl,parquet} with audio files, parquet files with audio in them, or what `save_to_disk` wrote"
 )
 LICENCE = "the data set's; see its card"
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-} | dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
+_SPLITS = dict.fromkeys(("train", "training"), "train") | dict.fromkeys(("dev", "val", "valid", "validation"), "dev")
+_SPLITS |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 _METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 _AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".webm")
 _BATCH = 256  # rows at a time
@@ -42,13 +36,14 @@ _BATCH = 256  # rows at a time
 
 @dataclass(frozen=True)
 class _Item:
-    """A row: its place (for messages), its name (unique), the split, and what relative audio paths are relative to."""
+    """A row: its place (for messages), its name (unique), the split, and what audio paths are relative to."""
 
     row: Mapping[str, Any]
     where: str
     name: str
     split: str | None
     folder: Path
+    prefix: str = ""
 
 
 def read_huggingface(
@@ -92,6 +87,7 @@ def read_huggingface(
     items = _from_hub(hub, config, revision, split, streaming) if hub else _from_disk(root, config, log)
     left = LeftOut(hub or root.name)
     made: dict[tuple[str | None, Path, tuple[str, ...]], Rows] = {}
+    ids: dict[str, str] = {}
     count = 0
     for item in items:
         if split is not None and item.split is not None and split_name(split) != split_name(item.split):
@@ -108,6 +104,8 @@ def read_huggingface(
                 languages=languages,
                 split=split,
                 default_split=item.split,
+                prefix=item.prefix,
+                ids=ids,
             )
         count += 1
         yield from made[key].utterances(_named(item), item.where, item.name)
@@ -147,10 +145,11 @@ def _audio_folder(base: Path, table: Path) -> Iterator[_Item]:
     """Rows of an AudioFolder's metadata; paths are relative to the metadata's own folder."""
     folder = table.parent
     place = table.relative_to(base).as_posix()
+    prefix = place.removesuffix(table.name)
     rows = _plain_parquet(table) if table.suffix == ".parquet" else read_rows(table)
     for number, row in rows:
         first = next((str(v) for c, v in row.items() if v and c.lower().endswith("file_name")), "")
-        yield _Item(row, f"{table}:{number}", f"{place}:{number}", _split(place) or _split(first), folder)
+        yield _Item(row, f"{table}:{number}", f"{place}:{number}", _split(place) or _split(first), folder, prefix)
 
 
 def _plain_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -277,8 +276,8 @@ def _datasets() -> Any:
         import datasets
     except ImportError as e:
         raise UsageError(
-            "hub: the package `datasets` isn't here; install it (`pip install 'interlingua[hub]'`), or fetch the files with "
-            "`hf download` and leave hub out"
+            "hub: the package `datasets` isn't here; install it (`pip install 'interlingua[hub]'`), or fetch the files "
+            "with `hf download` and leave hub out"
         ) from e
     return datasets
 

@@ -22,8 +22,8 @@ from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
 FETCH = (
-    "ROOT is a manifest (.jsonl or .jsonl.gz) or a folder of them; supervisions are read with the recordings beside them "
-    "(corpus_supervisions_dev.jsonl.gz, corpus_recordings_dev.jsonl.gz)"
+    "ROOT is a manifest (.jsonl or .jsonl.gz) or a folder of them; supervisions are read with the recordings "
+    "beside them (corpus_supervisions_dev.jsonl.gz, corpus_recordings_dev.jsonl.gz)"
 )
 LICENCE = "yours"
 _SPLITS = ("train", "dev", "test", "valid", "validation")
@@ -117,7 +117,7 @@ def _manifests(root: Path, log: Callable[[str], None]) -> list[_Manifest]:
         asked = [p for p, kind in kinds.items() if kind == "cuts"]
         if asked and len(asked) < len(kinds):
             log(
-                f"{root}: cuts are here, so {len(kinds) - len(asked)} manifests of recordings and supervisions are not read"
+                f"{root}: cuts are here; {len(kinds) - len(asked)} manifests of recordings and supervisions aren't read"
             )
         asked = asked or [p for p, kind in kinds.items() if kind == "supervisions"] or list(kinds)
     made = []
@@ -247,7 +247,8 @@ def _sole_track(cut: Row) -> Row | str:
     speech = [t for t in tracks if isinstance(t, Mapping) and t.get("type") != "PaddingCut"]
     if len(speech) != 1 or cut.get("transforms"):
         return "a mixed cut (MixedCut) has several recordings at once: save the cuts before mixing"
-    return speech[0]["cut"] | {"type": speech[0].get("type")}
+    sole: Row = speech[0]["cut"]
+    return sole
 
 
 def _joined(manifest: _Manifest, sources: _Sources, language: str | None, left: LeftOut) -> Iterator[Utterance]:

@@ -1,7 +1,8 @@
 """MuST-C: English TED talks, segmented, translated into 8 (v1) to 14 languages.
 
-``ROOT/en-<t>/data/<split>/`` with ``wav/ted_<n>.wav`` and ``txt/<split>.{en,<t>,yaml}``; the yaml holds a segment a line
-(``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: ted_767.wav}``), the texts run parallel to it.
+``ROOT/en-<t>/data/<split>/`` with ``wav/ted_<n>.wav`` and ``txt/<split>.{en,<t>,yaml}``; the yaml holds a segment a
+line (``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: ted_767.wav}``); the texts
+run parallel to it.
 """
 
 from collections.abc import Callable, Iterator

@@ -47,9 +47,7 @@ def read_nemo(
         UsageError: a split is asked for, or an unknown language.
     """
     if split is not None:
-        raise UsageError(
-            f"--split {split}: a NeMo manifest is one split; name that split's manifest, leave --split out"
-        )
+        raise UsageError(f"--split {split}: a NeMo manifest is one split; name the manifest and leave --split out")
     wanted = None if languages is None else normalise_languages(languages)
     folder = root.parent if audio_root is None else Path(audio_root)
     left, differ = LeftOut(root.name), LeftOut(root.name)
@@ -117,7 +115,7 @@ def _utterance(
     elif answer is not None:
         translations[into] = answer
     elif text is not None:
-        text, translations = None, {into: text}
+        translations[into], text = text, None
     offset, duration = _seconds(row, "offset", where), _seconds(row, "duration", where)
     return Utterance(
         id=_id(row, where),

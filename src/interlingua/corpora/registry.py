@@ -26,7 +26,20 @@ from typing import Any
 
 import msgspec
 
-from interlingua.corpora import common_voice, covost, fleurs, mass
+from interlingua.corpora import (
+    common_voice,
+    covost,
+    europarl_st,
+    fleurs,
+    huggingface,
+    lhotse,
+    mass,
+    mustc,
+    nemo,
+    plain,
+    speechmatrix,
+    voxpopuli_s2s,
+)
 from interlingua.corpora.prompts import read_prompts
 from interlingua.corpora.udhr import read_udhr
 from interlingua.errors import CorpusError, UsageError
@@ -203,6 +216,69 @@ CORPORA: dict[str, Corpus] = {
             read=mass.read_mass,
             licence=mass.LICENCE,
             fetch=mass.FETCH,
+        ),
+        Corpus(
+            name="europarl-st",
+            title="Europarl-ST: speeches of the European Parliament in nine languages, with translations (texts)",
+            read=europarl_st.read_europarl_st,
+            licence=europarl_st.LICENCE,
+            fetch=europarl_st.FETCH,
+        ),
+        Corpus(
+            name="mustc",
+            title="MuST-C: English TED talks with translations (texts)",
+            read=mustc.read_mustc,
+            licence=mustc.LICENCE,
+            fetch=mustc.FETCH,
+        ),
+        Corpus(
+            name="voxpopuli-s2s",
+            title="VoxPopuli S2S: speeches of the European Parliament with their interpretations, parallel speech",
+            read=voxpopuli_s2s.read_voxpopuli_s2s,
+            licence=voxpopuli_s2s.LICENCE,
+            fetch=voxpopuli_s2s.FETCH,
+        ),
+        Corpus(
+            name="speechmatrix",
+            title="SpeechMatrix: pairs of speech mined from VoxPopuli in 17 languages, no texts",
+            read=speechmatrix.read_speechmatrix,
+            licence=speechmatrix.LICENCE,
+            fetch=speechmatrix.FETCH,
+        ),
+        Corpus(
+            name="huggingface",
+            title="any Hugging Face data set with audio: a folder of it, or the hub",
+            read=huggingface.read_huggingface,
+            licence=huggingface.LICENCE,
+            fetch=huggingface.FETCH,
+        ),
+        Corpus(
+            name="lhotse",
+            title="Lhotse's manifests: cuts, or recordings and supervisions",
+            read=lhotse.read_lhotse,
+            licence=lhotse.LICENCE,
+            fetch=lhotse.FETCH,
+        ),
+        Corpus(
+            name="nemo",
+            title="a NeMo manifest",
+            read=nemo.read_nemo,
+            licence=nemo.LICENCE,
+            fetch=nemo.FETCH,
+        ),
+        Corpus(
+            name="plain",
+            title="your own table: CSV, TSV or JSON lines",
+            read=plain.read_plain,
+            licence=plain.LICENCE,
+            fetch=plain.FETCH,
+        ),
+        Corpus(
+            name="pairs",
+            title="your own table of pairs: a recording and a text, or two recordings",
+            read=plain.read_pairs,
+            licence=plain.LICENCE,
+            fetch=plain.FETCH,
         ),
     )
 }

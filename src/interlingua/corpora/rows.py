@@ -118,7 +118,7 @@ def clip_path(folder: Path, name: str, where: str) -> Path:
         )
     if Path(name).is_absolute():
         return Path(name)
-    if "\0" in name or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+    if "\0" in name or Path(os.path.normpath(name)).parts[0] == os.pardir:
         raise ManifestError(f"{where}: {name[:80]!r} leads out of {folder}; write the absolute path if that is meant")
     return folder / name
 
@@ -189,6 +189,8 @@ class Rows:
         languages: of the utterances to keep; None: all.
         split: to keep; None: all.
         default_split: the split of all rows, where no column says it.
+        prefix: of the ids that are made from audio paths.
+        ids: those that are taken, and where; shared between the tables of one data set.
     """
 
     def __init__(
@@ -203,6 +205,8 @@ class Rows:
         languages: tuple[str, ...] | None = None,
         split: str | None = None,
         default_split: str | None = None,
+        prefix: str = "",
+        ids: dict[str, str] | None = None,
     ) -> None:
         self.table = table
         self.left = left
@@ -214,7 +218,8 @@ class Rows:
         self._split = split
         self._default_split = default_split
         self._layouts: dict[tuple[str, ...], Layout] = {}
-        self._ids: dict[str, str] = {}
+        self._prefix = prefix
+        self._ids: dict[str, str] = {} if ids is None else ids
 
     def utterances(self, row: Mapping[str, Any], where: str, name: str) -> list[Utterance]:
         """The utterances of a row: one a recording that is there and wanted.
@@ -244,7 +249,7 @@ class Rows:
             id_ = f"{given}/{track.name}" if given and track.name else given
             offset, duration = _stretch(row, track.columns, where)
             if id_ is None:
-                id_ = _id(cell, offset, f"{name}/{track.name}" if track.name else name)
+                id_ = _id(self._prefix, cell, offset, f"{name}/{track.name}" if track.name else name)
             if self._languages is not None and spoken[n] not in self._languages:
                 continue
             audio = self._locate(cell, where)
@@ -253,8 +258,8 @@ class Rows:
                 continue
             if id_ in self._ids:
                 raise ManifestError(
-                    f"{where}: the id {id_!r} stands already in {self._ids[id_]}; give every recording an id of its own, "
-                    "in a column id"
+                    f"{where}: the id {id_!r} stands already in {self._ids[id_]}; give every recording "
+                    "an id of its own, in a column id"
                 )
             self._ids[id_] = where
             stretch = offset is not None
@@ -312,8 +317,8 @@ class Rows:
         if alone is not None:
             if self._target is None:
                 raise UsageError(
-                    f"{where}: the column translation doesn't say its language; call it translation_<language>, or give "
-                    "the option target"
+                    f"{where}: the column translation doesn't say its language; call it translation_<language>, or "
+                    "give the option target"
                 )
             found[self._target] = alone
         several = row.get(layout.columns.get("translations", ""))
@@ -353,7 +358,7 @@ def _track(name: str, find: Callable[..., str | None]) -> dict[str, str]:
 
 
 def _is_language(name: str) -> str | None:
-    """The language that a column's name says; ``src`` and ``tgt`` are none, though ISO 639 has languages of that code."""
+    """The language that a column's name says; not ``src`` and ``tgt``, which ISO 639 has, too."""
     try:
         code = normalise_language(name)
     except UsageError:
@@ -407,11 +412,11 @@ def _stretch(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> 
     return offset, duration
 
 
-def _id(cell: Any, offset: float | None, name: str) -> str:
+def _id(prefix: str, cell: Any, offset: float | None, name: str) -> str:
     path = cell.get("path") if isinstance(cell, Mapping) else cell
     if not isinstance(path, str) or not path.strip() or (isinstance(cell, Mapping) and cell.get("bytes")):
         return name
-    return path.strip() if offset is None else f"{path.strip()}@{offset:g}"
+    return prefix + path.strip() + ("" if offset is None else f"@{offset:g}")
 
 
 def _shown(cell: Any) -> str:

@@ -3,8 +3,8 @@
 ``ROOT/transcribed_data/<src>/<tgt>/s2s.tsv`` (and ``s2s_ref.tsv``, where people transcribed the interpreters) with
 the columns ``src_id, src_text, src_speaker_id, tgt_id, tgt_text``; recordings in
 ``transcribed_data/<src>/<year>/<src_id>.ogg`` and ``transcribed_data/<src>/<tgt>/<year>/<tgt_id>.ogg``, as
-``python -m voxpopuli.get_s2s_data`` writes them. Interpreters compress and lag: the two sides' texts are no translations
-to the letter.
+``python -m voxpopuli.get_s2s_data`` writes them. Interpreters compress and lag: the two sides' texts are no
+translations to the letter.
 """
 
 from collections.abc import Callable, Iterator
