@@ -591,6 +591,11 @@ def test_lines_go_on_where_a_killed_run_was(folder, scripted, tmp_path):
         translate_recordings(scripted, recordings, ["en"], source="fr", out=out)
 
 
+def test_arrays_are_recordings_too(scripted, tmp_path):
+    found = [Recording("a", sweep(1, 300), "fr", "a")]
+    assert translate_recordings(scripted, found, out=tmp_path / "x.jsonl").segments == 1
+
+
 def test_an_output_can_not_leave_its_folder(scripted, tmp_path):
     with pytest.raises(UsageError, match="leads out"):
         translate_recordings(scripted, [Recording("x", sweep(1, 300), "fr", "../x")], out=tmp_path / "out")

@@ -229,8 +229,8 @@ def _lengths(recordings: Sequence[Recording]) -> list[float] | None:
     for r in recordings:
         try:
             lengths.append(0.0 if isinstance(r.audio, bytes) else duration_of(r.audio))  # type: ignore[arg-type]
-        except AudioError:
-            lengths.append(0.0)  # said when its turn comes
+        except (AudioError, UsageError):  # an array; or what is said when its turn comes
+            lengths.append(0.0)
     return lengths if sum(lengths) >= 1 else None
 
 
