@@ -36,6 +36,7 @@ OURS = {  # kind -> name -> options
     "short": {
         "ours": TranslationOptions(),
         "ours, no guards": TranslationOptions(guards=False),
+        "ours, beam 5": TranslationOptions(beam=5),
         "ours, speech+8": TranslationOptions(context="speech+8"),
         "ours, 30 s": TranslationOptions(context="full"),
     },
@@ -52,6 +53,7 @@ PEERS = {
         "faster-whisper, greedy",
         "faster-whisper, greedy, 2 workers",
         "faster-whisper, joined, batches of 8, greedy",
+        "faster-whisper, joined, batches of 8, beam 5",
         "openai-whisper, greedy",
         "whisper.cpp, -ac speech+1, retries",
         "whisper.cpp, -ac speech+3, retries",
@@ -168,7 +170,7 @@ def page(found: Mapping[str, Any], vad: float, turns: int, origin: Mapping[str, 
 Written by `make bench-translate` (`benchmarks/translate.py`), not by hand: {origin["started"][:10]}, {device["name"]}, {device["threads"]} threads,
 ctranslate2 {origin["packages"]["ctranslate2"]}. Whisper-base into English, one run, {turns} turns each (one for those that take more than
 {PATIENCE} times our time), medians. All contenders have the same weights, the
-language given, and greedy search; peers are given what suits them (the head of `benchmarks/translate_peers.py`), and read ready-made 16 kHz
+language given, and greedy search where nothing else is said; peers are given what suits them (the head of `benchmarks/translate_peers.py`), and read ready-made 16 kHz
 WAV. `x real time` is seconds of computing per second of audio; `ratio` is a peer's time over ours.
 """
     ]
