@@ -374,6 +374,12 @@ def test_any_file_is_told_by_its_content(clips):
         assert (found.id, found.language, Path(found.audio.path).name) == (id_, "en", "a.wav"), path
 
 
+def test_paths_come_back_absolute(clips, monkeypatch):
+    put(clips / "t.csv", "audio,language\na.wav,en\n")
+    monkeypatch.chdir(clips)
+    assert [u.audio.path for u in read_any("t.csv")] == [str(clips / "a.wav")]
+
+
 def test_any_file_with_nothing_usable_is_an_error(clips):
     with pytest.raises(ManifestError, match="no usable recording is in it"):
         list(read_any(put(clips / "t.csv", "audio,language\ngone.wav,en\n")))

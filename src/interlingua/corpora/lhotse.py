@@ -210,7 +210,7 @@ class _Sources:
             return path
         return (
             NO_FILE
-            if path.is_absolute() and path == Path(source["source"])
+            if path == Path(source["source"])
             else (f"{NO_FILE}; relative paths are taken from {self._base}, the option audio_root names another folder")
         )
 

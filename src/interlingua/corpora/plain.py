@@ -10,6 +10,7 @@ from interlingua.errors import ManifestError
 from interlingua.types import Utterance
 
 FETCH = "ROOT is the table itself: .csv, .tsv or .jsonl with the columns audio, language, text, translation_<language>"
+PAIRS = "ROOT is the table itself: .csv, .tsv or .jsonl with audio,text,language or audio_<language>,audio_<language>"
 LICENCE = "yours"
 
 

@@ -278,7 +278,7 @@ CORPORA: dict[str, Corpus] = {
             title="your own table of pairs: a recording and a text, or two recordings",
             read=plain.read_pairs,
             licence=plain.LICENCE,
-            fetch=plain.FETCH,
+            fetch=plain.PAIRS,
         ),
     )
 }

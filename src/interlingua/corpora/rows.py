@@ -105,6 +105,9 @@ def clip_path(folder: Path, name: str, where: str) -> Path:
         name: absolute, or relative.
         where: the place in the manifest, for the message.
 
+    Returns:
+        Its absolute path, whether it is there or not.
+
     Raises:
         ManifestError: a URL, a shell command, or a relative name that leads out of the folder.
     """
@@ -120,7 +123,7 @@ def clip_path(folder: Path, name: str, where: str) -> Path:
         return Path(name)
     if "\0" in name or Path(os.path.normpath(name)).parts[0] == os.pardir:
         raise ManifestError(f"{where}: {name[:80]!r} leads out of {folder}; write the absolute path if that is meant")
-    return folder / name
+    return Path(os.path.abspath(folder)) / name  # noqa: PTH100  # links are kept: resolve() would follow them
 
 
 def parse_columns(columns: Columns | None) -> dict[str, str]:
