@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-unseen bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-unseen bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -73,6 +73,9 @@ bench-translate: setup translate-peers  ## docs/translate-speed.md
 
 bench-translate-quality: setup  ## docs/translate-quality.md
 	$(BIN)/python benchmarks/translate_quality.py
+
+bench-corpora: setup  ## how fast corpora and archives are read: docs/corpora.md (minutes)
+	$(BIN)/python benchmarks/corpora.py
 
 peers: $(PEERS)/.ready  ## PyLate and maxsim-cpu, in an environment of their own
 

@@ -1,0 +1,239 @@
+"""How fast corpora are read, and in how much memory: 100,000 synthetic rows, and recordings inside archives.
+
+Each reading runs in a process of its own, so that the memory it adds is seen. The yardstick is Python's own reading of the
+same file's lines. Recordings: 2,000 WAV files of real prompts in a folder, tar, tar.gz, zip and parquet file, read in order
+and at random. Writes docs/corpora.md, in a few minutes.
+"""
+
+import datetime
+import multiprocessing
+import random
+import tarfile
+import tempfile
+import time
+import wave
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from interlingua.archives import row_member
+from interlingua.audio import load_audio
+from interlingua.corpora import prepare_prompts
+from interlingua.corpora.registry import read_corpus
+from interlingua.files import write_text
+from interlingua.results import provenance
+from interlingua.types import SAMPLE_RATE, AudioRef
+
+ROWS = 100_000
+CLIPS = 2000
+TABLES = {  # corpus -> what is read
+    "fleurs": "one tsv, recordings unpacked",
+    "covost": "a table of translations joined with `validated.tsv`",
+    "common-voice": "one tsv, with its clips' durations",
+    "plain": "a CSV",
+}
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "corpora.md"
+
+
+def main() -> None:
+    """Measure and write the page."""
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    with tempfile.TemporaryDirectory() as work:
+        tables = [measure_table(Path(work) / name, name) for name in TABLES]
+        archives = measure_archives(Path(work) / "clips")
+    made = provenance("float32", "cpu", time.monotonic() - clock, started)
+    write_text(PAGE, page(tables, archives, made))
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+def measure_table(root: Path, name: str) -> dict[str, Any]:
+    """Time and memory of a corpus of ROWS rows, beside those of its lines alone."""
+    lay_out(root, name)
+    tables = [p for p in sorted(root.rglob("*")) if p.suffix in (".tsv", ".csv")]
+    row = {
+        "name": name,
+        "lines": in_a_process(lines, tables),
+        "few": in_a_process(rows, name, root, ROWS // 10),
+        "all": in_a_process(rows, name, root, ROWS),
+    }
+    print(row, flush=True)
+    return row
+
+
+def lay_out(root: Path, name: str) -> None:
+    """Tables of ROWS rows in the corpus's layout; the recordings are empty, for they aren't read."""
+    sentence = "The cat, which had been asleep on the roof since the morning, sat up and looked at number {}."
+    numbers = range(ROWS)
+    clips = {"fleurs": "data/en_us/audio/train", "plain": "clips"}.get(name, "en/clips")
+    ending = "wav" if name in ("fleurs", "plain") else "mp3"
+    (root / clips).mkdir(parents=True)
+    for n in numbers:
+        (root / clips / f"{n}.{ending}").touch()
+
+    def write(path: str, header: str, row: Callable[[int], str]) -> None:
+        text = (f"{header}\n" if header else "") + "".join(f"{row(n)}\n" for n in numbers)
+        (root / path).write_text(text, encoding="utf-8")
+
+    def said(n: int) -> str:
+        return sentence.format(n)
+
+    if name == "fleurs":
+        write(
+            "data/en_us/train.tsv",
+            "",
+            lambda n: "\t".join(
+                [str(n // 3), f"{n}.wav", said(n), said(n).lower(), "|".join(said(n)), "51200", "MALE"]
+            ),
+        )
+    elif name == "plain":
+        write("all.csv", "path,text,language,duration", lambda n: f'clips/{n}.wav,"{said(n)}",en,3.2')
+    else:
+        table = "validated.tsv" if name == "covost" else "train.tsv"
+        header = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent"
+        write(f"en/{table}", header, lambda n: f"{n % 997:064x}\t{n}.mp3\t{said(n)}\t2\t0\t\tmale\t")
+    if name == "covost":
+        write("en/covost_v2.en_de.tsv", "path\ttranslation\tsplit", lambda n: f"{n}.mp3\t{said(n)}\ttrain")
+    if name == "common-voice":
+        write("en/clip_durations.tsv", "clip\tduration[ms]", lambda n: f"{n}.mp3\t3200")
+
+
+def rows(name: str, root: Path, most: int) -> int:
+    """Read a corpus, up to so many rows."""
+    found = read_corpus(name, root / "all.csv" if name == "plain" else root)
+    return sum(1 for _, _ in zip(range(most), found, strict=False))
+
+
+def lines(paths: list[Path]) -> int:
+    """Read files' lines as text, split at tabs."""
+    count = 0
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            count += sum(bool(line.split("\t")) for line in file)
+    return count
+
+
+def in_a_process(function: Callable[..., int], *arguments: Any) -> dict[str, float]:
+    """Seconds of CPU and the megabytes that it adds."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (function, *arguments))
+
+
+def _measured(function: Callable[..., int], *arguments: Any) -> dict[str, float]:
+    import pyarrow.parquet  # noqa: F401  # what readers import isn't their rows' memory
+
+    before = peak()
+    start = time.process_time()
+    count = function(*arguments)
+    seconds = time.process_time() - start
+    return {"rows": count, "s": seconds, "MB": peak() - before}
+
+
+def peak() -> float:
+    """The most memory that this process has held, MB; getrusage counts the process that started it, too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return float(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
+
+
+# --- archives --------------------------------------------------------------------------------------------
+
+
+def measure_archives(folder: Path) -> list[dict[str, Any]]:
+    """CPU time of decoding CLIPS recordings, in order and at random, from each kind of archive."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (folder / "clips").mkdir(parents=True)
+    utterances = prepare_prompts()
+    names = [f"clips/{n}.wav" for n in range(CLIPS)]
+    for n, name in enumerate(names):
+        with wave.open(str(folder / name), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(SAMPLE_RATE)
+            out.writeframes((load_audio(utterances[n % len(utterances)].audio) * 32767).astype("<i2").tobytes())
+    for kind, mode in (("tar", "w"), ("tar.gz", "w:gz")):
+        with tarfile.open(folder / f"a.{kind}", mode) as tar:  # type: ignore[call-overload]
+            for name in names:
+                tar.add(folder / name, name)
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in names:
+            packed.write(folder / name, name)
+    table = pa.table({"audio": [{"bytes": (folder / name).read_bytes(), "path": name} for name in names]})
+    pq.write_table(table, folder / "a.parquet", row_group_size=100)
+    found = []
+    for kind in ("folder", "tar", "zip", "parquet", "tar.gz"):
+        if kind == "folder":
+            refs = [AudioRef(str(folder / name)) for name in names]
+        else:
+            members = [row_member(n) for n in range(CLIPS)] if kind == "parquet" else names
+            refs = [AudioRef(str(folder / f"a.{kind}"), member=member) for member in members]
+        shuffled = random.Random(0).sample(refs, len(refs))
+        few = shuffled[: CLIPS // 10] if kind == "parquet" else shuffled
+        row = {"kind": kind, "order": in_a_process(decode, refs), "random": in_a_process(decode, few)}
+        print(row, flush=True)
+        found.append(row)
+    return found
+
+
+def decode(refs: list[AudioRef]) -> int:
+    """Decode recordings."""
+    return sum(len(load_audio(ref)) > 0 for ref in refs)
+
+
+# --- the page --------------------------------------------------------------------------------------------
+
+
+def page(tables: list[dict[str, Any]], archives: list[dict[str, Any]], made: dict[str, Any]) -> str:
+    """docs/corpora.md."""
+    plain = next(row for row in archives if row["kind"] == "folder")
+
+    def each(measured: dict[str, float]) -> float:
+        return 1000 * measured["s"] / measured["rows"]
+
+    lines_of_tables = [
+        f"| `{r['name']}` | {TABLES[r['name']]} | {r['all']['s']:.1f} | {r['lines']['s']:.1f} | "
+        f"{r['all']['s'] / r['lines']['s']:.1f}x | {r['few']['MB']:.0f} | {r['all']['MB']:.0f} |"
+        for r in tables
+    ]
+    lines_of_archives = [
+        f"| {r['kind']} | {each(r['order']):.1f} | {each(r['order']) / each(plain['order']):.1f}x | "
+        f"{each(r['random']):.1f} | {each(r['random']) / each(plain['order']):.1f}x | {r['order']['MB']:.0f} |"
+        for r in archives
+    ]
+    return f"""# How fast corpora are read
+
+Written by `make bench-corpora` (`benchmarks/corpora.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
+Python {made["python"]}. Seconds are the process's own (CPU time): the machine had other work.
+
+## {ROWS:,} rows
+
+Synthetic tables in the layout of the originals; every row's recording is looked for on the disk, none is opened. Beside it,
+what Python takes to read the same files' lines and split them, nothing else. Memory is what the process grew by over {ROWS // 10:,} rows and
+over all.
+
+| corpus | what is read | s | lines alone, s | ratio | MB, {ROWS // 10:,} rows | MB, {ROWS:,} rows |
+| --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(lines_of_tables)}
+
+CoVoST's translations and Common Voice's durations lie in files of their own, in another order: they are held in memory, one language at
+a time. `plain` remembers its ids. Tests hold the bounds (`tests/test_readers.py`).
+
+## Recordings inside archives
+
+{CLIPS:,} recordings of the prompts corpus, {plain["order"]["s"]:.0f} s to decode from a folder; milliseconds each, the making of the index included.
+
+| where | in order, ms | ratio | at random, ms | ratio | MB |
+| --- | --- | --- | --- | --- | --- |
+{chr(10).join(lines_of_archives)}
+
+A parquet file is read by row groups (100 rows here), of which one is held: at random (a tenth of the recordings here) each recording costs its
+group. A tar.gz is decompressed from its start, once for the index and once for its recordings; at random from the nearest of the states
+that are kept every 8 MB.
+"""
+
+
+if __name__ == "__main__":
+    main()
