@@ -265,7 +265,13 @@ def test_the_check_of_a_manifest_ends_with_1(tmp_path, faults, capsys):
     assert "good: id: another utterance has it" in out
     assert f"{tmp_path / 'm.jsonl'}: 14 utterances, 13 findings" in err
     code, out, _ = command(capsys, "check", tmp_path / "m.jsonl", "--json", "--quick")
-    assert {json.loads(line)["problem"] for line in out.splitlines()} == {"missing", "duplicate", "text", "id"}
+    assert {json.loads(line)["problem"] for line in out.splitlines()} == {
+        "missing",
+        "duplicate",
+        "text",
+        "language",
+        "id",
+    }
 
 
 def test_a_good_manifest_ends_with_0(tmp_path, tree, capsys):

@@ -1,5 +1,8 @@
 """Readers of FLEURS, CoVoST 2, Common Voice and MaSS: each trap of their formats on a tiny tree in the real layout."""
 
+import doctest
+import gzip
+import importlib
 import io
 import shutil
 import tarfile
@@ -654,9 +657,16 @@ def test_wrong_options_are_named(name, given, said):
     assert said in str(caught.value)
 
 
-def test_a_gzipped_table(tmp_path):
-    import gzip
+@pytest.mark.parametrize(
+    "name", ["archives", *(f"corpora.{m}" for m in ("tables", "clips", "common_voice", "mass", "fleurs"))]
+)
+def test_examples_in_docstrings(name):
+    tried = doctest.testmod(importlib.import_module(f"interlingua.{name}"))
+    assert tried.attempted
+    assert not tried.failed
 
+
+def test_a_gzipped_table(tmp_path):
     (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"path\tsentence\nx\ty\n"))
     assert [row for _, row in read_table(tmp_path / "a.tsv.gz", required=("path",), left=LeftOut("a"))] == [
         {"path": "x", "sentence": "y"}
