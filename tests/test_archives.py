@@ -136,6 +136,14 @@ def test_an_archive_that_changed_is_indexed_anew(tmp_path, opened):
     assert len(opened) == 2
 
 
+def test_a_forked_process_shares_no_open_file(archive, opened, monkeypatch):
+    path, members = archive
+    read_member(path, members[0])
+    monkeypatch.setattr(archives.os, "getpid", lambda: -1)
+    read_member(path, members[0])
+    assert opened == [path.name] * 2
+
+
 def test_few_archives_stay_open(tmp_path, opened):
     for n in range(9):
         read_member(pack(tmp_path / f"{n}.tar", {"a": b"x"}), "a")

@@ -208,6 +208,14 @@ def test_the_split_has_two_names(tmp_path, spoken):
     assert [u.split for u in read("fleurs", root, split="validation")[0]] == ["dev"] * 7
 
 
+def test_a_split_that_only_some_languages_have_is_told(tmp_path, spoken):
+    root = fleurs_tree(tmp_path, [u for u in spoken if u.language != "ru"], layout="unpacked")
+    fleurs_tree(tmp_path, [u for u in spoken if u.language == "ru"], layout="unpacked", split="dev")
+    found, log = read("fleurs", root)
+    assert [u.split for u in found] == ["dev"] + ["test"] * 6
+    assert log == ["fleurs: no dev of en_us, fr_fr is here", "fleurs: no test of ru_ru is here"]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -407,6 +415,12 @@ def test_locales_become_our_codes(tmp_path, spoken):
     }
 
 
+def test_a_folder_whose_language_is_unknown_is_told(tmp_path, spoken):
+    found, log = read("common-voice", locales(tmp_path, spoken, "sv-SE", "tok"))
+    assert {u.language for u in found} == {"sv"}
+    assert log == [f"{tmp_path / 'tok'}: left out, for 'tok' is no language code that is known here"]
+
+
 @pytest.mark.parametrize(
     ("asked", "folders"),
     [
@@ -499,6 +513,13 @@ def test_rows_that_a_newer_common_voice_has_lost_are_counted(tmp_path, spoken):
         ]
         or log[::-1]
     )
+
+
+def test_a_second_translation_of_a_recording_is_counted(tmp_path, spoken):
+    root = covost(tmp_path, spoken, [f"{CLIP(1000)}\t{text}\ttrain" for text in ("eins", "zwei")])
+    (found,), log = read("covost", root)
+    assert found.translations == {"de": "eins"}
+    assert log == [f"covost en: left out 1 (a second translation into de of a recording): {CLIP(1000)}"]
 
 
 def test_a_table_in_a_tar_gz_and_one_in_the_root(tmp_path, spoken):

@@ -7,6 +7,7 @@ are kept every `SPACING` bytes: asked for in the archive's order its members cos
 order up to `SPACING` bytes each.
 """
 
+import os
 import posixpath
 import re
 import stat
@@ -112,14 +113,14 @@ class _Archive(Protocol):
     def read(self, member: str) -> bytes: ...
 
 
-_open: "OrderedDict[tuple[str, int, int], _Archive]" = OrderedDict()
+_open: "OrderedDict[tuple[int, str, int, int], _Archive]" = OrderedDict()
 _lock = threading.Lock()
 
 
 def _opened(path: Path) -> _Archive:
-    """The archive, with the index of the last time if it is unchanged."""
+    """The archive, with the index of the last time if it is unchanged; a forked process opens its own."""
     found = path.stat()
-    key = (str(path.resolve()), found.st_mtime_ns, found.st_size)
+    key = (os.getpid(), str(path.resolve()), found.st_mtime_ns, found.st_size)
     with _lock:
         if key not in _open:
             _open[key] = _kind(path)

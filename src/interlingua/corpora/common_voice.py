@@ -48,7 +48,7 @@ def read_common_voice(
     """
     if split is not None and split not in TABLES:
         raise UsageError(f"--split {split}: Common Voice has {', '.join(TABLES)}")
-    for folder, language in language_folders(release_root(root), languages, holds_clips, FETCH):
+    for folder, language in language_folders(release_root(root), languages, holds_clips, FETCH, log):
         tables = [folder / f"{name}.tsv" for name in ((split,) if split else SPLITS)]
         there = [table for table in tables if table.is_file()]
         if not there:

@@ -56,7 +56,7 @@ def read_covost(
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: CoVoST has {', '.join(SPLITS)}")
     wanted = None if targets is None else normalise_languages(targets)
-    for folder, language in language_folders(root, languages, lambda p: bool(_tables(p)), FETCH):
+    for folder, language in language_folders(root, languages, lambda p: bool(_tables(p)), FETCH, log):
         tables = [t for t in _tables(folder) if wanted is None or t.target in wanted]
         if wanted is not None:
             missing = [t for t in wanted if t not in {table.target for table in tables}]
@@ -124,6 +124,9 @@ def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording]
             left.add(f"split {row['split']!r}, which CoVoST 2 doesn't use", row["path"])
         elif split is None or part == split:
             known = recordings.setdefault(row["path"], _Recording(part, {}))
+            if table.target in known.translations:
+                left.add(f"a second translation into {table.target} of a recording", row["path"])
+                continue
             known.translations[table.target] = row["translation"]
             known.sentence = row.get("sentence", known.sentence)
             known.speaker = row.get("client_id") or known.speaker

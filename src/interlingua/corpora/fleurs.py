@@ -75,7 +75,7 @@ def read_fleurs(
         UsageError: an unknown language or split.
     """
     base = root / "data" if (root / "data").is_dir() else root
-    folders = language_folders(base, languages, _holds_fleurs, FETCH)
+    folders = language_folders(base, languages, _holds_fleurs, FETCH, log)
     beside = folders if references is None else language_folders(base, references, _holds_fleurs, FETCH)
     found = 0
     for name in SPLITS if split is None else (_split(split),):
@@ -83,6 +83,8 @@ def read_fleurs(
         missing = [folder.name for folder, code in folders if not _part(folder, code, name)]
         if missing and split is not None:
             raise CorpusError(f"{base}: no {name} of {', '.join(missing)} is here. {FETCH}")
+        if missing and parts:
+            log(f"fleurs: no {name} of {', '.join(missing)} is here")
         found += len(parts)
         others = [part for folder, code in beside if (part := _part(folder, code, name))]
         sentences = {part.code: _sentences(part, text) for part in others if [part] != parts}

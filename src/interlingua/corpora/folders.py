@@ -8,7 +8,11 @@ from interlingua.languages import normalise_language
 
 
 def language_folders(
-    root: Path, languages: tuple[str, ...] | None, holds: Callable[[Path], bool], fetch: str
+    root: Path,
+    languages: tuple[str, ...] | None,
+    holds: Callable[[Path], bool],
+    fetch: str,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[Path, str]]:
     """(folder, our language code) of the languages below ``root``, in the order asked for, else by name.
 
@@ -20,6 +24,7 @@ def language_folders(
         languages: what was asked for; None: all that are there.
         holds: whether a folder holds a language of the corpus.
         fetch: what to fetch, for the message.
+        log: receives a line on a folder whose language has no code here.
 
     Raises:
         CorpusError: nothing is there, or not a language that was asked for.
@@ -34,7 +39,7 @@ def language_folders(
         try:
             there.append((folder, normalise_language(folder.resolve().name)))
         except UsageError:
-            continue  # no language's folder
+            log(f"{folder}: left out, for {folder.name!r} is no language code that is known here")
     if not there:
         raise CorpusError(f"{root}: no language's folder with the corpus's files is here. {fetch}")
     if languages is None:

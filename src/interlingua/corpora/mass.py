@@ -63,7 +63,7 @@ def read_mass(
     """
     refuse_split("mass", split)
     base = root / "dataset" if (root / "dataset").is_dir() else root
-    folders = language_folders(base, languages, _holds_verses, FETCH)
+    folders = language_folders(base, languages, _holds_verses, FETCH, log)
     beside = folders if references is None else language_folders(base, references, _holds_verses, FETCH)
     texts = {code: _texts(folder) for folder, code in dict.fromkeys([*folders, *beside])}
     others = {code for _, code in beside}
