@@ -41,9 +41,11 @@ The frame of ``results.json``, in which every part but the first three is option
      "similarity": {"query", "candidate", "method"},
      "timings": {stage: seconds}}
 
-``published`` sets our R@1 beside others', or beside the reason why there is none. Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``,
-``seqsim:log-mel`` and ``seqsim:random-weights``. Proportions lie in 0-1, BLEU and chrF in 0-100, times in
-seconds. ``arrays.npz`` may hold ``alignment`` (n, m) and ``similarity`` (N, M).
+``published`` sets our R@1 beside others', or beside the reason why there is none.
+
+Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``, ``seqsim:log-
+mel`` and ``seqsim:random-weights``. Proportions lie in 0-1, BLEU and chrF in 0-100, times in seconds.
+``arrays.npz`` may hold ``alignment`` (n, m) and ``similarity`` (N, M).
 
 ``transfer`` is before and after a fine-tuning: a transcript's row has ``error`` (WER or CER in per cent, as its
 signature says), that of ``detect`` too (languages named wrongly, in per cent), the others the rest; ``off_target``
