@@ -755,6 +755,7 @@ def test_mustc_what_cant_be_used(tmp_path):
     found, log = read("mustc", tmp_path)
     assert found == []
     assert "left out 2 (no audio file): gone.wav (de tst-COMMON.yaml:1)" in log[0]
+    clip(tmp_path / "secret.wav", 3.0)
     mustc(tmp_path, wav="../../../../secret.wav")
     assert read("mustc", tmp_path)[0] == []
     mustc(tmp_path, translations=("one", "two", "three"))
@@ -824,7 +825,7 @@ def speechmatrix(root: Path, rows: list[tuple[float, str, str]], compressed: boo
             for info in archive.infolist():
                 start = info.header_offset + 30 + len(info.filename)
                 cells[info.filename.removesuffix("_10_20.ogg").replace("_", "")] = (
-                    f"{path.name}:{start}:{info.file_size}"
+                    f"{path.name}:{start}:{info.compress_size}"
                 )
     lines = "".join(f"{score}\t{cells.get(a, a)}\t{cells.get(b, b)}\n" for score, a, b in rows)
     put(root / "aligned_speech" / "lt-sl.tsv.gz", gzip.compress(f"score\tlt_audio\tsl_audio\n{lines}".encode()))
