@@ -17,8 +17,8 @@ from interlingua.errors import ResultsError, StoreMismatchError, UsageError
 from interlingua.experiments import finetuning, transfer_study
 from interlingua.experiments.finetuning import run_finetune
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
 from interlingua.experiments.retrieval_study import RetrievalStudy
+from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
 from interlingua.experiments.transfer_study import TransferStudy, permuted, run_transfer_study, some_of
 from interlingua.models import load_whisper
 from interlingua.models.targets import read_targets
