@@ -147,6 +147,18 @@ def test_a_twin_is_of_the_model_as_it_was(tiny_whisper):
     assert [h.tokens for h in twin.decode(spoken, prompt)] == before
 
 
+def test_torch_keeps_its_threads(tiny_whisper):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        twin = Twin(tiny_whisper, compute="float32")
+        assert torch.get_num_threads() == 3
+        list(twin.decode([Frames("u", ragged(tiny_whisper, 30)[0], 30)], tiny_whisper.prompt("en", "transcribe")))
+        assert torch.get_num_threads() == 3  # CTranslate2 would leave one: all training after it on one core
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.model
 def test_the_twin_of_the_real_model_on_real_speech(base_whisper, prompts_manifest):
     spoken = [u for u in prompts_manifest if u.language == "fr"][:6]

@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from interlingua.errors import ModelFormatError
 from interlingua.files import atomic_folder, cache_dir
@@ -34,6 +34,31 @@ def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None =
             _log.info("converting %s to CTranslate2", source.name)
             convert(source.path, target)
     return folder
+
+
+def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1) -> Any:
+    """CTranslate2's model of a folder; torch keeps its threads.
+
+    By itself CTranslate2 gives its own number of threads a batch to OpenMP, and so to torch: all that torch does in
+    this process afterwards, training too, would run on that many.
+
+    Args:
+        folder: in CTranslate2's layout.
+        compute: number format.
+        device: ``cpu`` or ``cuda``.
+        workers: batches at a time.
+        threads: of one batch.
+    """
+    import ctranslate2
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        return ctranslate2.models.Whisper(
+            str(folder), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
+        )
+    finally:
+        torch.set_num_threads(before)
 
 
 def convert(folder: Path, target: Path, quantization: Quantization | None = None) -> None:

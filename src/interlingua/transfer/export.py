@@ -263,7 +263,7 @@ def _ctranslate2(folder: Path, whisper: Whisper, quantization: Quantization) -> 
 
     compute = "int8" if quantization.startswith("int8") else "float32"
     threads = torch.get_num_threads()
-    engine = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type=compute, intra_threads=threads)
+    engine = open_ctranslate2(folder, compute=compute, threads=threads)
     positions = whisper.model.config.max_target_positions
 
     def decode(probe: _Probe) -> list[int]:

@@ -13,7 +13,15 @@ from jaxtyping import Float32
 
 from interlingua.encode import best_compute, encoder_states
 from interlingua.errors import UsageError
-from interlingua.models import Whisper, convert, ctranslate2_folder, load_whisper, resolve, save_whisper
+from interlingua.models import (
+    Whisper,
+    convert,
+    ctranslate2_folder,
+    load_whisper,
+    open_ctranslate2,
+    resolve,
+    save_whisper,
+)
 from interlingua.models.quiet import quiet
 from interlingua.models.targets import Targets, read_targets
 from interlingua.models.trained import is_adapter, load_trained
@@ -137,18 +145,20 @@ class CTranslate2Backend:
         if compute not in known:
             raise UsageError(f"compute {compute!r}: CTranslate2 has no such format on this {device}; use {known}")
         self.workers = torch.get_num_threads() if device == "cpu" else 1
-        options = {"device": device, "compute_type": compute, "inter_threads": self.workers, "intra_threads": 1}
         if is_adapter(model):
             trained, self.targets = load_trained(model)
             with tempfile.TemporaryDirectory() as folder:
                 convert(save_whisper(trained, Path(folder) / "hf"), Path(folder) / "ct2")
-                self._model = ctranslate2.models.Whisper(str(Path(folder) / "ct2"), **options)
+                self._model = open_ctranslate2(
+                    Path(folder) / "ct2", compute=compute, device=device, workers=self.workers
+                )
             self.whisper = trained
         else:
             source = resolve(model)
             self.whisper = load_whisper(source, require_multilingual=False, weights=False)
             self.targets = read_targets(source.path)
-            self._model = ctranslate2.models.Whisper(str(ctranslate2_folder(source)), **options)
+            twin = ctranslate2_folder(source)
+            self._model = open_ctranslate2(twin, compute=compute, device=device, workers=self.workers)
         self.name = f"ctranslate2 {compute} on {device}"
 
     def encode(self, features: Features) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from interlingua.models import Whisper
-from interlingua.models.conversion import Quantization, convert
+from interlingua.models.conversion import Quantization, convert, open_ctranslate2
 from interlingua.models.saving import save_whisper
 from interlingua.translation.detect import detect_language, language_probabilities
 from interlingua.translation.greedy import decode_frames
@@ -72,19 +72,11 @@ class Twin:
     """
 
     def __init__(self, whisper: Whisper, *, compute: Quantization = COMPUTE) -> None:
-        import ctranslate2
-
         with tempfile.TemporaryDirectory() as folder:
             convert(save_whisper(whisper, Path(folder) / "hf"), Path(folder) / "ct2", compute)
             # One thread a batch, as many batches as threads: faster than all threads on one batch.
             self._workers = torch.get_num_threads()
-            self._model = ctranslate2.models.Whisper(
-                str(Path(folder) / "ct2"),
-                device="cpu",
-                compute_type=compute,
-                inter_threads=self._workers,
-                intra_threads=1,
-            )
+            self._model = open_ctranslate2(Path(folder) / "ct2", compute=compute, workers=self._workers)
         self._whisper = whisper
 
     def decode(

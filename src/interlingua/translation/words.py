@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from interlingua.models import Whisper, ctranslate2_folder
+from interlingua.models import Whisper, ctranslate2_folder, open_ctranslate2
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Samples
 
 _ATTENTION_STEP = 0.02  # seconds of one encoder frame
@@ -37,7 +38,7 @@ def place_words(whisper: Whisper, samples: Samples, language: str, text: str) ->
     window = np.pad(samples, (0, max(0, WINDOW_SECONDS * SAMPLE_RATE - len(samples))))
     features = whisper.feature_extractor(window, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
     folder = ctranslate2_folder(whisper.source)
-    model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type="float32")
+    model = open_ctranslate2(folder, compute="float32", threads=torch.get_num_threads())
     prompt = whisper.prompt(language, "transcribe")
     tokens = whisper.tokenizer.encode(" " + text, add_special_tokens=False)
     n_feature_frames = min(len(samples) // 160, features.shape[-1])
