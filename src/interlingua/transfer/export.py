@@ -21,7 +21,7 @@ from interlingua.encode import WhisperEncoder
 from interlingua.errors import UsageError
 from interlingua.files import atomic_folder, write_text
 from interlingua.metrics import score_translations
-from interlingua.models import Quantization, Whisper, convert, load_whisper, save_whisper
+from interlingua.models import Quantization, Whisper, convert, load_whisper, open_ctranslate2, save_whisper
 from interlingua.models.layout import Kind
 from interlingua.models.targets import Targets
 from interlingua.models.trained import load_trained
