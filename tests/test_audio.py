@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from interlingua.audio import _Track, audio_hash, duration_of, load_audio
+from helpers import write_wav
+from interlingua.audio import _Track, audio_hash, declared_duration, duration_of, load_audio
 from interlingua.errors import (
     AudioError,
     AudioNotFoundError,
@@ -916,3 +917,15 @@ def test_threads_agree(files):
         for result in [pool.submit(read_all) for _ in range(2)]:
             for name, samples in result.result():
                 np.testing.assert_array_equal(samples, wanted[name])
+
+
+def test_the_declared_duration_is_the_headers(tmp_path):
+    wav = write_wav(tmp_path / "a.wav", np.zeros(40_000, np.float32))
+    assert declared_duration(wav) == declared_duration(wav.read_bytes()) == 2.5
+    assert declared_duration(AudioRef(str(wav), offset=1.0)) == 1.5
+    assert declared_duration(AudioRef(str(wav), offset=1.0, duration=0.5)) == 0.5
+    raw = tmp_path / "a.g722"
+    raw.write_bytes(bytes(8000))
+    assert declared_duration(raw) is None  # no header
+    with pytest.raises(AudioNotFoundError):
+        declared_duration(tmp_path / "gone.wav")

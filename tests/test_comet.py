@@ -268,10 +268,9 @@ def test_a_local_models_name_enters_the_signature(runner, tmp_path):
 
 @pytest.fixture(scope="module")
 def real():
-    try:
-        return find_comet()
-    except CometError as e:
-        pytest.skip(str(e))
+    if not comet_folder().exists():
+        pytest.skip("COMET's environment (1.4 GB) is made by `interlingua doctor --comet` alone")
+    return find_comet()  # one that is there must be right
 
 
 @pytest.fixture(scope="module")

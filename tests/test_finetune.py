@@ -205,8 +205,9 @@ def test_the_recipes_are_valid_and_a_dry_run_stops_before_the_work(path, capsys)
     if isinstance(settings, TransferStudy):
         for one in settings.runs():
             one.training.config(one.target, one.seed, Path("x"))
-    if isinstance(settings, RetrievalStudy):  # its dry run reads the corpus: tests/test_recipes.py
-        return
+    if isinstance(settings, RetrievalStudy):
+        assert settings.plan()
+        return  # its dry run reads the corpus: tests/test_recipes.py
     assert run(["run", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().err
     assert settings.plan() in said

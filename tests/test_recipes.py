@@ -111,10 +111,3 @@ def test_published_figures_that_can_not_be_read(tmp_path):
         path.write_text(text)
         with pytest.raises(UsageError, match="published"):
             beside([], path)
-
-
-def test_the_committed_retrieval_recipes_are_whole():
-    from pathlib import Path
-
-    for path in sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml")):
-        assert read_recipe(path).plan()

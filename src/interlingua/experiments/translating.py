@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from interlingua.audio import AudioSource, duration_of
-from interlingua.corpora import read_manifest
+from interlingua.audio import AudioSource, declared_duration
+from interlingua.corpora import read_any
 from interlingua.errors import AudioError, UsageError
 from interlingua.experiments.finetuning import begun_with
 from interlingua.files import write_text
@@ -40,6 +40,7 @@ AUDIO_SUFFIXES = {
 """What counts as a recording in a folder; a file that is named is taken whatever its name."""
 
 STDIN = "/dev/stdin"
+TABLES = (".jsonl", ".json", ".csv", ".tsv")
 
 MOST_MEASURED = 200  # recordings whose lengths are looked up for the progress bar
 
@@ -53,12 +54,14 @@ class Recording:
         audio: what `interlingua.audio.load_audio` reads.
         language: spoken in it, where a manifest says so.
         name: of its output files, without suffix; may hold folders.
+        seconds: how long it is, where a manifest says so.
     """
 
     id: str
     audio: AudioSource
     language: str | None = None
     name: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,12 @@ class TranslateReport:
     flagged: dict[str, int] = field(default_factory=dict)
 
 
-def find_recordings(inputs: Sequence[str], languages: Sequence[str] | None = None) -> list[Recording]:
+def find_recordings(inputs: Sequence[str]) -> list[Recording]:
     """What the command line names.
 
     Args:
-        inputs: audio files, folders (searched through), patterns such as ``talks/*.mp3``, manifests (``.jsonl``), or
-            `STDIN`.
-        languages: take these of a manifest only.
+        inputs: audio files, folders (searched through), patterns such as ``talks/*.mp3``, manifests and tables
+            (`TABLES`; see `corpora.read_any`), or `STDIN`.
 
     Raises:
         UsageError: nothing to translate, or two recordings of one name.
@@ -98,9 +100,8 @@ def find_recordings(inputs: Sequence[str], languages: Sequence[str] | None = Non
     for given in inputs:
         if given == STDIN:
             found.append(Recording("stdin", sys.stdin.buffer.read(), name="stdin"))
-        elif given.endswith(".jsonl"):
-            utterances = read_manifest(Path(given), languages)
-            found += [Recording(u.id, u.audio, u.language, u.id) for u in utterances]
+        elif given.endswith(TABLES):
+            found += [Recording(u.id, u.audio, u.language, u.id, u.duration) for u in read_any(given)]
         else:
             found += list(_files(given))
     if not found:
@@ -161,7 +162,7 @@ def translate_recordings(
         translator: the model and its options.
         recordings: what to translate.
         to: target languages.
-        source: language spoken, where the manifest doesn't say.
+        source: language spoken; ``auto`` is the manifest's, or detected where there is none.
         spoken_as: language that the model is told instead.
         out: ``NAME.jsonl``: a line for each recording and target, which `interlingua evaluate outputs` reads; another
             name: a folder with a file for each recording, target and format. None: nothing is written.
@@ -181,13 +182,12 @@ def translate_recordings(
     todo = [r for r in recordings if not (writer and writer.has(r))]
     by_id = {r.id: r for r in todo}
     sources = {r.id: source if r.language is None or source != AUTO else r.language for r in todo}
-    report = TranslateReport(len(recordings), len(recordings) - len(todo))
     failed: dict[str, str] = {}
     flagged: dict[str, int] = {}
     seconds, segments = 0.0, 0
-    lengths = _lengths(todo)
-    total, by_length = (round(sum(lengths)), True) if lengths else (len(todo), False)
-    with track(total, "translating, seconds of audio" if by_length else "translating") as advance:
+    length = _length(todo)
+    by_length = length is not None
+    with track(len(todo) if length is None else length, f"translating{', seconds' if by_length else ''}") as advance:
         carried = 0.0
 
         def moved(more: float) -> None:
@@ -218,20 +218,23 @@ def translate_recordings(
                 seconds += translation.duration
                 if not by_length:
                     advance(1)
-    return TranslateReport(report.recordings, report.present, failed, seconds, segments, flagged)
+    return TranslateReport(len(recordings), len(recordings) - len(todo), failed, seconds, segments, flagged)
 
 
-def _lengths(recordings: Sequence[Recording]) -> list[float] | None:
-    """Seconds of each recording, or None where there are too many to look."""
+def _length(recordings: Sequence[Recording]) -> int | None:
+    """Seconds of all recordings, if manifest and headers say so and there aren't too many to look; else None."""
     if len(recordings) > MOST_MEASURED:
         return None
-    lengths = []
+    total = 0.0
     for r in recordings:
         try:
-            lengths.append(0.0 if isinstance(r.audio, bytes) else duration_of(r.audio))  # type: ignore[arg-type]
+            seconds = r.seconds if r.seconds is not None else declared_duration(r.audio)  # type: ignore[arg-type]
         except (AudioError, UsageError):  # an array; or what is said when its turn comes
-            lengths.append(0.0)
-    return lengths if sum(lengths) >= 1 else None
+            seconds = None
+        if seconds is None:
+            return None
+        total += seconds
+    return max(1, round(total))
 
 
 def _settings(

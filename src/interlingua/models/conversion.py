@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,8 +10,10 @@ from interlingua.errors import ModelFormatError
 from interlingua.files import atomic_folder, cache_dir
 from interlingua.models.layout import read_json
 from interlingua.models.quiet import one_line, quiet
+from interlingua.models.saving import save_whisper
 from interlingua.models.spec import ModelSource, resolve
 from interlingua.models.tokens import load_tokenizer
+from interlingua.models.whisper import Whisper
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +62,27 @@ def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers
         )
     finally:
         torch.set_num_threads(before)
+
+
+def open_twin(
+    whisper: Whisper,
+    *,
+    compute: str,
+    device: str = "cpu",
+    workers: int = 1,
+    quantization: Quantization | None = None,
+) -> Any:
+    """CTranslate2's model of a checkpoint in memory, as it is now.
+
+    Args:
+        whisper: without adapters in it.
+        compute, device, workers: see `open_ctranslate2`.
+        quantization: see `convert`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        twin = Path(folder) / "ct2"
+        convert(save_whisper(whisper, Path(folder) / "hf"), twin, quantization)
+        return open_ctranslate2(twin, compute=compute, device=device, workers=workers)
 
 
 def convert(folder: Path, target: Path, quantization: Quantization | None = None) -> None:

@@ -1,6 +1,6 @@
 """Load a Whisper checkpoint of any size and layout, and ask what it can do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,6 +90,11 @@ class Whisper:
             raise UntrainedTaskError(
                 f"{self.model_name} was not trained to translate speech; use large-v3 or medium instead"
             )
+
+    def without_weights(self) -> "Whisper":
+        """The same with a shell as ``model``, which has ``config`` and ``generation_config`` only."""
+        shell = SimpleNamespace(config=self.model.config, generation_config=self.model.generation_config)
+        return replace(self, model=shell)
 
     def language_token(self, code: str) -> int:
         """Token id of a language code; raises UsageError if the checkpoint has no such language."""

@@ -1,7 +1,6 @@
 """The engines that run Whisper, behind one interface: CTranslate2 (fast on CPUs) and transformers (everything else)."""
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,11 @@ from interlingua.encode import best_compute, encoder_states
 from interlingua.errors import UsageError
 from interlingua.models import (
     Whisper,
-    convert,
     ctranslate2_folder,
     load_whisper,
     open_ctranslate2,
+    open_twin,
     resolve,
-    save_whisper,
 )
 from interlingua.models.quiet import quiet
 from interlingua.models.targets import Targets, read_targets
@@ -147,12 +145,8 @@ class CTranslate2Backend:
         self.workers = torch.get_num_threads() if device == "cpu" else 1
         if is_adapter(model):
             trained, self.targets = load_trained(model)
-            with tempfile.TemporaryDirectory() as folder:
-                convert(save_whisper(trained, Path(folder) / "hf"), Path(folder) / "ct2")
-                self._model = open_ctranslate2(
-                    Path(folder) / "ct2", compute=compute, device=device, workers=self.workers
-                )
-            self.whisper = trained
+            self._model = open_twin(trained, compute=compute, device=device, workers=self.workers)
+            self.whisper = trained.without_weights()
         else:
             source = resolve(model)
             self.whisper = load_whisper(source, require_multilingual=False, weights=False)

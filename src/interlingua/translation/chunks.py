@@ -44,7 +44,7 @@ class Found:
 
 
 @dataclass(eq=False)
-class Recording:
+class Unfinished:
     """What is known of a recording on its way."""
 
     id: str

@@ -18,7 +18,7 @@ from interlingua.languages import normalise_language, normalise_languages
 from interlingua.translation.asking import Asked
 from interlingua.translation.backends import Backend, load_backend
 from interlingua.translation.chunk_decoder import ChunkDecoder
-from interlingua.translation.chunks import Chunk, Recording, segments_of
+from interlingua.translation.chunks import Chunk, Unfinished, segments_of
 from interlingua.translation.guards import begins_doubled
 from interlingua.translation.records import AUTO, EACH, Segment, Translation, TranslationOptions
 from interlingua.translation.segmentation import chunks_of
@@ -123,7 +123,7 @@ class Translator:
             self.backend.whisper.language_token(token)
             stand_ins = dict.fromkeys([*stand_ins, *named], token)
         decoder = ChunkDecoder(self.backend, self.options)
-        going: dict[int, Recording] = {}
+        going: dict[int, Unfinished] = {}
         window: list[Chunk] = []
         size, done = FIRST_WINDOW, 0
 
@@ -156,7 +156,7 @@ class Translator:
 
         for name, audio in recordings:
             spoken = source if isinstance(source, str) else source.get(name, AUTO)
-            recording = Recording(name, spoken if spoken in (AUTO, EACH) else normalise_language(spoken))
+            recording = Unfinished(name, spoken if spoken in (AUTO, EACH) else normalise_language(spoken))
             try:
                 samples = load_audio(audio)
             except AudioError as error:
@@ -179,7 +179,7 @@ class Translator:
         process()
         yield from finished()
 
-    def _assembled(self, recording: Recording, targets: Sequence[Asked]) -> Iterator[Translation]:
+    def _assembled(self, recording: Unfinished, targets: Sequence[Asked]) -> Iterator[Translation]:
         probability = None
         if recording.source == AUTO and recording.heard:
             probability = round(max(recording.heard.values()) / sum(recording.heard.values()), 4)

@@ -1,17 +1,14 @@
 """Fast greedy decoding on the CPU: a model as it is in memory, made over for CTranslate2."""
 
-import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from interlingua.models import Whisper
-from interlingua.models.conversion import Quantization, convert, open_ctranslate2
-from interlingua.models.saving import save_whisper
+from interlingua.models.conversion import Quantization, open_twin
 from interlingua.translation.detect import detect_language, language_probabilities
 from interlingua.translation.greedy import decode_frames
 from interlingua.types import Frames, Hypothesis
@@ -72,11 +69,8 @@ class Twin:
     """
 
     def __init__(self, whisper: Whisper, *, compute: Quantization = COMPUTE) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            convert(save_whisper(whisper, Path(folder) / "hf"), Path(folder) / "ct2", compute)
-            # One thread a batch, as many batches as threads: faster than all threads on one batch.
-            self._workers = torch.get_num_threads()
-            self._model = open_ctranslate2(Path(folder) / "ct2", compute=compute, workers=self._workers)
+        self._workers = torch.get_num_threads()  # one thread a batch: faster than all threads on one batch
+        self._model = open_twin(whisper, compute=compute, workers=self._workers, quantization=compute)
         self._whisper = whisper
 
     def decode(
