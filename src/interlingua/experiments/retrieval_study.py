@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest, estimate_bytes
+from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import UsageError
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetuning import begun_with
 from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, Method
+from interlingua.experiments.needs import encoding_needs
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.scoring import LEAST_CLUSTERS
 from interlingua.models import load_whisper
 from interlingua.results import provenance, save_results
-from interlingua.types import SAMPLE_RATE, Utterance
 
 UNKNOWN = "not known here"
 
@@ -85,7 +83,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     encoder = WhisperEncoder(
         load_whisper(study.model, dtype=compute, device=device), context="speech", layer=study.layer
     )
-    log(needs(utterances, encoder, study.pool))
+    log(encoding_needs(utterances, encoder, study.pool))
     if dry_run:
         return study.out
     spec = encoder.spec
@@ -126,22 +124,6 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     }
     save_results(study.out, results, arrays)
     return study.out
-
-
-def needs(utterances: Sequence[Utterance], encoder: WhisperEncoder, pool: int) -> str:
-    """Hours of audio, disk and time that encoding will take; the time is that of ten seconds of noise, now."""
-    known = [u.duration for u in utterances if u.duration is not None]
-    unknown = len(utterances) - len(known)
-    hours = sum(known) / 3600
-    clock = time.perf_counter()
-    encoder.encode([np.random.default_rng(0).normal(0, 0.01, 10 * SAMPLE_RATE).astype(np.float32)])
-    pace = (time.perf_counter() - clock) / 10
-    disk = estimate_bytes(utterances, encoder.spec, encoder.dim) / pool / 1e9
-    more = f" and {unknown} recordings of unknown length" if unknown else ""
-    return (
-        f"{len(utterances)} utterances, {hours:.2f} h of audio{more}; encoding takes about {hours * 60 * pace:.1f} min "
-        f"here, the frames {disk:.2f} GB"
-    )
 
 
 def beside(rows: Sequence[dict[str, Any]], published: Path | None) -> list[dict[str, Any]]:
