@@ -53,7 +53,9 @@ MOST_OF_DISK = 0.8  # of what is free, that states may take
 WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
 
 
-def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callable[[str], None] = print) -> Path:
+def run_finetune(
+    config: FinetuneConfig, *, device: Device = "auto", dry_run: bool = False, log: Callable[[str], None] = print
+) -> Path:
     """Train what the config says, measure before and after on the test split, and return the result folder.
 
     The folder holds ``model/`` (Hugging Face's layout), ``checkpoints/``, ``results.json`` and what was answered before
@@ -63,6 +65,8 @@ def run_finetune(config: FinetuneConfig, *, device: Device = "auto", log: Callab
         ResultsError: the folder is of another config, manifest or store.
         InterlinguaError: see the stages.
     """
+    if dry_run:
+        return config.out
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     where = best_device() if device == "auto" else device
     compute = best_compute(where) if config.compute == "auto" else config.compute

@@ -1,7 +1,7 @@
 """Recipes: an experiment's settings in a YAML file, checked against its typed class."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -9,19 +9,36 @@ import msgspec
 import yaml
 
 from interlingua.errors import UsageError
-from interlingua.experiments.retrieval_study import RetrievalStudy
-from interlingua.experiments.transfer_study import TransferStudy
-from interlingua.experiments.unseen import UnseenStudy
+from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments.retrieval_study import RetrievalStudy, run_retrieval_study
+from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
+from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.transfer.config import FinetuneConfig
 
 Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy
 
-RECIPES: dict[str, type[Settings]] = {
-    "retrieval": RetrievalStudy,
-    "transfer": TransferStudy,
-    "finetune": FinetuneConfig,
-    "unseen": UnseenStudy,
+RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
+    "retrieval": (RetrievalStudy, run_retrieval_study),
+    "transfer": (TransferStudy, run_transfer_study),
+    "finetune": (FinetuneConfig, run_finetune),
+    "unseen": (UnseenStudy, run_unseen_study),
 }
+"""What ``recipe:`` may say -> its settings, and what runs them: ``run(settings, dry_run=…, log=…)`` -> result folder."""
+
+
+def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
+    """Run an experiment and return its result folder; interrupted, the same call goes on.
+
+    Args:
+        settings: from `read_recipe`.
+        dry_run: only say what it will need.
+        log: takes a line of news.
+
+    Raises:
+        InterlinguaError: see the experiments.
+    """
+    run = next(run for kind, run in RECIPES.values() if type(settings) is kind)
+    return run(settings, dry_run=dry_run, log=log)
 
 
 def read_recipe(path: Path) -> Settings:
@@ -36,7 +53,7 @@ def read_recipe(path: Path) -> Settings:
         raise UsageError(f"{path}: no readable YAML ({' '.join(str(e).split())})") from e
     if not isinstance(content, dict) or content.get("recipe") not in RECIPES:
         raise UsageError(f"{path}: say which experiment it is, `recipe: {' or '.join(RECIPES)}`")
-    kind = RECIPES[content.pop("recipe")]
+    kind, _ = RECIPES[content.pop("recipe")]
     _require_known(content, kind, path)
     try:
         return msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value))

@@ -194,19 +194,24 @@ class Run:
         return f"{self.target}-{self.rotation}-{self.seed}-{self.training.digest}"
 
 
-def run_transfer_study(study: TransferStudy, *, train: bool = True, log: Callable[[str], None] = print) -> Path:
+def run_transfer_study(
+    study: TransferStudy, *, train: bool = True, dry_run: bool = False, log: Callable[[str], None] = print
+) -> Path:
     """Run what isn't done yet, and write ``results.json``.
 
     Args:
         study: the settings.
         train: False: train nothing; variants that aren't done are left out of the results. (What the model says
             before training is asked, if it isn't kept yet.)
+        dry_run: do nothing.
         log: takes a line of news.
 
     Raises:
         ResultsError: the shared folder was begun with another model.
         InterlinguaError: see the stages.
     """
+    if dry_run:
+        return study.out
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     device = best_device()
     compute = best_compute(device)

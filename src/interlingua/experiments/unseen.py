@@ -101,11 +101,12 @@ class UnseenStudy:
         return f"{which} of {self.manifest} into English under related tokens, {self.model}{without}"
 
 
-def run_unseen_study(study: UnseenStudy, *, log: Callable[[str], None] = print) -> Path:
+def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
     """Ask what isn't answered yet, and write ``results.json``; `interlingua.results` says what it holds.
 
     Args:
         study: the settings.
+        dry_run: do nothing.
         log: takes a line of news.
 
     Raises:
@@ -114,6 +115,8 @@ def run_unseen_study(study: UnseenStudy, *, log: Callable[[str], None] = print) 
         ResultsError: the folder was begun with another model or corpus.
         InterlinguaError: see the stages.
     """
+    if dry_run:
+        return study.out
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     device = best_device()
     compute = best_compute(device)
