@@ -23,7 +23,7 @@ RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
     "finetune": (FinetuneConfig, run_finetune),
     "unseen": (UnseenStudy, run_unseen_study),
 }
-"""What ``recipe:`` may say -> its settings, and what runs them: ``run(settings, dry_run=…, log=…)`` -> result folder."""
+"""What ``recipe:`` may say -> its settings, and what runs them: ``run(settings, dry_run, log)`` -> result folder."""
 
 
 def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
