@@ -3,7 +3,13 @@
 import pytest
 
 from interlingua.errors import UsageError
-from interlingua.languages import WHISPER_LANGUAGES, language_name, normalise_language, normalise_languages
+from interlingua.languages import (
+    UNSEEN_LANGUAGES,
+    WHISPER_LANGUAGES,
+    language_name,
+    normalise_language,
+    normalise_languages,
+)
 
 FLEURS = {  # every code whose part before the underscore isn't ours
     "cmn_hans_cn": "zh",
@@ -44,6 +50,48 @@ def test_fleurs_exceptions(theirs, ours):
 )
 def test_codes_and_names(theirs, ours):
     assert normalise_language(theirs) == ours
+
+
+STANDARD_FORMS = {  # as FLORES-200, 2M-Belebele, SeamlessM4T and MMS write languages that Whisper or FLEURS knows
+    "als_Latn": "sq", "arb_Arab": "ar", "azj_Latn": "az", "azj-script_latin": "az", "cmn_Hant": "zh", "ekk": "et",
+    "fuc": "ff", "gaz_Latn": "om", "khk_Cyrl": "mn", "lvs_Latn": "lv", "nob_Latn": "no", "npi_Deva": "ne",
+    "ory_Orya": "or", "pbt_Arab": "ps", "pbu": "ps", "pes_Arab": "fa", "plt_Latn": "mg", "swh_Latn": "sw",
+    "uzn_Latn": "uz", "ydd_Hebr": "yi", "zlm": "ms", "zsm_Latn": "ms",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("theirs", "ours"), STANDARD_FORMS.items())
+def test_a_language_s_standard_form_is_the_language(theirs, ours):
+    assert normalise_language(theirs) == ours
+
+
+def test_every_standard_form_of_a_known_language_is_that_language():
+    from langcodes.data_dicts import NORMALIZED_MACROLANGUAGES
+
+    known = {c: m for c, m in NORMALIZED_MACROLANGUAGES.items() if m in WHISPER_LANGUAGES or m in UNSEEN_LANGUAGES}
+    assert len(known) >= 18
+    assert {c: normalise_language(c) for c in known} == known
+
+
+@pytest.mark.parametrize(
+    "code",
+    # members that corpora list beside the standard form, and those of languages that have no token themselves
+    ["arz", "ary", "apc", "acm", "aeb", "azb", "yue", "wuu", "nan", "nn", "hr", "ckb", "kmr", "fuv", "knc", "quy"],
+)
+def test_other_members_of_a_language_stay_apart(code):
+    assert normalise_language(f"{code}_Latn") == code
+
+
+COMMON_VOICE = (  # locales of release 17 whose code isn't the part before the hyphen, or isn't two letters
+    "ast ckb dyu fy-NL ga-IE hsb hy-AM kab kmr mdf mhr mrj myv nan-tw ne-NP nn-NO nso pa-IN rm-sursilv rm-vallader sah "
+    "sat skr sv-SE tig vot zgh zh-CN zh-HK zh-TW zza"
+)
+
+
+def test_common_voice_s_locales():
+    ours = [normalise_language(locale) for locale in COMMON_VOICE.split()]
+    differ = {"zh-HK": "yue"}
+    assert ours == [differ.get(locale, locale.partition("-")[0]) for locale in COMMON_VOICE.split()]
 
 
 @pytest.mark.parametrize("code", WHISPER_LANGUAGES)

@@ -135,17 +135,20 @@ _WHISPER_OWN: dict[str, str] = {
     "jv": "jw",
     "nb": "no",
     "mo": "ro",
+    "pbt": "ps",  # FLORES' Pashto
+    "zlm": "ms",  # MMS' Malay
 }
 
 
 def normalise_language(code: str) -> str:
     """Map any corpus's language code, or an English language name, to ours.
 
-    A region or script is cut off, and a three-letter code becomes the two-letter one where there is one. A
-    language that Whisper doesn't know keeps its ISO 639 code.
+    A region or script is cut off, and a three-letter code becomes the two-letter one where there is one. A language's
+    standard form (``arb``, ``swh``, ``ekk``) is the language (``ar``, ``sw``, ``et``); its other members, which corpora
+    list beside it (``arz``, ``yue``), stay apart. A language that Whisper doesn't know keeps its ISO 639 code.
 
-    >>> [normalise_language(c) for c in ("en_us", "cmn_hans_cn", "sv-SE", "deu", "French", "kea_cv")]
-    ['en', 'zh', 'sv', 'de', 'fr', 'kea']
+    >>> [normalise_language(c) for c in ("en_us", "cmn_hans_cn", "sv-SE", "deu", "French", "kea_cv", "arb_Arab", "arz")]
+    ['en', 'zh', 'sv', 'de', 'fr', 'kea', 'ar', 'arz']
 
     Raises:
         UsageError: no language has this code; the nearest ones are named.
@@ -160,13 +163,16 @@ def normalise_language(code: str) -> str:
     if base in WHISPER_LANGUAGES:  # jw is Whisper's own
         return _WHISPER_OWN.get(base, base)
     try:
-        standard = langcodes.Language.get(base).language
+        tag = langcodes.Language.get(base)
+        standard, whole = tag.language, tag.prefer_macrolanguage().language
     except ValueError:  # langcodes.LanguageTagError
-        standard = None
+        standard = whole = None
     if standard is None or not langcodes.tag_is_valid(standard):
         near = difflib.get_close_matches(key, [*WHISPER_LANGUAGES, *UNSEEN_LANGUAGES, *by_name], n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "use an ISO 639 code such as en, fr, zh"
         raise UsageError(f"unknown language {code!r}; {hint}")
+    if whole in WHISPER_LANGUAGES or whole in UNSEEN_LANGUAGES:
+        standard = whole
     return _WHISPER_OWN.get(standard, standard)
 
 
