@@ -1,4 +1,4 @@
-"""How far apart two languages are, by URIEL (Littell et al., EACL 2017), which compiles Glottolog, WALS, SSWL and PHOIBLE.
+"""How far apart two languages are, by URIEL (Littell et al., EACL 2017): Glottolog, WALS, SSWL and PHOIBLE compiled.
 
 The table ``data/uriel.json`` is written by ``benchmarks/uriel.py``. It holds every language that has a Whisper token or
 is in FLEURS.
