@@ -8,8 +8,9 @@ from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.retrieval_study import UNKNOWN, beside
+from interlingua.experiments.retrieval_study import beside
 from interlingua.results import load_results
 from interlingua.types import AudioRef
 from trees import fleurs_tree, mass_tree

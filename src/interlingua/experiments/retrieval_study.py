@@ -4,7 +4,6 @@ Ma et al. (arXiv 2407.01130), section 4.2: FLEURS' en, fr, de, zh, ja, and seven
 """
 
 import datetime
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,13 @@ from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetuning import begun_with
 from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, Method
 from interlingua.experiments.needs import encoding_needs
+from interlingua.experiments.published import UNKNOWN, read_published
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.scoring import LEAST_CLUSTERS
 from interlingua.models import load_whisper
 from interlingua.results import provenance, save_results
 
-UNKNOWN = "not known here"
+EXAMPLE = '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,23 +134,14 @@ def beside(rows: Sequence[dict[str, Any]], published: Path | None) -> list[dict[
     Raises:
         UsageError: the file can't be read, or isn't of that form.
     """
-    theirs: dict[tuple[str, str, str], float] = {}
-    if published:
-        try:
-            for row in json.loads(published.read_text(encoding="utf-8"))["retrieval"]:
-                theirs[row["query"], row["candidate"], row["method"]] = float(row["r1"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"{published}: no published figures ({error}); write "
-                '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}'
-            ) from error
+    theirs = read_published(published, "retrieval", ("query", "candidate", "method"), ("r1",), EXAMPLE)
     return [
         {
             "query": r["query"],
             "candidate": r["candidate"],
             "method": r["method"],
             "ours": r["r1"],
-            "published": theirs.get((r["query"], r["candidate"], r["method"]), UNKNOWN),
+            "published": theirs.get((r["query"], r["candidate"], r["method"], "r1"), UNKNOWN),
         }
         for r in rows
     ]
