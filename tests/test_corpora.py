@@ -3,8 +3,10 @@
 import gzip
 import hashlib
 import io
+import os
 import re
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 from functools import cache
@@ -15,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import utterance
-from interlingua.corpora import cluster_meanings, iter_manifest, prompts, read_manifest, write_manifest
+from interlingua.corpora import cluster_meanings, prompts, read_manifest, write_manifest
 from interlingua.corpora.clusters import edit_similarity, words_of
+from interlingua.corpora.manifest import iter_manifest
 from interlingua.errors import CorpusError, FetchError, HashMismatchError, ManifestError, UsageError
 from interlingua.types import AudioRef
 
@@ -142,9 +145,22 @@ def test_an_empty_manifest_is_an_error(tmp_path):
 
 
 def test_a_missing_manifest_and_a_folder_are_errors(tmp_path):
-    for path in (tmp_path / "none.jsonl", tmp_path):
-        with pytest.raises(ManifestError, match=r"no readable manifest file \(.*\); write one with"):
-            read_manifest(path)
+    with pytest.raises(ManifestError, match=r"no readable manifest file \(No such .*\); write one with"):
+        read_manifest(tmp_path / "none.jsonl")
+    with pytest.raises(ManifestError, match=r"a folder; name the manifest or table in it"):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_may_be_gzipped_and_come_through_a_pipe(tmp_path):
+    path = tmp_path / "m.jsonl.gz"
+    path.write_bytes(gzip.compress(GOOD.encode()))
+    assert [u.id for u in read_manifest(path)] == ["a"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(GOOD,))
+    writer.start()
+    assert [u.id for u in read_manifest(pipe)] == ["a"]
+    writer.join()
 
 
 def test_languages_are_normalised(tmp_path):

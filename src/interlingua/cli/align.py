@@ -42,7 +42,7 @@ def align(
         to: language of B, likewise.
         text_a: what is said in A; default: the manifest's transcript, else Whisper transcribes it.
         text_b: what is said in B, likewise.
-        manifest: holds the utterances A and B (JSON lines).
+        manifest: holds the utterances A and B: a manifest, or a table or pairs of your own.
         out: the picture to write, a PNG.
         model: model spec: alias, hub id or folder.
         method: how to compare frames; methods that learn from a collection need more than two recordings.
@@ -89,7 +89,7 @@ def _find(manifest: Path, ids: Sequence[str]) -> "list[Utterance]":
     from interlingua.corpora import read_manifest
     from interlingua.errors import UsageError
 
-    utterances = {u.id: u for u in read_manifest(manifest)}
+    utterances = {u.id: u for u in read_manifest(manifest, log=note)}
     for name in ids:
         if name not in utterances:
             near = difflib.get_close_matches(name, utterances, n=3)

@@ -92,20 +92,20 @@ def check(manifest: Path, *, quick: bool = False, json: bool = False) -> int:
     Exits with 1 if anything is wrong.
 
     Args:
-        manifest: utterances to look at.
+        manifest: utterances to look at: a manifest or a table of your own.
         quick: read the audio's bytes without decoding them.
         json: print the findings as JSON, one object a line.
     """
-    from interlingua.corpora import iter_manifest
+    from interlingua.corpora import read_any
     from interlingua.corpora.checking import PROBLEMS, check_utterances
     from interlingua.metrics.offtarget import written_in
     from interlingua.progress import track
 
-    total = sum(1 for _ in iter_manifest(manifest, repeated=True))
+    total = sum(1 for _ in read_any(manifest, repeated=True, log=note))
     counts: dict[str, int] = {}
     with track(total, "checking") as done:
         for finding in check_utterances(
-            iter_manifest(manifest, repeated=True), decode=not quick, written_in=written_in, done=done
+            read_any(manifest, repeated=True), decode=not quick, written_in=written_in, done=done
         ):
             counts[finding.problem] = counts.get(finding.problem, 0) + 1
             if json:
@@ -123,13 +123,13 @@ def stats(manifest: Path, *, json: bool = False) -> None:
     """Count a manifest: hours, speakers, sentences with several recordings, and what its languages share.
 
     Args:
-        manifest: utterances to count; durations are the manifest's own.
+        manifest: utterances to count, a manifest or a table of your own; durations are the manifest's own.
         json: print the result as JSON.
     """
-    from interlingua.corpora import iter_manifest
+    from interlingua.corpora import read_any
     from interlingua.corpora.statistics import corpus_statistics
 
-    found = corpus_statistics(iter_manifest(manifest)).as_dict()
+    found = corpus_statistics(read_any(manifest, log=note)).as_dict()
     if json:
         emit(found)
         return

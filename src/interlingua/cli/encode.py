@@ -32,7 +32,7 @@ def encode(
     """Encode the utterances that the store doesn't hold yet; interrupted, the same command continues.
 
     Args:
-        manifest: utterances (JSON lines).
+        manifest: utterances: a manifest, or a table or pairs of your own (docs/data-more.md).
         store: the store's folder or object-store URI; created if absent.
         model: model spec: alias, hub id or folder.
         languages: encode these languages only.
@@ -55,7 +55,7 @@ def encode(
     )
     from interlingua.models import load_whisper
 
-    utterances = read_manifest(manifest, languages)
+    utterances = read_manifest(manifest, languages, log=note)
     Context.parse(context)  # before the model is loaded, perhaps downloaded
     where = best_device() if device == "auto" else device
     how = best_compute(where) if compute == "auto" else compute

@@ -35,7 +35,7 @@ def retrieval(
     """R@1, R@5, R@10 and MRR of every ordered language pair, with intervals and chance.
 
     Args:
-        manifest: utterances with meanings (JSON lines).
+        manifest: utterances with meanings: a manifest, or a table or pairs of your own.
         store: their frames, from `interlingua encode`.
         method: how to score; several may be named. Default: whitened-position-csls, the best without labels, and
             seqsim, the paper's. Methods that estimate on unlabelled audio do so outside each query's fold.
@@ -62,7 +62,7 @@ def retrieval(
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    utterances = read_manifest(manifest, languages)
+    utterances = read_manifest(manifest, languages, log=note)
     frames = FrameStore.open(store)
     missing = [u.id for u in utterances if u.id not in frames]
     for name in missing:
@@ -133,7 +133,7 @@ def translation(
     """BLEU and chrF of speech translated into English, greedily, from a store with decoding context.
 
     Args:
-        manifest: utterances with English references (JSON lines).
+        manifest: utterances with English references: a manifest or a table of your own.
         store: their frames, from `interlingua encode --context full` (or speech+N).
         model: the model that made the frames.
         languages: source languages; default: all but English.
@@ -152,7 +152,7 @@ def translation(
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    utterances = [u for u in read_manifest(manifest, languages) if u.language != TARGET]
+    utterances = [u for u in read_manifest(manifest, languages, log=note) if u.language != TARGET]
     if not utterances:
         raise CorpusError(f"{manifest}: nothing to translate; every utterance that was asked for is in English")
     frames = FrameStore.open(store)
@@ -204,7 +204,7 @@ def outputs(
     Per language spoken and pooled, by duration, with the worst outputs; further systems are compared with the first.
 
     Args:
-        manifest: the utterances that were translated, with references (JSON lines).
+        manifest: the utterances that were translated, with references: a manifest or a table of your own.
         outputs: a file a system (JSON lines with `id`, `text` and, where there are several, `target`), or NAME=FILE.
         to: score outputs in these languages only; one alone is also that of lines without a `target`.
         task: score translations, or transcripts (outputs in the language spoken), only.
@@ -230,7 +230,7 @@ def outputs(
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     targets = normalise_languages(to)
-    everything = {u.id: u for u in read_manifest(manifest)}
+    everything = {u.id: u for u in read_manifest(manifest, log=note)}
     systems = read_systems(outputs, everything, manifest=manifest, to=targets, task=task)
     spoken = normalise_languages(languages) if languages else None
     utterances = list(everything.values()) if spoken is None else read_manifest(manifest, spoken)

@@ -1,15 +1,14 @@
 """Corpora: readers that yield utterances, near-duplicate clusters, and manifests."""
 
-from interlingua.corpora.anyfile import read_any
+from interlingua.corpora.anyfile import read_any, read_manifest
 from interlingua.corpora.clusters import cluster_meanings
-from interlingua.corpora.manifest import iter_manifest, read_manifest, write_manifest
+from interlingua.corpora.manifest import write_manifest
 from interlingua.corpora.prompts import prepare_prompts
 from interlingua.corpora.splits import split_by_cluster
 from interlingua.corpora.udhr import prepare_udhr
 
 __all__ = [
     "cluster_meanings",
-    "iter_manifest",
     "prepare_prompts",
     "prepare_udhr",
     "read_any",

@@ -1,11 +1,15 @@
-"""Whatever people bring in place of a manifest: ours, NeMo's, Lhotse's, or a table; told apart by what is in it."""
+"""Whatever people bring as a manifest: ours, NeMo's, Lhotse's, or a table; told apart by what is in it.
 
-from collections.abc import Callable, Iterator, Mapping
+Unlike `interlingua corpus prepare`, which leaves out what can't be used, this keeps recordings whose file isn't there:
+a missing one fails when it is encoded and counts as a miss when it is measured.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from interlingua.corpora import lhotse
-from interlingua.corpora.delimited import is_json, read_json_rows
+from interlingua.corpora.delimited import is_json, read_json_rows, read_lines
 from interlingua.corpora.manifest import iter_manifest
 from interlingua.corpora.nemo import read_nemo
 from interlingua.corpora.plain import read_plain
@@ -15,68 +19,75 @@ from interlingua.types import Utterance
 
 
 def read_any(
-    path: str | Path,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    language: tuple[str, ...] | None = None,
-    target: str | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    path: str | Path, *, repeated: bool = False, log: Callable[[str], None] = lambda line: None
 ) -> Iterator[Utterance]:
-    """Utterances of a manifest of ours, a NeMo or Lhotse manifest, or a CSV, TSV or JSONL table (pairs, too).
+    """Yield the utterances of a manifest of ours, a NeMo or Lhotse manifest, or a CSV, TSV or JSONL table (pairs, too).
 
     Args:
-        path: the file; the kind of a ``.json`` or ``.jsonl`` (gzipped or not) is told by its first line's keys.
-        languages: which to keep; None: all.
-        split: which to keep; None: all.
-        language: what is spoken, where the file doesn't say it.
-        target: the language of a column ``translation``.
-        log: receives a line on whatever was left out, and how much.
+        path: the file; the kind of JSON is told by its first line's keys.
+        repeated: let an id of ours, or of a table, stand twice, for those who look for what is wrong.
+        log: receives a line on rows that name no usable recording, and how many they are.
 
     Raises:
         ManifestError: the file can't be read or holds nothing usable; file and line are named.
-        UsageError: an option is wrong or missing.
+        UsageError: the file doesn't say something that only `interlingua corpus prepare` can be told.
     """
     path = Path(path)
     if path.is_dir():
         raise ManifestError(f"{path}: a folder; name the manifest or table in it, or use `interlingua corpus prepare`")
+    if not path.exists():
+        raise ManifestError(
+            f"{path}: no readable manifest file (No such file or directory); "
+            "write one with `interlingua corpus prepare`"
+        )
     count = 0
-    for utterance in _reader(path, languages, split, language, target, log):
+    for utterance in _reader(path, repeated, log):
         count += 1
         yield utterance
     if not count:
-        kept = " that was asked for" if languages or split else ""
-        raise ManifestError(f"{path}: no usable recording{kept} is in it; `interlingua corpus prepare` says why")
+        raise ManifestError(f"{path}: no usable recording is in it; `interlingua corpus prepare` says why")
 
 
-def _reader(
-    path: Path,
-    languages: tuple[str, ...] | None,
-    split: str | None,
-    language: tuple[str, ...] | None,
-    target: str | None,
-    log: Callable[[str], None],
-) -> Iterator[Utterance]:
-    first = next((row for _, row in read_json_rows(path)), None) if is_json(path) else None
-    if first is not None and _is_ours(first):
-        return _ours(path, languages, split)
-    kind = "nemo" if first is not None and "audio_filepath" in first else lhotse.kind_of(first or {})
-    if kind is None:
-        return read_plain(path, languages=languages, split=split, language=language, target=target, log=log)
-    if language is not None and len(language) > 1:
-        raise UsageError(f"language: {len(language)} for one recording a row; give one")
-    spoken = language[0] if language else None
-    reader = read_nemo if kind == "nemo" else lhotse.read_lhotse
-    return reader(path, languages=languages, split=split, language=spoken, log=log)
+def read_manifest(
+    path: str | Path, languages: Iterable[str] | None = None, *, log: Callable[[str], None] = lambda line: None
+) -> list[Utterance]:
+    """All utterances of any file that `read_any` reads, optionally of some languages only, in the file's order.
+
+    Raises:
+        ManifestError, UsageError: see `read_any`.
+        UsageError: a language that the manifest doesn't hold.
+    """
+    utterances = list(read_any(path, log=log))
+    if languages is None:
+        return utterances
+    wanted = normalise_languages(languages)
+    held = {u.language for u in utterances}
+    for code in wanted:
+        if code not in held:
+            raise UsageError(f"{path} holds no utterance in {code!r}; it has {', '.join(sorted(held))}")
+    return [u for u in utterances if u.language in wanted]
+
+
+def _reader(path: Path, repeated: bool, log: Callable[[str], None]) -> Iterator[Utterance]:
+    if not path.is_file():  # a pipe, which can be read only once
+        return iter_manifest(path, repeated=repeated)
+    if not is_json(path) and not _opens_json(path):
+        return read_plain(path, keep_missing=True, repeated=repeated, log=log)
+    first = next((row for _, row in read_json_rows(path)), None)
+    if first is None or _is_ours(first):
+        return iter_manifest(path, repeated=repeated)
+    if "audio_filepath" in first:
+        return read_nemo(path, keep_missing=True, log=log)
+    if lhotse.kind_of(first) is not None:
+        return lhotse.read_lhotse(path, keep_missing=True, log=log)
+    return read_plain(path, keep_missing=True, repeated=repeated, log=log)
+
+
+def _opens_json(path: Path) -> bool:
+    """Whether a file begins as JSON lines do, whatever its name."""
+    return next((line.lstrip()[:1] for _, line in read_lines(path) if line.strip()), "") == "{"
 
 
 def _is_ours(row: Mapping[str, Any]) -> bool:
     audio = row.get("audio")
     return isinstance(audio, Mapping) and "path" in audio and "bytes" not in audio and {"id", "language"} <= set(row)
-
-
-def _ours(path: Path, languages: tuple[str, ...] | None, split: str | None) -> Iterator[Utterance]:
-    wanted = None if languages is None else normalise_languages(languages)
-    for utterance in iter_manifest(path):
-        if (wanted is None or utterance.language in wanted) and split in (None, utterance.split):
-            yield utterance

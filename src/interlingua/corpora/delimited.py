@@ -103,8 +103,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     try:
         with path.open("rb") as plain:
-            zipped = plain.read(2) == _GZIP
-            plain.seek(0)
+            zipped = plain.peek(2)[:2] == _GZIP  # not read and sought back: a pipe can't
             with gzip.open(plain) if zipped else plain as lines:
                 for number, line in enumerate(lines, start=1):
                     if number == 1:

@@ -40,6 +40,7 @@ def read_lhotse(
     language: str | None = None,
     audio_root: str | None = None,
     audio_folder: str | None = None,
+    keep_missing: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Utterance]:
     """One utterance a supervision; a cut or recording without any is one, too, if ``language`` is given.
@@ -53,6 +54,7 @@ def read_lhotse(
         language: what is spoken, where no supervision says it.
         audio_root: what relative paths are relative to (Lhotse: the folder it ran in); None: the manifest's folder.
         audio_folder: where recordings that the manifest holds itself (``memory``) are written.
+        keep_missing: keep recordings whose file isn't there.
         log: receives a line on whatever was left out, and how much.
 
     Raises:
@@ -70,7 +72,7 @@ def read_lhotse(
     for manifest in manifests:
         left = LeftOut(manifest.path.name)
         base = manifest.path.parent if audio_root is None else Path(audio_root)
-        sources = _Sources(base, None if audio_folder is None else Path(audio_folder))
+        sources = _Sources(base, None if audio_folder is None else Path(audio_folder), keep_missing)
         for utterance in _READ[manifest.kind](manifest, sources, spoken, left):
             if wanted is not None and utterance.language not in wanted:
                 continue
@@ -157,9 +159,10 @@ def _partner(path: Path, kind: str, other: str, kinds: Mapping[Path, str]) -> Pa
 class _Sources:
     """Finds the file of a recording."""
 
-    def __init__(self, base: Path, folder: Path | None) -> None:
+    def __init__(self, base: Path, folder: Path | None, keep_missing: bool) -> None:
         self._base = base
         self._folder = folder
+        self._keep_missing = keep_missing
 
     def find(self, recording: Any, channels: Any, where: str) -> Path | str:
         """The file that holds these channels (None: all) and no others, or the reason why there is none."""
@@ -206,7 +209,7 @@ class _Sources:
         if source.get("type") != "file":
             return f"a source of type {source.get('type')!r}"
         path = clip_path(self._base, source["source"], where)
-        if path.is_file():
+        if self._keep_missing or path.is_file():
             return path
         return (
             NO_FILE

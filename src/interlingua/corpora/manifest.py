@@ -1,4 +1,4 @@
-"""Manifests: JSON lines of utterances, audio paths relative to the manifest's folder."""
+"""Manifests of our own: JSON lines of utterances, audio paths relative to the manifest's folder."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 
 from interlingua.archives import refusal
+from interlingua.corpora.delimited import read_lines
 from interlingua.errors import ManifestError, UsageError
 from interlingua.files import atomic_file
-from interlingua.languages import normalise_language, normalise_languages
+from interlingua.languages import normalise_language
 from interlingua.types import AudioRef, Utterance
 
 _decoder = msgspec.json.Decoder(Utterance)
@@ -31,45 +32,19 @@ def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utter
     path = Path(path)
     folder = path.parent.resolve()
     seen: dict[str, int] = {}
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if not line.strip():
-                    continue
-                utterance = _decode(line, f"{path}:{number}")
-                if utterance.id in seen and not repeated:
-                    raise ManifestError(
-                        f"{path}:{number}: id {utterance.id!r} stands already in line {seen[utterance.id]}; "
-                        "give every recording an id of its own"
-                    )
-                seen[utterance.id] = number
-                yield msgspec.structs.replace(utterance, audio=_absolute(utterance.audio, folder))
-    except OSError as e:
-        raise ManifestError(
-            f"{path}: no readable manifest file ({e.strerror}); write one with `interlingua corpus prepare`"
-        ) from e
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        utterance = _decode(line, f"{path}:{number}")
+        if utterance.id in seen and not repeated:
+            raise ManifestError(
+                f"{path}:{number}: id {utterance.id!r} stands already in line {seen[utterance.id]}; "
+                "give every recording an id of its own"
+            )
+        seen[utterance.id] = number
+        yield msgspec.structs.replace(utterance, audio=_absolute(utterance.audio, folder))
     if not seen:
         raise ManifestError(f"{path}: the manifest is empty")
-
-
-def read_manifest(path: str | Path, languages: Iterable[str] | None = None) -> list[Utterance]:
-    """All utterances of a manifest, optionally of some languages only (in the manifest's order).
-
-    Raises:
-        ManifestError: see `iter_manifest`.
-        UsageError: a language that the manifest doesn't hold.
-    """
-    utterances = list(iter_manifest(path))
-    if languages is None:
-        return utterances
-    wanted = normalise_languages(languages)
-    held = {u.language for u in utterances}
-    for code in wanted:
-        if code not in held:
-            raise UsageError(f"{path} holds no utterance in {code!r}; it has {', '.join(sorted(held))}")
-    return [u for u in utterances if u.language in wanted]
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
@@ -88,12 +63,12 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
     return count
 
 
-def _decode(line: bytes, where: str) -> Utterance:
+def _decode(line: str, where: str) -> Utterance:
     try:
         utterance = _decoder.decode(line)
         language = normalise_language(utterance.language)
         translations = {normalise_language(code): text for code, text in utterance.translations.items()}
-    except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as e:
+    except (msgspec.DecodeError, UsageError) as e:
         raise ManifestError(f"{where}: {e}") from e
     for field, value in (("id", utterance.id), ("audio.path", utterance.audio.path)):
         if not value:

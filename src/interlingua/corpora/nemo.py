@@ -30,6 +30,7 @@ def read_nemo(
     split: str | None = None,
     language: str | None = None,
     audio_root: str | None = None,
+    keep_missing: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Utterance]:
     """Utterances of a manifest; recordings that stand in several rows are held and come last.
@@ -40,6 +41,7 @@ def read_nemo(
         split: leave it out: NeMo has a manifest for each.
         language: what is spoken, where no row says it.
         audio_root: what relative paths are relative to; None: the manifest's folder.
+        keep_missing: keep recordings whose file isn't there.
         log: receives a line on whatever was left out, and how much.
 
     Raises:
@@ -61,7 +63,7 @@ def read_nemo(
     del seen
     held: dict[str, Utterance] = {}
     for number, row in read_json_rows(root):
-        utterance = _utterance(row, f"{root}:{number}", folder, language, left)
+        utterance = _utterance(row, f"{root}:{number}", folder, language, keep_missing, left)
         if utterance is None or (wanted is not None and utterance.language not in wanted):
             continue
         if utterance.id not in repeated:
@@ -90,18 +92,18 @@ def _id(row: Mapping[str, Any], where: str) -> str:
 
 
 def _utterance(
-    row: Mapping[str, Any], where: str, folder: Path, language: str | None, left: LeftOut
+    row: Mapping[str, Any], where: str, folder: Path, language: str | None, keep_missing: bool, left: LeftOut
 ) -> Utterance | None:
     if isinstance(row["audio_filepath"], list):
         left.add("several audio files in a row; write one", where)
         return None
     path = clip_path(folder, row["audio_filepath"], where)
-    if not path.is_file():
+    if not keep_missing and not path.is_file():
         left.add(f"{NO_FILE}; relative paths are taken from {folder}", f"{where} ({row['audio_filepath'][:80]})")
         return None
     code = _string(row, "source_lang", where) or _string(row, "lang", where) or language
     if code is None:
-        raise ManifestError(f"{where}: no source_lang or lang; give the option language, as in --option language=en")
+        raise ManifestError(f"{where}: no source_lang or lang; prepare a manifest with --option language=CODE")
     target = _string(row, "target_lang", where) or code
     try:
         spoken, into = normalise_language(code), normalise_language(target)

@@ -22,6 +22,8 @@ def read_plain(
     columns: Columns | None = None,
     language: tuple[str, ...] | None = None,
     target: str | None = None,
+    keep_missing: bool = False,
+    repeated: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Utterance]:
     """Utterances of a table, in its order and in constant memory but for the ids.
@@ -33,6 +35,8 @@ def read_plain(
         columns: our name of a column -> the table's, where they differ (``text=sentence``).
         language: what is spoken, where no column says it.
         target: the language of the column ``translation``.
+        keep_missing: keep recordings whose file isn't there.
+        repeated: let an id stand twice.
         log: receives a line on rows whose audio isn't there.
 
     Raises:
@@ -42,13 +46,14 @@ def read_plain(
     left = LeftOut(root.name)
     rows = Rows(
         str(root),
-        in_folder(root.parent),
+        in_folder(root.parent, keep_missing),
         left,
         columns=columns,
         language=language,
         target=target,
         languages=languages,
         split=split,
+        repeated=repeated,
     )
     empty = True
     for number, row in read_rows(root):

@@ -83,8 +83,11 @@ def split_name(name: str) -> str:
     return _SPLITS.get(name, name)
 
 
-def in_folder(folder: Path) -> Locate:
-    """Finds audio files by their paths, absolute or relative to a folder, which they may not climb out of."""
+def in_folder(folder: Path, keep_missing: bool = False) -> Locate:
+    """Finds audio files by their paths, absolute or relative to a folder, which they may not climb out of.
+
+    ``keep_missing`` takes the path of a file that isn't there for its audio, all the same.
+    """
 
     def locate(cell: Any, where: str) -> AudioRef | str:
         if isinstance(cell, Mapping):
@@ -92,7 +95,7 @@ def in_folder(folder: Path) -> Locate:
         if not isinstance(cell, str) or not cell.strip():
             return NO_FILE
         path = clip_path(folder, cell.strip(), where)
-        return AudioRef(str(path)) if path.is_file() else NO_FILE
+        return AudioRef(str(path)) if keep_missing or path.is_file() else NO_FILE
 
     return locate
 
@@ -194,6 +197,7 @@ class Rows:
         default_split: the split of all rows, where no column says it.
         prefix: of the ids that are made from audio paths.
         ids: those that are taken, and where; shared between the tables of one data set.
+        repeated: let an id stand twice.
     """
 
     def __init__(
@@ -210,6 +214,7 @@ class Rows:
         default_split: str | None = None,
         prefix: str = "",
         ids: dict[str, str] | None = None,
+        repeated: bool = False,
     ) -> None:
         self.table = table
         self.left = left
@@ -223,6 +228,7 @@ class Rows:
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._prefix = prefix
         self._ids: dict[str, str] = {} if ids is None else ids
+        self._repeated = repeated
 
     def utterances(self, row: Mapping[str, Any], where: str, name: str) -> list[Utterance]:
         """The utterances of a row: one a recording that is there and wanted.
@@ -259,7 +265,7 @@ class Rows:
             if isinstance(audio, str):
                 self.left.add(audio, f"{where} ({_shown(cell)})")
                 continue
-            if id_ in self._ids:
+            if id_ in self._ids and not self._repeated:
                 raise ManifestError(
                     f"{where}: the id {id_!r} stands already in {self._ids[id_]}; give every recording "
                     "an id of its own, in a column id"
@@ -311,7 +317,8 @@ class Rows:
             return self._spoken[0]
         of = f" of audio_{track.name}" if track.name else ""
         raise ManifestError(
-            f"{where}: nothing says the language{of}; add a column language, or give the option language"
+            f"{where}: nothing says the language{of}; add a column language, or prepare a manifest with "
+            "--option language=CODE (`interlingua corpus prepare`)"
         )
 
     def _translations(self, row: Mapping[str, Any], layout: Layout, where: str) -> dict[str, str]:
@@ -321,7 +328,7 @@ class Rows:
             if self._target is None:
                 raise UsageError(
                     f"{where}: the column translation doesn't say its language; call it translation_<language>, or "
-                    "give the option target"
+                    "prepare a manifest with --option target=CODE (`interlingua corpus prepare`)"
                 )
             found[self._target] = alone
         several = row.get(layout.columns.get("translations", ""))
