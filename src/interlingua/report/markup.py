@@ -1,11 +1,11 @@
 """Pieces of HTML: text from the results is escaped here, and enters the page in no other way."""
 
+import base64
 import html
 from collections.abc import Iterable, Sequence
 
-from interlingua.report.records import Difference, Interval
-
-DASH = "–"  # what isn't known
+from interlingua.report.latex import latex
+from interlingua.report.tables import DASH, Block, Cell, Number, P, Table, Text
 
 
 class Html(str):
@@ -32,59 +32,74 @@ def figure(svg: str, caption: str, *, wide: bool = False) -> str:
     return f"<figure>\n{inner}\n<figcaption>{caption}</figcaption>\n</figure>\n"
 
 
-def table(
-    head: Sequence[str],
-    bodies: Iterable[Sequence[Sequence[str]]],
-    *,
-    caption: str,
-    text_columns: int = 1,
-    ruled: bool = False,
-    pinned: bool = False,
-    dense: bool = False,
-    strong_first_row: bool = False,
-) -> str:
-    """A table of text and markup cells; the first cell of a row is its head.
+def html_of(blocks: Iterable[Block]) -> str:
+    """A section's content."""
+    return "\n".join(table(block) if isinstance(block, Table) else block for block in blocks)
 
-    Args:
-        head: the column heads.
-        bodies: groups of rows, with a rule between groups.
-        caption: text below the table; empty for none.
-        text_columns: how many columns at the left are text; the others are figures.
-        ruled: a rule between any two rows.
-        pinned: keep the first column in view on a phone.
-        dense: many columns: narrow gaps, and column heads of several lines.
-        strong_first_row: set the first row in bold.
-    """
+
+def table(made: Table) -> str:
+    """A table with its caption, and its files to take away."""
 
     def kind(column: int) -> str:
-        return ' class="num"' if column >= text_columns else ""
+        return ' class="num"' if column >= made.text_columns else ""
 
-    top = "".join(f'<th scope="col"{kind(i)}>{escape(cell)}</th>' for i, cell in enumerate(head))
-    blocks = []
-    first = strong_first_row
-    for rows in bodies:
+    blocks, place = [], 0
+    for body in made.bodies:
         lines = []
-        for row in rows:
-            cells = "".join(f"<td{kind(i)}>{escape(cell)}</td>" for i, cell in enumerate(row) if i)
-            strong = ' class="main-row"' if first else ""
-            lines.append(f'<tr{strong}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
-            first = False
+        for row in body:
+            cells = "".join(f"<td{kind(i)}>{_cell(cell)}</td>" for i, cell in enumerate(row) if i)
+            strong = ' class="main-row"' if made.strong_first_row and place == 0 else ""
+            lines.append(f'<tr{strong}><th scope="row">{_cell(row[0])}</th>{cells}</tr>')
+            place += 1
         joined = "\n".join(lines)
         blocks.append(f"<tbody>\n{joined}\n</tbody>")
-    classes = (("table", True), ("ruled", ruled), ("pinned", pinned), ("dense", dense))
-    names = " ".join(name for name, on in classes if on)
-    note = f'\n<p class="note">{escape(caption)}</p>' if caption else ""  # outside: it mustn't scroll sideways
+    heads = "".join(f'<th scope="col"{kind(i)}>{escape(head)}</th>' for i, head in enumerate(made.head))
+    top = "" if made.facts else f"<thead><tr>{heads}</tr></thead>\n"
+    looks = (("ruled", made.ruled), ("pinned", made.pinned), ("dense", made.dense), ("facts", made.facts))
+    classes = " ".join(["table", *(name for name, on in looks if on)])
+    note = (
+        f'\n<p class="note">{escape(made.caption)}</p>' if made.caption else ""
+    )  # outside: it mustn't scroll sideways
     body = "\n".join(blocks)
-    top = f"<thead><tr>{top}</tr></thead>"
-    return f'<div class="{names}">\n<table>\n{top}\n{body}\n</table>\n</div>{note}'
+    return f'<div class="{classes}">\n<table>\n{top}{body}\n</table>\n</div>{note}\n{_files(made)}'
 
 
-def facts(pairs: Sequence[tuple[str, str]]) -> str:
-    """A list of names and values, or nothing."""
-    if not pairs:
-        return ""
-    rows = "\n".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in pairs)
-    return f'<div class="table ruled facts">\n<table>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>'
+def _files(made: Table) -> str:
+    """Links that hold the table's files, so that the page needs nothing beside it."""
+    kinds = {"CSV": ("csv", "text/csv", made.csv()), "LaTeX": ("tex", "text/plain", latex(made))}
+    links = ", ".join(
+        f'<a download="{escape(made.name)}.{suffix}" href="{_data(kind, text)}">{label}</a>'
+        for label, (suffix, kind, text) in kinds.items()
+    )
+    return f'<p class="files">Table as {links}</p>'
+
+
+def _data(kind: str, text: str) -> str:
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Number):
+        beside = [(cell.interval, cell.below), (cell.extra, True)]
+        more = "".join(f'<span class="{"sub" if below else "ci"}">{escape(t)}</span>' for t, below in beside if t)
+        return escape(cell.shown) + more
+    if isinstance(cell, P):
+        return escape(cell.shown)
+    if not isinstance(cell, Text):
+        return escape(cell) or DASH
+    said = escape(cell.text) or DASH
+    if cell.language:
+        said = f"<span{language_attributes(cell.language)}>{said}</span>"
+    if cell.flag:
+        said += f'&nbsp;<span class="flag" title="{escape(cell.flag)}">†</span>'
+    if cell.note:
+        said += f'<span class="sub">{escape(cell.note)}</span>'
+    return said
+
+
+def details(summary: str, blocks: Sequence[Block]) -> list[Block]:
+    """Blocks folded away."""
+    return [f"<details>\n<summary>{escape(summary)}</summary>", *blocks, "</details>"]
 
 
 def bullets(items: Iterable[str]) -> str:
@@ -120,43 +135,6 @@ def signatures_by_label(items: Iterable[tuple[str, str, str | None]]) -> str:
     )
 
 
-def number(value: float | None, scale: float, *, digits: int = 1) -> str:
-    """A number to some digits, or a dash."""
-    return DASH if value is None else f"{scale * value:.{digits}f}"
-
-
-def with_interval(
-    value: float | None, ci: Interval | None, scale: float, *, digits: int = 1, below: bool = False
-) -> str:
-    """A number with its interval beside it, or ``below`` it, where columns are many."""
-    shown = number(value, scale, digits=digits)
-    if value is None or ci is None:
-        return shown
-    low, high = (f"{scale * v:.{digits}f}" for v in ci)
-    to = ", " if low.startswith("-") else "–"  # a dash before a minus can't be read
-    return Html(f'{shown}<span class="{"sub" if below else "ci"}">[{low}{to}{high}]</span>')
-
-
-def signed(found: Difference | None, *, below: bool = False, digits: int = 1) -> str:
-    """A difference with its sign and interval."""
-    if found is None or found.value is None:
-        return DASH
-    if found.ci is None:
-        return _plus_or_minus(found.value, digits)
-    low, high = (_plus_or_minus(v, digits) for v in found.ci)
-    return Html(f'{_plus_or_minus(found.value, digits)}<span class="{"sub" if below else "ci"}">[{low}, {high}]</span>')
-
-
-def p_value(found: Difference | None) -> str:
-    """A difference's p by randomisation, to three digits."""
-    return _p(found.p_randomisation if found else None)
-
-
-def both_p_values(found: Difference | None) -> str:
-    """A difference's p by the paired bootstrap and by randomisation."""
-    return DASH if found is None else f"{_p(found.p_bootstrap)} / {_p(found.p_randomisation)}"
-
-
 def text_lines(lines: Iterable[tuple[str, str | None, str]]) -> str:
     """What was said and written: (label, text, language) each; a text that is None is left out."""
     spoken = "\n".join(
@@ -165,13 +143,3 @@ def text_lines(lines: Iterable[tuple[str, str | None, str]]) -> str:
         if text is not None
     )
     return f'<div class="sample"><dl>\n{spoken}\n</dl></div>'
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return DASH
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
-
-
-def _plus_or_minus(value: float, digits: int) -> str:
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -2,19 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from interlingua.report.markup import (
-    DASH,
-    Html,
-    both_p_values,
-    escape,
-    number,
-    signatures_by_label,
-    signed,
-    table,
-    text_lines,
-    with_interval,
-)
+from interlingua.report.markup import details, escape, signatures_by_label, text_lines
 from interlingua.report.records import BadOutput, Measured, Results, SystemScores, name_of
+from interlingua.report.tables import Block, Cell, Number, Table, count, difference, score
 
 WORST_SHOWN = 3  # outputs of each system, by target; the others are folded away
 
@@ -33,24 +23,24 @@ _POOLED = "All: the mean of the languages' scores."
 _DIFFERENT = "p: two-sided, by paired bootstrap / by approximate randomisation, not corrected for the number of rows."
 
 
-def systems(results: Results) -> str:
+def systems(results: Results) -> list[Block]:
     """Every system's scores by language spoken, and pooled."""
     return _by_task(results.outputs, _scores)
 
 
-def compared(results: Results) -> str:
+def compared(results: Results) -> list[Block]:
     """Each system against the first."""
     return _by_task(results.outputs_compared, _differences)
 
 
-def by_duration(results: Results) -> str:
+def by_duration(results: Results) -> list[Block]:
     """Scores by how long the utterances are."""
     return _by_task(results.outputs_by_duration, _durations)
 
 
-def worst(results: Results) -> str:
+def worst(results: Results) -> list[Block]:
     """Each system's worst outputs, with what was said and the reference."""
-    parts = []
+    parts: list[Block] = []
     for system in dict.fromkeys(w.system for w in results.worst):
         of_system = [w for w in results.worst if w.system == system]
         for pool in dict.fromkeys(_pool(w) for w in of_system):
@@ -59,55 +49,56 @@ def worst(results: Results) -> str:
             parts.append('<div class="samples">\n' + "\n".join(found[:WORST_SHOWN]) + "\n</div>")
             if folded := found[WORST_SHOWN:]:
                 others = '<div class="samples">\n' + "\n".join(folded) + "\n</div>"
-                parts.append(f"<details>\n<summary>{len(folded)} more</summary>\n{others}\n</details>")
-    return "\n".join(parts)
+                parts += details(f"{len(folded)} more", [others])
+    return parts
 
 
-def _by_task(rows: Sequence[SystemScores], show: Callable[[Sequence[SystemScores]], str]) -> str:
+def _by_task(rows: Sequence[SystemScores], show: Callable[[Sequence[SystemScores], str], list[Block]]) -> list[Block]:
     found = [(title, [r for r in rows if r.task == task]) for task, title in _TASKS.items()]
-    return "\n".join(f"<h3>{title}</h3>\n{show(of_task)}" for title, of_task in found if of_task)
+    return [
+        block for title, of_task in found if of_task for block in [f"<h3>{title}</h3>", *show(of_task, title.lower())]
+    ]
 
 
-def _scores(rows: Sequence[SystemScores]) -> str:
+def _scores(rows: Sequence[SystemScores], what: str) -> list[Block]:
     measures = _held(rows)
-    head = [*_languages_head(rows), "System", "n", "Missing", *(_MEASURES[m][0] for m in measures)]
-    body = [[*_languages(r), r.system, _count(r.n), _count(r.missing), *(_value(r, m) for m in measures)] for r in rows]
+    head = [*_languages_head(rows), "System", "n", "Missing", *_heads(measures)]
+    body = [[*_languages(r), r.system, count(r.n), count(r.missing), *_values(r, measures)] for r in rows]
     caption = ["In brackets: 95% intervals. Missing outputs count as empty."]
     caption += [_POOLED] if any(r.source is None for r in rows) else []
-    return _shown(rows, head, body, caption, measures)
+    return _shown(rows, f"Scores of {what}", head, body, caption, measures)
 
 
-def _durations(rows: Sequence[SystemScores]) -> str:
+def _durations(rows: Sequence[SystemScores], what: str) -> list[Block]:
     measures = _held(rows)
-    head = [*_languages_head(rows), "System", "Duration", "n", *(_MEASURES[m][0] for m in measures)]
-    body = [
-        [*_languages(r), r.system, r.duration or DASH, _count(r.n), *(_value(r, m) for m in measures)] for r in rows
-    ]
+    head = [*_languages_head(rows), "System", "Duration", "n", *_heads(measures)]
+    body = [[*_languages(r), r.system, r.duration, count(r.n), *_values(r, measures)] for r in rows]
     caption = ["In brackets: 95% intervals. All languages spoken are one corpus here."]
-    return _shown(rows, head, body, caption, measures, text=1)
+    return _shown(rows, f"Scores of {what} by duration", head, body, caption, measures, text=1)
 
 
-def _differences(rows: Sequence[SystemScores]) -> str:
+def _differences(rows: Sequence[SystemScores], what: str) -> list[Block]:
     measures = [m for m in _held(rows) if m != "chrf"]  # beside chrF++ it tells nothing new
     head = [*_languages_head(rows), "Systems", "n", *(_MEASURES[m][0] for m in measures)]
     body = [
-        [*_languages(r), f"{r.system} − {r.against}", _count(r.n), *(_difference(r, m) for m in measures)] for r in rows
+        [*_languages(r), f"{r.system} − {r.against}", count(r.n), *(_difference(r, m) for m in measures)] for r in rows
     ]
     caption = [f"Paired differences with 95% intervals. {_DIFFERENT}"]
-    return _shown(rows, head, body, caption, measures)
+    return _shown(rows, f"Differences of {what}", head, body, caption, measures)
 
 
 def _shown(
     rows: Sequence[SystemScores],
+    title: str,
     head: Sequence[str],
-    body: Sequence[Sequence[str]],
+    body: Sequence[Sequence[Cell]],
     caption: Sequence[str],
     measures: Iterable[str],
     *,
     text: int = 0,
-) -> str:
+) -> list[Block]:
     """The table, with a rule between systems and targets, what wasn't scored below it, and the signatures."""
-    bodies: list[list[Sequence[str]]] = []
+    bodies: list[list[Sequence[Cell]]] = []
     last = None
     for r, cells in zip(rows, body, strict=True):
         if (r.system, r.against, r.target if r.task == "translate" else None) != last:
@@ -122,7 +113,10 @@ def _shown(
         if (found := getattr(r, m)) is not None and found.reason
     ]
     said = " ".join([*caption, *dict.fromkeys(reasons)])
-    shown = table(head, bodies, caption=said, text_columns=columns, pinned=True, dense=True)
+    name = title.lower().replace(" ", "-")
+    shown = Table(
+        name=name, title=title, head=head, bodies=bodies, caption=said, text_columns=columns, pinned=True, dense=True
+    )
     marks = [
         (_MEASURES[m][0], f"{r.spoken} → {name_of(r.target)}" if r.target else r.spoken, found.signature)
         for r in rows
@@ -130,12 +124,12 @@ def _shown(
         if (found := getattr(r, m)) is not None
     ]
     signatures = signatures_by_label(marks)
-    return f"{shown}\n<details>\n<summary>Signatures</summary>\n{signatures}\n</details>" if signatures else shown
+    return [shown, *(details("Signatures", [signatures]) if signatures else [])]
 
 
 def _bad(output: BadOutput) -> str:
     unit = "" if output.task == "translate" else "%"
-    score = f"{_METRICS.get(output.metric, output.metric)} {number(output.score, 1)}{unit}"
+    score = f"{_METRICS.get(output.metric, output.metric)} {Number(output.score).shown}{unit}"
     spoken, written = name_of(output.source), name_of(output.target)
     return text_lines(
         [
@@ -159,31 +153,34 @@ def _held(rows: Sequence[SystemScores]) -> list[str]:
     return [m for m in _MEASURES if any(getattr(r, m) is not None for r in rows)]
 
 
-def _value(row: SystemScores, measure: str) -> str:
-    found: Measured | None = getattr(row, measure)
-    if found is None:
-        return DASH
-    if found.reason is not None:
-        return _NOT_SCORED
-    _, scale, digits = _MEASURES[measure]
-    shown = with_interval(found.value, found.ci, scale, digits=digits, below=True)
-    return Html(f"{escape(_unit(found))} {escape(shown)}") if measure == "error" else shown
+def _heads(measures: Iterable[str]) -> list[str]:
+    return [head for m in measures for head in (["Unit"] if m == "error" else []) + [_MEASURES[m][0]]]
 
 
-def _difference(row: SystemScores, measure: str) -> str:
+def _values(row: SystemScores, measures: Iterable[str]) -> list[Cell]:
+    """A score of each measure; an error rate's unit stands before it."""
+    cells: list[Cell] = []
+    for measure in measures:
+        found: Measured | None = getattr(row, measure)
+        _, scale, digits = _MEASURES[measure]
+        shown: Cell = score(found, scale, digits=digits, below=True)
+        if measure == "error":
+            cells.append(_unit(found))
+        cells.append(_NOT_SCORED if found is not None and found.reason is not None else shown)
+    return cells
+
+
+def _difference(row: SystemScores, measure: str) -> Cell:
     """A difference, its interval and both p, below one another."""
     found: Measured | None = getattr(row, measure)
-    if found is None:
-        return DASH
-    if found.reason is not None:
+    if found is not None and found.reason is not None:
         return _NOT_SCORED
-    shown = signed(found, below=True, digits=_MEASURES[measure][2])
-    return Html(f'{escape(shown)}<span class="sub">p {escape(both_p_values(found))}</span>')
+    return difference(found, digits=_MEASURES[measure][2], below=True, both_p=True)
 
 
-def _unit(found: Measured) -> str:
+def _unit(found: Measured | None) -> str:
     """What an error rate counts, by its signature."""
-    unit = (found.signature or "").partition("|")[0]
+    unit = ((found and found.signature) or "").partition("|")[0]
     return unit.upper() if unit in ("wer", "cer") else ""
 
 
@@ -193,8 +190,4 @@ def _languages_head(rows: Sequence[SystemScores]) -> list[str]:
 
 def _languages(row: SystemScores) -> list[str]:
     spoken = row.spoken.capitalize() if row.source is None else row.spoken
-    return [spoken, name_of(row.target or "") or DASH] if row.task == "translate" else [spoken]
-
-
-def _count(n: int | None) -> str:
-    return DASH if n is None else str(n)
+    return [spoken, name_of(row.target or "")] if row.task == "translate" else [spoken]

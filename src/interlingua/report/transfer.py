@@ -3,18 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from interlingua.report import transfer_plots as plots
-from interlingua.report.markup import (
-    DASH,
-    Html,
-    escape,
-    figure,
-    p_value,
-    signatures_by_label,
-    signed,
-    table,
-    with_interval,
-)
-from interlingua.report.records import Change, Difference, Metric, Point, Results, Transfer, Variant, name_of
+from interlingua.report.markup import escape, figure, signatures_by_label
+from interlingua.report.records import Change, Difference, Point, Results, Transfer, Variant, name_of
+from interlingua.report.tables import Block, Cell, Table, Text, count, difference, p_value, score
 
 _TRAINED, _NEVER = "trained on", "never trained on"
 _POOLS = {
@@ -29,15 +20,16 @@ _PAIRED = (
     "clear of 0. The axis need not begin at 0."
 )
 _P = "p: two-sided, by approximate randomisation, not corrected for the number of rows."
+_GAIN, _LOSS = "Gain on the new target [95% CI]", "Change on the old tasks [95% CI]"
 _METRICS = (("chrf", "chrF"), ("bleu", "BLEU"), ("off_target", "Off target"), ("error", "Error rate"))
 
 
-def new_target(results: Results) -> str:
+def new_target(results: Results) -> list[Block]:
     """Scores on the new target by source language, those never trained on apart."""
     rows = [r for r in results.transfer if r.task == "new"]
     rows.sort(key=lambda r: not r.trained)  # stable: the results' order within a group
     if not rows:
-        return ""
+        return []
     groups = [[r for r in rows if r.trained], [r for r in rows if not r.trained]]
     targets = ", ".join(dict.fromkeys(name_of(r.target) for r in rows))
     told = [
@@ -45,18 +37,18 @@ def new_target(results: Results) -> str:
         for what, group in zip((_TRAINED, _NEVER), groups, strict=True)
         if group
     ]
-    parts = [f"<p>Speech into {escape(targets)} text. Source languages {escape('; '.join(told))}.</p>"]
+    parts: list[Block] = [f"<p>Speech into {escape(targets)} text. Source languages {escape('; '.join(told))}.</p>"]
     drawn = [(_group(r).capitalize(), _source(r, rows), r.chrf) for r in rows if _is_drawn(r.chrf)]
     if drawn:
         caption = f"<b>chrF into {escape(targets)}, by language spoken.</b> {_HOW} {_PAIRED}"
         parts.append(figure(plots.changes_svg(drawn, "chrF (higher is better)", "transfer"), caption))
-    parts.append(_translations([g for g in groups if g], with_group=True))
-    return "\n".join([*parts, _signatures(rows)])
+    parts.append(_translations("new-target", f"Into {targets}", [g for g in groups if g], with_group=True))
+    return [*parts, _signatures(rows)]
 
 
-def kept(results: Results) -> str:
+def kept(results: Results) -> list[Block]:
     """Translation into English and other targets, transcription, and naming the language."""
-    parts = []
+    parts: list[Block] = []
     translated, others, transcribed, detected = (
         [r for r in results.transfer if r.task == task] for task in ("translate", "other", "transcribe", "detect")
     )
@@ -66,9 +58,9 @@ def kept(results: Results) -> str:
         if drawn:
             caption = f"<b>chrF into English, by language spoken.</b> {_HOW} {_PAIRED}"
             parts.append(figure(plots.changes_svg(drawn, "chrF (higher is better)", "kept-translation"), caption))
-        parts.append(_translations([translated]))
+        parts.append(_translations("into-english", "Translation into English", [translated]))
     if others:
-        parts += ["<h3>Other targets</h3>", _translations([others])]
+        parts += ["<h3>Other targets</h3>", _translations("other-targets", "Other targets", [others])]
     if transcribed:
         parts.append("<h3>Transcription</h3>")
         drawn = [("", f"{name_of(r.source)}, {r.error.unit}", r.error) for r in transcribed if _is_drawn(r.error)]
@@ -80,39 +72,48 @@ def kept(results: Results) -> str:
         caption = (
             "WER counts words, CER characters, of normalised text; lower is better, and more than 100% is possible."
         )
-        parts.append(_errors(transcribed, caption))
+        parts.append(_errors("transcription", "Error rates of transcripts", transcribed, caption))
     if detected:
         caption = "Utterances whose language the model names wrongly among all that it knows."
-        parts += ["<h3>Naming the language</h3>", _errors(detected, caption)]
-    return "\n".join([*parts, _signatures([*translated, *others, *transcribed, *detected])]) if parts else ""
+        named = _errors("naming-the-language", "Languages named wrongly", detected, caption)
+        parts += ["<h3>Naming the language</h3>", named]
+    return [*parts, _signatures([*translated, *others, *transcribed, *detected])] if parts else []
 
 
-def pooled(results: Results) -> str:
+def pooled(results: Results) -> list[Block]:
     """Differences pooled over languages."""
     if not results.transfer_pooled:
-        return ""
-    rows = [
+        return []
+    rows: list[list[Cell]] = [
         [
             _POOLS.get(row.pool, row.pool),
-            ", ".join(name_of(code) for code in row.languages) or DASH,
-            _count(row.chrf.n if row.chrf else None),
-            signed(row.chrf),
+            ", ".join(name_of(code) for code in row.languages),
+            count(row.chrf.n if row.chrf else None),
+            difference(row.chrf),
             p_value(row.chrf),
         ]
         for row in results.transfer_pooled
     ]
-    head = ["Pool", "Languages spoken", "n", "chrF, after − before [95% CI]", "p"]
-    caption = f"Means over the languages of the differences of their scores. {_P}"
+    shown = Table(
+        name="pooled",
+        title="Pooled differences",
+        head=["Pool", "Languages spoken", "n", "chrF, after − before [95% CI]", "p"],
+        bodies=[rows],
+        caption=f"Means over the languages of the differences of their scores. {_P}",
+        text_columns=2,
+        pinned=True,
+    )
     marks = [("chrF", _POOLS.get(r.pool, r.pool), r.chrf.signature) for r in results.transfer_pooled if r.chrf]
-    return f"{table(head, [rows], caption=caption, text_columns=2, pinned=True)}\n{signatures_by_label(marks)}"
+    return [shown, signatures_by_label(marks)]
 
 
-def pareto(results: Results) -> str:
+def pareto(results: Results) -> list[Block]:
     """Variants by what they gain and what they lose."""
     variants = results.pareto
     if not variants:
-        return ""
-    parts, rows = [], []
+        return []
+    parts: list[Block] = []
+    rows: list[list[list[Cell]]] = []
     by_target = {t: [v for v in variants if v.target == t] for t in dict.fromkeys(v.target for v in variants)}
     for i, (target, found) in enumerate(by_target.items()):
         into = f"{name_of(target)}: what" if target else "What"
@@ -124,27 +125,30 @@ def pareto(results: Results) -> str:
         if any(v.curve for v in found):
             caption += " Thin lines: shares of a variant's change, from none to all."
         parts.append(figure(plots.pareto_svg(found, f"pareto-{i}"), caption, wide=True))
-        rows.append(
-            [[v.name, *([name_of(target) or DASH] if any(by_target) else []), *_gain_and_loss(v)] for v in found]
-        )
-    head = ["Variant", *(["New target"] if any(by_target) else [])]
-    columns = len(head)
-    head += ["Gain on the new target [95% CI]", "Change on the old tasks [95% CI]"]
-    shown = table(head, rows, caption="chrF differences, after less before.", text_columns=columns, pinned=True)
+        rows.append([[v.name, *([name_of(target)] if any(by_target) else []), *_gain_and_loss(v)] for v in found])
+    shown = Table(
+        name="gain-against-loss",
+        title="Gain against loss",
+        head=["Variant", *(["New target"] if any(by_target) else []), _GAIN, _LOSS],
+        bodies=rows,
+        caption="chrF differences, after less before.",
+        text_columns=2 if any(by_target) else 1,
+        pinned=True,
+    )
     marks = [(what, _variant(v), p.signature) for v in variants for what, p in _points(v)]
-    return "\n".join([*parts, shown, signatures_by_label(marks)])
+    return [*parts, shown, signatures_by_label(marks)]
 
 
-def _translations(groups: Sequence[Sequence[Transfer]], *, with_group: bool = False) -> str:
+def _translations(name: str, title: str, groups: Sequence[Sequence[Transfer]], *, with_group: bool = False) -> Table:
     head = ["Direction", "n", "chrF before", "chrF after", "chrF difference", "p", "BLEU before", "BLEU after"]
     head += ["Off target before, %", "Off target after, %"]
-    bodies = [
+    bodies: list[list[list[Cell]]] = [
         [
             [
-                Html(f'{escape(r.name)}<span class="sub">{_group(r)}</span>') if with_group else r.name,
-                _count(r.n),
+                Text(r.name, _group(r) if with_group else ""),
+                count(r.n),
                 *_both(r.chrf),
-                signed(r.chrf.difference, below=True),
+                difference(r.chrf.difference, below=True),
                 p_value(r.chrf.difference),
                 *_both(r.bleu),
                 *_both(r.off_target, 100),
@@ -157,23 +161,24 @@ def _translations(groups: Sequence[Sequence[Transfer]], *, with_group: bool = Fa
         f"In brackets: 95% intervals. Difference: paired, after − before. {_P} Off target: outputs that "
         "aren't in the language asked for."
     )
-    return table(head, bodies, caption=caption, pinned=True, dense=True, ruled=True)
+    return Table(name=name, title=title, head=head, bodies=bodies, caption=caption, pinned=True, dense=True, ruled=True)
 
 
-def _errors(rows: Sequence[Transfer], caption: str) -> str:
+def _errors(name: str, title: str, rows: Sequence[Transfer], caption: str) -> Table:
     compared = any(r.error.difference for r in rows)
     head = ["Language", "Unit", "n", "Before, % [95% CI]", "After, % [95% CI]", *(["Difference", "p"] * compared)]
-    body = [
+    body: list[list[Cell]] = [
         [
             r.name,
             r.error.unit,
-            _count(r.n),
-            *(_with_interval(m) for m in (r.error.before, r.error.after)),
-            *([signed(r.error.difference), p_value(r.error.difference)] if compared else []),
+            count(r.n),
+            score(r.error.before),
+            score(r.error.after),
+            *_compared(r.error)[: 2 * compared],
         ]
         for r in rows
     ]
-    return table(head, [body], caption=caption, text_columns=2, pinned=True)
+    return Table(name=name, title=title, head=head, bodies=[body], caption=caption, text_columns=2, pinned=True)
 
 
 def _signatures(rows: Iterable[Transfer]) -> str:
@@ -192,21 +197,21 @@ def _points(variant: Variant) -> list[tuple[str, Point]]:
     return [("Gain", variant.gain), ("Change on the old tasks", variant.loss)]
 
 
-def _gain_and_loss(variant: Variant) -> list[str]:
-    return [signed(Difference(value=point.value, ci=point.ci)) for _, point in _points(variant)]
+def _gain_and_loss(variant: Variant) -> list[Cell]:
+    return [difference(Difference(value=point.value, ci=point.ci)) for _, point in _points(variant)]
 
 
 def _variant(variant: Variant) -> str:
     return f"{variant.name} → {name_of(variant.target)}" if variant.target else variant.name
 
 
-def _both(change: Change, scale: float = 1) -> list[str]:
+def _both(change: Change, scale: float = 1) -> list[Cell]:
     """Before and after, each with its interval below."""
-    return [_with_interval(m, scale, below=True) for m in (change.before, change.after)]
+    return [score(m, scale, below=True) for m in (change.before, change.after)]
 
 
-def _with_interval(metric: Metric | None, scale: float = 1, *, below: bool = False) -> str:
-    return with_interval(metric.value, metric.ci, scale, below=below) if metric else DASH
+def _compared(change: Change) -> list[Cell]:
+    return [difference(change.difference), p_value(change.difference)]
 
 
 def _is_drawn(change: Change) -> bool:
@@ -220,7 +225,3 @@ def _group(row: Transfer) -> str:
 def _source(row: Transfer, rows: Iterable[Transfer]) -> str:
     """The language spoken; with the target's, where the rows have several."""
     return name_of(row.source) if len({r.target for r in rows}) == 1 else row.name
-
-
-def _count(n: int | None) -> str:
-    return DASH if n is None else str(n)

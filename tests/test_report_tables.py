@@ -1,0 +1,187 @@
+"""Tables made once and written three times: HTML, CSV and LaTeX say the same, and no text can break any of them."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from interlingua.report.latex import LONG, escape, latex
+from interlingua.report.markup import html_of, table
+from interlingua.report.records import Difference
+from interlingua.report.tables import DASH, P, Table, Text, difference, number
+
+ATTACKS = (
+    "</script><script>alert('x')</script>", 'quo"tes, and\nlines', "=1+1", "50% & $x_1$ #2 {a} ~ ^ \\input{y} <b>|",
+    "\u202eright to left", "من فضلك أدخل", "请输入分机号码", "long " * 400, "[0] *", "",
+)  # fmt: skip
+LOST = Difference(value=-4.4, ci=(-6.9, 1.9), p_bootstrap=0.0002, p_randomisation=0.21)
+MADE = Table(
+    name="made",
+    title="Made by hand",
+    head=["Direction", "System", "chrF [95% CI]", "Difference [95% CI]", "p", "MRR"],
+    bodies=[
+        [
+            [
+                Text("en → fr", "never trained on", flag="near chance"), "base",
+                number(0.29302325, 100, (0.2432, 0.3471)),
+                difference(LOST, both_p=True),
+                P(0.0004), number(0.4123, digits=3),
+            ],
+            ["fr → en", None, number(None), difference(None), P(None), number(-0.02, ci=(-0.04, 0.0), digits=3)],
+        ],
+        [["ru → en", "base", number(3), difference(Difference(value=2.0)), P(1.0), number(0.5, digits=3)]],
+    ],
+    caption="What it is.",
+    text_columns=2,
+)  # fmt: skip
+
+
+class Cells(HTMLParser):
+    """The cells of a page's tables as the texts that one sees, those of small print apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[list[str]]] = []
+        self._within = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append([""])
+            self._within = True
+        if tag == "span" and dict(attrs).get("class") in ("ci", "sub", "flag"):
+            self.rows[-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._within = False
+
+    def handle_data(self, data: str) -> None:
+        if self._within:
+            self.rows[-1][-1][-1] += data
+
+
+def cells_of(page: str) -> list[list[list[str]]]:
+    parser = Cells()
+    parser.feed(page)
+    return parser.rows
+
+
+def csv_rows(made: Table) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(made.csv())))
+
+
+def figures(text: str) -> list[float]:
+    return [float(f.replace("\N{MINUS SIGN}", "-")) for f in re.findall(r"[-+\N{MINUS SIGN}]?\d+(?:\.\d+)?", text)]
+
+
+def test_csv_has_a_column_for_each_part() -> None:
+    assert made_head() == [
+        "Direction", "Direction, note", "System", "chrF", "chrF, low", "chrF, high", "Difference", "Difference, low",
+        "Difference, high", "Difference, p bootstrap", "Difference, p randomisation", "p", "MRR", "MRR, low",
+        "MRR, high",
+    ]  # fmt: skip
+    first, second, third = csv_rows(MADE)
+    assert first["Direction"] == "en → fr"
+    assert first["Direction, note"] == "never trained on; near chance"
+    assert (first["chrF"], first["chrF, low"], first["chrF, high"]) == ("29.3023", "24.32", "34.71")
+    assert (first["Difference"], first["Difference, low"], first["Difference, p bootstrap"]) == (
+        "-4.4",
+        "-6.9",
+        "0.0002",
+    )
+    assert (second["System"], second["chrF"], second["Difference"], second["p"]) == ("", "", "", "")
+    assert (third["Difference"], third["Difference, low"]) == ("2", "")
+
+
+def made_head() -> list[str]:
+    return next(csv.reader(io.StringIO(MADE.csv())))
+
+
+def test_csv_equals_html_cell_by_cell() -> None:
+    head, *rows = cells_of(table(MADE))
+    assert [cell[0] for cell in head] == MADE.head
+    assert len(rows) == len(csv_rows(MADE)) == 3
+    for shown, kept in zip(rows, csv_rows(MADE), strict=True):
+        for title, (main, *small) in zip(MADE.head, shown, strict=True):
+            name = title.removesuffix(" [95% CI]")
+            if title in ("Direction", "System"):
+                assert main.strip("\N{NO-BREAK SPACE}") == (kept[name] or DASH)
+            elif main == "<0.001":
+                assert float(kept[name]) < 0.001
+            elif main == DASH:
+                assert kept[name] == ""
+            else:
+                digits = len(main.partition(".")[2])
+                assert figures(main) == [round(float(kept[name]), digits)]
+                bounds = [kept[f"{name}, {end}"] for end in ("low", "high") if kept.get(f"{name}, {end}")]
+                assert figures(small[0].replace("–", " ") if small else "") == [round(float(b), digits) for b in bounds]
+
+
+def test_latex_says_the_same_in_one_line_a_row() -> None:
+    text = latex(MADE)
+    assert r"\toprule" in text
+    assert text.count(r"\midrule") == 2  # below the head, between the groups
+    assert r"\caption{Made by hand. What it is.}\label{tab:made}" in text
+    assert r"\begin{tabular}{llrrrr}" in text
+    assert (
+        r"en $\rightarrow$ fr\textdagger{} (never trained on) & base & 29.3 [24.3--34.7] & "
+        r"$-$4.4 [$-$6.9, +1.9] p \textless{}0.001 / 0.210 & \textless{}0.001 & 0.412 \\"
+    ) in text
+    assert r"fr $\rightarrow$ en & -- & -- & -- & -- & -0.020 [-0.040, 0.000] \\" in text
+
+
+def test_long_table_breaks_over_pages() -> None:
+    rows = [[str(i), str(i)] for i in range(LONG + 1)]
+    text = latex(Table(name="long", title="Long", head=["a", "b"], bodies=[rows]))
+    assert r"\begin{longtable}{lr}" in text
+    assert text.count(r"a & b \\") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("50% & $x_1$ #2", r"50\% \& \$x\_1\$ \#2"),
+        (r"\input{y}", r"\textbackslash{}input\{y\}"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+        ("a\x00\nb", "a b"),
+        ("−4.4 – 2 → 3", r"$-$4.4 -- 2 $\rightarrow$ 3"),
+        ("héllo Вы 请", "héllo Вы 请"),
+    ],
+)
+def test_latex_escapes(text: str, escaped: str) -> None:
+    assert escape(text) == escaped
+
+
+def hostile(attacks: tuple[str, ...] = ATTACKS) -> Table:
+    rows = [[Text(a, note=a, flag=a, language="ar"), a, number(1.0)] for a in attacks]
+    return Table(name="hostile", title=attacks[3], head=["One", "Two", "3"], bodies=[rows], caption=attacks[0])
+
+
+def test_hostile_text_stays_text() -> None:
+    page = html_of([hostile()])
+    assert "<script" not in page
+    assert "<b>" not in page
+    _, *rows = cells_of(page)
+    assert [row[1][0] for row in rows] == [a or DASH for a in ATTACKS]
+    assert [row["Two"] for row in csv_rows(hostile())] == list(ATTACKS)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX here")
+def test_latex_compiles(tmp_path: Path) -> None:
+    latin = tuple(a for a in ATTACKS if a.isascii())
+    many = Table(name="many", title="Many", head=["a", "b"], bodies=[[["[x", "1"]] * (LONG + 1)])
+    tables = "\n".join(latex(t) for t in (MADE, hostile(latin), many))
+    (tmp_path / "all.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs,longtable}\\begin{document}\n" + tables + "\\end{document}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout.decode()[-2000:]
