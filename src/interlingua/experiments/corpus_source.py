@@ -87,6 +87,20 @@ class CorpusSource:
             write_text(path.with_suffix(".json"), json.dumps(done.as_dict(), ensure_ascii=False, indent=1) + "\n")
         return read_manifest(path)
 
+    @property
+    def title(self) -> str:
+        """The corpus's name, or the manifest's path."""
+        return str(self.root) if self.name == "manifest" else self.name
+
+    def settings(self, folder: Path) -> dict[str, Any]:
+        """What a result folder's report says of its corpus."""
+        return {
+            "corpus": self.title,
+            "languages": list(self.languages),
+            "split": self.split,
+            "several recordings of a sentence": self.summary(folder).get("several_recordings", {}).get("rule"),
+        }
+
     def summary(self, folder: Path) -> dict[str, Any]:
         """What the manifest in a folder holds, and by which rule; empty for a manifest of the user's own."""
         found = sorted(folder.glob(f"{self.name}-*.json"))
