@@ -1,20 +1,15 @@
 """Languages that Whisper has no token for, and the page docs/unseen.md.
 
-Prepares the corpora, runs both recipes (an hour on two cores; interrupted, it goes on where it was), and writes the page.
+Runs both recipes (an hour on two cores; interrupted, it goes on where it was), and writes the page.
 """
 
 from pathlib import Path
 from typing import Any
 
-from interlingua.corpora import prepare_prompts, prepare_udhr, udhr, write_manifest
+from interlingua.corpora import udhr
+from interlingua.experiments.into_english import COPIED_WORDS, MOST_TOKENS, PERMUTATIONS
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.unseen import (
-    COPIED_WORDS,
-    MOST_TOKENS,
-    PERMUTATIONS,
-    UnseenStudy,
-    run_unseen_study,
-)
+from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.files import write_text
 from interlingua.metrics import segment_scores
 from interlingua.results import load_results
@@ -22,20 +17,15 @@ from interlingua.translation.related import DEFAULT_RULE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "unseen.md"
-CORPORA = {
-    "unseen-udhr": prepare_udhr,
-    "unseen-prompts": lambda: prepare_prompts(languages=("es", "fr", "it")),
-}
+RECIPES = ("unseen-udhr", "unseen-prompts")
 
 
 def main() -> None:
     """Measure what isn't measured yet, and write the page."""
     found = {}
-    for name, prepare in CORPORA.items():
+    for name in RECIPES:
         study = read_recipe(ROOT / "recipes" / f"{name}.yaml")
         assert isinstance(study, UnseenStudy)
-        if not study.manifest.exists():
-            write_manifest(study.manifest, prepare())
         found[name] = load_results(run_unseen_study(study))[0]
     write_text(PAGE, page(found["unseen-udhr"], found["unseen-prompts"]))
     print(f"{PAGE} written")

@@ -7,19 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import utterance
 from interlingua.cli import run as command
-from interlingua.corpora import read_manifest
 from interlingua.errors import CorpusError, ResultsError, UsageError
-from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.unseen import (
+from interlingua.experiments.answer_needs import outputs_of
+from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.into_english import (
     COPIED_WORDS,
-    UnseenStudy,
-    chosen_utterances,
+    clusters_of,
     copied_share,
     dealt_anew,
     permuted_row,
-    run_unseen_study,
+    with_english,
 )
+from interlingua.experiments.recipes import read_recipe
+from interlingua.experiments.unseen import UnseenStudy, chosen_utterances, run_unseen_study
 from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES
 from interlingua.metrics import segment_scores
 from interlingua.results import load_results
@@ -167,33 +169,75 @@ def test_copied_words_are_those_of_long_runs():
 
 
 def test_settings_are_checked(tmp_path):
+    corpus = CorpusSource(name="prompts")
     with pytest.raises(UsageError, match="elvish"):
-        UnseenStudy(manifest=tmp_path, out=tmp_path, languages=("elvish",))
+        UnseenStudy(corpus=corpus, out=tmp_path, forbidden=("elvish",))
     with pytest.raises(UsageError, match="--context 'half'"):
-        UnseenStudy(manifest=tmp_path, out=tmp_path, context="half")
+        UnseenStudy(corpus=corpus, out=tmp_path, context="half")
     with pytest.raises(UsageError, match="most: 0"):
-        UnseenStudy(manifest=tmp_path, out=tmp_path, most=0)
+        UnseenStudy(corpus=corpus, out=tmp_path, most=0)
 
 
-@pytest.mark.parametrize("name", ["unseen-udhr", "unseen-prompts"])
+@pytest.mark.parametrize("name", ["unseen-udhr", "unseen-prompts", "unseen-fleurs"])
 def test_the_recipes_are_read(name, request):
     study = read_recipe(request.config.rootpath / "recipes" / f"{name}.yaml")
     assert isinstance(study, UnseenStudy)
-    assert str(study.manifest) in study.plan()
+    assert study.corpus.name in study.plan()
 
 
 def test_a_draw_is_the_same_every_time_and_english_is_not_asked(wav_manifest, tmp_path):
-    study = UnseenStudy(manifest=wav_manifest, out=tmp_path, most=2)
-    chosen = chosen_utterances(study)
+    study = UnseenStudy(corpus=own(wav_manifest), out=tmp_path, most=2)
+    chosen, left = chosen_utterances(study)
     assert [u.language for u in chosen] == ["fr", "fr", "de", "de"]
-    assert chosen == chosen_utterances(study)
+    assert (chosen, left) == (chosen_utterances(study)[0], [])
 
 
-def test_an_utterance_without_an_english_reference_is_named(wav_manifest, tmp_path):
-    lines = wav_manifest.read_text().replace(',"translations":{"en":"number two"}', "", 1)
-    wav_manifest.write_text(lines)
-    with pytest.raises(CorpusError, match=r"1 utterances have no English reference, e.g. 'fr/two'"):
-        chosen_utterances(UnseenStudy(manifest=wav_manifest, out=tmp_path))
+def test_utterances_without_an_english_reference_are_left_out_and_told(wav_manifest, tmp_path):
+    study = UnseenStudy(corpus=own(wav_manifest), out=tmp_path)
+    lines = wav_manifest.read_text()
+    wav_manifest.write_text(lines.replace(',"translations":{"en":"number two"}', "", 1))
+    news = []
+    chosen, left = chosen_utterances(study, news.append)
+    assert [u.id for u in chosen] == ["fr/one", "fr/three", "de/one", "de/two", "de/three"]
+    assert news == left == ["fr: 1 of 3 utterances are left out, for they have no English reference, e.g. 'fr/two'"]
+    without = [line.split(',"translations"')[0] + "}" if '"de"' in line else line for line in lines.splitlines()]
+    wav_manifest.write_text("\n".join(without) + "\n")
+    with pytest.raises(CorpusError, match="none of the 3 utterances of de has an English reference"):
+        chosen_utterances(study)
+    wav_manifest.write_text("\n".join(line for line in lines.splitlines() if '"en/' in line) + "\n")
+    with pytest.raises(CorpusError, match="another language than English"):
+        chosen_utterances(study)
+
+
+def test_recordings_of_a_sentence_are_resampled_together():
+    twice = [utterance("fr", "one", id=f"fr/one-{n}") for n in range(2)]
+    other = [utterance("fr", "two", cluster="near"), utterance("fr", None, id="fr/alone")]
+    assert clusters_of([*twice, *other]) == {
+        "fr/one-0": "one",
+        "fr/one-1": "one",
+        "fr/two": "near",
+        "fr/alone": "fr/alone",
+    }
+
+
+def test_only_the_texts_of_english_are_asked_for(tmp_path):
+    fleurs = CorpusSource(name="fleurs", root=tmp_path, languages=("ast_es",))
+    assert with_english(fleurs).options == {"references": ("en",)}
+    chosen = CorpusSource(name="fleurs", root=tmp_path, options={"references": ("en", "fr")})
+    for corpus in (chosen, CorpusSource(name="prompts"), CorpusSource(name="manifest", root=tmp_path)):
+        assert with_english(corpus) is corpus
+
+
+def test_how_often_an_utterance_is_decoded():
+    assert outputs_of("fr", WHISPER, {}) == 2  # its own token: a translation and a transcript
+    assert outputs_of("ast", WHISPER, {}) == len(RELATED["ast"]) + 1
+    assert outputs_of("fr", WHISPER, {"fr": ("it", "es")}, forbidden=("fr",)) == 2 + 3
+    assert outputs_of("gd", WHISPER, {}) == 4 + 1  # what is heard most
+
+
+def own(manifest):
+    """A manifest as a recipe's corpus."""
+    return CorpusSource(name="manifest", root=manifest)
 
 
 @pytest.fixture
@@ -203,7 +247,7 @@ def study(wav_manifest, tiny_whisper_folder, tmp_path):
     lines += [line.replace('"de', '"ast') for line in lines if '"language":"de"' in line]
     wav_manifest.write_text("\n".join(lines).replace('"audio":{', '"text":"dat is","audio":{') + "\n")
     return UnseenStudy(
-        manifest=wav_manifest,
+        corpus=own(wav_manifest),
         out=tmp_path / "out",
         model=str(tiny_whisper_folder),
         forbidden=("fr",),
@@ -254,15 +298,21 @@ def test_a_recording_that_cannot_be_read_counts_against_the_score(study, tmp_pat
 
 def test_answers_of_another_corpus_are_not_taken(study):
     run_unseen_study(study, log=lambda line: None)
-    study.manifest.write_text(study.manifest.read_text().replace("number one", "number zero"))
+    study.corpus.root.write_text(study.corpus.root.read_text().replace("number one", "number zero"))
     with pytest.raises(ResultsError, match="begun with corpus"):
         run_unseen_study(study, log=lambda line: None)
 
 
 def test_the_command_runs_the_recipe(study, tmp_path, capsys):
     recipe = tmp_path / "unseen.yaml"
-    settings = {"recipe": "unseen", "manifest": str(study.manifest), "out": str(study.out), "model": study.model}
-    recipe.write_text(json.dumps({**settings, "languages": ["ast"], "most": 2}))
+    corpus = {"name": "manifest", "root": str(study.corpus.root), "languages": ["ast"]}
+    settings = {"recipe": "unseen", "corpus": corpus, "out": str(study.out), "model": study.model, "most": 2}
+    recipe.write_text(json.dumps(settings))
+    assert command(["run", str(recipe), "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "2 utterances" in told
+    assert f"{2 * (len(RELATED['ast']) + 1)} outputs, decoding takes about" in told
+    assert not study.out.exists()
     assert command(["run", str(recipe)]) == 0
     assert "report.html" in capsys.readouterr().out
     results, _ = load_results(study.out)
@@ -280,11 +330,11 @@ def test_asturian_by_the_real_model(tmp_path):
         pytest.skip(f"espeak-ng or the udhr package can't be had here: {e}")
     few = [u for u in utterances if u.meaning in ("3.1", "6.1", "9.1", "13.2", "17.1")]
     write_manifest(tmp_path / "m.jsonl", few)
-    study = UnseenStudy(manifest=tmp_path / "m.jsonl", out=tmp_path / "out", tokens={"ast": ("es", "pt")})
+    study = UnseenStudy(corpus=own(tmp_path / "m.jsonl"), out=tmp_path / "out", tokens={"ast": ("es", "pt")})
     results, _ = load_results(run_unseen_study(study, log=lambda line: None))
     assert "SYNTHETIC" in results["title"]
     rows = {r["language"]: r for r in results["unseen"]}
-    assert read_manifest(study.manifest)[0].speaker == rows["ast"]["speakers"][0] == "espeak-ng:an"
+    assert few[0].speaker == rows["ast"]["speakers"][0] == "espeak-ng:an"
     for row in rows.values():
         assert row["synthetic"]
         assert row["permuted"]["chrf"]["difference"]["value"] > 0

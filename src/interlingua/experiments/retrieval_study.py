@@ -62,7 +62,7 @@ class RetrievalStudy:
     def plan(self) -> str:
         """What will be done, in a line."""
         which = ", ".join(self.corpus.languages) or "every language"
-        return f"retrieval on {self.corpus.name} ({which}), {self.model}, {', '.join(self.methods)}"
+        return f"retrieval on {self.corpus.title} ({which}), {self.model}, {', '.join(self.methods)}"
 
 
 def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
@@ -106,19 +106,12 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
             (query, candidate), matrix = next(iter(matrices.items()))
             arrays["similarity"] = matrix
             shown = {"query": query, "candidate": candidate, "method": method}
-    rule = study.corpus.summary(study.out).get("several_recordings", {}).get("rule")
     results = {
-        "title": f"Cross-lingual speech retrieval: {study.corpus.name}",
+        "title": f"Cross-lingual speech retrieval: {study.corpus.title}",
         "retrieval": rows,
         "published": beside(rows, study.published),
         "similarity": shown,
-        "settings": {
-            **vars(store.spec),
-            "corpus": study.corpus.name,
-            "languages": list(study.corpus.languages),
-            "split": study.corpus.split,
-            "several recordings of a sentence": rule,
-        },
+        "settings": {**vars(store.spec), **study.corpus.settings(study.out)},
         "failures": [f"{name}: {why}" for name, why in report.failed.items()],
         "provenance": provenance(compute, device, time.monotonic() - clock, started),
     }

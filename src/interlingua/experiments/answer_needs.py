@@ -1,0 +1,84 @@
+"""What asking a model for translations and transcripts will take, said before it starts."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from interlingua.encode import WhisperEncoder, best_compute, best_device
+from interlingua.experiments.needs import encoding_needs, with_durations
+from interlingua.models import Whisper, load_whisper
+from interlingua.translation import fast_decoder
+from interlingua.translation.related import MOST_HEARD, candidate_tokens
+from interlingua.types import SAMPLE_RATE, Frames, Utterance
+
+TOKENS_PER_SECOND = 4  # of speech: people say two to three words a second
+_NOISES = 8  # recordings that decoding is timed on
+
+
+def answer_needs(
+    utterances: Sequence[Utterance],
+    model: str,
+    context: str,
+    *,
+    tokens: Mapping[str, Sequence[str]],
+    forbidden: Sequence[str] = (),
+) -> str:
+    """Hours of audio, disk, and the time that encoding and decoding take here.
+
+    Args:
+        utterances: that are translated into English and transcribed.
+        model: model spec.
+        context: of the encoder.
+        tokens: language -> candidates that were named.
+        forbidden: languages that are asked without their own token too.
+    """
+    device = best_device()
+    encoder = WhisperEncoder(load_whisper(model, dtype=best_compute(device), device=device), context=context)
+    whisper = load_whisper(model, device=device)
+    whisper.require_translation()
+    sized = with_durations(utterances)
+    outputs = {
+        language: outputs_of(language, whisper.languages, tokens, forbidden)
+        for language in dict.fromkeys(u.language for u in sized)
+    }
+    n = sum(outputs[u.language] for u in sized)
+    seconds = sum(outputs[u.language] * (u.duration or 0.0) for u in sized)
+    minutes = seconds * TOKENS_PER_SECOND * token_seconds(encoder, whisper, seconds / n) / 60
+    return (
+        f"{encoding_needs(utterances, encoder)}; {n} outputs, decoding takes about {minutes:.1f} min, at "
+        f"{TOKENS_PER_SECOND} tokens a second of speech"
+    )
+
+
+def outputs_of(
+    language: str, known: Sequence[str], tokens: Mapping[str, Sequence[str]], forbidden: Sequence[str] = ()
+) -> int:
+    """How often each utterance is decoded: once under every candidate token, and a transcript.
+
+    Args:
+        language: spoken.
+        known: languages that the model has a token for.
+        tokens: language -> candidates that were named.
+        forbidden: languages that are asked without their own token too.
+    """
+    asked = 2 if language in known else 0
+    if not asked or language in forbidden:
+        others = [code for code in known if code != language]
+        asked += len(tokens.get(language) or candidate_tokens(language, others)) or MOST_HEARD
+        asked += 1
+    return asked
+
+
+def token_seconds(encoder: WhisperEncoder, whisper: Whisper, seconds: float) -> float:
+    """Time that one token of an output takes, on a few recordings of noise of this length (in seconds), now."""
+    random = np.random.default_rng(0)
+    noise = [random.normal(0, 0.01, round(seconds * SAMPLE_RATE)).astype(np.float32) for _ in range(_NOISES)]
+    frames = [Frames(str(i), values, n) for i, (values, n) in enumerate(encoder.encode(noise))]
+    decoder = fast_decoder(whisper)
+    prompt = whisper.prompt(whisper.languages[0], "transcribe")
+    budget = round(seconds * TOKENS_PER_SECOND) + 1
+    clock = time.perf_counter()
+    said = list(decoder.decode(frames, prompt, most_tokens=budget))
+    spent = time.perf_counter() - clock
+    return spent / sum(len(whisper.tokenizer.encode(h.text)) + 1 for h in said)
