@@ -15,14 +15,11 @@ import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.corpora.fleurs import fleurs_code
-from interlingua.corpora.mass import BOOKS
+from interlingua.corpora.mass_verses import BOOKS, VERSIONS
 from interlingua.languages import language_name
 from interlingua.types import SAMPLE_RATE, Samples, Utterance
 
-MASS_VERSIONS = {
-    "eu": "EUSEABN1DA", "en": "ENGESVN1DA", "fi": "FIN38VN1DA", "fr": "FRNTLSN2DA", "hu": "HUNHBSN1DA",
-    "ro": "RONDCVN1DA", "ru": "RUSS76N2DA", "es": "SPNBDAN1DA",
-}  # fmt: skip
+MASS_VERSIONS = {language: version for version, language in VERSIONS.items()}
 _SPANISH_NAMES, _FRENCH_NAMES = ("es", "eu"), ("fr",)
 _CATHOLIC = range(19, 26)  # James to Jude, which Russian puts behind Acts
 COMMON_VOICE_HEADERS = {

@@ -11,6 +11,7 @@ from typing import Any
 from interlingua.corpora import lhotse
 from interlingua.corpora.delimited import is_json, read_json_rows, read_lines
 from interlingua.corpora.manifest import iter_manifest
+from interlingua.corpora.mass_tables import is_mass_table, read_mass_table
 from interlingua.corpora.nemo import read_nemo
 from interlingua.corpora.plain import read_plain
 from interlingua.errors import ManifestError, UsageError
@@ -21,7 +22,7 @@ from interlingua.types import Utterance
 def read_any(
     path: str | Path, *, repeated: bool = False, log: Callable[[str], None] = lambda line: None
 ) -> Iterator[Utterance]:
-    """Yield the utterances of a manifest of ours, a NeMo or Lhotse manifest, or a CSV, TSV or JSONL table (pairs, too).
+    """Yield the utterances of a manifest (ours, NeMo's or Lhotse's), a CSV, TSV or JSONL table, pairs, MaSS's tables.
 
     Args:
         path: the file; the kind of JSON is told by its first line's keys.
@@ -71,6 +72,8 @@ def read_manifest(
 def _reader(path: Path, repeated: bool, log: Callable[[str], None]) -> Iterator[Utterance]:
     if not path.is_file():  # a pipe, which can be read only once
         return iter_manifest(path, repeated=repeated)
+    if is_mass_table(path):
+        return read_mass_table(path, keep_missing=True, log=log)
     if not is_json(path) and not _opens_json(path):
         return read_plain(path, keep_missing=True, repeated=repeated, log=log)
     first = next((row for _, row in read_json_rows(path)), None)

@@ -3,15 +3,17 @@
 Its repository holds the texts, ``dataset/<language>/txt/``; the recordings are cut by its scripts from chapters that
 everybody has to fetch from bible.is. The number in a file's name is the book's place in that language's own order, and
 books are named in three languages: a verse's meaning is its English book, chapter and number (``James 1:5``).
+`interlingua.corpora.mass_tables` reads the tables that its scripts and BibleNet's make of such verses.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from interlingua.corpora.folders import language_folders
 from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.mass_tables import TITLE, read_mass_table
+from interlingua.corpora.mass_verses import meaning_of, verse_of
 from interlingua.corpora.splits import refuse_split
 from interlingua.errors import CorpusError
 from interlingua.types import AudioRef, Utterance
@@ -20,22 +22,9 @@ LICENCE = "texts and alignments as in getalp/mass-dataset (MIT); the recordings 
 FETCH = (
     "clone https://github.com/getalp/mass-dataset as ROOT, fetch the chapters of the languages you need from bible.is "
     "as its README says, cut them with its scripts, and put the verses (<stem>.wav or <stem>_one_channel.wav) anywhere "
-    "below ROOT/dataset/<language>"
+    "below ROOT/dataset/<language>; or ROOT is recap_verses-anName-True.csv of its scripts, or a BibleNet JSON"
 )
 LANGUAGES = ("basque", "english", "finnish", "french", "hungarian", "romanian", "russian", "spanish")
-BOOKS = (  # English; Spanish (Basque uses it too); French; the other languages use English
-    "Matthew San_Mateo Matthieu", "Mark San_Marcos Marc", "Luke San_Lucas Luc", "John San_Juan Jean",
-    "Acts Hechos Actes", "Romans Romanos Romains", "1Corinthians 1Corintios 1Corinthiens",
-    "2Corinthians 2Corintios 2Corinthiens", "Galatians Galatas Galates", "Ephesians Efesios Ephesiens",
-    "Philippians Filipenses Philippiens", "Colossians Colosenses Colossiens", "1Thess 1Tes 1Thess",
-    "2Thess 2Tes 2Thess", "1Timothy 1Timoteo 1Timothee", "2Timothy 2Timoteo 2Timothee", "Titus Tito Tite",
-    "Philemon Filemon Philemon", "Hebrews Hebreos Hebreux", "James Santiago Jacques", "1Peter 1San_Pedro 1Pierre",
-    "2Peter 2San_Pedro 2Pierre", "1John 1San_Juan 1Jean", "2John 2San_Juan 2Jean", "3John 3San_Juan 3Jean",
-    "Jude Judas Jude", "Revelation Apocalipsis Apocalypse",
-)  # fmt: skip
-
-_ENGLISH = {name: names.split()[0] for names in BOOKS for name in names.split()}
-_STEM = re.compile(r"(B\d\d___(\d\d)_(.{12})([A-Z0-9]{10})_verse_(\d+))(?:_one_channel)?")
 
 
 def read_mass(
@@ -50,9 +39,9 @@ def read_mass(
     """Verses of each language, in the order of their own books, with the other languages' texts as translations.
 
     Args:
-        root: what holds ``dataset``, or that folder itself.
+        root: what holds ``dataset``, or that folder itself; or a table, see `read_mass_table`.
         languages: the folders' names or our codes; None: all that are there.
-        split: the corpus has none.
+        split: only BibleNet's JSON has one.
         titles: read the chapters' titles (verse 0) too.
         references: languages of the translations; None: all that are read. Their texts are held in memory.
         log: receives a line on whatever was left out, and how much.
@@ -61,6 +50,11 @@ def read_mass(
         CorpusError: a language isn't there; says what to fetch.
         UsageError: an unknown language, or a split.
     """
+    if root.is_file():
+        yield from read_mass_table(
+            root, languages=languages, split=split, titles=titles, references=references, log=log
+        )
+        return
     refuse_split("mass", split)
     base = root / "dataset" if (root / "dataset").is_dir() else root
     folders = language_folders(base, languages, _holds_verses, FETCH, log)
@@ -69,17 +63,6 @@ def read_mass(
     others = {code for _, code in beside}
     for folder, code in folders:
         yield from _read(folder, code, texts, others, titles, log)
-
-
-def verse_of(stem: str) -> tuple[str, int, int] | None:
-    """(English book, chapter, verse) of a file name without its ending; None: it names no verse.
-
-    >>> verse_of("B20___01_Santiago____SPNBDAN1DA_verse_5"), verse_of("B06___01_James_______RUSS76N2DA_verse_5")
-    (('James', 1, 5), ('James', 1, 5))
-    """
-    match = _STEM.fullmatch(stem)
-    book = _ENGLISH.get(match[3].rstrip("_")) if match else None
-    return (book, int(match[2]), int(match[5])) if match and book else None
 
 
 def _holds_verses(folder: Path) -> bool:
@@ -125,7 +108,7 @@ def _read(
         if verse is None:
             left.add("its name is no verse's", stem)
         elif verse[2] == 0 and not titles:
-            left.add("a chapter's title; --option titles=yes keeps it", stem)
+            left.add(TITLE, stem)
         elif stem not in recordings:
             left.add("recording missing", f"{stem}.wav")
         else:
@@ -137,7 +120,7 @@ def _read(
                 translations={
                     other: by_verse[verse] for other, by_verse in translations.items() if by_verse.get(verse)
                 },
-                meaning=f"{verse[0]} {verse[1]}:{verse[2]}",
+                meaning=meaning_of(verse),
             )
     left.report(log)
 
