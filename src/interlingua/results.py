@@ -1,11 +1,15 @@
-"""Result folders: ``results.json`` with everything that was measured, and ``arrays.npz`` for the pictures.
+"""Result folders: ``results.json`` with everything that was measured, and what stands beside it.
+
+``arrays.npz`` holds what pictures are drawn of, ``utterances.jsonl`` what came out for each utterance
+(`UtteranceResult`, a line each).
 
 The frame of ``results.json``, in which every part but the first three is optional::
 
     {"schema": 1,
      "title": "…",
      "provenance": {"command", "started", "seconds", "version", "commit", "dirty", "python", "platform",
-                    "packages": {name: version}, "device": {"name", "threads", "compute"}},
+                    "packages": {name: version}, "device": {"name", "threads", "compute"},
+                    "corpus": {"utterances", "sha256"}, "seeds": {what: number}},
      "settings": {name: value},
      "corpus": {"title", "n_meanings", "n_clusters", "rules": [text],
                 "languages": [{"language", "n", "seconds", "voice", "variety", "licence"}]},
@@ -41,6 +45,8 @@ The frame of ``results.json``, in which every part but the first three is option
      "similarity": {"query", "candidate", "method"},
      "timings": {stage: seconds}}
 
+``corpus`` identifies the utterances, without where their audio lies (`corpus_hash`).
+
 ``published`` sets our R@1 beside others', or beside the reason why there is none.
 
 Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``, ``seqsim:log-
@@ -64,41 +70,91 @@ below the oracle.
 """
 
 import datetime
+import hashlib
 import json
 import math
+import os
 import platform
 import shlex
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from interlingua import __version__
 from interlingua.errors import ResultsError
 from interlingua.files import atomic_file, write_text
+from interlingua.types import AudioRef, Utterance
 
 SCHEMA = 1
 _PACKAGES = ("torch", "transformers", "ctranslate2", "numpy", "sacrebleu", "pylance", "av")
 
 
+class Ranked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a query's right utterance was ranked.
+
+    Attributes:
+        rank: 1 = first, counted as R@1 is; None: nowhere, for want of frames or of an answer.
+        first: id of the utterance that stood first, the right one or another.
+    """
+
+    rank: int | None = None
+    first: str | None = None
+
+
+class Translated(msgspec.Struct, frozen=True, kw_only=True):
+    """One system's translation of one utterance; ``chrf`` is sacreBLEU's sentence chrF (0-100)."""
+
+    system: str
+    target: str
+    reference: str
+    hypothesis: str
+    chrf: float
+
+
+class UtteranceResult(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What came out for one utterance.
+
+    Attributes:
+        utterance: as in a manifest; its audio may be gone by now.
+        retrieval: method -> language of the candidates -> where the right one was ranked.
+        translations: by system and target.
+    """
+
+    utterance: Utterance
+    retrieval: dict[str, dict[str, Ranked]] = {}
+    translations: list[Translated] = []
+
+
 def save_results(
-    folder: str | Path, results: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
+    folder: str | Path,
+    results: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray] | None = None,
+    utterances: Iterable[UtteranceResult] = (),
 ) -> Path:
-    """Write ``results.json`` (and ``arrays.npz``) into ``folder`` and return the path of the former."""
+    """Write ``results.json`` (``arrays.npz``, ``utterances.jsonl``) into ``folder`` and return the former's path."""
     folder = Path(folder)
+    text = json.dumps({"schema": SCHEMA, **results}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     if arrays:
         with atomic_file(folder / "arrays.npz") as temporary, temporary.open("wb") as out:
             np.savez_compressed(out, **arrays)  # type: ignore[arg-type]  # numpy's stub confuses **kwds
     else:
         (folder / "arrays.npz").unlink(missing_ok=True)  # of an earlier result
+    lines = [_line(result, folder) for result in utterances]
+    if lines:
+        with atomic_file(folder / "utterances.jsonl") as temporary:
+            temporary.write_bytes(b"".join(lines))
+    else:
+        (folder / "utterances.jsonl").unlink(missing_ok=True)
     path = folder / "results.json"
-    write_text(path, json.dumps({"schema": SCHEMA, **results}, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    write_text(path, text)
     return path
 
 
@@ -128,18 +184,57 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
     return results, arrays
 
 
-def provenance(compute: str, device: str, seconds: float, started: datetime.datetime) -> dict[str, Any]:
-    """Where a result comes from: command, versions, commit and machine.
+def load_utterances(folder: str | Path) -> list[UtteranceResult]:
+    """What came out for each utterance, with absolute audio paths; nothing where the folder doesn't hold it.
+
+    Raises:
+        ResultsError: a line that isn't such a result; file and line are named.
+    """
+    path = Path(folder) / "utterances.jsonl"
+    if not path.exists():
+        return []
+    decoder = msgspec.json.Decoder(UtteranceResult)
+    found = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            found.append(_with_audio(decoder.decode(line), str(path.parent.resolve())))
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise ResultsError(f"{path}:{number}: {e}; measure again with this version") from e
+    return found
+
+
+def corpus_hash(utterances: Iterable[Utterance]) -> str:
+    """SHA-256 of the utterances' records in the order of their ids; where their audio lies doesn't count."""
+    digest = hashlib.sha256()
+    for utterance in sorted(utterances, key=lambda u: u.id):
+        digest.update(msgspec.json.encode(msgspec.structs.replace(utterance, audio=AudioRef("")), order="sorted"))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def provenance(
+    compute: str,
+    device: str,
+    seconds: float,
+    started: datetime.datetime,
+    *,
+    utterances: Iterable[Utterance] = (),
+    seeds: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Where a result comes from: command, versions, commit, machine, corpus and seeds.
 
     Args:
         compute: number format that the encoder worked in.
         device: ``cpu`` or ``cuda``, the one that was used.
         seconds: how long it took.
         started: when it began.
+        utterances: that it was measured on.
+        seeds: of everything drawn at random.
     """
     import torch
 
     commit, dirty = _commit()
+    corpus = list(utterances)
     return {
         "command": shlex.join(["interlingua", *sys.argv[1:]]),
         "started": started.isoformat(timespec="seconds"),
@@ -151,12 +246,30 @@ def provenance(compute: str, device: str, seconds: float, started: datetime.date
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "device": {"name": _device_name(device), "threads": torch.get_num_threads(), "compute": compute},
+        **({"corpus": {"utterances": len(corpus), "sha256": corpus_hash(corpus)}} if corpus else {}),
+        **({"seeds": dict(seeds)} if seeds else {}),
     }
 
 
 def finite(value: float) -> float | None:
     """JSON has no NaN or infinity: None stands for them."""
     return value if math.isfinite(value) else None
+
+
+def _line(result: UtteranceResult, folder: Path) -> bytes:
+    """A line of ``utterances.jsonl``: audio below the folder is named from there, so that the folder can be moved."""
+    absolute, here = (os.path.abspath(path) for path in (result.utterance.audio.path, folder))  # noqa: PTH100
+    path = os.path.relpath(absolute, here) if Path(absolute).is_relative_to(here) else absolute
+    return msgspec.json.encode(_with_path(result, path)) + b"\n"
+
+
+def _with_audio(result: UtteranceResult, folder: str) -> UtteranceResult:
+    return _with_path(result, str(Path(folder, result.utterance.audio.path)))
+
+
+def _with_path(result: UtteranceResult, path: str) -> UtteranceResult:
+    audio = msgspec.structs.replace(result.utterance.audio, path=path)
+    return msgspec.structs.replace(result, utterance=msgspec.structs.replace(result.utterance, audio=audio))
 
 
 def _version(package: str) -> str | None:

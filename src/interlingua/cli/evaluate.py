@@ -54,7 +54,9 @@ def retrieval(
     from interlingua.errors import UsageError
     from interlingua.experiments.frames import side_by_side, without_quiet
     from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
-    from interlingua.experiments.scoring import LEAST_CLUSTERS
+    from interlingua.experiments.scoring import FOLD_SEED, LEAST_CLUSTERS
+    from interlingua.experiments.utterances import UtteranceLog
+    from interlingua.retrieval.evaluation import BOOTSTRAP_SEED
     from interlingua.store import FrameStore
 
     if "cascade" in method and not texts:
@@ -75,6 +77,7 @@ def retrieval(
     if drop_quiet is not None:
         corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.pooling)
     english = _english_texts(utterances, frames, model, where, texts) if "cascade" in method and texts else None
+    log = UtteranceLog(utterances)
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
     arrays: dict[str, Any] = {}
@@ -93,6 +96,7 @@ def retrieval(
             device=where,
             texts=english if name == "cascade" else None,
             corpus=corpus,
+            log=log,
         )
         rows += measured
         if not arrays:
@@ -105,7 +109,8 @@ def retrieval(
     settings |= {"drop_quiet": drop_quiet, "beside": list(beside)}
     failures = [f"{name}: not in the store" for name in missing]
     results |= {"retrieval": rows, "settings": settings, "failures": failures}
-    _finish(results, arrays, out, json, _Origin(frames.spec.compute, where, started, clock))
+    seeds = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED}
+    _finish(results, arrays, log, out, json, _Origin(frames.spec.compute, where, started, clock, seeds))
     _warn_near_chance(results)
     if not json:
         width = max(len(r["method"]) for r in rows)
@@ -145,6 +150,8 @@ def translation(
     from interlingua.encode import best_device
     from interlingua.errors import CorpusError
     from interlingua.experiments.translation import TARGET, translation_baseline
+    from interlingua.experiments.utterances import UtteranceLog
+    from interlingua.metrics.segments import BOOTSTRAP_SEED
     from interlingua.models import load_whisper
     from interlingua.store import FrameStore
     from interlingua.translation import require_decodable
@@ -164,7 +171,8 @@ def translation(
     missing = [u.id for u in utterances if u.id not in frames]
     for name in missing:
         note(f"interlingua: {name} is not in {store}: it counts as an empty hypothesis")
-    rows, samples = translation_baseline(utterances, frames, whisper, system=model)
+    log = UtteranceLog(utterances)
+    rows, samples = translation_baseline(utterances, frames, whisper, system=model, log=log)
     results = {
         "title": "Speech translation into English",
         "translation": rows,
@@ -172,7 +180,8 @@ def translation(
         "settings": {**vars(frames.spec), "manifest": str(manifest), "store": str(store)},
         "failures": [f"{name}: not in the store" for name in missing],
     }
-    _finish(results, {}, out, json, _Origin(frames.spec.compute, where, started, clock))
+    seeds = {"bootstrap": BOOTSTRAP_SEED}
+    _finish(results, {}, log, out, json, _Origin(frames.spec.compute, where, started, clock, seeds))
     if not json:
         for r in rows:
             for metric in ("bleu", "chrf"):
@@ -221,8 +230,10 @@ def outputs(
     from interlingua.errors import UsageError
     from interlingua.experiments.output_files import read_systems
     from interlingua.experiments.outputs import evaluate_outputs, groups_of, missing_ids, unscored
+    from interlingua.experiments.utterances import UtteranceLog
     from interlingua.languages import normalise_languages
     from interlingua.metrics import COMET_MODEL
+    from interlingua.metrics.segments import BOOTSTRAP_SEED
 
     if worst < 0:
         raise UsageError(f"--worst {worst} is below 0; 0 lists none")
@@ -248,7 +259,8 @@ def outputs(
             note(f"interlingua: {system.name}: {left} outputs are left out, which the manifest has no reference for")
     results: dict[str, Any] = {"title": f"Outputs of {', '.join(s.name for s in systems)}"}
     model = comet_model or COMET_MODEL if comet or comet_model else None
-    results |= evaluate_outputs(utterances, systems, groups, comet_model=model, worst=worst)
+    log = UtteranceLog(utterances)
+    results |= evaluate_outputs(utterances, systems, groups, comet_model=model, worst=worst, log=log)
     results["settings"] = {
         "manifest": str(manifest),
         "outputs": list(outputs),
@@ -257,7 +269,8 @@ def outputs(
         "languages": None if spoken is None else list(spoken),
         "comet": model,
     }
-    _finish(results, {}, out, json, _Origin("none: texts only", "cpu", started, clock))
+    seeds = {"bootstrap and randomisation": BOOTSTRAP_SEED}
+    _finish(results, {}, log, out, json, _Origin("none: texts only", "cpu", started, clock, seeds))
     if not json:
         print_outputs(results)
     return 1 if missing else 0
@@ -287,22 +300,32 @@ def _warn_near_chance(results: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Origin:
-    """What provenance needs: number format of the frames, device, and when the work began (by both clocks)."""
+    """What provenance needs: number format of the frames, device, when the work began (by both clocks), seeds."""
 
     compute: str
     device: str
     started: datetime.datetime
     clock: float
+    seeds: dict[str, int]
 
 
-def _finish(results: dict[str, Any], arrays: dict[str, Any], out: Path | None, json: bool, origin: _Origin) -> None:
+def _finish(
+    results: dict[str, Any], arrays: dict[str, Any], log: Any, out: Path | None, json: bool, origin: _Origin
+) -> None:
     from interlingua.report import write_report
     from interlingua.results import SCHEMA, provenance, save_results
 
     seconds = time.monotonic() - origin.clock
-    results["provenance"] = provenance(origin.compute, origin.device, seconds, origin.started)
+    results["provenance"] = provenance(
+        origin.compute,
+        origin.device,
+        seconds,
+        origin.started,
+        utterances=(r.utterance for r in log.results),
+        seeds=origin.seeds,
+    )
     if out:
-        save_results(out, results, arrays)
+        save_results(out, results, arrays, log.results)
         note(f"report: {write_report(out)}")
     if json:
         emit({"schema": SCHEMA, **results})

@@ -16,13 +16,15 @@ from interlingua.corpora import prompts, write_manifest
 from interlingua.encode import Encoder, WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.experiments.alignment import align, listen
 from interlingua.experiments.config import DemoConfig, SettledDemo
-from interlingua.experiments.controls import LogMelEncoder, with_random_weights
+from interlingua.experiments.controls import RANDOM_SEED, LogMelEncoder, with_random_weights
 from interlingua.experiments.methods import DEFAULT_METHOD, Method
 from interlingua.experiments.retrieval import Pair, evaluate_retrieval
-from interlingua.experiments.scoring import LEAST_CLUSTERS
+from interlingua.experiments.scoring import FOLD_SEED, LEAST_CLUSTERS
 from interlingua.experiments.translation import translation_baseline
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
+from interlingua.retrieval.evaluation import BOOTSTRAP_SEED
 from interlingua.store import FrameStore
 from interlingua.types import WINDOW_SECONDS, Matrix, Utterance
 
@@ -65,6 +67,7 @@ class _Demo:
         whisper = load_whisper(config.model, dtype=compute, device=self.device)
         if config.translate != 0:
             whisper.require_translation()
+        self.kept = UtteranceLog(utterances)
         retrieval, matrices = self._retrieval(utterances, whisper)
         shown = next((pair for pair in matrices if set(pair) == SHOWN_PAIR), next(iter(matrices)))
         arrays: dict[str, np.ndarray] = {"similarity": matrices[shown]}
@@ -98,7 +101,9 @@ class _Demo:
             "timings": self.timings,
         }
         seconds = time.monotonic() - clock
-        save_results(config.out, {**results, "provenance": provenance(compute, self.device, seconds, started)}, arrays)
+        seeds = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED, "random weights": RANDOM_SEED}
+        results["provenance"] = provenance(compute, self.device, seconds, started, utterances=utterances, seeds=seeds)
+        save_results(config.out, results, arrays, self.kept.results)
         return config.out
 
     def _retrieval(
@@ -107,24 +112,21 @@ class _Demo:
         store = self._encode(utterances, WhisperEncoder(whisper), "encoder", "encoding speech")
         compute = best_compute(self.device)
         with self._timed("retrieval"):
-            rows, matrices = evaluate_retrieval(utterances, store, "seqsim", device=self.device, compute=compute)
+            shared: Any = {"device": self.device, "compute": compute, "log": self.kept}
+            rows, matrices = evaluate_retrieval(utterances, store, "seqsim", **shared)
             methods: list[Method] = ["mean-pool", "duration"]
             if len({u.cluster for u in utterances}) >= LEAST_CLUSTERS:
                 methods.insert(0, DEFAULT_METHOD)
             for method in methods:
-                rows += evaluate_retrieval(utterances, store, method, device=self.device, compute=compute)[0]
+                rows += evaluate_retrieval(utterances, store, method, **shared)[0]
         mel = self._encode(utterances, LogMelEncoder(whisper), "log-mel", "control: log-mel")
         with self._timed("retrieval, controls"):
-            rows += evaluate_retrieval(
-                utterances, mel, "seqsim", name="seqsim:log-mel", device=self.device, compute=compute
-            )[0]
+            rows += evaluate_retrieval(utterances, mel, "seqsim", name="seqsim:log-mel", **shared)[0]
         some = [u for u in utterances if u.language in self.config.random_languages]
         random = WhisperEncoder(with_random_weights(whisper))
         untrained = self._encode(some, random, "random-weights", "control: random weights")
         with self._timed("retrieval, controls"):
-            rows += evaluate_retrieval(
-                some, untrained, "seqsim", name="seqsim:random-weights", device=self.device, compute=compute
-            )[0]
+            rows += evaluate_retrieval(some, untrained, "seqsim", name="seqsim:random-weights", **shared)[0]
         return rows, matrices
 
     def _translation(self, utterances: Sequence[Utterance]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -135,7 +137,7 @@ class _Demo:
         encoder = WhisperEncoder(whisper, context="full")
         store = self._encode(chosen, encoder, "translation", "encoding for translation", pool=1)
         with self._timed("translation"):
-            return translation_baseline(chosen, store, whisper, system=self.config.model)
+            return translation_baseline(chosen, store, whisper, system=self.config.model, log=self.kept)
 
     def _encode(
         self,

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeGuard, get_args
 from interlingua.errors import CometError, InterlinguaError, UsageError
 from interlingua.experiments.output_files import System, Task
 from interlingua.experiments.transfer import as_row, references
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import (
     UNSPACED,
     CometScores,
@@ -97,6 +98,7 @@ def evaluate_outputs(
     *,
     comet_model: str | None = None,
     worst: int = 10,
+    log: UtteranceLog | None = None,
 ) -> dict[str, Any]:
     """Score systems' outputs.
 
@@ -106,6 +108,7 @@ def evaluate_outputs(
         groups: from `groups_of`.
         comet_model: also score translations by COMET with this model. Where it can't be, its score is the reason.
         worst: how many of each system's worst outputs to list, by target.
+        log: where to keep each translation with its score.
 
     Returns:
         ``outputs``, ``outputs_compared``, ``outputs_by_duration`` and ``worst`` (see `interlingua.results`).
@@ -124,6 +127,11 @@ def evaluate_outputs(
             results["outputs_by_duration"] += scoring.by_duration(system, members)
             results["worst"] += scoring.worst(system, members, worst)
         results["outputs_compared"] += [scoring.compared(s, first, r) for s in others for r in rows]
+    if log is not None:
+        for system in systems:
+            for group in groups:
+                if group.task == "translate":
+                    log.translated(system.name, group.target, _said(system, group), group.references)
     return results
 
 

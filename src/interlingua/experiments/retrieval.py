@@ -11,6 +11,7 @@ from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.cascade import cascade_scores
 from interlingua.experiments.methods import METHODS, RECIPES, Method, Recipe
 from interlingua.experiments.scoring import FOLDS, Directions, Scorer, Speech
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.models import SentenceEncoder
 from interlingua.progress import track
 from interlingua.results import finite
@@ -33,6 +34,7 @@ def evaluate_retrieval(
     device: str = "cpu",
     texts: "EnglishTexts | None" = None,
     corpus: "Corpus | None" = None,
+    log: UtteranceLog | None = None,
 ) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
     """Evaluate one method on language pairs, both directions of each.
 
@@ -49,6 +51,7 @@ def evaluate_retrieval(
         device: where SeqSim multiplies.
         texts: the cascade's English texts; other methods don't read them.
         corpus: the utterances with frames that were changed (`interlingua.experiments.frames`); None: as stored.
+        log: where to keep each query's rank.
 
     Returns:
         One row an ordered pair (see `interlingua.results`), and the score matrix of each unordered pair.
@@ -69,6 +72,9 @@ def evaluate_retrieval(
         for query, candidate, scores in ((a, b, forward), (b, a, backward)):
             result = evaluate_scores(scores, corpus.items[query], corpus.items[candidate])
             rows.append(result_row(query, candidate, name or method, result))
+            if log is not None:
+                items = corpus.items[query], corpus.items[candidate]
+                log.ranked(name or method, candidate, *items, scores, result.ranks)
     return rows, {pair: forward for pair, (forward, _) in zip(pairs, directions, strict=True)}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interlingua.errors import CorpusError
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper
 from interlingua.progress import track
@@ -15,7 +16,12 @@ TARGET = "en"  # Whisper's translate task knows no other
 
 
 def translation_baseline(
-    utterances: Sequence[Utterance], store: FrameStore, whisper: Whisper, *, system: str
+    utterances: Sequence[Utterance],
+    store: FrameStore,
+    whisper: Whisper,
+    *,
+    system: str,
+    log: UtteranceLog | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Translate utterances into English and score them by source language.
 
@@ -26,6 +32,7 @@ def translation_baseline(
         store: their frames with decoding context.
         whisper: the model that made the frames.
         system: the name in the results.
+        log: where to keep each translation with its score.
 
     Returns:
         One row a source language, and one sample an utterance (see `interlingua.results`).
@@ -52,6 +59,8 @@ def translation_baseline(
                 score = score_translations(hypotheses, references, target=TARGET, metric=metric, clusters=clusters)
                 row[metric] = score.as_dict()
             rows.append(row)
+            if log is not None:
+                log.translated(system, TARGET, hypotheses, references)
             samples += [_sample(u, hypotheses.get(u.id, "")) for u in members]
     return rows, samples
 

@@ -306,6 +306,13 @@ class Corpus(msgspec.Struct, frozen=True, kw_only=True):
     languages: list[CorpusLanguage] = []
 
 
+class CorpusUsed(msgspec.Struct, frozen=True, kw_only=True):
+    """Which utterances: how many, and the SHA-256 of their records."""
+
+    utterances: int
+    sha256: str
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """Where the results come from."""
 
@@ -319,6 +326,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     platform: str | None = None
     packages: dict[str, str | None] = {}
     device: dict[str, Any] = {}
+    corpus: CorpusUsed | None = None
+    seeds: dict[str, int] = {}
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
