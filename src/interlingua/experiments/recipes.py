@@ -11,17 +11,19 @@ import yaml
 from interlingua.errors import UsageError
 from interlingua.experiments.finetuning import run_finetune
 from interlingua.experiments.retrieval_study import RetrievalStudy, run_retrieval_study
+from interlingua.experiments.robustness import RobustnessStudy, run_robustness_study
 from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
 from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.transfer.config import FinetuneConfig
 
-Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy
+Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy | RobustnessStudy
 
 RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
     "retrieval": (RetrievalStudy, run_retrieval_study),
     "transfer": (TransferStudy, run_transfer_study),
     "finetune": (FinetuneConfig, run_finetune),
     "unseen": (UnseenStudy, run_unseen_study),
+    "robustness": (RobustnessStudy, run_robustness_study),
 }
 """What ``recipe:`` may say -> its settings, and what runs them: ``run(settings, dry_run, log)`` -> result folder."""
 

@@ -21,6 +21,7 @@ from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.scoring import LEAST_CLUSTERS
 from interlingua.models import load_whisper
 from interlingua.results import provenance, save_results
+from interlingua.types import Utterance
 
 EXAMPLE = '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}'
 
@@ -53,11 +54,9 @@ class RetrievalStudy:
         Raises:
             UsageError: no method, an unknown one, or the cascade, which takes more than a recipe says.
         """
-        for name in self.methods:
-            if name not in METHODS or name == "cascade":
-                raise UsageError(f"methods: {name!r} can't be used here; use {', '.join(METHODS)}")
-        if not self.methods or self.pool < 1:
-            raise UsageError("methods: name one or more; pool: 1 (no pooling) or more")
+        require_methods(self.methods)
+        if self.pool < 1:
+            raise UsageError(f"pool: {self.pool}; use 1 (no pooling) or more")
 
     def plan(self) -> str:
         """What will be done, in a line."""
@@ -93,11 +92,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
     shown: dict[str, Any] = {}
-    few = len({u.cluster or u.meaning for u in utterances}) < LEAST_CLUSTERS
-    for method in study.methods:
-        if method == DEFAULT_METHOD and few:
-            log(f"{method} is left out: it takes {LEAST_CLUSTERS} clusters of meanings")
-            continue
+    for method in usable_methods(study.methods, utterances, log):
         measured, matrices = evaluate_retrieval(
             utterances, store, method, corpus=corpus, compute=compute, device=device
         )
@@ -117,6 +112,25 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     }
     save_results(study.out, results, arrays)
     return study.out
+
+
+def usable_methods(
+    methods: Sequence[Method], utterances: Sequence[Utterance], log: Callable[[str], None]
+) -> list[Method]:
+    """Those that there are clusters enough for; the default one estimates on some and tests on others."""
+    enough = len({u.cluster or u.meaning for u in utterances}) >= LEAST_CLUSTERS
+    if not enough and DEFAULT_METHOD in methods:
+        log(f"{DEFAULT_METHOD} is left out: it takes {LEAST_CLUSTERS} clusters of meanings")
+    return [m for m in methods if enough or m != DEFAULT_METHOD]
+
+
+def require_methods(methods: Sequence[Method]) -> None:
+    """Raise UsageError for a recipe's methods: none, an unknown one, or the cascade, which takes more than it says."""
+    for name in methods:
+        if name not in METHODS or name == "cascade":
+            raise UsageError(f"methods: {name!r} can't be used here; use {', '.join(METHODS)}")
+    if not methods:
+        raise UsageError(f"methods: name one or more of {', '.join(METHODS)}")
 
 
 def beside(rows: Sequence[dict[str, Any]], published: Path | None) -> list[dict[str, Any]]:

@@ -197,11 +197,11 @@ def beside(rows: Sequence[Mapping[str, Any]], published: Path | None) -> list[di
 
 
 def chosen_scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    """``bleu``, ``chrf`` and ``off_target`` under the chosen token; ``wer`` and ``cer`` where there are transcripts."""
-    chosen = next(c for c in row["candidates"] if c["token"] == row["chosen"])
+    """Scores under the chosen token: ``bleu``, ``chrf``, ``off_target``, ``wer`` and ``cer``, those that there are."""
+    chosen: dict[str, Any] = next((c for c in row.get("candidates", ()) if c["token"] == row["chosen"]), {})
     error = row["error"] or {}
     named = {"wer": "words", "cer": "characters"}
-    return {k: chosen[k] for k in ("bleu", "chrf", "off_target")} | {
+    return {k: chosen[k] for k in ("bleu", "chrf", "off_target") if k in chosen} | {
         k: error[v] for k, v in named.items() if v in error
     }
 

@@ -1,0 +1,259 @@
+"""Does what Whisper shares between languages reach distant ones? Every language beside its distance to a pivot.
+
+Of each language: R@1 of retrieval to and from the pivot's speech, translation of its speech into English, and its
+transcripts; languages without a Whisper token are asked under related tokens, as the study `unseen` does. Beside them
+stands how far the language is from the pivot, and rank correlations of the two over the languages.
+"""
+
+import datetime
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interlingua.corpora.distance import KINDS, language_distance, language_family
+from interlingua.corpora.udhr import is_synthetic
+from interlingua.encode import Context, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.errors import CorpusError, UsageError
+from interlingua.experiments.answer_needs import answer_needs
+from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.into_english import (
+    ENGLISH,
+    Answers,
+    clusters_of,
+    language_row,
+    transcript_row,
+    with_english,
+    with_reference,
+)
+from interlingua.experiments.methods import DEFAULT_METHOD, Method
+from interlingua.experiments.needs import encoding_needs
+from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
+from interlingua.experiments.retrieval_study import require_methods, usable_methods
+from interlingua.experiments.unseen import chosen_scores, samples
+from interlingua.languages import language_name, normalise_language, normalise_languages
+from interlingua.metrics.correlation import rank_correlation
+from interlingua.models import load_whisper
+from interlingua.results import provenance, save_results
+from interlingua.types import Utterance
+
+SCORES = ("bleu", "chrf", "off_target", "wer", "cer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessStudy:
+    """Settings of the study; the keys of its recipe.
+
+    Attributes:
+        out: the result folder; manifest, frames and answers are kept in it.
+        corpus: what is compared: parallel speech of the pivot and of other languages, with English texts.
+        pivot: language that the others are measured against.
+        model: model spec; it must know how to translate.
+        methods: of retrieval; the first is shown as a picture.
+        tokens: language without a token -> candidates, instead of those of `related.candidate_tokens`.
+        same_sentences: compare only sentences that every language has, for R@1 depends on how many there are.
+        context: of the encoder for translation; retrieval reads the speech alone.
+        pool: frames averaged into one for retrieval; 1 = none.
+    """
+
+    out: Path
+    corpus: CorpusSource
+    pivot: str = ENGLISH
+    model: str = "base"
+    methods: tuple[Method, ...] = (DEFAULT_METHOD, "seqsim", "duration")
+    tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    same_sentences: bool = True
+    context: str = "speech+8"
+    pool: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before the work.
+
+        Raises:
+            UsageError: an unknown language, method or context, a pivot that isn't read, or a number out of range.
+        """
+        Context.parse(self.context)
+        require_methods(self.methods)
+        normalise_languages(self.tokens)
+        pivot = normalise_language(self.pivot)
+        if self.corpus.languages and pivot not in normalise_languages(self.corpus.languages):
+            raise UsageError(f"pivot: {self.pivot!r} isn't among the corpus's languages; add it there")
+        if self.pool < 1:
+            raise UsageError(f"pool: {self.pool}; use 1 (no pooling) or more")
+
+    def plan(self) -> str:
+        """What will be done, in a line."""
+        which = ", ".join(self.corpus.languages) or "every language"
+        return f"{which} of {self.corpus.title} to and from {self.pivot}, into English and transcribed, {self.model}"
+
+
+def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
+    """Measure what isn't measured yet, and write ``results.json``; `interlingua.results` says what it holds.
+
+    Args:
+        study: the settings.
+        dry_run: only read the corpus, and say what the rest will need.
+        log: takes a line of news.
+
+    Raises:
+        CorpusError: the pivot isn't in the corpus, a language has no English reference, or no sentence is shared.
+        UsageError: a candidate that the model has no token for.
+        ResultsError: the folder was begun with another model or corpus.
+        InterlinguaError: see the stages.
+    """
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    pivot = normalise_language(study.pivot)
+    source = with_english(study.corpus)
+    utterances, rules = compared(source.utterances(study.out, log), pivot, source.title, study.same_sentences)
+    spoken, left = with_reference([u for u in utterances if u.language != ENGLISH], source.title)
+    spoken = [u for u in spoken if u.language != pivot]
+    asked = [*spoken, *(u for u in utterances if u.language == ENGLISH != pivot)]
+    for line in (*rules, *left):
+        log(line)
+    tokens = {code: given for name, given in study.tokens.items() for code in normalise_languages((name,))}
+    device = best_device()
+    compute = best_compute(device)
+    encoder = WhisperEncoder(load_whisper(study.model, dtype=compute, device=device), context="speech")
+    if dry_run:
+        log(f"retrieval: {encoding_needs(utterances, encoder, study.pool)}")
+        log(f"translation: {answer_needs(asked, study.model, study.context, tokens=tokens)}")
+        return study.out
+    answers = Answers(study.out, asked, study.model, study.context)
+    folder = study.out / f"retrieval-frames-{study.pool}.lance"
+    store, report = encode_manifest(utterances, encoder, folder, pooling=study.pool)
+    corpus = Corpus.of(utterances, store)
+    languages = [code for code in corpus.items if code != pivot]
+    methods = usable_methods(study.methods, utterances, log)
+    pairs = [(code, pivot) for code in languages]
+    retrieval: list[dict[str, Any]] = []
+    for method in methods:
+        log(f"retrieval by {method}")
+        retrieval += evaluate_retrieval(
+            utterances, store, method, pairs=pairs, corpus=corpus, compute=compute, device=device
+        )[0]
+    rows, unseen, told = [], [], []
+    for code in languages:
+        log(language_name(code))
+        mine = [u for u in asked if u.language == code]
+        if code == ENGLISH:
+            scores, token = {"error": transcript_row(answers, mine, ENGLISH)}, ENGLISH
+        else:
+            row, translations = language_row(answers, mine, tokens.get(code, ()))
+            unseen.append(row)
+            told += samples(row, translations, mine)
+            scores, token = row, row["chosen"]
+        rows.append(
+            robustness_row(code, pivot, mine, retrieval)
+            | {"seen": code in answers.whisper.languages, "token": token}
+            | chosen_scores(scores)
+        )
+    failures = {**answers.failed, **report.failed}
+    speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
+    results = {
+        "title": f"Robustness against language distance: {source.title}{speech}",
+        "settings": {
+            **source.settings(study.out),
+            "pivot": pivot,
+            "model": study.model,
+            "context": f"speech (retrieval), {study.context} (translation)",
+            "pool": study.pool,
+            "tokens": {code: list(given) for code, given in tokens.items()},
+        },
+        "robustness": {
+            "pivot": pivot,
+            "methods": methods,
+            "rules": rules,
+            "languages": rows,
+            "correlations": correlations(rows, methods),
+        },
+        "unseen": unseen,
+        "left_out": left,
+        "samples": told,
+        "failures": [f"{i}: {why}" for i, why in failures.items()],
+        "provenance": provenance(compute, device, time.monotonic() - clock, started),
+    }
+    save_results(study.out, results)
+    return study.out
+
+
+def compared(
+    utterances: Sequence[Utterance], pivot: str, where: str, same_sentences: bool
+) -> tuple[list[Utterance], list[str]]:
+    """The utterances that are compared, and a line on the sentences that aren't.
+
+    Args:
+        utterances: with meanings.
+        pivot: language that must be among them, beside another one.
+        where: the corpus, for messages.
+        same_sentences: keep only meanings that every language has.
+
+    Raises:
+        CorpusError: no pivot, no other language, no meanings, or none that every language has.
+    """
+    meanings: dict[str, set[str]] = {}
+    for u in utterances:
+        if u.meaning is None:
+            raise CorpusError(f"{where}: utterance {u.id!r} has no `meaning`; it says which ones mean the same")
+        meanings.setdefault(u.language, set()).add(u.meaning)
+    if pivot not in meanings or len(meanings) < 2:
+        raise CorpusError(f"{where}: no {pivot} (the pivot) and another language; it has {', '.join(meanings)}")
+    if not same_sentences:
+        return list(utterances), []
+    every, some = set.intersection(*meanings.values()), set.union(*meanings.values())
+    if not every:
+        least = min(meanings, key=lambda code: len(meanings[code]))
+        raise CorpusError(
+            f"{where}: no sentence is in all of {', '.join(meanings)}; leave out {least}, which has "
+            f"{len(meanings[least])}, or set `same_sentences: false`"
+        )
+    rule = f"{len(every)} of {len(some)} sentences are in all {len(meanings)} languages, and are compared"
+    return [u for u in utterances if u.meaning in every], [rule]
+
+
+def robustness_row(
+    language: str, pivot: str, utterances: Sequence[Utterance], retrieval: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What is known of a language but its translations: distance, and retrieval by each method, both ways."""
+    to = {r["method"]: dict(r) for r in retrieval if (r["query"], r["candidate"]) == (language, pivot)}
+    of = {r["method"]: dict(r) for r in retrieval if (r["query"], r["candidate"]) == (pivot, language)}
+    return {
+        "language": language,
+        "name": language_name(language),
+        "family": language_family(language),
+        "distance": {kind: language_distance(language, pivot, kind) for kind in KINDS},
+        "n": len(utterances),
+        "n_clusters": len(set(clusters_of(utterances).values())),
+        "seconds": round(sum(u.duration or 0.0 for u in utterances), 1),
+        "to_pivot": to,
+        "from_pivot": of,
+    }
+
+
+def correlations(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Spearman's rank correlation of every measure with every distance, over all languages and those with a token.
+
+    A language that lacks the measure or the distance is left out of that correlation, whose ``n`` says so.
+
+    Returns:
+        ``{"measure", "method", "kind", "seen_only", "value", "p", "n", "signature"}`` each.
+    """
+    found = []
+    measures = [(way, method) for method in methods for way in ("to_pivot", "from_pivot")]
+    for measure, method in [*measures, *((name, None) for name in SCORES)]:
+        values = {r["language"]: _value(r, measure, method) for r in rows}
+        for kind in KINDS:
+            for seen_only in (False, True):
+                among = [r for r in rows if r["seen"] or not seen_only]
+                pairs = [(r["distance"][kind], values[r["language"]]) for r in among]
+                known = [(float(d), v) for d, v in pairs if d is not None and v is not None]
+                c = rank_correlation([d for d, _ in known], [v for _, v in known])
+                found.append({"measure": measure, "method": method, "kind": kind, "seen_only": seen_only, **vars(c)})
+    return found
+
+
+def _value(row: Mapping[str, Any], measure: str, method: str | None) -> float | None:
+    found = row.get(measure) if method is None else row[measure].get(method)
+    if found is None:
+        return None
+    return float(found["value"] if method is None else found["r1"])

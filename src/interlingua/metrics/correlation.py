@@ -1,0 +1,69 @@
+"""Spearman's rank correlation, with a p-value by permutation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import factorial
+
+import numpy as np
+
+MOST_EXACT = 7  # values of which every order is tried; of more, some are drawn
+DRAWN = 10_000
+_LEAST = 3
+_SEED = 12345
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation.
+
+    Attributes:
+        value: -1 to 1; None: fewer than three pairs, or one side all equal.
+        p: two-sided: how many orders of one side give as much or more, either way.
+        n: pairs.
+        signature: how both were made.
+    """
+
+    value: float | None
+    p: float | None
+    n: int
+    signature: str
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
+    """Spearman's rank correlation of pairs; equal values share their mean rank.
+
+    p is exact up to `MOST_EXACT` pairs, and by `DRAWN` random orders beyond. With few pairs it can't be small: at best
+    2/n! of n different values, 0.33 of three, 0.083 of four.
+
+    >>> rank_correlation([1, 2, 3, 4], [10, 30, 20, 40]).value
+    0.8
+
+    Raises:
+        ValueError: the sides are of different length.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} values beside {len(b)}")
+    n = len(a)
+    exact = n <= MOST_EXACT
+    orders = factorial(n) if exact else DRAWN
+    signature = f"spearman|ties:mean-rank|p:two-sided|orders:{orders}{'' if exact else f'|seed:{_SEED}'}"
+    ours, theirs = (_ranks(np.asarray(side, float)) for side in (a, b))
+    spread = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+    if n < _LEAST or spread == 0:
+        return Correlation(None, None, n, signature)
+    value = float(ours @ theirs) / spread
+    if exact:
+        shuffled = np.array(list(permutations(theirs)))
+    else:
+        shuffled = np.random.default_rng(_SEED).permuted(np.tile(theirs, (orders, 1)), axis=1)
+    as_much = int((np.abs(shuffled @ ours) / spread >= abs(value) - 1e-12).sum())
+    p = as_much / orders if exact else (1 + as_much) / (1 + orders)
+    return Correlation(round(value, 12), p, n, signature)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Mean ranks less their mean."""
+    values = np.round(values, 9)  # the same number reached by another way is the same
+    ranks = (values[None, :] < values[:, None]).sum(axis=1) + (values[None, :] == values[:, None]).sum(axis=1) / 2
+    return np.asarray(ranks - ranks.mean())
