@@ -1,7 +1,7 @@
 """Pictures of a fine-tuning for the page: scores before and after, and what each variant gains and loses."""
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from interlingua.report.drawing import ACCENT, PAPER, STAND_IN, style, svg
-from interlingua.report.labels import place_labels
+from interlingua.report.labels import label_points
 from interlingua.report.records import Change, Metric, Variant
 
 _WIDTH = 5.6  # inches
@@ -18,10 +18,8 @@ _ROW, _HEADING = 0.36, 0.34  # inches
 _APART = 0.17  # of a row: before and after to either side of its middle
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
-_BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}  # a label, above lines
 _STEPS = (1, 2, 2.5, 5, 10)  # of ticks
 _UNTRAINED = "before training"
-_SAMPLED, _LEADER = 4.0, 14.0  # points: between places to avoid; from which on a label has a leader
 
 _BEFORE: dict[str, Any] = {
     "markersize": 6.0,
@@ -129,41 +127,8 @@ def _pareto(variants: Sequence[Variant]) -> Figure:
     axes.tick_params(axis="y", labelsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
     points = [(0.0, 0.0), *((v.loss.value, v.gain.value) for v in variants)]
-    _label(axes, [_UNTRAINED, *(v.name for v in variants)], points, lines)
+    label_points(axes, [_UNTRAINED, *(v.name for v in variants)], points, lines)
     return figure
-
-
-def _label(
-    axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]], lines: Sequence[np.ndarray]
-) -> None:
-    """Write the names near their points, where they cover neither each other nor, if it can be, anything else."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    axes.autoscale_view()  # or what is drawn later moves everything
-    scale = 72 / figure.dpi  # pixels -> points
-    places = scale * axes.transData.transform(points)
-    paths = [scale * axes.transData.transform(line) for line in lines]
-    dots = [_along(path) for path in paths]
-    drawn = [axes.text(0, 0, name, fontsize=8.5) for name in names]
-    sizes = [(scale * box.width + 4, scale * box.height + 1) for box in (text.get_window_extent() for text in drawn)]
-    for text in drawn:
-        text.remove()
-    bounds = scale * axes.transAxes.transform((1, 1))
-    centres = place_labels([tuple(p) for p in places], sizes, np.vstack([np.empty((0, 2)), *dots]), tuple(bounds))
-    for name, size, point, place, centre in zip(names, sizes, points, places, centres, strict=True):
-        gap = np.maximum(np.abs(np.array(centre) - place) - np.array(size) / 2, 0)
-        line = {"arrowstyle": "-", "color": STAND_IN, "linewidth": 0.4, "alpha": 0.6, "shrinkA": 0, "shrinkB": 3}
-        axes.annotate(
-            name, point, tuple(np.array(centre) - place), textcoords="offset points", ha="center", va="center",
-            fontsize=8.5, bbox=_BEHIND, zorder=2.5, arrowprops=line if np.hypot(*gap) > _LEADER else None,
-            annotation_clip=False,
-        )  # fmt: skip
-
-
-def _along(path: np.ndarray) -> np.ndarray:
-    """Places along a path of (N, 2) points, a few points of length apart."""
-    pieces = [np.linspace(a, b, 2 + int(np.hypot(*(b - a)) / _SAMPLED)) for a, b in pairwise(path)]
-    return np.vstack([path[:1], *pieces])
 
 
 def _plain(axes: Axes, quantity: str) -> None:
