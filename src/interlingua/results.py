@@ -38,6 +38,13 @@ The frame of ``results.json``, in which every part but the first three is option
                  "permuted": {"chrf" | "bleu": {"value", "difference": {"value", "ci", …, "p_randomisation"}}},
                  "copied", "error": {"words": {…}, "characters": {…}}}],
      "unseen_rules": [{"rule", "default", "languages": [code], "right", "chrf", "loss", "against_first": {…}}],
+     "published_unseen": [{"language", "metric", "ours", "published"}],
+     "robustness": {"pivot", "methods": [name], "rules": [text],
+                    "languages": [{"language", "name", "family", "seen", "token", "n", "n_clusters", "seconds",
+                                   "distance": {"typological", "genealogical"}, "to_pivot": {method: row of retrieval},
+                                   "from_pivot": {…}, "bleu": {…}, "chrf", "off_target", "wer", "cer"}],
+                    "correlations": [{"measure", "method", "kind", "seen_only", "value", "p", "n", "signature"}]},
+     "left_out": [text],
      "failures": [text],
      "samples": [{"id", "source", "target", "transcript", "reference", "hypothesis"}],
      "alignment": {"query": {"id", "language", "text", "seconds", "words": [{"word", "start", "end"}]},
@@ -66,7 +73,10 @@ the default rule takes without references, ``oracle`` the one with the highest c
 and ``error`` are under the chosen one. ``permuted`` is the mean score against references dealt out anew, and by how
 much the true ones are above it. ``synthetic`` speech was read by a machine. ``unseen_rules`` is every rule's mean
 over the rows with several candidates: ``right`` counts those where it takes the oracle's token, ``loss`` is chrF
-below the oracle.
+below the oracle. ``left_out`` says which utterances couldn't be scored.
+
+``robustness`` sets every language beside its distance (0-1) to a pivot: ``kind`` of a correlation is the distance's,
+and with ``seen_only`` it is over languages that the model has a token for. Its translations are in ``unseen`` too.
 """
 
 import datetime

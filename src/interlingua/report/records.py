@@ -285,6 +285,105 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
     published: float | str
 
 
+class BesideScore(msgspec.Struct, frozen=True, kw_only=True):
+    """Our score of a language beside another's, or why there is none; ``bleu``, ``chrf``, ``wer`` or ``cer``."""
+
+    language: str
+    metric: str
+    ours: float
+    published: float | str
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """Translations into English under one language token."""
+
+    token: str
+    bleu: Metric
+    chrf: Metric
+    off_target: Metric
+
+
+class Permuted(msgspec.Struct, frozen=True, kw_only=True):
+    """The mean score against references dealt out anew, and how much the true ones are above it."""
+
+    value: float | None = None
+    difference: Difference | None = None
+
+
+class UnderTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """A language under its own token, or under those that stand in for it; ``error`` in per cent."""
+
+    language: str
+    seen: bool
+    own_token: bool
+    n: int
+    n_clusters: int
+    candidates: list[Candidate]
+    chosen: str
+    oracle: str
+    permuted: dict[str, Permuted] = {}
+    copied: float | None = None
+    error: dict[str, Metric] | None = None
+
+    @property
+    def scores(self) -> Candidate:
+        """Those of the chosen token."""
+        return next(c for c in self.candidates if c.token == self.chosen)
+
+
+class TokenRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How a rule that takes a token without references does, over languages."""
+
+    rule: str
+    default: bool
+    languages: list[str]
+    right: int
+    chrf: float
+    loss: float
+    against_first: Difference
+
+
+class Distant(msgspec.Struct, frozen=True, kw_only=True):
+    """A language beside its distance to the pivot; retrieval by method, both ways."""
+
+    language: str
+    family: str | None = None
+    seen: bool
+    token: str
+    distance: dict[str, float | None]
+    n: int
+    to_pivot: dict[str, Retrieval] = {}
+    from_pivot: dict[str, Retrieval] = {}
+    bleu: Metric | None = None
+    chrf: Metric | None = None
+    off_target: Metric | None = None
+    wer: Metric | None = None
+    cer: Metric | None = None
+
+
+class RankCorrelation(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a measure with a distance, over languages."""
+
+    measure: str
+    method: str | None = None
+    kind: str
+    seen_only: bool
+    value: float | None = None
+    p: float | None = None
+    n: int
+    signature: str
+
+
+class Robustness(msgspec.Struct, frozen=True, kw_only=True):
+    """Every language beside its distance to a pivot."""
+
+    pivot: str
+    methods: list[str]
+    rules: list[str] = []
+    languages: list[Distant]
+    correlations: list[RankCorrelation] = []
+
+
 class CorpusLanguage(msgspec.Struct, frozen=True, kw_only=True):
     """One language's recordings and whom to credit for them."""
 
@@ -339,6 +438,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     corpus: Corpus | None = None
     retrieval: list[Retrieval] = []
     published: list[Beside] = []
+    robustness: Robustness | None = None
+    unseen: list[UnderTokens] = []
+    unseen_rules: list[TokenRule] = []
+    published_unseen: list[BesideScore] = []
+    left_out: list[str] = []
     translation: list[Translation] = []
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []
