@@ -6,7 +6,11 @@ from dataclasses import replace
 import pytest
 
 from helpers import utterance
-from interlingua.experiments.transfer_study import TransferStudy, _Work
+from interlingua.experiments import transfer_data
+from interlingua.experiments.transfer_data import study_data
+from interlingua.experiments.transfer_measuring import Measuring
+from interlingua.experiments.transfer_study import TransferStudy
+from interlingua.experiments.transfer_work import Work
 from interlingua.metrics import score_translations
 
 WORDS = (
@@ -42,14 +46,15 @@ def spoken():
 
 
 @pytest.fixture
-def work(spoken, tmp_path):
+def measuring(spoken, tmp_path, monkeypatch):
     study = TransferStudy(
         out=tmp_path, rotations=(0, 1), variants={"plain": {}, "wise-ft": {"shares": [1.0, 0.5]}}, targets=("es",)
     )
-    return _Work(study, spoken, None, "float32", "cpu")
+    monkeypatch.setattr(transfer_data, "prepare_prompts", lambda **_: spoken)
+    return Measuring(Work(study, study_data(study, [], print), None, None, "float32", "cpu"))
 
 
-def answered(work, rotation, new=1.0, translate=1.0):
+def answered(measuring, rotation, new=1.0, translate=1.0):
     """Answers whose first part is right and whose rest is empty."""
     said = {}
     for part in ("dev", "test"):
@@ -59,64 +64,66 @@ def answered(work, rotation, new=1.0, translate=1.0):
             ("translate", "es", "en", translate),
             ("translate", "fr", "en", translate),
         ):
-            heard = [u for u in work.part(rotation, part) if u.language == source]
+            heard = [u for u in measuring.work.data.part(rotation, part) if u.language == source]
             right = round(share * len(heard))
             texts = {u.id: u.translations[target] if i < right else "" for i, u in enumerate(heard)}
             said.setdefault(f"{kind} {source}-{target}", {}).update(texts)
     return said
 
 
-def write(work, run, said):
+def write(measuring, run, said):
     for part in ("dev", "test"):
-        path = work._answers(run, part)
+        path = measuring.work.answer_file(run, part)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(said))
 
 
-def test_dev_chooses_what_gains_most_among_those_that_lose_little(work):
-    runs = work._runs("wise-ft", "es", CELLS)
+def test_dev_chooses_what_gains_most_among_those_that_lose_little(measuring):
+    runs = measuring.candidates("wise-ft", "es")
     whole, half = runs
     assert (whole[1], half[1]) == (1.0, 0.5)
-    write(work, runs[whole][0, 0], answered(work, 0, new=1.0, translate=0.4))  # loses: the half is chosen
-    write(work, runs[half][0, 0], answered(work, 0, new=0.7, translate=1.0))
-    write(work, runs[whole][1, 0], answered(work, 1, new=1.0, translate=1.0))  # loses nothing: the whole
-    write(work, runs[half][1, 0], answered(work, 1, new=0.7, translate=1.0))
-    assert work._choice("es", 0, runs, answered(work, 0)) == half
-    assert work._choice("es", 1, runs, answered(work, 1)) == whole
+    write(measuring, runs[whole][0, 0], answered(measuring, 0, new=1.0, translate=0.4))  # loses: the half is chosen
+    write(measuring, runs[half][0, 0], answered(measuring, 0, new=0.7, translate=1.0))
+    write(measuring, runs[whole][1, 0], answered(measuring, 1, new=1.0, translate=1.0))  # loses nothing: the whole
+    write(measuring, runs[half][1, 0], answered(measuring, 1, new=0.7, translate=1.0))
+    assert measuring.choice("es", 0, runs, answered(measuring, 0)) == half
+    assert measuring.choice("es", 1, runs, answered(measuring, 1)) == whole
 
 
-def test_the_curve_goes_from_none_to_all(work):
-    runs = work._runs("wise-ft", "es", CELLS)
+def test_the_curve_goes_from_none_to_all(measuring):
+    runs = measuring.candidates("wise-ft", "es")
     whole, half = runs
     for c in CELLS:
-        write(work, runs[whole][c], answered(work, c[0], new=1.0, translate=0.0))
-        write(work, runs[half][c], answered(work, c[0], new=0.7, translate=1.0))
-    start = {r: answered(work, r, new=0.0, translate=1.0) for r in (0, 1)}
-    none, some, all_ = work._curve("es", ["en"], runs, start)
+        write(measuring, runs[whole][c], answered(measuring, c[0], new=1.0, translate=0.0))
+        write(measuring, runs[half][c], answered(measuring, c[0], new=0.7, translate=1.0))
+    start = {r: answered(measuring, r, new=0.0, translate=1.0) for r in (0, 1)}
+    none, some, all_ = measuring.curve("es", ["en"], runs, start, "test")
     assert none == [0, 0]
     assert 0 < some[0] < all_[0] == pytest.approx(100)
     assert some[1] == 0
     assert all_[1] == pytest.approx(-100)
 
 
-def test_where_all_lose_the_least_loss_is_chosen(work):
-    runs = work._runs("wise-ft", "es", CELLS)
+def test_where_all_lose_the_least_loss_is_chosen(measuring):
+    runs = measuring.candidates("wise-ft", "es")
     whole, half = runs
-    write(work, runs[whole][0, 0], answered(work, 0, new=1.0, translate=0.0))
-    write(work, runs[half][0, 0], answered(work, 0, new=0.7, translate=0.4))
-    assert work._choice("es", 0, runs, answered(work, 0)) == half
+    write(measuring, runs[whole][0, 0], answered(measuring, 0, new=1.0, translate=0.0))
+    write(measuring, runs[half][0, 0], answered(measuring, 0, new=0.7, translate=0.4))
+    assert measuring.choice("es", 0, runs, answered(measuring, 0)) == half
 
 
-def test_the_share_of_plains_gain_by_hand(work):
+def test_the_share_of_plains_gain_by_hand(measuring):
     spoken = ["en", "fr"]
-    sides = [{c: answered(work, c[0], new=share) for c in CELLS} for share in (0.5, 1.0, 0.0)]
-    found = work._share_of_plain("es", spoken, CELLS, *sides)
+    sides = [{c: answered(measuring, c[0], new=share) for c in CELLS} for share in (0.5, 1.0, 0.0)]
+    found = measuring.share_of_plain("es", spoken, *sides, "test")
 
     def mean(side):
         scores = []
         for c in CELLS:
             for s in spoken:
-                expected = {u.id: u.translations["es"] for u in work.part(c[0], "test") if u.language == s}
+                expected = {
+                    u.id: u.translations["es"] for u in measuring.work.data.part(c[0], "test") if u.language == s
+                }
                 said = {i: t for i, t in side[c][f"new {s}-es"].items() if i in expected}
                 scores.append(score_translations(said, expected, target="es", metric="chrf").value)
         return sum(scores) / len(scores)
@@ -125,22 +132,24 @@ def test_the_share_of_plains_gain_by_hand(work):
     assert found["value"] == pytest.approx((mine - untrained) / (plain - untrained))
     low, high = found["ci"]
     assert low < found["value"] < high
-    same = work._share_of_plain("es", spoken, CELLS, sides[1], sides[1], sides[2])
+    same = measuring.share_of_plain("es", spoken, sides[1], sides[1], sides[2], "test")
     assert (same["value"], same["ci"]) == (1.0, [1.0, 1.0])
 
 
-def test_there_is_no_share_of_no_gain(work):
-    half, whole = ({c: answered(work, c[0], new=share) for c in CELLS} for share in (0.5, 1.0))
+def test_there_is_no_share_of_no_gain(measuring):
+    half, whole = ({c: answered(measuring, c[0], new=share) for c in CELLS} for share in (0.5, 1.0))
     nothing = {"value": None, "ci": None}
-    assert work._share_of_plain("es", ["en", "fr"], CELLS, whole, half, half) == nothing
-    assert work._share_of_plain("es", ["en", "fr"], CELLS, half, half, whole) == nothing  # loss over loss is no gain
-    assert work._share_of_plain("es", [], CELLS, half, whole, half) == nothing
+    assert measuring.share_of_plain("es", ["en", "fr"], whole, half, half, "test") == nothing
+    assert (
+        measuring.share_of_plain("es", ["en", "fr"], half, half, whole, "test") == nothing
+    )  # loss over loss is no gain
+    assert measuring.share_of_plain("es", [], half, whole, half, "test") == nothing
 
 
-def test_the_table_has_every_rotations_test_once(work, spoken):
-    right = {c: answered(work, c[0]) for c in CELLS}
-    rows = {(r["task"], r["source"]): r for r in work._table(right, right, ["en"])}
-    tested = {u.meaning for r in (0, 1) for u in work.part(r, "test")}
+def test_the_table_has_every_rotations_test_once(measuring, spoken):
+    right = {c: answered(measuring, c[0]) for c in CELLS}
+    rows = {(r["task"], r["source"]): r for r in measuring.table(right, right, ["en"], "test")}
+    tested = {u.meaning for r in (0, 1) for u in measuring.work.data.part(r, "test")}
     assert rows["new", "fr"]["n"] == len(tested) == 6
     assert rows["new", "fr"]["chrf"]["after"]["value"] == pytest.approx(100)
     assert rows["new", "en"]["trained"]
@@ -165,6 +174,6 @@ def test_trainings_are_told_apart_by_all_that_they_depend_on(tmp_path):
         assert other != [plain]
 
 
-def test_a_study_counts_trainings_not_shares(work):
-    assert work.study.plan().startswith("2 trainings (plain, wise-ft;")
-    assert replace(work.study, rotations=(0,)).plan().startswith("1 trainings")
+def test_a_study_counts_trainings_not_shares(measuring):
+    assert measuring.work.study.plan().startswith("2 trainings (plain, wise-ft;")
+    assert replace(measuring.work.study, rotations=(0,)).plan().startswith("1 trainings")

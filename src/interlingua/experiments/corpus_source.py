@@ -12,7 +12,7 @@ import msgspec
 from interlingua.corpora import read_manifest
 from interlingua.corpora.preparing import Positives, prepare_manifest
 from interlingua.corpora.registry import get_corpus, read_corpus
-from interlingua.errors import UsageError
+from interlingua.errors import CorpusError, UsageError
 from interlingua.files import write_text
 from interlingua.types import Utterance
 
@@ -27,7 +27,7 @@ class CorpusSource:
         languages: to read, in the corpus's codes or Whisper's; none: all.
         split: to read; None: all.
         positives: see `interlingua corpus prepare`.
-        max_utterances: at most so many of each language.
+        max_utterances: at most so many of each language (a manifest of one's own is cut by its owner).
         options: of the corpus's own.
     """
 
@@ -43,11 +43,13 @@ class CorpusSource:
         """Check what can be checked before the work.
 
         Raises:
-            UsageError: no such corpus, an option that it hasn't, or a manifest that isn't named.
+            UsageError: no such corpus, an option that it hasn't, or a manifest that isn't named or is to be cut.
         """
         if self.name == "manifest":
             if self.root is None:
                 raise UsageError("corpus manifest: root is missing; it is the manifest's path")
+            if self.max_utterances is not None or self.positives != "all" or self.options:
+                raise UsageError("corpus manifest: max_utterances, positives and options are for other corpora")
             return
         known = get_corpus(self.name).options
         for name in self.options:
@@ -62,13 +64,16 @@ class CorpusSource:
             log: takes a line on whatever was left out.
 
         Raises:
-            CorpusError: the corpus isn't there; the message says what to fetch.
+            CorpusError: the corpus isn't there, and the message says what to fetch; or a manifest hasn't the split.
         """
         if self.name == "manifest":
-            return read_manifest(self.root or "", self.languages or None)
-        stated = msgspec.json.encode({k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()})
-        digest = hashlib.sha256(stated).hexdigest()[:10]
-        path = folder / f"{self.name}-{digest}.jsonl"
+            found = read_manifest(self.root or "", self.languages or None, log=log)
+            mine = [u for u in found if self.split in (None, u.split)]
+            if not mine:
+                there = ", ".join(sorted({str(u.split) for u in found}))
+                raise CorpusError(f"{self.root}: no utterance in split {self.split!r}; it has {there}")
+            return mine
+        path = self._manifest(folder)
         if not path.exists():
             done = prepare_manifest(
                 lambda line: read_corpus(
@@ -103,5 +108,10 @@ class CorpusSource:
 
     def summary(self, folder: Path) -> dict[str, Any]:
         """What the manifest in a folder holds, and by which rule; empty for a manifest of the user's own."""
-        found = sorted(folder.glob(f"{self.name}-*.json"))
-        return dict(json.loads(found[-1].read_text(encoding="utf-8"))) if found else {}
+        path = self._manifest(folder).with_suffix(".json")
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def _manifest(self, folder: Path) -> Path:
+        """Where the manifest of these settings lies."""
+        stated = msgspec.json.encode({k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()})
+        return folder / f"{self.name}-{hashlib.sha256(stated).hexdigest()[:10]}.jsonl"

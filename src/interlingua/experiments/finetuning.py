@@ -21,6 +21,14 @@ from interlingua.encode import (
 )
 from interlingua.errors import CorpusError, ResultsError
 from interlingua.experiments.config import Device
+from interlingua.experiments.needs import (
+    answer_seconds,
+    encoding_needs,
+    say_room,
+    spent,
+    training_seconds,
+    with_durations,
+)
 from interlingua.experiments.transfer import (
     Outputs,
     Question,
@@ -33,6 +41,7 @@ from interlingua.experiments.transfer import (
     transfer_rows,
 )
 from interlingua.files import sha256_file, write_text
+from interlingua.languages import PromptKind
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
 from interlingua.models.saving import save_whisper
@@ -41,7 +50,7 @@ from interlingua.results import provenance, save_results
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.examples import Example, translation_examples
-from interlingua.transfer.finetune import rehearsal_examples, train
+from interlingua.transfer.finetune import MOST_TOKENS, rehearsal_examples, train
 from interlingua.transfer.states import LiveStates, States
 from interlingua.transfer.trainable import merged_copy
 from interlingua.transfer.trainer import Evaluate
@@ -58,6 +67,8 @@ def run_finetune(
 ) -> Path:
     """Train what the config says, measure before and after on the test split, and return the result folder.
 
+    With ``dry_run`` only the manifest is read, and what the rest will need is told.
+
     The folder holds ``model/`` (Hugging Face's layout), ``checkpoints/``, ``results.json`` and what was answered before
     and after. Interrupted, the same call goes on.
 
@@ -65,19 +76,20 @@ def run_finetune(
         ResultsError: the folder is of another config, manifest or store.
         InterlinguaError: see the stages.
     """
-    if dry_run:
-        return config.out
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     where = best_device() if device == "auto" else device
     compute = best_compute(where) if config.compute == "auto" else config.compute
     processes = PartialState(cpu=where == "cpu", timeout=WAIT)  # those of torchrun; else this one alone
     if not processes.is_main_process:
         log = _silent
-    utterances = read_manifest(config.manifest)
+    utterances = read_manifest(config.manifest, log=log)
     whisper = load_whisper(config.model, device=where)
     whisper.require_translation()
     languages = sorted({u.language for u in utterances if u.language in whisper.languages})
     new, dev, test = split(utterances, config)
+    if dry_run:
+        _say_needs(config, [new, dev, test], where, compute, log)
+        return config.out
     heard: list[Utterance] = []
     if config.fisher and not config.fisher.exists():
         raise ResultsError(f"--fisher {config.fisher}: no such file; leave it out, and it is estimated")
@@ -89,7 +101,11 @@ def run_finetune(
         require_decodable(held, whisper)
     with processes.main_process_first():  # it makes what the others then read
         claim(config, opened, {"device": where, "compute": compute, "revision": whisper.revision})
-        stores: list[States] = [*opened] or [made_states(config, used, where, log)]
+        stores: list[States] = [*opened]
+        if not stores:
+            fast = load_whisper(config.model, dtype=best_compute(where), device=where)
+            encoder = WhisperEncoder(fast, context=config.context)
+            stores = [made_states(config.out / "frames.lance", used, encoder, config.epochs, log)[0]]
     states, *contexts = stores
     absent = [u.id for u in new if u.id not in states]
     new = [u for u in new if u.id in states]
@@ -133,12 +149,7 @@ def run_finetune(
         processes.wait_for_everyone()
         return config.out
     change.apply(whisper, config.interpolate)
-    mine = {config.target: Target(None if config.prompt == "source-translate" else token, config.prompt)}
-    named = Targets(
-        targets={**mine, **{t: how for t, how in (taught.targets if taught else {}).items() if t != config.target}},
-        base=taught.base if taught else Base(whisper.model_name, whisper.revision),
-        sources=tuple(dict.fromkeys([*(taught.sources if taught else ()), *config.source])),
-    )
+    named = named_targets(whisper, config.target, token, config.prompt, config.source)
     log(f"model: {save_whisper(whisper, config.out / 'model', named)}")
     after = kept(config.out / "after.json", lambda: answers(whisper, questions, test, states, "after"))
     pools = pooled_rows(before, after, test, config.source) if test else []
@@ -156,6 +167,30 @@ def run_finetune(
     save_results(config.out, results)
     processes.wait_for_everyone()
     return config.out
+
+
+def _say_needs(
+    config: FinetuneConfig,
+    parts: Sequence[Sequence[Utterance]],
+    device: str,
+    compute: str,
+    log: Callable[[str], None],
+) -> None:
+    """Tell hours of audio, disk, and how long encoding and training take here."""
+    new, dev, test = parts
+    fast = load_whisper(config.model, dtype=best_compute(device), device=device)
+    encoder = WhisperEncoder(fast, context=config.context)
+    log(f"{len(new)} utterances to train on, {len(dev)} to choose by, {len(test)} to measure on")
+    if not config.store:
+        log(f"to encode, unless it is there: {encoding_needs([*new, *dev, *test], encoder)}")
+        say_room(config.out, log)
+    texts = [u.translations[config.target] for u in new]
+    whisper = load_whisper(config.model, device=device)
+    seconds = training_seconds(whisper, config, new, texts, config.context, compute, device)
+    log(f"to train: about {spent(seconds)}, by the time of one step on noise")
+    each = answer_seconds(load_whisper(config.model, device=device), test, encoder)
+    log(f"to decode: about {each:.2f} s an answer; before and after, of each test utterance four or more")
+    log("not estimated: rehearsal, Fisher information, scoring")
 
 
 def is_main_process() -> bool:
@@ -176,21 +211,43 @@ def slot_of(whisper: Whisper, target: str, languages: Sequence[str], taught: Tar
 
 
 def made_states(
-    config: FinetuneConfig, utterances: Sequence[Utterance], device: str, log: Callable[[str], None]
-) -> States:
-    """States of a run that was given no store: kept in its folder where that fits and pays, else made on the fly."""
-    encoder = WhisperEncoder(
-        load_whisper(config.model, dtype=best_compute(device), device=device), context=config.context
-    )
-    path = config.out / "frames.lance"
-    need, free = estimate_bytes(utterances, encoder.spec, encoder.dim), free_bytes(path) or 0
+    path: Path, utterances: Sequence[Utterance], encoder: WhisperEncoder, reads: int, log: Callable[[str], None]
+) -> tuple[States, dict[str, str]]:
+    """States of a run that was given no store: kept in one where that fits and pays, else made on the fly.
+
+    Args:
+        path: of the store.
+        utterances: what is heard.
+        encoder: makes the states.
+        reads: how often they will be read.
+        log: is told how much disk they take, before anything is encoded.
+
+    Returns:
+        The states, and those that there are none of: id -> why.
+    """
+    need, free = estimate_bytes(with_durations(utterances), encoder.spec, encoder.dim), free_bytes(path) or 0
     begun = path.exists()  # by this run, before an interruption, or by the first of several processes
     fits = begun or need < free * MOST_OF_DISK
     log(f"states of {len(utterances)} utterances take about {need / 1e9:.2f} GB; {free / 1e9:.0f} GB are free")
-    if begun or (fits and config.epochs > 1):
-        return encode_manifest(utterances, encoder, path)[0]
-    log("encoding on the fly: " + ("for one epoch that is cheaper" if fits else "they don't fit; every epoch encodes"))
-    return LiveStates(utterances, encoder)
+    if begun or (fits and reads > 1):
+        store, report = encode_manifest(utterances, encoder, path)
+        return store, report.failed
+    log(
+        "encoding on the fly: " + ("for one reading that is cheaper" if fits else "they don't fit; every epoch encodes")
+    )
+    live = LiveStates(utterances, encoder)
+    return live, {u.id: "no audio, or longer than the window" for u in utterances if u.id not in live}
+
+
+def named_targets(whisper: Whisper, target: str, token: str, prompt: PromptKind, sources: Sequence[str]) -> Targets:
+    """What a model folder says of a target just learnt, beside those that the model knew."""
+    taught = read_targets(whisper.source.path)
+    mine = {target: Target(None if prompt == "source-translate" else token, prompt)}
+    return Targets(
+        targets={**mine, **{t: how for t, how in (taught.targets if taught else {}).items() if t != target}},
+        base=taught.base if taught else Base(whisper.model_name, whisper.revision),
+        sources=tuple(dict.fromkeys([*(taught.sources if taught else ()), *sources])),
+    )
 
 
 def split(
@@ -218,7 +275,11 @@ def split(
 
 
 def dev_scores(
-    whisper: Whisper, questions: Sequence[Question], dev: Sequence[Utterance], store: States
+    whisper: Whisper,
+    questions: Sequence[Question],
+    dev: Sequence[Utterance],
+    store: States,
+    most_tokens: int = MOST_TOKENS,
 ) -> Evaluate | None:
     """chrF and BLEU of the decoder as it is on the dev set, mean over questions; None where it has no references."""
     asked = [(q, references(dev, q.source, q.target)) for q in questions]
@@ -227,7 +288,7 @@ def dev_scores(
         return None
 
     def scores() -> dict[str, float]:
-        said = answers(merged_copy(whisper), [q for q, _ in asked], dev, store, "dev")
+        said = answers(merged_copy(whisper), [q for q, _ in asked], dev, store, "dev", most_tokens=most_tokens)
         return {
             metric: sum(
                 score_translations(

@@ -8,10 +8,13 @@ from interlingua.languages import PromptKind
 from interlingua.metrics import (
     Comparison,
     Difference,
+    Metric,
+    SystemOutputs,
     compare_translations,
     detection_errors,
     off_target_rate,
     pooled_difference,
+    pooled_score,
     score_transcripts,
     score_translations,
 )
@@ -82,7 +85,13 @@ def other_questions(whisper: Whisper, languages: Sequence[str], target: str, pro
 
 
 def answers(
-    whisper: Whisper, questions: Sequence[Question], utterances: Sequence[Utterance], store: States, label: str
+    whisper: Whisper,
+    questions: Sequence[Question],
+    utterances: Sequence[Utterance],
+    store: States,
+    label: str,
+    *,
+    most_tokens: int = MOST_TOKENS,
 ) -> Outputs:
     """Ask a model everything, greedily, as it is deployed (`translation.fast_decoder`).
 
@@ -103,7 +112,7 @@ def answers(
                         found[q.key] |= decoder.detect(frames)
                         advance(len(frames))
                         continue
-                    for said in decoder.decode(frames, q.prompt, most_tokens=MOST_TOKENS):
+                    for said in decoder.decode(frames, q.prompt, most_tokens=most_tokens):
                         found[q.key][said.id] = said.text
                         advance(1)
     return found
@@ -178,6 +187,20 @@ def transfer_rows(
             }
         rows.append(row)
     return rows
+
+
+def pooled_change(groups: Sequence[Comparison], metric: Metric) -> dict[str, Any]:
+    """Means over groups of scores before and after, and their difference."""
+
+    def score(side: str) -> dict[str, Any]:
+        systems = [SystemOutputs(getattr(g, side), g.references, g.clusters, g.target) for g in groups]
+        return pooled_score(systems, metric).as_dict()
+
+    return {
+        "before": score("before"),
+        "after": score("after"),
+        "difference": as_row(pooled_difference(groups, metric=metric)),
+    }
 
 
 def pooled_rows(

@@ -1,0 +1,74 @@
+"""COMET's scores of a study's translations, kept in a file: what was scored once is not scored again."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from interlingua.errors import CometError
+from interlingua.experiments.transfer import as_row
+from interlingua.files import write_text
+from interlingua.metrics import (
+    CometScores,
+    Comparison,
+    Tallies,
+    pooled_ratio,
+    pooled_ratio_difference,
+    score_comet,
+)
+from interlingua.metrics.comet import Segment
+
+
+def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometScores | CometError:
+    """COMET's scores of segments, or why there are none.
+
+    Args:
+        path: the file of what is scored already.
+        segments: in any order, several times or once.
+        model: a hub id, or a local checkpoint.
+    """
+    names = {segment: _name(segment) for segment in segments}
+    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if held.get("model") != model:
+        held = {"model": model, "signature": None, "scores": {}}
+    missing = [segment for segment, name in names.items() if name not in held["scores"]]
+    if missing:
+        try:
+            found = score_comet(missing, model=model)
+            if held["signature"] not in (None, found.signature):  # of other versions: they don't mix
+                found = score_comet(names, model=model)
+                held["scores"] = {}
+        except CometError as e:
+            return e
+        held["scores"] |= {names[segment]: score for segment, score in found.scores.items()}
+        held["signature"] = found.signature
+        write_text(path, json.dumps(held) + "\n")
+    return CometScores({segment: held["scores"][name] for segment, name in names.items()}, held["signature"] or "comet")
+
+
+def comet_change(
+    comet: CometScores | CometError, groups: Sequence[Comparison], transcripts: Mapping[str, str]
+) -> dict[str, Any]:
+    """Scores before and after, means over groups, and their difference; or the reason why there are none."""
+    if isinstance(comet, CometError):
+        return {"reason": str(comet)}
+
+    def tallies(side: str) -> list[Tallies]:
+        return [comet.tallies(getattr(g, side), g.references, transcripts, g.clusters) for g in groups]
+
+    try:
+        before, after = tallies("before"), tallies("after")
+    except CometError as e:  # an utterance without a transcript
+        return {"reason": str(e)}
+    return {
+        "before": pooled_ratio(before).as_dict(),
+        "after": pooled_ratio(after).as_dict(),
+        "difference": as_row(pooled_ratio_difference(after, before)),
+    }
+
+
+def _name(segment: Segment) -> str:
+    return hashlib.sha256(msgspec.json.encode(segment)).hexdigest()[:20]

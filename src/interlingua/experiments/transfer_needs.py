@@ -1,0 +1,54 @@
+"""What a transfer study still needs, said before it starts."""
+
+from collections.abc import Callable
+
+from interlingua.encode import WhisperEncoder
+from interlingua.experiments.needs import answer_seconds, encoding_needs, say_room, spent, training_seconds
+from interlingua.experiments.transfer_data import StudyData, learnable
+from interlingua.experiments.transfer_settings import DEV, TRAIN, TransferStudy
+from interlingua.experiments.transfer_work import Work, some_of
+from interlingua.models import load_whisper
+from interlingua.store import FrameStore
+from interlingua.transfer.states import LiveStates
+
+
+def say_needs(
+    study: TransferStudy,
+    data: StudyData,
+    encoder: WhisperEncoder,
+    compute: str,
+    device: str,
+    log: Callable[[str], None],
+) -> None:
+    """Tell hours of audio, disk, and how long encoding, training and decoding take here, of what isn't done yet.
+
+    One step of training is timed on noise, and a few of the utterances are really decoded.
+    """
+    nothing = LiveStates([], encoder)
+    work = Work(study, data, nothing, nothing, compute, device)
+    held = {i for path in study.folder.glob("*.lance") for i in FrameStore.open(path).n_speech()}
+    new = [u for u in data.every if u.id not in held]
+    log(f"to encode: {encoding_needs(new, encoder)}")
+    say_room(study.folder, log)
+    runs = [run for run in {run.name: run for run in study.runs()}.values() if not work.is_done(run)]
+    seconds = 0.0
+    for run in runs:
+        able = learnable(data.part(run.rotation, TRAIN), run)
+        learnt = some_of(able, run.training.settings.get("utterances"), run.seed)
+        config = run.training.config(run.target, run.seed, study.out)
+        texts = [u.translations[run.target] for u in learnt]
+        seconds += training_seconds(
+            load_whisper(study.model, device=device), config, learnt, texts, study.context, compute, device
+        )
+    log(f"to train: {len(runs)} trainings, about {spent(seconds)}, by the time of one step on noise")
+    whisper = load_whisper(study.model, device=device)
+    n = 0
+    for run in (r for r in study.runs() if not work.is_done(r)):
+        epochs = run.training.config(run.target, run.seed, study.out).epochs if run.share == 1 else 0
+        for part, times in {**dict.fromkeys(work.parts(run), 1), DEV: epochs}.items():
+            spoken = [u.language for u in data.part(run.rotation, part)]
+            n += times * sum(spoken.count(q.source) for q in work.questions(whisper, run, part))
+    asked = [u for name in data.tests for u in data.part(study.rotations[0], name)]
+    each = answer_seconds(whisper, asked, encoder)
+    log(f"to decode: {n} answers after training, about {spent(n * each)}, by {each:.2f} s each; those before, less")
+    log("not estimated: rehearsal, scoring, COMET")
