@@ -9,7 +9,7 @@ from string import Template
 import numpy as np
 
 from interlingua.files import write_text
-from interlingua.report import origin, outputs, retrieval, transfer, translation
+from interlingua.report import origin, outputs, retrieval, robustness, transfer, translation, unseen
 from interlingua.report.latex import latex
 from interlingua.report.markup import bullets, escape, html_of
 from interlingua.report.records import Results, read_records
@@ -101,6 +101,11 @@ def _sections(results: Results, arrays: Mapping[str, np.ndarray], summary: Summa
         Section("methods", "Methods and controls", retrieval.methods(results)),
         Section("published", "Beside published figures", retrieval.published(results)),
         Section("alignment", "Inside one match", retrieval.alignment(results, arrays)),
+        Section("robustness", "Against language distance", robustness.languages(results)),
+        Section("correlations", "Does distance matter?", robustness.correlations(results)),
+        Section("unseen", "Into English under a token that stands in", unseen.languages(results)),
+        Section("tokens", "Which token", unseen.tokens(results)),
+        Section("published-unseen", "Beside published figures", unseen.published(results)),
         Section("translation", "Translation", translation.translation(results)),
         Section("transfer", "Into the new target", transfer.new_target(results)),
         Section("kept", "What must not be lost", transfer.kept(results)),
