@@ -189,6 +189,8 @@ def test_check_and_stats(call, table, tmp_path):
     found = json.loads(out)
     assert (code, found["utterances"], found["overlap"]) == (0, 2 * MEANINGS, {"en-fr": MEANINGS})
     assert found["languages"]["fr"]["splits"] == {"test": 2, "dev": 2, "train": 2}
+    assert found["languages"]["en"]["hours"] == round(sum(0.3 + 0.05 * m for m in range(MEANINGS)) / 3600, 3)
+    assert found["languages"]["en"]["without_duration"] == 0  # headers say it
     assert call("corpus", "check", table, model=False)[:2] == (0, "")
     table.write_text(table.read_text().replace("fr-5", "en-0"))
     code, out, _ = call("corpus", "check", table, model=False)

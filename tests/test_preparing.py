@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.corpora import fleurs, read_manifest, write_manifest
 from interlingua.corpora.checking import PROBLEMS, check_utterances
 from interlingua.corpora.preparing import RULES, prepare_manifest
-from interlingua.corpora.statistics import corpus_statistics
+from interlingua.corpora.statistics import corpus_statistics, measured
 from interlingua.errors import CorpusError, UsageError
 from interlingua.types import AudioRef
 from trees import fleurs_tree
@@ -328,6 +329,19 @@ def test_statistics_in_words_and_as_json(tmp_path, spoken, capsys):
     assert "en-fr: 3 sentences in both" in out
     assert "fr: 4 of 4 without a known speaker" in out
     assert json.loads(command(capsys, "stats", tmp_path / "m.jsonl", "--json")[1])["utterances"] == 8
+
+
+def test_durations_come_from_headers_where_the_manifest_has_none(spoken, tmp_path):
+    silent = [replace(u, duration=None) for u in spoken]
+    gone = replace(silent[0], id="gone", audio=AudioRef(str(tmp_path / "gone.wav")))
+    cut = replace(silent[1], id="cut", audio=AudioRef(silent[1].audio.path, 0.1, 0.2))
+    own = replace(silent[2], id="own", duration=7.0)
+    done: list[int] = []
+    found = [u.duration for u in measured([*silent, gone, cut, own], done.append)]
+    assert found == [0.5] * 8 + [None, None, 7.0]
+    assert sum(done) == 9
+    english = corpus_statistics(measured([gone, cut, own])).as_dict()["languages"]["en"]
+    assert (english["hours"], english["without_duration"]) == (round(7.2 / 3600, 3), 1)
 
 
 def test_statistics_without_durations_invent_none(tmp_path, capsys):

@@ -1031,13 +1031,12 @@ def datasets(tmp_path, monkeypatch):
     return package
 
 
-@pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_the_hubs_audio_is_written_where_it_was_asked_for(tmp_path, datasets, streaming):
+def test_the_hubs_audio_is_written_where_it_was_asked_for(tmp_path, datasets):
     out = tmp_path / "out"
     out.mkdir()
     hub = str(hub_like(tmp_path / "d"))  # `datasets` takes a folder's path for a data set's name, too
-    found, log = read("huggingface", out, hub=hub, columns=HUB_COLUMNS, streaming=streaming, split="dev")
+    found, log = read("huggingface", out, hub=hub, columns=HUB_COLUMNS, split="dev")
     assert [(u.text, u.meaning, u.gender, u.language, u.split) for u in found] == [
         ("NA", "7", "female", "fr", "dev"),
         ("Yes", "7", "male", "fr", "dev"),

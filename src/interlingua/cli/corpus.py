@@ -123,13 +123,17 @@ def stats(manifest: Path, *, json: bool = False) -> None:
     """Count a manifest: hours, speakers, sentences with several recordings, and what its languages share.
 
     Args:
-        manifest: utterances to count, a manifest or a table of your own; durations are the manifest's own.
+        manifest: utterances to count, a manifest or a table of your own; durations that it doesn't say are read from
+            the recordings' headers.
         json: print the result as JSON.
     """
     from interlingua.corpora import read_any
-    from interlingua.corpora.statistics import corpus_statistics
+    from interlingua.corpora.statistics import corpus_statistics, measured, unmeasured
+    from interlingua.progress import track
 
-    found = corpus_statistics(read_any(manifest, log=note)).as_dict()
+    lacking = sum(unmeasured(u) for u in read_any(manifest, log=note))
+    with track(lacking, "measuring") as done:
+        found = corpus_statistics(measured(read_any(manifest), done)).as_dict()
     if json:
         emit(found)
         return

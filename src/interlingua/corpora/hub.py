@@ -1,11 +1,15 @@
 """Files of a Hugging Face dataset repository, downloaded as they are: interrupted, it goes on; each is checked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from interlingua.archives import refusal
 from interlingua.errors import FetchError, HashMismatchError
 from interlingua.files import check_sha256
+
+_ASKED = 100  # paths that the hub is asked about at a time
 
 
 def download_files(
@@ -35,27 +39,83 @@ def download_files(
     """
     import huggingface_hub
 
-    try:
-        known: dict[str, Any] = {
-            file.path: file
+    with _explained(repository, by_hand):
+        known: dict[str, Any] = {}
+        for start in range(0, len(names), _ASKED):
+            some = list(names[start : start + _ASKED])
             for file in huggingface_hub.HfApi().get_paths_info(
-                repository, list(names), repo_type="dataset", revision=revision
-            )
-        }
+                repository, some, repo_type="dataset", revision=revision
+            ):
+                known[file.path] = file
         for name in names:
             if name not in known:
                 raise FetchError(f"{repository} has no {name} at {revision}. By hand: {by_hand}")
-        for name in names:
-            if (root / name).is_file() and _is_whole(root / name, known[name]):
-                log(f"{name}: is there already")
-                continue
-            log(f"{name}: fetching {(known[name].size or 0) / 1e6:,.0f} MB")
-            huggingface_hub.hf_hub_download(repository, name, repo_type="dataset", revision=revision, local_dir=root)
-            if not _is_whole(root / name, known[name]):
-                (root / name).unlink()
-                raise FetchError(
-                    f"{repository}: {name} came with another size or SHA-256; try again. By hand: {by_hand}"
-                )
+        _fetch(repository, [known[name] for name in names], root, by_hand, log, revision)
+
+
+def download_folder(
+    repository: str,
+    root: Path,
+    *,
+    under: str | None,
+    wanted: Callable[[str], bool],
+    by_hand: str,
+    log: Callable[[str], None] = lambda line: None,
+    revision: str = "main",
+) -> None:
+    """Put the files of a dataset that are wanted below ``root``, as `download_files` does.
+
+    Args:
+        repository: owner/name.
+        root: the folder.
+        under: a folder of the repository; None: all of it.
+        wanted: whether a path is.
+        by_hand: what a person can do where the hub can't be reached.
+        log: receives a line a file.
+        revision: branch, tag or commit.
+
+    Raises:
+        FetchError: the hub can't be reached, or nothing there is wanted.
+    """
+    import huggingface_hub
+
+    with _explained(repository, by_hand):
+        tree = huggingface_hub.HfApi().list_repo_tree(
+            repository, under, recursive=True, repo_type="dataset", revision=revision
+        )
+        files = [f for f in tree if hasattr(f, "size") and not refusal(f.path) and wanted(f.path)]
+        if not files:
+            inside = f" in {under}" if under else ""
+            raise FetchError(
+                f"{repository} has no such data{inside} at {revision}; a data set that has only a script is at the "
+                "option revision=refs/convert/parquet"
+            )
+        _fetch(repository, files, root, by_hand, log, revision)
+
+
+def _fetch(
+    repository: str, files: Sequence[Any], root: Path, by_hand: str, log: Callable[[str], None], revision: str
+) -> None:
+    import huggingface_hub
+
+    for file in files:
+        path = root / file.path
+        if path.is_file() and _is_whole(path, file):
+            log(f"{file.path}: is there already")
+            continue
+        log(f"{file.path}: fetching {(file.size or 0) / 1e6:,.0f} MB")
+        huggingface_hub.hf_hub_download(repository, file.path, repo_type="dataset", revision=revision, local_dir=root)
+        if not _is_whole(path, file):
+            path.unlink()
+            raise FetchError(
+                f"{repository}: {file.path} came with another size or SHA-256; try again. By hand: {by_hand}"
+            )
+
+
+@contextmanager
+def _explained(repository: str, by_hand: str) -> Iterator[None]:
+    try:
+        yield
     except FetchError:
         raise
     except Exception as e:  # the hub's library lets through whatever its transport raises

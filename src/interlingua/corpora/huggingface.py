@@ -1,8 +1,9 @@
 """Hugging Face data sets: AudioFolder, parquet shards and saved sets on disk, and any data set of the hub.
 
 What lies on disk is read without the package ``datasets``, which takes ``NA`` in a metadata.csv for a missing value and
-needs torchcodec for AudioFolder. Audio inside parquet files stays there. The hub goes through ``datasets``, as a stream
-unless told otherwise, without decoding; audio that comes as bytes is written below ROOT.
+needs torchcodec for AudioFolder. Audio inside parquet files stays there. From the hub rows come as a stream, through
+``datasets`` and without decoding (audio that comes as bytes is written below ROOT); or the repository's files come to
+ROOT, and are read there.
 
 `interlingua.corpora.rows` says which columns are read. A class label is read by its name, not its number.
 """
@@ -17,13 +18,15 @@ from typing import Any
 from interlingua.archives import row_member
 from interlingua.corpora.delimited import read_rows
 from interlingua.corpora.embedded import write_audio
+from interlingua.corpora.hub import download_folder
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.rows import NO_FILE, Columns, Locate, Rows, clip_path, parse_columns, split_name
 from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageError
 from interlingua.types import AudioRef, Utterance
 
 FETCH = (
-    "`hf download OWNER/NAME --repo-type dataset --local-dir ROOT`, or --option hub=OWNER/NAME to stream it; ROOT may "
+    "--option hub=OWNER/NAME streams it; with --option streaming=no its files come to ROOT first, as `hf download "
+    "OWNER/NAME --repo-type dataset --local-dir ROOT` puts them there; ROOT may "
     "hold metadata.{csv,jsonl,parquet} with audio files, parquet files with audio in them, or what `save_to_disk` wrote"
 )
 LICENCE = "the data set's; see its card"
@@ -68,9 +71,9 @@ def read_huggingface(
         languages: which to keep; None: all.
         split: which to read; ``dev`` and ``validation`` are one; None: all.
         hub: OWNER/NAME of a data set on the hub.
-        config: of the data set (on disk: a folder below root).
+        config: of the data set (of files: a folder below root).
         revision: on the hub; a data set that has only a script is at ``refs/convert/parquet``.
-        streaming: of the hub: row by row, instead of all into the cache first.
+        streaming: of the hub: row by row; no: its files come below root first, each checked, and what is there stays.
         columns: our name of a column -> the data set's, where they differ (``text=raw_transcription``).
         language: what is spoken, where no column says it; one code for each audio column.
         target: the language of the column ``translation``.
@@ -83,8 +86,13 @@ def read_huggingface(
         ManifestError: a row is wrong.
         UsageError: an option is wrong or missing.
     """
+    if hub and not streaming:
+        by_hand = f"`hf download {hub} --repo-type dataset --local-dir {root}`, then leave hub out"
+        wanted = _is_data(split)
+        download_folder(hub, root, under=config, wanted=wanted, by_hand=by_hand, log=log, revision=revision or "main")
+        hub = None
     out = Path(audio_folder) if audio_folder else root if hub else None
-    items = _from_hub(hub, config, revision, split, streaming) if hub else _from_disk(root, config, log)
+    items = _from_hub(hub, config, revision, split) if hub else _from_disk(root, config, log)
     left = LeftOut(hub or root.name)
     made: dict[tuple[str | None, Path, tuple[str, ...]], Rows] = {}
     ids: dict[str, str] = {}
@@ -239,12 +247,22 @@ def _saved(base: Path, state: Path) -> Iterator[_Item]:
 # --- the hub ---------------------------------------------------------------------------------------------
 
 
-def _from_hub(
-    hub: str, config: str | None, revision: str | None, split: str | None, streaming: bool
-) -> Iterator[_Item]:
+def _is_data(split: str | None) -> Callable[[str], bool]:
+    """Whether a file of a repository is read: its data and audio, of the split if it says one."""
+
+    def wanted(name: str) -> bool:
+        base = name.rpartition("/")[2]
+        if not (base in (*_METADATA, "state.json") or base.lower().endswith((*_AUDIO, ".parquet", ".arrow"))):
+            return False
+        return split is None or base in _METADATA or _split(name) in (None, split_name(split))
+
+    return wanted
+
+
+def _from_hub(hub: str, config: str | None, revision: str | None, split: str | None) -> Iterator[_Item]:
     datasets = _datasets()
     try:
-        loaded = datasets.load_dataset(hub, config, revision=revision, streaming=streaming)
+        loaded = datasets.load_dataset(hub, config, revision=revision, streaming=True)
     except Exception as e:
         raise _explained(hub, e) from e
     names = [name for name in loaded if split is None or split_name(split) == split_name(name)]
@@ -276,8 +294,8 @@ def _datasets() -> Any:
         import datasets
     except ImportError as e:
         raise UsageError(
-            "hub: the package `datasets` isn't here; install it (`pip install 'interlingua[hub]'`), or fetch the files "
-            "with `hf download` and leave hub out"
+            "hub: the package `datasets` isn't here; install it (`pip install 'interlingua[hub]'`), or give the option "
+            "streaming=no, which fetches the files"
         ) from e
     return datasets
 
@@ -285,7 +303,7 @@ def _datasets() -> Any:
 def _explained(hub: str, error: Exception) -> InterlinguaError:
     """What went wrong, in one line with its mend."""
     text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    by_hand = f"fetch it (`hf download {hub} --repo-type dataset --local-dir ROOT`) and leave hub out"
+    by_hand = "give the option streaming=no, which fetches its files"
     if "scripts are no longer supported" in text:
         return CorpusError(f"{hub}: it has a script, which is never run; give the option revision=refs/convert/parquet")
     if "torchcodec" in text:

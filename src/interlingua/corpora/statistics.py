@@ -1,11 +1,15 @@
 """What a manifest holds: hours, speakers, sentences, and how much of it the languages share."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+import msgspec
+
+from interlingua.audio import declared_duration
+from interlingua.errors import AudioError
 from interlingua.types import Utterance
 
 
@@ -94,6 +98,31 @@ class Statistics:
             "overlap": {f"{a}-{b}": n for (a, b), n in self.overlap.items()},
             "common_to_all": self.common,
         }
+
+
+def unmeasured(utterance: Utterance) -> bool:
+    """Whether nothing but its recording says how long an utterance is."""
+    return utterance.duration is None and utterance.audio.duration is None
+
+
+def measured(utterances: Iterable[Utterance], done: Callable[[int], None] = lambda n: None) -> Iterator[Utterance]:
+    """Utterances with the durations that their recordings' headers say, where they have none of their own.
+
+    Nothing is decoded: where a header doesn't say exactly, or the recording can't be opened, it stays unknown.
+
+    Args:
+        utterances: of a manifest.
+        done: called with 1 behind each that was looked into.
+    """
+    for utterance in utterances:
+        if not unmeasured(utterance):
+            yield utterance
+            continue
+        try:
+            yield msgspec.structs.replace(utterance, duration=declared_duration(utterance.audio))
+        except AudioError:
+            yield utterance
+        done(1)
 
 
 def corpus_statistics(utterances: Iterable[Utterance]) -> Statistics:
