@@ -48,10 +48,10 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
     exact = n <= MOST_EXACT
     orders = factorial(n) if exact else DRAWN
     signature = f"spearman|ties:mean-rank|p:two-sided|orders:{orders}{'' if exact else f'|seed:{_SEED}'}"
+    if n < _LEAST or len(set(a)) == 1 or len(set(b)) == 1:
+        return Correlation(None, None, n, signature)
     ours, theirs = (_ranks(np.asarray(side, float)) for side in (a, b))
     spread = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
-    if n < _LEAST or spread == 0:
-        return Correlation(None, None, n, signature)
     value = float(ours @ theirs) / spread
     if exact:
         shuffled = np.array(list(permutations(theirs)))
@@ -64,6 +64,5 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Mean ranks less their mean."""
-    values = np.round(values, 9)  # the same number reached by another way is the same
     ranks = (values[None, :] < values[:, None]).sum(axis=1) + (values[None, :] == values[:, None]).sum(axis=1) / 2
     return np.asarray(ranks - ranks.mean())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from interlingua.report.markup import bullets, escape, figure, signature_list, signatures_by_label
+from interlingua.report.markup import bullets, details, escape, figure, signature_list, signatures_by_label
 from interlingua.report.records import (
     Distant,
     Metric,
@@ -48,7 +48,7 @@ def languages(results: Results) -> list[Block]:
     if found is None:
         return []
     rules: list[Block] = [bullets(found.rules)] if found.rules else []
-    return [*_pictures(found), _table(found), *_by_method(found), *rules, _signatures(found)]
+    return [*_pictures(found), _table(found), *_by_method(found), *rules, *details("Signatures", [_signatures(found)])]
 
 
 def correlations(results: Results) -> list[Block]:
@@ -79,7 +79,7 @@ def correlations(results: Results) -> list[Block]:
         text_columns=2,
         pinned=True,
     )
-    return [made, signature_list([("Correlation", mark) for mark in marks])]
+    return [made, *details("Signatures", [signature_list([("Correlation", mark) for mark in marks])])]
 
 
 def _pictures(found: Robustness) -> list[Block]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from interlingua.report.markup import bullets, signatures_by_label
+from interlingua.report.markup import bullets, details, signatures_by_label
 from interlingua.report.records import Results, TokenRule, UnderTokens, name_of
 from interlingua.report.tables import Block, Cell, Table, Text, count, difference, number, p_value, score
 
@@ -52,7 +52,7 @@ def languages(results: Results) -> list[Block]:
         dense=True,
     )
     left = [bullets(results.left_out)] if results.left_out else []
-    return [made, *left, _signatures(rows)]
+    return [made, *left, *details("Signatures", [_signatures(rows)])]
 
 
 def tokens(results: Results) -> list[Block]:
