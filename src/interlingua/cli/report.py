@@ -1,25 +1,34 @@
-"""``interlingua report``: rebuild a report from a result folder."""
+"""``interlingua report``: rebuild a report from a result folder, or compare several."""
 
 from pathlib import Path
 
 import cyclopts
 
 from interlingua.cli.output import emit
+from interlingua.errors import UsageError
 
-app = cyclopts.App(name="report", help="Rebuild report.html from a result folder.")
+app = cyclopts.App(name="report", help="Rebuild report.html from a result folder, or compare several.")
 
 
 @app.default
-def report(folder: Path, *, json: bool = False) -> None:
-    """Rebuild ``report.html`` from the saved results alone.
+def report(folders: tuple[Path, ...], *, out: Path | None = None, json: bool = False) -> None:
+    """Rebuild ``report.html`` from the saved results alone; of several folders, a page that compares them.
+
+    The tables are written as CSV and LaTeX too: into ``tables/`` in the result folder, or for compare.html into
+    compare-tables/ beside it.
 
     Args:
-        folder: the result folder, e.g. runs/demo, or the results.json in it.
+        folders: the result folder, e.g. runs/demo, or the results.json in it; the first of several is what the
+            others are compared with.
+        out: the page that compares several; default: compare.html.
         json: print the report's path as JSON.
     """
-    from interlingua.report import write_report
+    from interlingua.report import write_comparison, write_report
 
-    page = write_report(folder.parent if folder.name == "results.json" else folder)
+    named = [folder.parent if folder.name == "results.json" else folder for folder in folders]
+    if len(named) == 1 and out is not None:
+        raise UsageError("--out names the page that compares several folders; one folder's report lies in the folder")
+    page = write_report(named[0]) if len(named) == 1 else write_comparison(named, out or Path("compare.html"))
     if json:
         emit({"report": str(page)})
     else:

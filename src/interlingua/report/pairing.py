@@ -1,0 +1,103 @@
+"""Two runs on the same utterances: paired differences, from what was kept of each utterance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interlingua.metrics import Comparison, Metric, SystemOutputs, Tallies, pooled_difference, pooled_ratio_difference
+from interlingua.metrics.significance import Difference as Found
+from interlingua.report.records import Difference, Pair, Results
+from interlingua.results import UtteranceResult
+
+
+@dataclass(frozen=True)
+class Run:
+    """A result folder among those that are compared."""
+
+    name: str
+    results: Results
+    utterances: Sequence[UtteranceResult]
+
+
+def recall_difference(before: Run, after: Run, methods: tuple[str, str], pairs: Sequence[Pair]) -> Difference | None:
+    """R@1 (per cent) of ``after`` less that of ``before``, meaned over ordered pairs of languages.
+
+    Args:
+        before: the run that the other is compared with.
+        after: the other.
+        methods: of either.
+        pairs: that both were run on.
+
+    Returns:
+        None where a run kept no ranks, or those of other queries.
+    """
+    sides = [[_hits(run, method, pair) for pair in pairs] for run, method in zip((before, after), methods, strict=True)]
+    old, new = sides
+    if not all(old) or [t.keys() for t in old] != [t.keys() for t in new]:
+        return None
+    clusters = _clusters(before)
+    tallies = [[Tallies(values, clusters, 100, "r1") for values in side] for side in (new, old)]
+    return _record(pooled_ratio_difference(*tallies))
+
+
+def translation_difference(
+    before: Run, after: Run, systems: tuple[str, str], directions: Sequence[Pair], metric: Metric
+) -> Difference | None:
+    """A corpus score of ``after`` less that of ``before``, meaned over directions.
+
+    Args:
+        before: the run that the other is compared with.
+        after: the other.
+        systems: of either.
+        directions: language spoken and target each.
+        metric: what is scored.
+
+    Returns:
+        None where a run didn't keep its outputs, or those of other utterances.
+    """
+    compared = []
+    for direction in directions:
+        old, new = (_outputs(run, system, direction) for run, system in zip((before, after), systems, strict=True))
+        if old is None or new is None or old.references != new.references:
+            return None
+        compared.append(Comparison(new.hypotheses, old.hypotheses, old.references, old.clusters, direction[1]))
+    return _record(pooled_difference(compared, metric=metric)) if compared else None
+
+
+def _hits(run: Run, method: str, pair: Pair) -> dict[str, tuple[float, float]]:
+    """Utterance id -> (1 where the right one was first, 1)."""
+    query, candidate = pair
+    return {
+        r.utterance.id: (float(found.rank == 1), 1.0)
+        for r in run.utterances
+        if r.utterance.language == query and (found := r.retrieval.get(method, {}).get(candidate)) is not None
+    }
+
+
+def _outputs(run: Run, system: str, direction: Pair) -> SystemOutputs | None:
+    source, target = direction
+    kept = {
+        r.utterance.id: t
+        for r in run.utterances
+        for t in r.translations
+        if (r.utterance.language, t.target, t.system) == (source, target, system)
+    }
+    if not kept:
+        return None
+    texts = {i: t.hypothesis for i, t in kept.items()}
+    return SystemOutputs(texts, {i: t.reference for i, t in kept.items()}, _clusters(run), target)
+
+
+def _clusters(run: Run) -> dict[str, str]:
+    return {r.utterance.id: r.utterance.cluster or r.utterance.meaning or r.utterance.id for r in run.utterances}
+
+
+def _record(found: Found) -> Difference:
+    score = found.score
+    return Difference(
+        value=score.value,
+        ci=score.ci,
+        n=score.n,
+        signature=score.signature,
+        p_bootstrap=found.p_bootstrap,
+        p_randomisation=found.p_randomisation,
+    )

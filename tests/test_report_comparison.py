@@ -1,0 +1,218 @@
+"""Runs compared: the same rows side by side, paired tests where the same utterances were kept, said so where not."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import utterance
+from interlingua.cli import run
+from interlingua.errors import ResultsError, UsageError
+from interlingua.experiments.utterances import UtteranceLog
+from interlingua.metrics import compare_translations
+from interlingua.report import write_comparison
+from interlingua.results import save_results
+from interlingua.retrieval.evaluation import Items, evaluate_scores
+from interlingua.types import Utterance
+
+N = 24
+WORDS = ("please", "enter", "the", "number", "of", "your", "conference", "followed", "by", "pound", "key", "thank")
+
+
+def speech() -> list[Utterance]:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(N)]
+    return [
+        utterance(lang, f"m{i}", text=texts[i], translations={"en": texts[i]}, cluster=f"c{i // 2}")
+        for lang in ("fr", "it")
+        for i in range(N)
+    ]
+
+
+def make_run(folder: Path, *, noise: float, kept: bool = True, settings: dict[str, Any] | None = None) -> Path:
+    """A result folder whose ranks and translations get worse with noise."""
+    rng = np.random.default_rng(1)
+    said, log = speech(), UtteranceLog(speech())
+    items = {lang: Items(*_ids(said, lang)) for lang in ("fr", "it")}
+    rows = []
+    for query, candidate in (("fr", "it"), ("it", "fr")):
+        scores = (np.eye(N) + noise * rng.normal(size=(N, N))).astype(np.float32)
+        result = evaluate_scores(scores, items[query], items[candidate])
+        log.ranked("seqsim", candidate, items[query], items[candidate], scores, result.ranks)
+        found = {k: getattr(result, k) for k in ("r1", "r1_ci", "n", "chance")}
+        rows.append({"query": query, "candidate": candidate, "method": "seqsim", **found})
+    translation = []
+    for lang in ("fr", "it"):
+        references = {u.id: u.translations["en"] for u in said if u.language == lang}
+        outputs = {i: " ".join(w for w in t.split() if rng.random() > noise) for i, t in references.items()}
+        log.translated(folder.name, "en", outputs, references)
+        chrf = {"value": 100 * (1 - noise), "ci": [20, 90]}
+        translation.append({"source": lang, "target": "en", "system": folder.name, "chrf": chrf})
+    results = {
+        "title": "Made", "retrieval": rows, "translation": translation, "settings": settings or {},
+        "provenance": {"commit": "abc", "corpus": {"utterances": 2 * N, "sha256": "f" * 64}},
+    }  # fmt: skip
+    save_results(folder, results, utterances=log.results if kept else ())
+    return folder
+
+
+def _ids(said: list[Utterance], lang: str) -> tuple[list[str], list[str], list[str]]:
+    of_language = [u for u in said if u.language == lang]
+    return [u.id for u in of_language], [str(u.meaning) for u in of_language], [str(u.cluster) for u in of_language]
+
+
+def table(page: Path, name: str) -> dict[str, dict[str, str]]:
+    """Rows of a table's CSV by their first cell."""
+    with (page.with_name(f"{page.stem}-tables") / f"{name}.csv").open(encoding="utf-8", newline="") as lines:
+        return {next(iter(row.values())): row for row in csv.DictReader(lines)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return [
+        make_run(folder / "bad", noise=0.5, settings={"model": "base", "layer": 6}),
+        make_run(folder / "good", noise=0.2, settings={"model": "base", "layer": 4}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def page(runs: list[Path]) -> Path:
+    return write_comparison(runs, runs[0].parent / "compare.html")
+
+
+def test_what_differs_comes_first(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    sections = re.findall(r'<section id="(\w+)">', text)
+    assert sections == ["runs", "differing", "retrieval", "translation", "settings", "provenance"]
+    assert table(page, "settings-that-differ") == {"layer": {"Setting": "layer", "bad": "6", "good": "4"}}
+    assert table(page, "settings-in-common") == {"model": {"Setting": "model", "Value": "base"}}
+    assert "good beside bad, which differences are taken from." in text
+    assert "<aside>" not in text  # the same utterances
+    assert text.count("<svg") == 2
+    assert "<script" not in text
+
+
+def test_recall_is_paired_by_query(page: Path, runs: list[Path]) -> None:
+    from interlingua.results import load_results, load_utterances
+
+    rows = table(page, "recall-1")
+    assert list(rows) == ["Mean of 2 pairs", "French → Italian", "Italian → French"]
+    measured = [
+        {(r["query"], r["candidate"]): r["r1"] for r in load_results(folder)[0]["retrieval"]} for folder in runs
+    ]
+    row = rows["French → Italian"]
+    bad, good = (100 * of_run["fr", "it"] for of_run in measured)
+    assert float(row["bad"]) == pytest.approx(bad, abs=1e-3)
+    assert float(row["good − bad"]) == pytest.approx(good - bad, abs=1e-3)
+    assert float(row["good − bad, low"]) < good - bad < float(row["good − bad, high"])
+    assert 0 < float(row["p, good"]) <= 1
+    hits = [[r.retrieval["seqsim"]["it"].rank == 1 for r in load_utterances(folder)[:N]] for folder in runs]
+    assert np.mean(hits[1]) - np.mean(hits[0]) == pytest.approx((good - bad) / 100)
+    mean = rows["Mean of 2 pairs"]
+    assert float(mean["good − bad"]) == pytest.approx(
+        50 * sum(measured[1][pair] - measured[0][pair] for pair in measured[0]), abs=1e-3
+    )
+    assert mean["good − bad, low"]
+
+
+def test_translations_are_paired_under_systems_of_other_names(page: Path, runs: list[Path]) -> None:
+    from interlingua.results import load_utterances
+
+    outputs = [
+        {r.utterance.id: r.translations[0] for r in load_utterances(folder) if r.utterance.language == "fr"}
+        for folder in runs
+    ]
+    said = load_utterances(runs[0])
+    expected = compare_translations(
+        *({i: t.hypothesis for i, t in of_run.items()} for of_run in reversed(outputs)),
+        {i: t.reference for i, t in outputs[0].items()},
+        target="en", metric="chrf", clusters={r.utterance.id: str(r.utterance.cluster) for r in said},
+    )  # fmt: skip
+    row = table(page, "translation-chrf")["French → English"]
+    assert float(row["good − bad"]) == pytest.approx(expected.score.value, abs=1e-3)
+    assert float(row["p, good"]) == pytest.approx(expected.p_randomisation, abs=1e-6)
+
+
+def test_without_utterances_only_intervals_and_it_is_said(runs: list[Path], tmp_path: Path) -> None:
+    bare = make_run(tmp_path / "bare", noise=0.1, kept=False)
+    made = write_comparison([runs[0], bare], tmp_path / "c.html")
+    row = table(made, "recall-1")["French → Italian"]
+    assert row["bare − bad"]
+    assert row["p, bare"] == ""
+    assert "bare − bad, low" not in row
+    assert "is not tested: what came out for each utterance" in made.read_text(encoding="utf-8")
+
+
+def test_other_queries_are_not_paired(runs: list[Path], tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", noise=0.1)
+    lines = (other / "utterances.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (other / "utterances.jsonl").write_text("".join(lines[1:]), encoding="utf-8")
+    made = write_comparison([runs[0], other], tmp_path / "c.html")
+    rows = table(made, "recall-1")
+    assert rows["French → Italian"]["p, other"] == ""
+    assert rows["Italian → French"]["p, other"]  # its queries are all there
+
+
+def test_three_runs_and_different_utterances_are_told(runs: list[Path], tmp_path: Path) -> None:
+    import json
+
+    third = make_run(tmp_path / "good", noise=0.3)  # a folder of the same name
+    results = json.loads((third / "results.json").read_text())
+    results["provenance"]["corpus"]["sha256"] = "0" * 64
+    results["retrieval"] = results["retrieval"][:1]
+    (third / "results.json").write_text(json.dumps(results))
+    made = write_comparison([*runs, third], tmp_path / "c.html")
+    text = made.read_text(encoding="utf-8")
+    assert "measured on different utterances" in text
+    names = [f"{runs[1].parent.name}/good", f"{tmp_path.name}/good"]
+    assert all(name in text for name in names)
+    row = table(made, "recall-1")["Italian → French"]  # the third didn't measure it
+    first = next(iter(name for name in row if name.endswith("bad")))
+    assert row[names[1]] == row[f"{names[1]} − {first}"] == ""
+    assert row[f"{names[0]} − {first}"]
+
+
+def test_fine_tunings_are_compared_after_training_with_a_picture_of_gain_and_loss(tmp_path: Path) -> None:
+    for name, gain in (("plain", 8.0), ("replay", 6.0)):
+        change = {"before": {"value": 2.0}, "after": {"value": 2.0 + gain, "ci": [1.0, 20.0]}}
+        wrong = {"before": {"value": 9.0}, "after": {"value": 9.5}}
+        rows = [
+            {"task": "new", "source": "fr", "target": "es", "chrf": change},
+            {"task": "transcribe", "source": "fr", "target": "fr", "error": wrong},
+        ]
+        pooled = [
+            {"pool": "new, sources never trained on", "chrf": {"value": gain, "ci": [gain - 1, gain + 1]}},
+            {"pool": "into English", "chrf": {"value": gain - 10, "ci": [gain - 11, gain - 9]}},
+        ]
+        save_results(tmp_path / name, {"transfer": rows, "transfer_pooled": pooled})
+    made = write_comparison([tmp_path / "plain", tmp_path / "replay"], tmp_path / "c.html")
+    assert table(made, "transfer-new")["French → Spanish"]["replay − plain"] == "-2"
+    assert table(made, "transfer-transcribe")["French"]["replay − plain"] == "0"
+    assert table(made, "gain-against-loss")["replay"]["Gain on the new target"] == "6"
+
+
+def test_runs_that_share_nothing_are_refused(runs: list[Path], tmp_path: Path, capsys: Any) -> None:
+    save_results(tmp_path / "else", {"retrieval": [{"query": "de", "candidate": "nl", "method": "seqsim", "r1": 0.5}]})
+    with pytest.raises(ResultsError, match=r"else: nothing that .*bad measured too"):
+        write_comparison([runs[0], tmp_path / "else"], tmp_path / "c.html")
+    assert run(["report", str(runs[0]), str(tmp_path / "else"), "--out", str(tmp_path / "c.html")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("c*"))
+
+
+def test_one_run_twice_and_out_for_one_are_wrong_usage(runs: list[Path], tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(UsageError, match="each once"):
+        write_comparison([runs[0], runs[0]], tmp_path / "c.html")
+    assert run(["report", str(runs[0]), "--out", str(tmp_path / "c.html")]) == 2
+    assert "--out names the page that compares" in capsys.readouterr().err
+
+
+def test_the_command_writes_the_page_where_it_is_told(runs: list[Path], tmp_path: Path, capsys: Any) -> None:
+    arguments = ["report", *(str(folder / "results.json") for folder in runs), "--out", str(tmp_path / "c.html")]
+    assert run(arguments) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'c.html'}\n"
+    assert (tmp_path / "c-tables" / "recall-1.tex").is_file()
