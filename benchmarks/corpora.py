@@ -6,6 +6,7 @@ and at random. Writes docs/corpora.md, in a few minutes.
 """
 
 import datetime
+import json
 import multiprocessing
 import random
 import tarfile
@@ -19,7 +20,7 @@ from typing import Any
 
 from interlingua.archives import row_member
 from interlingua.audio import load_audio
-from interlingua.corpora import prepare_prompts
+from interlingua.corpora import prepare_prompts, read_any
 from interlingua.corpora.registry import read_corpus
 from interlingua.files import write_text
 from interlingua.results import provenance
@@ -32,7 +33,12 @@ TABLES = {  # corpus -> what is read
     "covost": "a table of translations joined with `validated.tsv`",
     "common-voice": "one tsv, with its clips' durations",
     "plain": "a CSV",
+    "pairs": "a CSV of two recordings a row: half the rows",
+    "manifest": "a manifest of ours; its recordings aren't looked for",
+    "nemo": "a NeMo manifest",
+    "lhotse": "cuts of Lhotse's, one supervision each",
 }
+OWN = {"plain": "all.csv", "pairs": "all.csv", "manifest": "all.jsonl", "nemo": "all.json", "lhotse": "cuts.jsonl"}
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "corpora.md"
 
 
@@ -52,7 +58,7 @@ def main() -> None:
 def measure_table(root: Path, name: str) -> dict[str, Any]:
     """Time and memory of a corpus of ROWS rows, beside those of its lines alone."""
     lay_out(root, name)
-    tables = [p for p in sorted(root.rglob("*")) if p.suffix in (".tsv", ".csv")]
+    tables = [p for p in sorted(root.rglob("*")) if p.suffix in (".tsv", ".csv", ".json", ".jsonl")]
     row = {
         "name": name,
         "lines": in_a_process(lines, tables),
@@ -67,8 +73,8 @@ def lay_out(root: Path, name: str) -> None:
     """Tables of ROWS rows in the corpus's layout; the recordings are empty, for they aren't read."""
     sentence = "The cat, which had been asleep on the roof since the morning, sat up and looked at number {}."
     numbers = range(ROWS)
-    clips = {"fleurs": "data/en_us/audio/train", "plain": "clips"}.get(name, "en/clips")
-    ending = "wav" if name in ("fleurs", "plain") else "mp3"
+    clips = "clips" if name in OWN else {"fleurs": "data/en_us/audio/train"}.get(name, "en/clips")
+    ending = "wav" if name == "fleurs" or name in OWN else "mp3"
     (root / clips).mkdir(parents=True)
     for n in numbers:
         (root / clips / f"{n}.{ending}").touch()
@@ -90,6 +96,15 @@ def lay_out(root: Path, name: str) -> None:
         )
     elif name == "plain":
         write("all.csv", "path,text,language,duration", lambda n: f'clips/{n}.wav,"{said(n)}",en,3.2')
+    elif name == "pairs":
+        numbers = range(0, ROWS, 2)
+        write(
+            "all.csv",
+            "audio_en,audio_fr,text_en,text_fr",
+            lambda n: f'clips/{n}.wav,clips/{n + 1}.wav,"{said(n)}","{said(n)}"',
+        )
+    elif name in OWN:
+        write(OWN[name], "", lambda n: json.dumps(json_row(name, n, said(n))))
     else:
         table = "validated.tsv" if name == "covost" else "train.tsv"
         header = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent"
@@ -100,9 +115,24 @@ def lay_out(root: Path, name: str) -> None:
         write("en/clip_durations.tsv", "clip\tduration[ms]", lambda n: f"{n}.mp3\t3200")
 
 
+def json_row(name: str, n: int, text: str) -> dict[str, Any]:
+    """One line of a manifest of ours, NeMo's or Lhotse's."""
+    path = f"clips/{n}.wav"
+    if name == "manifest":
+        return {"id": str(n), "audio": {"path": path}, "language": "en", "text": text, "duration": 3.2}
+    if name == "nemo":
+        return {"audio_filepath": path, "duration": 3.2, "text": text, "source_lang": "en", "target_lang": "en"}
+    source = {"type": "file", "channels": [0], "source": path}
+    recording = {"id": str(n), "sources": [source], "sampling_rate": 16000, "num_samples": 51200, "duration": 3.2}
+    said = {"id": f"s{n}", "recording_id": str(n), "start": 0, "duration": 3.2, "text": text, "language": "en"}
+    cut = {"id": f"c{n}", "start": 0, "duration": 3.2, "channel": 0, "type": "MonoCut"}
+    return {**cut, "supervisions": [said], "recording": recording}
+
+
 def rows(name: str, root: Path, most: int) -> int:
     """Read a corpus, up to so many rows."""
-    found = read_corpus(name, root / "all.csv" if name == "plain" else root)
+    path = root / OWN[name] if name in OWN else root
+    found = read_any(path) if name == "manifest" else read_corpus(name, path)
     return sum(1 for _, _ in zip(range(most), found, strict=False))
 
 
@@ -219,7 +249,7 @@ over all.
 {chr(10).join(lines_of_tables)}
 
 CoVoST's translations and Common Voice's durations lie in files of their own, in another order: they are held in memory, one language at
-a time. `plain` remembers its ids. Tests hold the bounds (`tests/test_readers.py`).
+a time. Tables and manifests of one's own remember their ids. Tests hold the bounds (`tests/test_readers.py`).
 
 ## Recordings inside archives
 

@@ -126,6 +126,8 @@ UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper toke
     "eo": "esperanto", "ia": "interlingua", "pap": "papiamento", "an": "aragonese",
 }  # fmt: skip
 
+_BY_NAME = {name: code for code, name in (WHISPER_LANGUAGES | UNSEEN_LANGUAGES).items()}
+
 # Codes that ISO 639 and BCP 47 know otherwise than Whisper does.
 _WHISPER_OWN: dict[str, str] = {
     "cmn": "zh",
@@ -154,9 +156,8 @@ def normalise_language(code: str) -> str:
         UsageError: no language has this code; the nearest ones are named.
     """
     key = code.strip().lower().replace("-", "_")
-    by_name = {name: c for c, name in (WHISPER_LANGUAGES | UNSEEN_LANGUAGES).items()}
-    if key in by_name:
-        return by_name[key]
+    if key in _BY_NAME:
+        return _BY_NAME[key]
     if key in _WHISPER_OWN:
         return _WHISPER_OWN[key]
     base = key.split("_")[0]
@@ -168,7 +169,7 @@ def normalise_language(code: str) -> str:
     except ValueError:  # langcodes.LanguageTagError
         standard = whole = None
     if standard is None or not langcodes.tag_is_valid(standard):
-        near = difflib.get_close_matches(key, [*WHISPER_LANGUAGES, *UNSEEN_LANGUAGES, *by_name], n=3)
+        near = difflib.get_close_matches(key, [*WHISPER_LANGUAGES, *UNSEEN_LANGUAGES, *_BY_NAME], n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "use an ISO 639 code such as en, fr, zh"
         raise UsageError(f"unknown language {code!r}; {hint}")
     if whole in WHISPER_LANGUAGES or whole in UNSEEN_LANGUAGES:
