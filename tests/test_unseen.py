@@ -1,13 +1,15 @@
 """Which token stands in for a language that has none, and the study that measures it."""
 
 import json
+import shutil
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import utterance
+from helpers import sweep, utterance, write_wav
 from interlingua.cli import run as command
 from interlingua.errors import CorpusError, ResultsError, UsageError
 from interlingua.experiments.answer_needs import outputs_of
@@ -20,6 +22,7 @@ from interlingua.experiments.into_english import (
     permuted_row,
     with_english,
 )
+from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.unseen import UnseenStudy, chosen_utterances, run_unseen_study
 from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES
@@ -35,7 +38,8 @@ from interlingua.translation.related import (
     heard_most,
     rule_scores,
 )
-from interlingua.types import Hypothesis
+from interlingua.types import AudioRef, Hypothesis
+from trees import fleurs_tree
 
 WHISPER = list(WHISPER_LANGUAGES)
 
@@ -317,6 +321,73 @@ def test_the_command_runs_the_recipe(study, tmp_path, capsys):
     assert "report.html" in capsys.readouterr().out
     results, _ = load_results(study.out)
     assert [r["n"] for r in results["unseen"]] == [2]
+
+
+@pytest.fixture
+def fleurs(tmp_path):
+    """Three sentences in Asturian and Kabuverdianu, one of them recorded twice, and their English texts; one lacks."""
+    spoken = []
+    for language in ("ast", "kea", "en"):
+        for m, name in enumerate(("one", "two", "two", "three", "four")):
+            if (language, name) == ("en", "four"):
+                continue
+            audio = write_wav(tmp_path / "wav" / f"{language}-{m}.wav", sweep(0.4 + 0.2 * m, 200 * 2**m, seed=m))
+            said = utterance(language, name, id=f"{language}/{m}", audio=AudioRef(str(audio)), split="test")
+            spoken.append(msgspec.structs.replace(said, text=f"{name} spoken in {language}"))
+    root = fleurs_tree(tmp_path / "data", spoken)
+    (root / "data" / "en_us" / "audio" / "test.tar.gz").unlink()  # texts are all that is needed of English
+    return root
+
+
+def test_fleurs_from_the_publishers_files_to_the_report(fleurs, tiny_whisper_folder, tmp_path, capsys):
+    published = tmp_path / "published.json"
+    published.write_text(json.dumps({"unseen": [{"language": "kea_cv", "bleu": 12.25, "wer": 98.5}]}))
+    recipe = tmp_path / "unseen.yaml"
+    out = tmp_path / "out"
+    corpus = {"name": "fleurs", "root": str(fleurs), "languages": ["ast_es", "kea"], "split": "test"}
+    settings = {"recipe": "unseen", "corpus": corpus, "out": str(out), "model": str(tiny_whisper_folder)}
+    recipe.write_text(json.dumps({**settings, "published": str(published)}))
+    assert command(["run", str(recipe)]) == 0
+    left = [f"{code}: 1 of 5 utterances are left out, for they have no English reference" for code in ("ast", "kea")]
+    told = capsys.readouterr().err
+    assert all(line in told for line in left)
+    results, _ = load_results(out)
+    assert [line.partition(", e.g.")[0] for line in results["left_out"]] == left
+    rows = {r["language"]: r for r in results["unseen"]}
+    assert list(rows) == ["ast", "kea"]
+    for r in rows.values():
+        assert (r["n"], r["n_clusters"], r["seen"]) == (4, 3, False)  # two recordings of a sentence are one cluster
+        assert {"words", "characters"} == set(r["error"])
+    assert {s["reference"] for s in results["samples"]} == {f"{n} spoken in en" for n in ("one", "two", "three")}
+    theirs = {(r["language"], r["metric"]): r["published"] for r in results["published_unseen"]}
+    assert theirs.pop(("kea", "bleu")) == 12.25
+    assert theirs.pop(("kea", "wer")) == 98.5
+    assert len(theirs) == 6
+    assert set(theirs.values()) == {UNKNOWN}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Asturian" in page
+    assert "98.5" in page
+    assert UNKNOWN in page
+    assert len((out / "utterances.jsonl").read_text().splitlines()) == 8
+
+
+def test_published_figures_are_read_before_the_work(fleurs, tiny_whisper_folder, tmp_path):
+    corpus = CorpusSource(name="fleurs", root=fleurs, languages=("ast",))
+    (tmp_path / "published.json").write_text('{"unseen": [{"language": "ast"}]}')
+    study = UnseenStudy(
+        corpus=corpus, out=tmp_path / "out", model=str(tiny_whisper_folder), published=tmp_path / "published.json"
+    )
+    with pytest.raises(UsageError, match=r"no published figures .*bleu or chrf") as error:
+        run_unseen_study(study, log=lambda line: None)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "answers").exists()
+
+
+def test_fleurs_without_english_says_what_to_fetch(fleurs, tmp_path):
+    shutil.rmtree(fleurs / "data" / "en_us")
+    study = UnseenStudy(corpus=CorpusSource(name="fleurs", root=fleurs, languages=("ast",)), out=tmp_path / "out")
+    with pytest.raises(CorpusError, match="no 'en' is here, only ast_es, kea_cv"):
+        chosen_utterances(study)
 
 
 @pytest.mark.model

@@ -18,7 +18,9 @@ from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, Method
 from interlingua.experiments.needs import encoding_needs
 from interlingua.experiments.published import UNKNOWN, read_published
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
-from interlingua.experiments.scoring import LEAST_CLUSTERS
+from interlingua.experiments.scoring import FOLD_SEED, LEAST_CLUSTERS
+from interlingua.experiments.utterances import UtteranceLog
+from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
 from interlingua.results import provenance, save_results
 from interlingua.types import Utterance
@@ -89,12 +91,13 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     begun_with(study.out / "begun.json", {"model": study.model, "revision": spec.revision, "layer": spec.layer})
     store, report = encode_manifest(utterances, encoder, study.out / f"frames-{study.pool}.lance", pooling=study.pool)
     corpus = Corpus.of(utterances, store)
+    kept = UtteranceLog(utterances)
     rows: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
     shown: dict[str, Any] = {}
     for method in usable_methods(study.methods, utterances, log):
         measured, matrices = evaluate_retrieval(
-            utterances, store, method, corpus=corpus, compute=compute, device=device
+            utterances, store, method, corpus=corpus, compute=compute, device=device, log=kept
         )
         rows += measured
         if not arrays:
@@ -108,9 +111,16 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
         "similarity": shown,
         "settings": {**vars(store.spec), **study.corpus.settings(study.out)},
         "failures": [f"{name}: {why}" for name, why in report.failed.items()],
-        "provenance": provenance(compute, device, time.monotonic() - clock, started),
+        "provenance": provenance(
+            compute,
+            device,
+            time.monotonic() - clock,
+            started,
+            utterances=utterances,
+            seeds={"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED},
+        ),
     }
-    save_results(study.out, results, arrays)
+    save_results(study.out, results, arrays, kept.results)
     return study.out
 
 

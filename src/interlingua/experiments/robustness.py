@@ -31,9 +31,12 @@ from interlingua.experiments.methods import DEFAULT_METHOD, Method
 from interlingua.experiments.needs import encoding_needs
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.retrieval_study import require_methods, usable_methods
-from interlingua.experiments.unseen import chosen_scores, samples
+from interlingua.experiments.scoring import FOLD_SEED
+from interlingua.experiments.unseen import chosen_scores, keep, samples
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.languages import language_name, normalise_language, normalise_languages
-from interlingua.metrics.correlation import rank_correlation
+from interlingua.metrics.correlation import PERMUTATION_SEED, rank_correlation
+from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
 from interlingua.results import provenance, save_results
 from interlingua.types import Utterance
@@ -126,11 +129,12 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     languages = [code for code in corpus.items if code != pivot]
     methods = usable_methods(study.methods, utterances, log)
     pairs = [(code, pivot) for code in languages]
+    kept = UtteranceLog(utterances)
     retrieval: list[dict[str, Any]] = []
     for method in methods:
         log(f"retrieval by {method}")
         retrieval += evaluate_retrieval(
-            utterances, store, method, pairs=pairs, corpus=corpus, compute=compute, device=device
+            utterances, store, method, pairs=pairs, corpus=corpus, compute=compute, device=device, log=kept
         )[0]
     rows, unseen, told = [], [], []
     for code in languages:
@@ -142,6 +146,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
             row, translations = language_row(answers, mine, tokens.get(code, ()))
             unseen.append(row)
             told += samples(row, translations, mine)
+            keep(kept, row, translations, mine, study.model)
             scores, token = row, row["chosen"]
         rows.append(
             robustness_row(code, pivot, mine, retrieval)
@@ -171,9 +176,16 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
         "left_out": left,
         "samples": told,
         "failures": [f"{i}: {why}" for i, why in failures.items()],
-        "provenance": provenance(compute, device, time.monotonic() - clock, started),
+        "provenance": provenance(
+            compute,
+            device,
+            time.monotonic() - clock,
+            started,
+            utterances=utterances,
+            seeds={"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED, "correlations": PERMUTATION_SEED},
+        ),
     }
-    save_results(study.out, results)
+    save_results(study.out, results, utterances=kept.results)
     return study.out
 
 

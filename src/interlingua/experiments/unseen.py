@@ -34,13 +34,16 @@ from interlingua.experiments.into_english import (
 )
 from interlingua.experiments.published import UNKNOWN, read_published
 from interlingua.experiments.transfer import as_row
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.languages import language_name, normalise_languages
 from interlingua.metrics import Comparison, pooled_difference
+from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
 from interlingua.translation.related import DEFAULT_RULE, RULES, Rule
 from interlingua.types import Utterance
 
 EXAMPLE = '{"unseen": [{"language": "kea", "bleu": 1.5, "chrf": 2.5, "wer": 3.5, "cer": 4.5}]}'
+DRAW_SEED = 0  # of the utterances, where not all are taken
 MEASURES = ("bleu", "chrf", "wer", "cer")
 
 
@@ -110,6 +113,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         return study.out
     beside([], study.published)  # a file that can't be read is told before the work
     answers = Answers(study.out, utterances, study.model, study.context)
+    kept = UtteranceLog(utterances)
     rows, told = [], []
     for language in dict.fromkeys(u.language for u in utterances):
         mine = [u for u in utterances if u.language == language]
@@ -122,6 +126,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
             row, translations = language_row(answers, mine, tokens, without_own=without)
             rows.append(row)
             told.append(translations)
+            keep(kept, row, translations, mine, study.model)
     speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
     results = {
         "title": f"Translation of languages without a token{speech}",
@@ -139,9 +144,16 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         "left_out": left,
         "samples": [s for row, said in last_cases(rows, told) for s in samples(row, said, utterances)],
         "failures": [f"{i}: {why}" for i, why in answers.failed.items()],
-        "provenance": provenance(answers.compute, answers.device, time.monotonic() - clock, started),
+        "provenance": provenance(
+            answers.compute,
+            answers.device,
+            time.monotonic() - clock,
+            started,
+            utterances=utterances,
+            seeds={"bootstrap": BOOTSTRAP_SEED, "draw": DRAW_SEED},
+        ),
     }
-    save_results(study.out, results)
+    save_results(study.out, results, utterances=kept.results)
     return study.out
 
 
@@ -157,7 +169,7 @@ def chosen_utterances(
     spoken, left = with_reference([u for u in read if u.language != ENGLISH], study.corpus.title)
     for line in left:
         log(line)
-    order = np.random.default_rng(0).permutation(len(spoken))
+    order = np.random.default_rng(DRAW_SEED).permutation(len(spoken))
     drawn: dict[str, int] = {}
     chosen = set()
     for place in order:
@@ -209,6 +221,13 @@ def chosen_scores(row: Mapping[str, Any]) -> dict[str, Any]:
 def last_cases(rows: Sequence[Mapping[str, Any]], told: Sequence[Said]) -> list[tuple[Mapping[str, Any], Said]]:
     """One row a language, with its translations: of one that is asked twice, without its own token."""
     return list({row["language"]: (row, said) for row, said in zip(rows, told, strict=True)}.values())
+
+
+def keep(kept: UtteranceLog, row: Mapping[str, Any], said: Said, utterances: Sequence[Utterance], model: str) -> None:
+    """Keep what the chosen token gives for each utterance of a row's language."""
+    texts = {i: h.text for i, h in said[row["chosen"]].items()}
+    references = {u.id: u.translations[ENGLISH] for u in utterances}
+    kept.translated(f"{model} as {row['chosen']}", ENGLISH, texts, references)
 
 
 def samples(row: Mapping[str, Any], said: Said, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ import numpy as np
 
 MOST_EXACT = 7  # values of which every order is tried; of more, some are drawn
 DRAWN = 10_000
+PERMUTATION_SEED = 12345
 _LEAST = 3
-_SEED = 12345
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
     n = len(a)
     exact = n <= MOST_EXACT
     orders = factorial(n) if exact else DRAWN
-    signature = f"spearman|ties:mean-rank|p:two-sided|orders:{orders}{'' if exact else f'|seed:{_SEED}'}"
+    signature = f"spearman|ties:mean-rank|p:two-sided|orders:{orders}{'' if exact else f'|seed:{PERMUTATION_SEED}'}"
     if n < _LEAST or len(set(a)) == 1 or len(set(b)) == 1:
         return Correlation(None, None, n, signature)
     ours, theirs = (_ranks(np.asarray(side, float)) for side in (a, b))
@@ -56,7 +56,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
     if exact:
         shuffled = np.array(list(permutations(theirs)))
     else:
-        shuffled = np.random.default_rng(_SEED).permuted(np.tile(theirs, (orders, 1)), axis=1)
+        shuffled = np.random.default_rng(PERMUTATION_SEED).permuted(np.tile(theirs, (orders, 1)), axis=1)
     as_much = int((np.abs(shuffled @ ours) / spread >= abs(value) - 1e-12).sum())
     p = as_much / orders if exact else (1 + as_much) / (1 + orders)
     return Correlation(round(value, 12), p, n, signature)
