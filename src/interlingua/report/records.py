@@ -159,11 +159,12 @@ class BadOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One score before and after fine-tuning."""
+    """One score before and after fine-tuning, or the reason why there is none."""
 
     before: Metric | None = None
     after: Metric | None = None
     difference: Difference | None = None
+    reason: str | None = None
 
     @property
     def unit(self) -> str:
@@ -177,7 +178,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """One task in one language, before and after.
 
     A task is the new target, another target, translation into English, transcription, or naming the language.
-    ``chrf`` and ``bleu`` lie in 0-100, ``off_target`` in 0-1, ``error`` is in per cent.
+    ``chrf`` and ``bleu`` lie in 0-100, ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's scale.
     """
 
     task: Literal["new", "other", "translate", "transcribe", "detect"]
@@ -189,6 +190,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     bleu: Change = Change()
     off_target: Change = Change()
     error: Change = Change()
+    comet: Change = Change()
 
     @property
     def name(self) -> str:
@@ -204,6 +206,40 @@ class Pooled(msgspec.Struct, frozen=True, kw_only=True):
     pool: str
     languages: list[str] = []
     chrf: Difference | None = None
+
+
+class StudyPool(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant's scores pooled over languages, before and after."""
+
+    pool: str
+    languages: list[str] = []
+    chrf: Change = Change()
+    bleu: Change = Change()
+    comet: Change = Change()
+
+
+class StudyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant of a transfer study in one test; ``errors`` are per cent before and after, by task."""
+
+    variant: str
+    target: str
+    test: str = ""
+    sources: list[str] = []
+    errors: dict[str, tuple[float, float]] = {}
+    pooled: list[StudyPool] = []
+    table: list[Transfer] = []
+
+
+class BesideTransfer(msgspec.Struct, frozen=True, kw_only=True):
+    """Our score in one direction and another's, or why there is none."""
+
+    test: str
+    variant: str
+    source: str
+    target: str
+    metric: Literal["bleu", "chrf", "comet"]
+    ours: float
+    published: float | str
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +259,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     target: str = ""
+    test: str = ""
     gain: Point
     loss: Point
     curve: list[tuple[float, float]] | None = None
@@ -447,6 +484,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []
     pareto: list[Variant] = []
+    study: list[StudyRow] = []
+    published_transfer: list[BesideTransfer] = []
     outputs: list[SystemScores] = []
     outputs_compared: list[SystemScores] = []
     outputs_by_duration: list[SystemScores] = []

@@ -114,9 +114,14 @@ def pareto(results: Results) -> list[Block]:
         return []
     parts: list[Block] = []
     rows: list[list[list[Cell]]] = []
-    by_target = {t: [v for v in variants if v.target == t] for t in dict.fromkeys(v.target for v in variants)}
-    for i, (target, found) in enumerate(by_target.items()):
-        into = f"{name_of(target)}: what" if target else "What"
+    by_target = {
+        (t, test): [v for v in variants if (v.target, v.test) == (t, test)]
+        for t, test in dict.fromkeys((v.target, v.test) for v in variants)
+    }
+    targets, tests = (any(named) for named in zip(*by_target, strict=True))
+    for i, ((target, test), found) in enumerate(by_target.items()):
+        named = ", ".join(part for part in (name_of(target) if target else "", test) if part)
+        into = f"{named}: what" if named else "What"
         caption = (
             f"<b>{escape(into)} each variant gains, and what it costs.</b> Upwards: chrF gained on the new target, "
             f"pooled over sources {_NEVER}. To the right: change in chrF from X into English, pooled; left of 0, "
@@ -125,14 +130,15 @@ def pareto(results: Results) -> list[Block]:
         if any(v.curve for v in found):
             caption += " Thin lines: shares of a variant's change, from none to all."
         parts.append(figure(plots.pareto_svg(found, f"pareto-{i}"), caption, wide=True))
-        rows.append([[v.name, *([name_of(target)] if any(by_target) else []), *_gain_and_loss(v)] for v in found])
+        where = [*([name_of(target)] if targets else []), *([test] if tests else [])]
+        rows.append([[v.name, *where, *_gain_and_loss(v)] for v in found])
     shown = Table(
         name="gain-against-loss",
         title="Gain against loss",
-        head=["Variant", *(["New target"] if any(by_target) else []), _GAIN, _LOSS],
+        head=["Variant", *(["New target"] if targets else []), *(["Test"] if tests else []), _GAIN, _LOSS],
         bodies=rows,
         caption="chrF differences, after less before.",
-        text_columns=2 if any(by_target) else 1,
+        text_columns=1 + targets + tests,
         pinned=True,
     )
     marks = [(what, _variant(v), p.signature) for v in variants for what, p in _points(v)]
