@@ -14,7 +14,7 @@ from interlingua.report.records import (
     name_of,
 )
 from interlingua.report.robustness_plots import DistantPoint, distance_svg
-from interlingua.report.tables import Block, Cell, Number, P, Table, count, number, score
+from interlingua.report.tables import Block, Cell, Number, P, Table, Text, count, number, score
 
 _KINDS = {"typological": "Typological", "genealogical": "Genealogical"}
 _SCORES = {
@@ -121,7 +121,7 @@ def _points(
 
 def _table(found: Robustness) -> Table:
     method, pivot = found.methods[0], found.pivot
-    head = ["Language", "Family", "Token", "n", *_KINDS.values(), f"R@1 to {pivot}, %", f"R@1 from {pivot}, %"]
+    head = ["Language", "Token", "n", *_KINDS.values(), f"R@1 to {pivot}, %", f"R@1 from {pivot}, %"]
     head += ["BLEU", "chrF", "Off target, %", "WER, %", "CER, %"]
     unknown = [name_of(r.language) for r in found.languages if None in r.distance.values()]
     caption = [
@@ -137,7 +137,7 @@ def _table(found: Robustness) -> Table:
         head=head,
         bodies=[[_row(r, method) for r in group] for group in _groups(found)],
         caption=" ".join(caption),
-        text_columns=3,
+        text_columns=2,
         pinned=True,
         dense=True,
     )
@@ -182,8 +182,7 @@ def _groups(found: Robustness) -> list[list[Distant]]:
 
 def _row(r: Distant, method: str) -> list[Cell]:
     return [
-        name_of(r.language),
-        r.family,
+        Text(name_of(r.language), note=r.family or ""),
         r.token,
         count(r.n),
         *(number(r.distance.get(kind), digits=2) for kind in _KINDS),
@@ -191,7 +190,7 @@ def _row(r: Distant, method: str) -> list[Cell]:
         _recall(r.from_pivot.get(method)),
         score(r.bleu, below=True),
         score(r.chrf, below=True),
-        score(r.off_target, 100),
+        score(r.off_target, 100, below=True),
         score(r.wer, below=True),
         score(r.cer, below=True),
     ]

@@ -47,13 +47,13 @@ def _draw(points: Sequence[DistantPoint], x: str, y: str, chance: float | None) 
         axes.plot(
             [p.distance], [p.value], linestyle="", marker="o" if p.seen else "D", markersize=6.5 if p.seen else 6.0,
             markerfacecolor=ACCENT if p.seen else PAPER, markeredgecolor=ACCENT if p.seen else STAND_IN,
-            markeredgewidth=1.1, zorder=3,
+            markeredgewidth=1.1, zorder=3, clip_on=False,
         )  # fmt: skip
     if chance is not None:
         axes.axhline(chance, color=STAND_IN, linewidth=0.8, linestyle=(0, (5, 3)), alpha=0.7)
         axes.annotate(
-            "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-            ha="right", va="bottom", fontsize=8,
+            "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+            ha="left", va="center", fontsize=8,
         )  # fmt: skip
     axes.margins(x=0.12, y=0.1)
     axes.set_ylim(bottom=0)

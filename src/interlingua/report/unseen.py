@@ -123,7 +123,7 @@ def _row(r: UnderTokens) -> list[Cell]:
         difference(above, below=True),
         p_value(above),
         number(r.copied, 100),
-        score(r.scores.off_target, 100),
+        score(r.scores.off_target, 100, below=True),
         score(error.get("words"), below=True),
         score(error.get("characters"), below=True),
     ]
