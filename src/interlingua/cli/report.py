@@ -11,7 +11,7 @@ app = cyclopts.App(name="report", help="Rebuild report.html from a result folder
 
 
 @app.default
-def report(folders: tuple[Path, ...], *, out: Path | None = None, json: bool = False) -> None:
+def report(folders: tuple[Path, ...], *, out: Path | None = None, players: bool = True, json: bool = False) -> None:
     """Rebuild ``report.html`` from the saved results alone; of several folders, a page that compares them.
 
     The tables are written as CSV and LaTeX too: into ``tables/`` in the result folder, or for compare.html into
@@ -21,6 +21,7 @@ def report(folders: tuple[Path, ...], *, out: Path | None = None, json: bool = F
         folders: the result folder, e.g. runs/demo, or the results.json in it; the first of several is what the
             others are compared with.
         out: the page that compares several; default: compare.html.
+        players: put recordings of some utterances into one folder's page, where they can be read.
         json: print the report's path as JSON.
     """
     from interlingua.report import write_comparison, write_report
@@ -28,7 +29,10 @@ def report(folders: tuple[Path, ...], *, out: Path | None = None, json: bool = F
     named = [folder.parent if folder.name == "results.json" else folder for folder in folders]
     if len(named) == 1 and out is not None:
         raise UsageError("--out names the page that compares several folders; one folder's report lies in the folder")
-    page = write_report(named[0]) if len(named) == 1 else write_comparison(named, out or Path("compare.html"))
+    if len(named) == 1:
+        page = write_report(named[0], players=players)
+    else:
+        page = write_comparison(named, out or Path("compare.html"))
     if json:
         emit({"report": str(page)})
     else:

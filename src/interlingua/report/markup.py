@@ -47,15 +47,26 @@ def table(made: Table) -> str:
     for body in made.bodies:
         lines = []
         for row in body:
-            cells = "".join(f"<td{kind(i)}>{_cell(cell)}</td>" for i, cell in enumerate(row) if i)
-            strong = ' class="main-row"' if made.strong_first_row and place == 0 else ""
-            lines.append(f'<tr{strong}><th scope="row">{_cell(row[0])}</th>{cells}</tr>')
+            if made.page_rows is None or place in made.page_rows:
+                cells = "".join(f"<td{kind(i)}>{_cell(cell)}</td>" for i, cell in enumerate(row) if i)
+                strong = ' class="main-row"' if made.strong_first_row and place == 0 else ""
+                lines.append(f'<tr{strong}><th scope="row">{_cell(row[0])}</th>{cells}</tr>')
             place += 1
         joined = "\n".join(lines)
         blocks.append(f"<tbody>\n{joined}\n</tbody>")
-    heads = "".join(f'<th scope="col"{kind(i)}>{escape(head)}</th>' for i, head in enumerate(made.head))
+    filters = made.filters or ()
+    heads = "".join(
+        f'<th scope="col"{kind(i)}{" data-filter" if head in filters else ""}>{escape(head)}</th>'
+        for i, head in enumerate(made.head)
+    )
     top = "" if made.facts else f"<thead><tr>{heads}</tr></thead>\n"
-    looks = (("ruled", made.ruled), ("pinned", made.pinned), ("dense", made.dense), ("facts", made.facts))
+    looks = (
+        ("ruled", made.ruled),
+        ("pinned", made.pinned),
+        ("dense", made.dense),
+        ("facts", made.facts),
+        ("searchable", made.filters is not None),
+    )
     classes = " ".join(["table", *(name for name, on in looks if on)])
     note = (
         f'\n<p class="note">{escape(made.caption)}</p>' if made.caption else ""
@@ -65,10 +76,14 @@ def table(made: Table) -> str:
 
 
 def _files(made: Table) -> str:
-    """Links that hold the table's files, so that the page needs nothing beside it."""
+    """Links to the table's files: within the page, so that it needs nothing beside it, but for the largest tables."""
+    name = escape(made.name)
+    if made.filters is not None:
+        links = ", ".join(f'<a href="tables/{name}.{suffix}">tables/{name}.{suffix}</a>' for suffix in ("csv", "tex"))
+        return f'<p class="files">All rows, beside this page: {links}</p>'
     kinds = {"CSV": ("csv", "text/csv", made.csv()), "LaTeX": ("tex", "text/plain", latex(made))}
     links = ", ".join(
-        f'<a download="{escape(made.name)}.{suffix}" href="{_data(kind, text)}">{label}</a>'
+        f'<a download="{name}.{suffix}" href="{_data(kind, text)}">{label}</a>'
         for label, (suffix, kind, text) in kinds.items()
     )
     return f'<p class="files">Table as {links}</p>'
@@ -94,6 +109,8 @@ def _cell(cell: Cell) -> str:
         said += f'&nbsp;<span class="flag" title="{escape(cell.flag)}">†</span>'
     if cell.note:
         said += f'<span class="sub">{escape(cell.note)}</span>'
+    if cell.player:
+        said += f'<audio controls preload="none" src="{escape(cell.player)}"></audio>'
     return said
 
 

@@ -9,13 +9,23 @@ from string import Template
 import numpy as np
 
 from interlingua.files import write_text
-from interlingua.report import origin, outputs, retrieval, robustness, transfer, translation, unseen
+from interlingua.report import (
+    origin,
+    outputs,
+    retrieval,
+    robustness,
+    transfer,
+    transfer_study,
+    translation,
+    unseen,
+    utterances,
+)
 from interlingua.report.latex import latex
 from interlingua.report.markup import bullets, escape, html_of
 from interlingua.report.records import Results, read_records
 from interlingua.report.summary import Summary, summarise
 from interlingua.report.tables import Block, Table
-from interlingua.results import load_results
+from interlingua.results import UtteranceResult, load_results, load_utterances
 
 _DEFAULT_TITLE = "Cross-lingual retrieval and translation"
 
@@ -29,11 +39,15 @@ class Section:
     blocks: Sequence[Block]
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, *, players: bool = True) -> Path:
     """Write ``report.html`` into a result folder, from what the folder holds, and return its path.
 
     The page needs nothing but itself; its tables stand in ``tables/`` too, as CSV and LaTeX. Parts that were not
-    measured are left out; the same results give the same bytes.
+    measured are left out; the same results and recordings give the same bytes.
+
+    Args:
+        folder: the result folder.
+        players: put recordings of some utterances into the page, where they can be read.
 
     Raises:
         ResultsError: no results there, or not of this version's schema.
@@ -41,7 +55,7 @@ def write_report(folder: Path) -> Path:
     saved, arrays = load_results(folder)
     results = read_records(saved)
     summary = summarise(results)
-    sections = _sections(results, arrays, summary)
+    sections = _sections(results, arrays, summary, load_utterances(folder), players)
     path = Path(folder) / "report.html"
     write_page(
         path,
@@ -71,6 +85,7 @@ def write_page(path: Path, title: str, sections: Iterable[Section], *, lead: str
         f"{html_of(s.blocks)}\n</section>"
         for place, s in enumerate(held, start=1)
     )
+    made = [block for s in held for block in s.blocks if isinstance(block, Table)]
     links = "\n".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in held)
     page = Template(_resource("report.html")).substitute(
         title=escape(title),
@@ -79,8 +94,9 @@ def write_page(path: Path, title: str, sections: Iterable[Section], *, lead: str
         contents=f'<nav aria-label="Sections">\n{links}\n</nav>' if len(held) > 1 else "",
         body=body,
         footer=footer,
+        script=f"<script>\n{_resource('report.js').strip()}\n</script>\n" if any(t.filters for t in made) else "",
     )
-    _write_tables(tables, [block for s in held for block in s.blocks if isinstance(block, Table)])
+    _write_tables(tables, made)
     write_text(path, page)
 
 
@@ -94,7 +110,13 @@ def _write_tables(folder: Path, tables: Sequence[Table]) -> None:
             stale.unlink()
 
 
-def _sections(results: Results, arrays: Mapping[str, np.ndarray], summary: Summary) -> list[Section]:
+def _sections(
+    results: Results,
+    arrays: Mapping[str, np.ndarray],
+    summary: Summary,
+    kept: Sequence[UtteranceResult],
+    players: bool,
+) -> list[Section]:
     return [
         Section("retrieval", "Retrieval across languages", retrieval.retrieval(results, arrays, summary)),
         Section("pairs", "All ordered pairs", retrieval.pairs(results)),
@@ -103,18 +125,23 @@ def _sections(results: Results, arrays: Mapping[str, np.ndarray], summary: Summa
         Section("alignment", "Inside one match", retrieval.alignment(results, arrays)),
         Section("robustness", "Against language distance", robustness.languages(results)),
         Section("correlations", "Does distance matter?", robustness.correlations(results)),
-        Section("unseen", "Into English under a token that stands in", unseen.languages(results)),
+        Section("unseen", "Translation and transcripts of each language", unseen.languages(results)),
         Section("tokens", "Which token", unseen.tokens(results)),
         Section("published-unseen", "Beside published figures", unseen.published(results)),
-        Section("translation", "Translation", translation.translation(results)),
+        Section("translation", "Translation", translation.translation(results, fold=not kept)),
         Section("transfer", "Into the new target", transfer.new_target(results)),
         Section("kept", "What must not be lost", transfer.kept(results)),
         Section("pooled", "Pooled differences", transfer.pooled(results)),
         Section("pareto", "Gain against loss", transfer.pareto(results)),
+        Section("variants", "Variants compared", transfer_study.variants(results)),
+        Section("variants-languages", "Variants by language spoken", transfer_study.languages(results)),
+        Section("published-transfer", "Beside published figures", transfer_study.published(results)),
         Section("systems", "Systems' outputs", outputs.systems(results)),
         Section("compared", "One system against another", outputs.compared(results)),
         Section("durations", "By duration", outputs.by_duration(results)),
         Section("worst", "The worst outputs", outputs.worst(results)),
+        Section("queries", "Every query", utterances.queries(results, kept, players=players)),
+        Section("translations", "Every translation", utterances.translations(kept, players=players)),
         Section("corpus", "Corpus and credits", origin.corpus(results)),
         Section("settings", "Settings", origin.settings(results)),
         Section("provenance", "Versions and machine", origin.provenance(results)),

@@ -94,12 +94,14 @@ class Text:
         note: small, below it.
         flag: why it is flagged, which a dagger shows; empty: it isn't.
         language: code of the language that it is in, where that may not be the page's.
+        player: ``data:`` address of a recording to hear.
     """
 
     text: str
     note: str = ""
     flag: str = ""
     language: str = ""
+    player: str = ""
 
     def parts(self) -> dict[str, str]:
         """See `Number.parts`."""
@@ -127,6 +129,8 @@ class Table:
         dense: many columns: narrow gaps, and column heads of several lines.
         strong_first_row: set the first row in bold.
         facts: a list of names and values: the head isn't shown.
+        filters: heads of columns to filter the rows by, in a table that can be searched; None: it can't.
+        page_rows: places of the rows that the page shows; None: all. The files hold all.
     """
 
     name: str
@@ -140,6 +144,8 @@ class Table:
     dense: bool = False
     strong_first_row: bool = False
     facts: bool = False
+    filters: Sequence[str] | None = None
+    page_rows: frozenset[int] | None = None
 
     @property
     def rows(self) -> list[Sequence[Cell]]:

@@ -9,10 +9,10 @@ from interlingua.report.tables import Block, Cell, Table, count, score
 SAMPLES_SHOWN = 3  # translations shown of each source language; the others are folded away
 
 
-def translation(results: Results) -> list[Block]:
-    """BLEU and chrF by direction, and samples."""
+def translation(results: Results, *, fold: bool) -> list[Block]:
+    """BLEU and chrF by direction, and samples: the first ones, and where asked for, the others folded away."""
     if not results.translation:
-        return _samples(results)
+        return _samples(results, fold)
     with_system = any(t.system for t in results.translation)
     rows: list[list[Cell]] = []
     for t in results.translation:
@@ -32,12 +32,11 @@ def translation(results: Results) -> list[Block]:
         for label, metric in (("BLEU", t.bleu), ("chrF", t.chrf))
         if metric is not None
     ]
-    samples = _samples(results)
+    samples = _samples(results, fold)
     return [shown, signatures_by_label(signed), *(["<h3>Samples</h3>"] if samples else []), *samples]
 
 
-def _samples(results: Results) -> list[Block]:
-    """The first few samples of each source language; the others folded away."""
+def _samples(results: Results, fold: bool) -> list[Block]:
     shown: list[str] = []
     folded: list[str] = []
     seen: Counter[str | None] = Counter()
@@ -45,7 +44,7 @@ def _samples(results: Results) -> list[Block]:
         seen[sample.source] += 1
         (shown if seen[sample.source] <= SAMPLES_SHOWN else folded).append(_sample(sample))
     parts: list[Block] = [_group(shown)] if shown else []
-    return parts + (details(f"{len(folded)} more", [_group(folded)]) if folded else [])
+    return parts + (details(f"{len(folded)} more", [_group(folded)]) if folded and fold else [])
 
 
 def _group(samples: list[str]) -> str:

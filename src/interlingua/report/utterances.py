@@ -1,0 +1,162 @@
+"""The page's sections on single utterances: every query, every translation, with recordings to hear."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+from interlingua.report.markup import details
+from interlingua.report.players import CLIP_SECONDS, clip
+from interlingua.report.records import Pair, Results, method_label, name_of
+from interlingua.report.tables import Block, Cell, Number, Table, Text, count
+from interlingua.results import Ranked, Translated, UtteranceResult
+from interlingua.types import AudioRef, Utterance
+
+PAGE_ROWS = 2000  # of a table; its files hold all
+HEARD_ROWS = 40  # of a table, with players
+PLAYER_CHARACTERS = 1_500_000  # that a table's recordings take in the page
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row, and the recordings that belong to its cells.
+
+    Attributes:
+        cells: the recorded ones are `Text`.
+        recordings: column -> what is heard there.
+    """
+
+    cells: list[Cell]
+    recordings: dict[int, AudioRef] = field(default_factory=dict)
+
+
+def queries(results: Results, kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
+    """Where each query's answer was ranked under the main method, and what was found first; the worst first."""
+    method = results.main_method or ""
+    utterances = {r.utterance.id: r.utterance for r in kept}
+    by_pair: dict[Pair, list[tuple[Utterance, Ranked]]] = {}
+    for r in kept:
+        for candidate, found in r.retrieval.get(method, {}).items():
+            by_pair.setdefault((r.utterance.language, candidate), []).append((r.utterance, found))
+    bodies = []
+    for pair in sorted(by_pair, key=lambda pair: [results.languages.index(code) for code in pair]):
+        members = sorted(by_pair[pair], key=lambda m: (-(m[1].rank or float("inf")), m[0].id))
+        bodies.append([_query(pair, query, found, utterances.get(found.first or "")) for query, found in members])
+    head = ["Query", "Languages", "First", "Said", "Found first", "Rank"]
+    caption = (
+        f"{method_label(method)}; the worst first. Rank: that of the right utterance; – where it isn't found at all."
+    )
+    return _searchable("queries", "Every query", head, bodies, caption, ["Languages", "First"], players=players)
+
+
+def translations(kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
+    """Every translation beside its reference; the worst first."""
+    groups: dict[tuple[str, str, str], list[tuple[Utterance, Translated]]] = {}
+    for r in kept:
+        for made in r.translations:
+            groups.setdefault((r.utterance.language, made.target, made.system), []).append((r.utterance, made))
+    bodies = [
+        [_translation(said, made) for said, made in sorted(members, key=lambda m: (m[1].chrf, m[0].id))]
+        for members in groups.values()
+    ]
+    head = ["Utterance", "Languages", "System", "Said", "Reference", "Translation", "chrF"]
+    caption = "chrF: sacreBLEU's sentence score, 0 to 100; the worst first."
+    filters = ["Languages", "System"]
+    return _searchable("translations", "Every translation", head, bodies, caption, filters, players=players)
+
+
+def _query(pair: Pair, query: Utterance, found: Ranked, first: Utterance | None) -> Row:
+    recordings = {3: query.audio}
+    answer = Text(found.first or "nothing")
+    if first is not None:
+        recordings[4] = first.audio
+        answer = Text(first.text or "", first.id, language=first.language)
+    cells: list[Cell] = [
+        query.id,
+        f"{name_of(pair[0])} → {name_of(pair[1])}",
+        "right" if found.rank == 1 else "wrong",
+        Text(query.text or "", language=query.language),
+        answer,
+        count(found.rank),
+    ]
+    return Row(cells, recordings)
+
+
+def _translation(said: Utterance, made: Translated) -> Row:
+    cells: list[Cell] = [
+        said.id,
+        f"{name_of(said.language)} → {name_of(made.target)}",
+        made.system,
+        Text(said.text or "", language=said.language),
+        Text(made.reference, language=made.target),
+        Text(made.hypothesis or "(empty)", language=made.target),
+        Number(made.chrf),
+    ]
+    return Row(cells, {3: said.audio})
+
+
+def _searchable(
+    name: str,
+    title: str,
+    head: list[str],
+    bodies: list[list[Row]],
+    caption: str,
+    filters: list[str],
+    *,
+    players: bool,
+) -> list[Block]:
+    """A table to search: of each body an even share of rows on the page, a few of them with players."""
+    total = sum(len(body) for body in bodies)
+    if not total:
+        return []
+    shown = [evenly(len(body), PAGE_ROWS * len(body) // total) for body in bodies]
+    n_shown = sum(len(places) for places in shown)
+    heard = _give_voice(bodies, shown) if players else False
+    begins = accumulate((len(body) for body in bodies), initial=0)
+    if n_shown < total:
+        caption += f" Here: {n_shown} of {total} rows, evenly from the worst to the best of each pair of languages."
+    if heard:
+        caption += f" A few rows, from the worst to the best, have recordings to hear: their first {CLIP_SECONDS} s."
+    table = Table(
+        name=name,
+        title=title,
+        head=head,
+        bodies=[[row.cells for row in body] for body in bodies],
+        caption=caption,
+        text_columns=len(head) - 1,
+        filters=filters,
+        page_rows=frozenset(b + place for b, places in zip(begins, shown, strict=False) for place in places),
+    )
+    return details(f"{total} rows to search{' and hear' if heard else ''}", [table])
+
+
+def _give_voice(bodies: list[list[Row]], shown: Sequence[Sequence[int]]) -> bool:
+    """Put players into a few rows of each body, from the worst to the best; whether any recording can be read."""
+    left = PLAYER_CHARACTERS
+    for row in _in_turn(bodies, shown):
+        for column, audio in row.recordings.items():
+            address = clip(audio) if left > 0 else None
+            cell = row.cells[column]
+            if address is not None and isinstance(cell, Text):
+                row.cells[column] = replace(cell, player=address)
+                left -= len(address)
+    return left < PLAYER_CHARACTERS
+
+
+def _in_turn(bodies: list[list[Row]], shown: Sequence[Sequence[int]]) -> Iterator[Row]:
+    """The rows to hear: of each body the worst, then of each the next, so that a limit falls on all alike."""
+    each = max(2, HEARD_ROWS // len(bodies))
+    chosen = [[body[places[i]] for i in evenly(len(places), each)] for body, places in zip(bodies, shown, strict=True)]
+    for turn in range(each):
+        yield from (rows[turn] for rows in chosen if turn < len(rows))
+
+
+def evenly(n: int, k: int) -> list[int]:
+    """About ``k``, and at least two, of ``n`` places, evenly from the first to the last.
+
+    >>> evenly(10, 4)
+    [0, 3, 6, 9]
+    >>> evenly(3, 4)
+    [0, 1, 2]
+    """
+    k = min(n, max(2, k))
+    return [0] * n if k < 2 else [round(i * (n - 1) / (k - 1)) for i in range(k)]
