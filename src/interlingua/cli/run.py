@@ -18,11 +18,13 @@ def run(recipe: Path, *, dry_run: bool = False) -> int:
         dry_run: only say what it will do, and what that needs.
     """
     from interlingua.experiments.recipes import read_recipe, run_recipe
+    from interlingua.experiments.suite import failed_parts
     from interlingua.report import write_report
 
     settings = read_recipe(recipe)
     note(f"interlingua: {settings.plan()}; results in {settings.out}")
     out = run_recipe(settings, dry_run=dry_run, log=lambda line: note(f"interlingua: {line}"))
-    if not dry_run:
-        print(write_report(out))
-    return 0
+    if dry_run:
+        return 0
+    print(write_report(out))
+    return 1 if failed_parts(out) else 0

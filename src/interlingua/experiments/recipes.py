@@ -1,9 +1,9 @@
 """Recipes: an experiment's settings in a YAML file, checked against its typed class."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -12,11 +12,12 @@ from interlingua.errors import UsageError
 from interlingua.experiments.finetuning import run_finetune
 from interlingua.experiments.retrieval_study import RetrievalStudy, run_retrieval_study
 from interlingua.experiments.robustness import RobustnessStudy, run_robustness_study
+from interlingua.experiments.suite import Suite, run_suite
 from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
 from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.transfer.config import FinetuneConfig
 
-Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy | RobustnessStudy
+Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy | RobustnessStudy | Suite
 
 RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
     "retrieval": (RetrievalStudy, run_retrieval_study),
@@ -24,6 +25,7 @@ RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
     "finetune": (FinetuneConfig, run_finetune),
     "unseen": (UnseenStudy, run_unseen_study),
     "robustness": (RobustnessStudy, run_robustness_study),
+    "suite": (Suite, run_suite),
 }
 """What ``recipe:`` may say -> its settings, and what runs them: ``run(settings, dry_run, log)`` -> result folder."""
 
@@ -43,8 +45,12 @@ def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str]
     return run(settings, dry_run=dry_run, log=log)
 
 
-def read_recipe(path: Path) -> Settings:
+def read_recipe(path: Path, change: Mapping[str, Any] | None = None) -> Settings:
     """Read a recipe; its key ``recipe`` says which experiment, the others are that one's settings.
+
+    Args:
+        path: a YAML file.
+        change: settings in place of the file's, see `changed`.
 
     Raises:
         UsageError: the file is missing or no YAML, or a setting is unknown or of the wrong type.
@@ -56,6 +62,7 @@ def read_recipe(path: Path) -> Settings:
     if not isinstance(content, dict) or content.get("recipe") not in RECIPES:
         raise UsageError(f"{path}: say which experiment it is, `recipe: {' or '.join(RECIPES)}`")
     kind, _ = RECIPES[content.pop("recipe")]
+    content = changed(content, change or {})
     _require_known(content, kind, path)
     try:
         return msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value))
@@ -65,6 +72,24 @@ def read_recipe(path: Path) -> Settings:
         raise UsageError(f"{path}: {e}") from e
 
 
+def changed(settings: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of which some are changed: mappings key by key, anything else as a whole; None takes a setting away.
+
+    >>> changed({"a": 1, "b": {"c": 2, "d": 3}}, {"a": None, "b": {"c": [4]}, "e": 5})
+    {'b': {'c': [4], 'd': 3}, 'e': 5}
+    """
+    found = dict(settings)
+    for name, value in change.items():
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(value, Mapping):
+            mine = found.get(name)
+            found[name] = changed(mine if isinstance(mine, Mapping) else {}, value)
+        else:
+            found[name] = value
+    return found
+
+
 def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, inside: str = "") -> None:
     """Raise UsageError for a key that a typed class, or one within it, hasn't."""
     types = get_type_hints(kind)
@@ -72,5 +97,17 @@ def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, insi
     for name, value in content.items():
         if name not in known:
             raise UsageError(f"{path}: no setting {inside}{name!r}; there are {', '.join(sorted(known))}")
-        if dataclasses.is_dataclass(known[name]) and isinstance(value, dict):
-            _require_known(value, known[name], path, f"{name}: ")
+        for inner, place, held in _within(known[name], name, value):
+            _require_known(held, inner, path, f"{place}: ")
+
+
+def _within(hint: Any, name: str, value: Any) -> Iterator[tuple[type[Any], str, Mapping[str, Any]]]:
+    """The typed classes within a setting (one, one or None, or one a name): class, where, what is set."""
+    if not isinstance(value, dict):
+        return
+    of_names = get_args(hint)[1] if get_origin(hint) is dict else None
+    if of_names is None:
+        found = [(kind, name, value) for kind in (hint, *get_args(hint))]
+    else:
+        found = [(of_names, f"{name}, {key}", held) for key, held in value.items()]
+    yield from (one for one in found if dataclasses.is_dataclass(one[0]) and isinstance(one[2], dict))

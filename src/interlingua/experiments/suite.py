@@ -1,0 +1,140 @@
+"""Several recipes as one: run in order, each into a folder of its own, with whatever of their settings is changed.
+
+One that fails doesn't stop the others: it is named in ``suite.json`` beside them. Every recipe goes on where it was.
+"""
+
+import datetime
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interlingua.encode import best_compute, best_device
+from interlingua.errors import InterlinguaError, UsageError
+from interlingua.files import write_text
+from interlingua.results import provenance
+
+if TYPE_CHECKING:
+    from interlingua.experiments.recipes import Settings
+
+FILE = "suite.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuitePart:
+    """One recipe of a suite.
+
+    Attributes:
+        recipe: its file.
+        change: settings in place of the file's; within a setting that has settings of its own only those that are named
+            are changed. A setting that is empty (null) here has its default.
+    """
+
+    recipe: Path
+    change: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Settings of a suite; the keys of its recipe.
+
+    Attributes:
+        out: the folder; each part has a folder of its name in it.
+        parts: name -> what is run, in this order.
+    """
+
+    out: Path
+    parts: dict[str, SuitePart]
+
+    def __post_init__(self) -> None:
+        """Check every part's settings before the work.
+
+        Raises:
+            UsageError: no part, a name that can't be a folder's, or what is wrong with a part.
+        """
+        if not self.parts:
+            raise UsageError("parts: name one or more recipes, as in `parts: {retrieval: {recipe: retrieval.yaml}}`")
+        for name in self.parts:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise UsageError(f"parts: {name!r} can't be a folder's name; use letters, digits and -")
+        self.settings()
+
+    def settings(self) -> dict[str, "Settings"]:
+        """The settings of each part."""
+        from interlingua.experiments.recipes import read_recipe  # its table names this module
+
+        found: dict[str, Settings] = {}
+        for name, part in self.parts.items():
+            try:
+                settings = read_recipe(part.recipe, {**part.change, "out": str(self.out / name)})
+            except UsageError as e:
+                raise UsageError(f"parts, {name}: {e}") from e
+            if isinstance(settings, Suite):
+                raise UsageError(f"parts, {name}: {part.recipe} is a suite itself; name its recipes here")
+            found[name] = settings
+        return found
+
+    def plan(self) -> str:
+        """What will be done, in a line."""
+        return f"{len(self.parts)} recipes: {', '.join(self.parts)}"
+
+
+def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
+    """Run every part, and write ``suite.json``: what was run, in which folder, and what failed.
+
+    Args:
+        suite: the settings.
+        dry_run: only say what each part will do, and what that needs.
+        log: takes a line of news, which begins with the part's name.
+
+    Raises:
+        UsageError: with ``dry_run``, a part that couldn't be run; all of them are named.
+    """
+    from interlingua.experiments.recipes import RECIPES, run_recipe
+
+    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    rows: list[dict[str, Any]] = []
+    for name, settings in suite.settings().items():
+        log(f"{name}: {settings.plan()}")
+        begun, failed = time.monotonic(), None
+        try:
+            run_recipe(settings, dry_run=dry_run, log=_of(name, log))
+        except InterlinguaError as e:
+            failed = str(e)
+            log(f"{name}: failed: {failed}")
+        part = suite.parts[name]
+        rows.append(
+            {
+                "name": name,
+                "kind": next(kind for kind, (of, _) in RECIPES.items() if isinstance(settings, of)),
+                "recipe": str(part.recipe),
+                "change": part.change,
+                "plan": settings.plan(),
+                "seconds": round(time.monotonic() - begun, 1),
+                "failed": failed,
+            }
+        )
+    lost = [f"{row['name']}: {row['failed']}" for row in rows if row["failed"]]
+    if dry_run:
+        if lost:
+            raise UsageError(f"{len(lost)} of {len(rows)} parts can't be run: {'; '.join(lost)}")
+        return suite.out
+    device = best_device()
+    made = provenance(best_compute(device), device, time.monotonic() - clock, started)
+    content = {"parts": rows, "provenance": made}
+    write_text(suite.out / FILE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    return suite.out
+
+
+def _of(name: str, log: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda line: log(f"{name}: {line}")
+
+
+def failed_parts(folder: Path) -> list[str]:
+    """Parts of a suite's folder that failed; none in a folder of another kind."""
+    path = folder / FILE
+    rows = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else []
+    return [row["name"] for row in rows if row["failed"]]
