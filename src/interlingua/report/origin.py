@@ -81,7 +81,7 @@ def rebuild(results: Results) -> list[Block]:
     """The commands that make the page, and the measurements."""
     p = results.provenance
     parts: list[Block] = [
-        "<p>This page, in its own folder, from <code>results.json</code> and <code>arrays.npz</code>:</p>",
+        "<p>This page, in its own folder, from <code>results.json</code> and what stands beside it:</p>",
         "<pre>interlingua report .</pre>",
     ]
     if p.command:
