@@ -8,6 +8,7 @@ import pytest
 from helpers import utterance
 from interlingua.errors import ResultsError
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
+from interlingua.experiments.transfer import each_translation
 from interlingua.experiments.utterances import UtteranceLog, first_of
 from interlingua.metrics import segment_scores
 from interlingua.results import Ranked, corpus_hash, load_results, load_utterances, provenance, save_results
@@ -80,6 +81,20 @@ def test_translations_are_kept_with_their_sentence_score() -> None:
     chrf = segment_scores({"fr/a": "Good evening."}, references, metric="chrf")
     assert first.chrf == pytest.approx(chrf["fr/a"], abs=0.01)
     assert (second.hypothesis, second.chrf) == ("", 0)
+
+
+def test_a_fine_tunings_translations_are_kept_before_and_after() -> None:
+    said = [utterance("fr", "a", text="un", translations={"en": "one", "es": "uno"}), utterance("en", "a", text="one")]
+    before = {"new fr-es": {"fr/a": "unos"}, "translate fr-en": {}, "transcribe fr-fr": {"fr/a": "un"}}
+    after = {"new fr-es": {"fr/a": "uno"}, "translate fr-en": {"fr/a": "one"}, "detect fr-fr": {"fr/a": "fr"}}
+    kept, nothing = each_translation(before, after, said)
+    assert [(t.system, t.target, t.hypothesis, t.reference) for t in kept.translations] == [
+        ("before", "es", "unos", "uno"),
+        ("before", "en", "", "one"),
+        ("after", "es", "uno", "uno"),
+        ("after", "en", "one", "one"),
+    ]
+    assert nothing.translations == []
 
 
 def results_of(folder: Path) -> UtteranceLog:

@@ -33,6 +33,7 @@ from interlingua.experiments.transfer import (
     Outputs,
     Question,
     answers,
+    each_translation,
     new_questions,
     old_questions,
     other_questions,
@@ -43,6 +44,7 @@ from interlingua.experiments.transfer import (
 from interlingua.files import sha256_file, write_text
 from interlingua.languages import PromptKind
 from interlingua.metrics import score_translations
+from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import Whisper, load_whisper
 from interlingua.models.saving import save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
@@ -162,9 +164,16 @@ def run_finetune(
         "settings": {name: _plain(value) for name, value in vars(config).items()},
         "transfer": transfer_rows(before, after, test, config.source) if test else [],
         "transfer_pooled": pools,
-        "provenance": provenance(compute, where, time.monotonic() - clock, started),
+        "provenance": provenance(
+            compute,
+            where,
+            time.monotonic() - clock,
+            started,
+            utterances=[*new, *dev, *test],
+            seeds={"training": config.seed, "bootstrap and randomisation": BOOTSTRAP_SEED},
+        ),
     }
-    save_results(config.out, results)
+    save_results(config.out, results, utterances=each_translation(before, after, test))
     processes.wait_for_everyone()
     return config.out
 

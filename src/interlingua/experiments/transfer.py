@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.languages import PromptKind
 from interlingua.metrics import (
     Comparison,
@@ -21,6 +22,7 @@ from interlingua.metrics import (
 from interlingua.models import Whisper
 from interlingua.models.targets import prompt_tokens, read_targets
 from interlingua.progress import track
+from interlingua.results import UtteranceResult
 from interlingua.transfer.finetune import CHUNK_UTTERANCES, MOST_TOKENS
 from interlingua.transfer.states import States
 from interlingua.translation import fast_decoder
@@ -123,6 +125,18 @@ def references(utterances: Sequence[Utterance], source: str, target: str) -> dic
     spoken = [u for u in utterances if u.language == source]
     texts = {u.id: u.text if target == source else u.translations.get(target) for u in spoken}
     return {i: text for i, text in texts.items() if text}
+
+
+def each_translation(before: Outputs, after: Outputs, utterances: Sequence[Utterance]) -> list[UtteranceResult]:
+    """Every translation of the utterances, as the systems ``before`` and ``after``."""
+    log = UtteranceLog(utterances)
+    for system, outputs in (("before", before), ("after", after)):
+        for key, said in outputs.items():
+            kind, _, pair = key.partition(" ")
+            source, target = pair.split("-")
+            if kind in ("new", "translate", "other") and (expected := references(utterances, source, target)):
+                log.translated(system, target, {i: t for i, t in said.items() if i in expected}, expected)
+    return log.results
 
 
 def transfer_rows(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
@@ -188,11 +189,12 @@ def _provenance(runs: Sequence[Run]) -> list[Block]:
     rows: list[list[Cell]] = [
         [what, *(facts.get(what) for facts in found)] for what in dict.fromkeys(w for facts in found for w in facts)
     ]
-    head = ["", *(run.name for run in runs)]
-    title = "Versions and machines"
+    if not rows:
+        return []
+    title, head = "Versions and machines", ["What", *(run.name for run in runs)]
     return [
         Table(name="provenance", title=title, head=head, bodies=[rows], text_columns=len(head), ruled=True, pinned=True)
-    ] * bool(rows)
+    ]
 
 
 def _retrieval(runs: Sequence[Run]) -> list[Block]:
@@ -280,7 +282,8 @@ def _transfer(runs: Sequence[Run]) -> list[Block]:
             rows = [of_run.get(key) for of_run in found]
             changes: list[Change | None] = [getattr(row, metric) if row else None for row in rows]
             name = next(row.name for row in rows if row)
-            lines.append(_line(name, [change.after if change else None for change in changes]))
+            paired = partial(_after_training, runs, key[1:]) if metric == "chrf" else _not_tested
+            lines.append(_line(name, [change.after if change else None for change in changes], paired))
         parts += _side_by_side(runs, f"transfer-{task}", label, lines, f"{title}, after fine-tuning: {label}.")
     return parts
 
@@ -296,8 +299,8 @@ def _pareto(runs: Sequence[Run]) -> list[Block]:
         for name, target in keys:
             variants = [of_run.get((name, target)) for of_run in found]
             scores = [_as_metric(getattr(variant, side)) if variant else None for variant in variants]
-            lines.append(_line(f"{name} → {name_of(target)}" if target else name, scores))
-        parts += _side_by_side(runs, f"variants-{side}", label, lines, f"{label}, by variant.")
+            lines.append(_line(f"{name} → {name_of(target)}" if target else name, scores, _not_tested))
+        parts += _side_by_side(runs, f"variants-{side}", label, lines, f"{label}, by variant.", what="Variant")
     return parts
 
 
@@ -339,9 +342,15 @@ def _pairing(
     return paired
 
 
-def _line(
-    label: str, scores: Sequence[Metric | None], paired: Callable[[int], Difference | None] = lambda i: None
-) -> Line:
+def _after_training(runs: Sequence[Run], direction: Pair, i: int) -> Difference | None:
+    return translation_difference(runs[0], runs[i], ("after", "after"), [direction], "chrf")
+
+
+def _not_tested(i: int) -> Difference | None:
+    return None
+
+
+def _line(label: str, scores: Sequence[Metric | None], paired: Callable[[int], Difference | None]) -> Line:
     first, *others = (score.value if score else None for score in scores)
     differences = [
         None if first is None or other is None else paired(i) or Difference(value=other - first)
@@ -350,7 +359,9 @@ def _line(
     return Line(label, scores, differences)
 
 
-def _side_by_side(runs: Sequence[Run], name: str, quantity: str, lines: Sequence[Line], caption: str) -> list[Block]:
+def _side_by_side(
+    runs: Sequence[Run], name: str, quantity: str, lines: Sequence[Line], caption: str, *, what: str = "Languages"
+) -> list[Block]:
     """A picture and a table of what several runs measured; nothing where none but the first did."""
     held = [line for line in lines if any(line.differences)]
     if not held:
@@ -360,7 +371,7 @@ def _side_by_side(runs: Sequence[Run], name: str, quantity: str, lines: Sequence
     if len(held) <= _DRAWN:
         drawn = plots.runs_svg([(line.label, line.scores) for line in held], names, quantity, name)
         parts.append(figure(drawn, f"<b>{escape(caption)}</b> Bars: 95% intervals. The axis need not begin at 0."))
-    head = ["", *names, *(label for other in names[1:] for label in (f"{other} − {names[0]}", f"p, {other}"))]
+    head = [what, *names, *(label for other in names[1:] for label in (f"{other} − {names[0]}", f"p, {other}"))]
     rows: list[list[Cell]] = [
         [
             line.label,
