@@ -6,11 +6,15 @@ stands how far the language is from the pivot, and rank correlations of the two 
 """
 
 import datetime
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from interlingua.corpora.distance import KINDS, language_distance, language_family
 from interlingua.corpora.udhr import is_synthetic
@@ -34,11 +38,14 @@ from interlingua.experiments.retrieval_study import require_methods, usable_meth
 from interlingua.experiments.scoring import FOLD_SEED
 from interlingua.experiments.unseen import chosen_scores, keep, samples
 from interlingua.experiments.utterances import UtteranceLog
+from interlingua.files import write_text
 from interlingua.languages import language_name, normalise_language, normalise_languages
 from interlingua.metrics.correlation import PERMUTATION_SEED, rank_correlation
 from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
 from interlingua.results import provenance, save_results
+from interlingua.similarity import SimilarityCompute
+from interlingua.store import FrameStore
 from interlingua.types import Utterance
 
 SCORES = ("bleu", "chrf", "off_target", "wer", "cer")
@@ -121,24 +128,19 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     if dry_run:
         log(f"retrieval: {encoding_needs(utterances, encoder, study.pool)}")
         log(f"translation: {answer_needs(asked, study.model, study.context, tokens=tokens)}")
+        log("the time that comparing frames takes isn't estimated; it falls with the square of `pool`")
         return study.out
     answers = Answers(study.out, asked, study.model, study.context)
     folder = study.out / f"retrieval-frames-{study.pool}.lance"
     store, report = encode_manifest(utterances, encoder, folder, pooling=study.pool)
-    corpus = Corpus.of(utterances, store)
-    languages = [code for code in corpus.items if code != pivot]
     methods = usable_methods(study.methods, utterances, log)
-    pairs = [(code, pivot) for code in languages]
+    languages = [code for code in dict.fromkeys(u.language for u in utterances) if code != pivot]
     kept = UtteranceLog(utterances)
-    retrieval: list[dict[str, Any]] = []
-    for method in methods:
-        log(f"retrieval by {method}")
-        retrieval += evaluate_retrieval(
-            utterances, store, method, pairs=pairs, corpus=corpus, compute=compute, device=device, log=kept
-        )[0]
     rows, unseen, told = [], [], []
     for code in languages:
         log(language_name(code))
+        pair = [u for u in utterances if u.language in (code, pivot)]
+        retrieval = both_ways(pair, store, methods, study.out / "retrieval", compute=compute, device=device)
         mine = [u for u in asked if u.language == code]
         if code == ENGLISH:
             scores, token = {"error": transcript_row(answers, mine, ENGLISH)}, ENGLISH
@@ -221,6 +223,35 @@ def compared(
         )
     rule = f"{len(every)} of {len(some)} sentences are in all {len(meanings)} languages, and are compared"
     return [u for u in utterances if u.meaning in every], [rule]
+
+
+def both_ways(
+    pair: Sequence[Utterance],
+    store: FrameStore,
+    methods: Sequence[Method],
+    folder: Path,
+    *,
+    compute: SimilarityCompute,
+    device: str,
+) -> list[dict[str, Any]]:
+    """Rows of retrieval between two languages, both ways, by each method; those of a method are kept in a folder.
+
+    Two languages are read at a time, so that memory doesn't grow with their number. Where the sentences are the same,
+    so are the folds of every pair.
+    """
+    about = [(u.id, u.meaning, u.cluster, u.id in store) for u in pair]
+    digest = hashlib.sha256(msgspec.json.encode([about, store.spec.pooling])).hexdigest()[:10]
+    languages = "-".join(dict.fromkeys(u.language for u in pair))
+    corpus: Corpus | None = None
+    rows: list[dict[str, Any]] = []
+    for method in methods:
+        path = folder / f"{languages}-{method}-{digest}.json"
+        if not path.exists():
+            corpus = corpus or Corpus.of(pair, store)
+            found, _ = evaluate_retrieval(pair, store, method, corpus=corpus, compute=compute, device=device)
+            write_text(path, json.dumps(found, allow_nan=False) + "\n")
+        rows += json.loads(path.read_text(encoding="utf-8"))
+    return rows
 
 
 def robustness_row(
