@@ -12,6 +12,7 @@ import pytest
 
 from helpers import sweep, utterance, write_wav
 from interlingua.audio import load_audio
+from interlingua.cli import run
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.report import utterances as tables
 from interlingua.report import write_report
@@ -131,6 +132,8 @@ def test_recordings_stand_in_the_page_and_are_left_out_where_they_are_gone(tmp_p
     assert write_report(folder).read_text(encoding="utf-8") == page  # the same bytes
     silent = write_report(folder, players=False).read_text(encoding="utf-8")
     assert "<audio" not in silent
+    assert run(["report", str(folder), "--no-players"]) == 0
+    assert (folder / "report.html").read_text(encoding="utf-8") == silent
     shutil.rmtree(folder / "audio")
     gone = write_report(folder).read_text(encoding="utf-8")
     assert gone == silent

@@ -11,7 +11,7 @@ app = cyclopts.App(name="report", help="Rebuild report.html from a result folder
 
 
 @app.default
-def report(folders: tuple[Path, ...], *, out: Path | None = None, players: bool = True, json: bool = False) -> None:
+def report(folders: tuple[Path, ...], *, out: Path | None = None, no_players: bool = False, json: bool = False) -> None:
     """Rebuild ``report.html`` from the saved results alone; of several folders, a page that compares them.
 
     The tables are written as CSV and LaTeX too: into ``tables/`` in the result folder, or for compare.html into
@@ -21,7 +21,7 @@ def report(folders: tuple[Path, ...], *, out: Path | None = None, players: bool 
         folders: the result folder, e.g. runs/demo, or the results.json in it; the first of several is what the
             others are compared with.
         out: the page that compares several; default: compare.html.
-        players: put recordings of some utterances into one folder's page, where they can be read.
+        no_players: leave the recordings of single utterances out of the page, as where they can't be read.
         json: print the report's path as JSON.
     """
     from interlingua.report import write_comparison, write_report
@@ -30,7 +30,7 @@ def report(folders: tuple[Path, ...], *, out: Path | None = None, players: bool 
     if len(named) == 1 and out is not None:
         raise UsageError("--out names the page that compares several folders; one folder's report lies in the folder")
     if len(named) == 1:
-        page = write_report(named[0], players=players)
+        page = write_report(named[0], players=not no_players)
     else:
         page = write_comparison(named, out or Path("compare.html"))
     if json:

@@ -38,7 +38,8 @@ def queries(results: Results, kept: Sequence[UtteranceResult], *, players: bool)
         for candidate, found in r.retrieval.get(method, {}).items():
             by_pair.setdefault((r.utterance.language, candidate), []).append((r.utterance, found))
     bodies = []
-    for pair in sorted(by_pair, key=lambda pair: [results.languages.index(code) for code in pair]):
+    place = {code: i for i, code in enumerate(results.languages)}
+    for pair in sorted(by_pair, key=lambda pair: [place.get(code, len(place)) for code in pair]):
         members = sorted(by_pair[pair], key=lambda m: (-(m[1].rank or float("inf")), m[0].id))
         bodies.append([_query(pair, query, found, utterances.get(found.first or "")) for query, found in members])
     head = ["Query", "Languages", "First", "Said", "Found first", "Rank"]
