@@ -17,6 +17,9 @@ from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.robustness import RobustnessStudy, compared, correlations, run_robustness_study
 from interlingua.metrics import correlation
 from interlingua.metrics.correlation import MOST_EXACT, rank_correlation
+from interlingua.report import robustness as report
+from interlingua.report.records import read_records
+from interlingua.report.tables import Table
 from interlingua.results import load_results
 from interlingua.types import AudioRef
 from trees import fleurs_tree
@@ -262,6 +265,35 @@ def test_another_pivot_and_a_recording_that_can_not_be_read(wav_manifest, tiny_w
     assert rows["en"]["to_pivot"]["seqsim"]["r1"] < 1
     assert "bleu" not in rows["en"]  # English isn't translated into English
     assert rows["fr"]["bleu"]["n"] == 3
+
+
+def test_a_language_whose_distance_is_not_known_is_named_in_the_report():
+    rows = [
+        row("fr", True, 0.2, 30.0, 0.9),
+        row("wo", False, 0.3, 2.0, 0.2),
+        row("gd", False, None, 1.0, 0.1),
+    ]
+    for r in rows:
+        there, back = (r["language"], "en"), ("en", r["language"])
+        for way, pair in (("to_pivot", there), ("from_pivot", back)):
+            recall = {"query": pair[0], "candidate": pair[1], "method": "seqsim", "r1": r[way]["seqsim"]["r1"]}
+            r[way] = {"seqsim": {**recall, "r1_ci": [0.0, 1.0], "chance": 0.1}}
+        r |= {"token": "fr", "n": 10}
+    rows[2]["distance"] = {"typological": None, "genealogical": None}
+    found = {"pivot": "en", "methods": ["seqsim"], "languages": rows, "correlations": correlations(rows, ["seqsim"])}
+    results = read_records({"robustness": found})
+    blocks = report.languages(results)
+    pictures = [b for b in blocks if isinstance(b, str) and "<svg" in b]
+    (made,) = [b for b in blocks if isinstance(b, Table)]
+    assert len(pictures) == 2
+    assert all("Wolof" in p and "French" in p and "gd" not in p.partition("<figcaption>")[0] for p in pictures)
+    assert "chance" in pictures[0]
+    assert "A distance isn't known of gd." in made.caption
+    assert [[str(r[0].text) for r in body] for body in made.bodies] == [["French"], ["Wolof", "gd"]]
+    (table,) = [b for b in report.correlations(results) if isinstance(b, Table)]
+    assert table.head[-1] == "p, with a token"
+    assert not report.languages(read_records({}))
+    assert not report.correlations(read_records({}))
 
 
 @pytest.mark.model

@@ -1,5 +1,6 @@
 """The page's sections on robustness: every language beside its distance to the pivot, drawn and correlated."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from interlingua.report.markup import bullets, details, escape, figure, signature_list, signatures_by_label
@@ -174,8 +175,13 @@ def _by_method(found: Robustness) -> list[Block]:
 
 
 def _groups(found: Robustness) -> list[list[Distant]]:
-    """Languages with a token, and those without, the nearest first."""
-    ordered = sorted(found.languages, key=lambda r: (r.distance.get("typological") or 0.0, r.language))
+    """Languages with a token, and those without; the nearest first, and last those whose distance isn't known."""
+
+    def place(r: Distant) -> tuple[float, str]:
+        distance = r.distance.get("typological")
+        return (math.inf if distance is None else distance, r.language)
+
+    ordered = sorted(found.languages, key=place)
     groups = [[r for r in ordered if r.seen], [r for r in ordered if not r.seen]]
     return [group for group in groups if group]
 
