@@ -137,6 +137,20 @@ def test_latex_says_the_same_in_one_line_a_row() -> None:
     assert r"fr $\rightarrow$ en & -- & -- & -- & -- & -0.020 [-0.040, 0.000] \\" in text
 
 
+def test_intervals_below_and_long_heads_are_stacked() -> None:
+    cell = number(12.34, ci=(10.0, 14.0), below=True)
+    made = Table(name="a", title="A", head=["n", "Off target before, %"], bodies=[[["1", cell]]], dense=True)
+    text = latex(made)
+    assert r"n & \shortstack[r]{Off target \\ before, \%} \\" in text
+    assert r"1 & \shortstack[r]{12.3 \\ {\scriptsize [10.0--14.0]}} \\" in text
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a b/c", "x" * 300, "日本"])
+def test_files_are_named_safely_whatever_stands_in_the_name(name: str) -> None:
+    stem = Table(name=name, title="A", head=["n"], bodies=[[["1"]]]).stem
+    assert re.fullmatch(r"[A-Za-z0-9+-]{1,80}", stem)
+
+
 def test_long_table_breaks_over_pages() -> None:
     rows = [[str(i), str(i)] for i in range(LONG + 1)]
     text = latex(Table(name="long", title="Long", head=["a", "b"], bodies=[rows]))
@@ -177,7 +191,11 @@ def test_hostile_text_stays_text() -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     latin = tuple(a for a in ATTACKS if a.isascii())
     many = Table(name="many", title="Many", head=["a", "b"], bodies=[[["[x", "1"]] * (LONG + 1)])
-    tables = "\n".join(latex(t) for t in (MADE, hostile(latin), many))
+    cell = number(12.34, ci=(10.0, 14.0), below=True)
+    dense = Table(
+        name="dense", title="Dense", head=["n", "Off target, %"], bodies=[[["[1", cell], ["2", cell]]], dense=True
+    )
+    tables = "\n".join(latex(t) for t in (MADE, hostile(latin), many, dense))
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\\usepackage{booktabs,longtable}\\begin{document}\n" + tables + "\\end{document}\n"
     )

@@ -1,77 +1,17 @@
 """The page that compares runs: what differs between them first, then their scores side by side."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import TypeVar
 
 from interlingua.errors import ResultsError, UsageError
-from interlingua.metrics import Metric as TextMetric
-from interlingua.report import comparison_plots as plots
-from interlingua.report import transfer
-from interlingua.report.markup import details, escape, figure, signatures_by_label
+from interlingua.report import side_by_side
+from interlingua.report.markup import escape
 from interlingua.report.origin import origin_facts, plain
 from interlingua.report.page import Section, write_page
-from interlingua.report.pairing import Run, recall_difference, translation_difference
-from interlingua.report.records import (
-    Change,
-    Difference,
-    Metric,
-    Pair,
-    Point,
-    Results,
-    Retrieval,
-    SystemScores,
-    Translation,
-    Variant,
-    method_label,
-    name_of,
-    read_records,
-)
-from interlingua.report.tables import Block, Cell, Table, difference, p_value, score
+from interlingua.report.pairing import Run
+from interlingua.report.records import read_records
+from interlingua.report.tables import Block, Cell, Table
 from interlingua.results import load_results, load_utterances
-
-Row = TypeVar("Row", Translation, SystemScores)
-
-_DRAWN = 40  # rows up to which a table has a picture
-_PAIRED = (
-    "p: two-sided, by approximate randomisation, not corrected for the number of rows. A difference without an "
-    "interval is not tested: what came out for each utterance wasn't kept, or is of other utterances."
-)
-_TASKS = {  # task -> title, its score, and what that is called
-    "new": ("Into the new target", "chrf", "chrF"),
-    "translate": ("Translation into English", "chrf", "chrF"),
-    "other": ("Other targets", "chrf", "chrF"),
-    "transcribe": ("Transcription", "error", "error rate, %"),
-    "detect": ("Naming the language", "error", "error rate, %"),
-}
-_OUTPUT_MEASURES: dict[
-    str, tuple[str, float, TextMetric | None]
-] = {  # field -> label, scale, what a paired test calls it
-    "chrfpp": ("chrF++", 1, "chrf++"),
-    "bleu": ("BLEU", 1, "bleu"),
-    "off_target": ("Off target, %", 100, None),
-    "comet": ("COMET", 1, None),
-    "error": ("Error rate, %", 1, None),
-}
-_NEW, _OLD = "new, sources never trained on", "into English"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing that several runs measured.
-
-    Attributes:
-        label: what it is.
-        scores: one a run; None where it wasn't measured.
-        differences: one a run but the first, less the first; paired where it has an interval.
-    """
-
-    label: str
-    scores: Sequence[Metric | None]
-    differences: Sequence[Difference | None]
 
 
 def write_comparison(folders: Sequence[Path], path: Path) -> Path:
@@ -90,11 +30,11 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
         for name, folder in zip(_names(folders), folders, strict=True)
     ]
     measured = [
-        Section("retrieval", "Retrieval", _retrieval(runs)),
-        Section("translation", "Translation", _translation(runs)),
-        Section("outputs", "Systems' outputs", _outputs(runs)),
-        Section("transfer", "After fine-tuning", _transfer(runs)),
-        Section("pareto", "Gain against loss", _pareto(runs)),
+        Section("retrieval", "Retrieval", side_by_side.retrieval(runs)),
+        Section("translation", "Translation", side_by_side.translation(runs)),
+        Section("outputs", "Systems' outputs", side_by_side.outputs(runs)),
+        Section("transfer", "After fine-tuning", side_by_side.after_training(runs)),
+        Section("pareto", "Gain against loss", side_by_side.pareto(runs)),
     ]
     if not any(section.blocks for section in measured):
         raise ResultsError(
@@ -151,7 +91,7 @@ def _runs(runs: Sequence[Run]) -> list[Block]:
         commit = f"{p.commit}{' (dirty)' if p.dirty else ''}" if p.commit else None
         rows.append([run.name, run.results.title, p.started, commit, corpus])
     head = ["Run", "Title", "Started", "Commit", "Utterances, SHA-256"]
-    return [Table(name="runs", title="Runs", head=head, bodies=[rows], text_columns=5, pinned=True, ruled=True)]
+    return _wide("runs", "Runs", head, rows)
 
 
 def _settings(runs: Sequence[Run]) -> dict[bool, list[Block]]:
@@ -162,250 +102,22 @@ def _settings(runs: Sequence[Run]) -> dict[bool, list[Block]]:
         values = [plain(run.results.settings.get(name)) for run in runs]
         differ = len(set(values)) > 1
         rows[differ].append([name, *(values if differ else values[:1])])
-    tables = (
-        (True, "settings-that-differ", "Settings that differ", ["Setting", *(run.name for run in runs)]),
-        (False, "settings-in-common", "Settings in common", ["Setting", "Value"]),
-    )
+    names_of_runs = [run.name for run in runs]
     return {
-        differ: [
-            Table(
-                name=name,
-                title=title,
-                head=head,
-                bodies=[rows[differ]],
-                text_columns=len(head),
-                ruled=True,
-                pinned=True,
-            )
-        ]
-        if rows[differ]
-        else []
-        for differ, name, title, head in tables
+        True: _wide("settings-that-differ", "Settings that differ", ["Setting", *names_of_runs], rows[True]),
+        False: _wide("settings-in-common", "Settings in common", ["Setting", "Value"], rows[False]),
     }
 
 
 def _provenance(runs: Sequence[Run]) -> list[Block]:
     found = [origin_facts(run.results.provenance) for run in runs]
-    rows: list[list[Cell]] = [
-        [what, *(facts.get(what) for facts in found)] for what in dict.fromkeys(w for facts in found for w in facts)
-    ]
+    whats = dict.fromkeys(what for facts in found for what in facts)
+    rows: list[list[Cell]] = [[what, *(facts.get(what) for facts in found)] for what in whats]
+    return _wide("provenance", "Versions and machines", ["What", *(run.name for run in runs)], rows)
+
+
+def _wide(name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Block]:
+    """A table of text only, or nothing."""
     if not rows:
         return []
-    title, head = "Versions and machines", ["What", *(run.name for run in runs)]
-    return [
-        Table(name="provenance", title=title, head=head, bodies=[rows], text_columns=len(head), ruled=True, pinned=True)
-    ]
-
-
-def _retrieval(runs: Sequence[Run]) -> list[Block]:
-    """R@1 under each run's main method; under each other method that runs share, folded away."""
-    groups = [tuple(run.results.main_method for run in runs)]
-    for method in runs[0].results.methods:
-        group = tuple(method if method in run.results.methods else None for run in runs)
-        if group not in groups and any(group[1:]):
-            groups.append(group)
-    parts: list[Block] = []
-    for place, group in enumerate(groups):
-        names = {method_label(m) for m in group if m}
-        told = (f"{run.name} {method_label(m)}" for run, m in zip(runs, group, strict=True) if m)
-        label = names.pop() if len(names) == 1 else f"each run's main method ({', '.join(told)})"
-        blocks = _recall(runs, group, label, f"recall-{place + 1}")
-        parts += details(f"The same under {label}", blocks) if parts and blocks else blocks
-    return parts
-
-
-def _recall(runs: Sequence[Run], methods: Sequence[str | None], label: str, name: str) -> list[Block]:
-    by_run = [run.results.scores(method) if method else {} for run, method in zip(runs, methods, strict=True)]
-    pairs = [pair for pair in by_run[0] if any(pair in scores for scores in by_run[1:])]
-
-    def line(label: str, over: Sequence[Pair]) -> Line:
-        scores = [_mean_recall([found[pair] for pair in over if pair in found], len(over)) for found in by_run]
-
-        def paired(i: int) -> Difference | None:
-            return recall_difference(runs[0], runs[i], (methods[0] or "", methods[i] or ""), over)
-
-        return _line(label, scores, paired)
-
-    common = [pair for pair in pairs if all(pair in found for found in by_run)]
-    lines = [line(f"Mean of {len(common)} pairs", common)] if len(common) > 1 else []
-    lines += [line(f"{name_of(query)} → {name_of(candidate)}", [(query, candidate)]) for query, candidate in pairs]
-    return _side_by_side(
-        runs, name, "R@1, %", lines, f"R@1 under {label}, by language of the query and the candidates."
-    )
-
-
-def _mean_recall(found: Sequence[Retrieval], wanted: int) -> Metric | None:
-    """R@1 in per cent, meaned over pairs, which gives no interval; None where one of them is lacking."""
-    if len(found) < wanted:
-        return None
-    ci = found[0].r1_ci if wanted == 1 else None
-    return Metric(value=100 * fmean(s.r1 for s in found), ci=ci and (100 * ci[0], 100 * ci[1]))
-
-
-def _translation(runs: Sequence[Run]) -> list[Block]:
-    """BLEU and chrF by direction."""
-    lines: dict[str, list[Line]] = {"chrF": [], "BLEU": []}
-    for label, rows in _matched([run.results.translation for run in runs], lambda row: row.pair_name):
-        measured: tuple[tuple[TextMetric, list[Line]], ...] = (("chrf", lines["chrF"]), ("bleu", lines["BLEU"]))
-        for metric, of_metric in measured:
-            of_metric.append(_line(label, [getattr(r, metric, None) for r in rows], _pairing(runs, rows, metric)))
-    return [
-        block
-        for label, of_metric in lines.items()
-        for block in _side_by_side(runs, f"translation-{label.lower()}", label, of_metric, f"{label} by direction.")
-    ]
-
-
-def _outputs(runs: Sequence[Run]) -> list[Block]:
-    """Systems' scores by task and language spoken."""
-    matched = _matched([run.results.outputs for run in runs], _output_name)
-    parts: list[Block] = []
-    for metric, (label, scale, paired) in _OUTPUT_MEASURES.items():
-        lines = [
-            _line(label, [_scaled(getattr(r, metric, None), scale) for r in rows], _pairing(runs, rows, paired))
-            for label, rows in matched
-        ]
-        parts += _side_by_side(
-            runs, f"outputs-{metric}".replace("_", "-"), label, lines, f"{label} of systems' outputs."
-        )
-    return parts
-
-
-def _transfer(runs: Sequence[Run]) -> list[Block]:
-    """Scores after fine-tuning; before it, where it is the same for all."""
-    found = [{(r.task, r.source, r.target): r for r in run.results.transfer} for run in runs]
-    keys = [key for key in found[0] if any(key in rows for rows in found[1:])]
-    parts: list[Block] = []
-    for task, (title, metric, label) in _TASKS.items():
-        lines = []
-        for key in (key for key in keys if key[0] == task):
-            rows = [of_run.get(key) for of_run in found]
-            changes: list[Change | None] = [getattr(row, metric) if row else None for row in rows]
-            name = next(row.name for row in rows if row)
-            paired = partial(_after_training, runs, key[1:]) if metric == "chrf" else _not_tested
-            lines.append(_line(name, [change.after if change else None for change in changes], paired))
-        parts += _side_by_side(runs, f"transfer-{task}", label, lines, f"{title}, after fine-tuning: {label}.")
-    return parts
-
-
-def _pareto(runs: Sequence[Run]) -> list[Block]:
-    """What each fine-tuned run gains and loses, in one picture; of studies, their variants side by side."""
-    points = [variant for run in runs if (variant := _point(run)) is not None]
-    parts = transfer.pareto(Results(pareto=points)) if len(points) > 1 else []
-    found = [{(v.name, v.target): v for v in run.results.pareto} for run in runs]
-    keys = [key for key in found[0] if any(key in variants for variants in found[1:])]
-    for side, label in (("gain", "Gain on the new target, chrF"), ("loss", "Change on the old tasks, chrF")):
-        lines = []
-        for name, target in keys:
-            variants = [of_run.get((name, target)) for of_run in found]
-            scores = [_as_metric(getattr(variant, side)) if variant else None for variant in variants]
-            lines.append(_line(f"{name} → {name_of(target)}" if target else name, scores, _not_tested))
-        parts += _side_by_side(runs, f"variants-{side}", label, lines, f"{label}, by variant.", what="Variant")
-    return parts
-
-
-def _point(run: Run) -> Variant | None:
-    """A fine-tuning's gain and loss, where it has both."""
-    pooled = {row.pool: row.chrf for row in run.results.transfer_pooled}
-    gain, loss = pooled.get(_NEW), pooled.get(_OLD)
-    if gain is None or loss is None or gain.value is None or loss.value is None:
-        return None
-    return Variant(name=run.name, gain=Point(value=gain.value, ci=gain.ci), loss=Point(value=loss.value, ci=loss.ci))
-
-
-def _matched(rows: Sequence[Sequence[Row]], name: Callable[[Row], str]) -> list[tuple[str, list[Row | None]]]:
-    """Rows of one name, by run: of the same system, or of each run's only one."""
-    found: list[tuple[str, list[Row | None]]] = []
-    for label in dict.fromkeys(name(row) for row in rows[0]):
-        by_system = [{row.system: row for row in of_run if name(row) == label} for of_run in rows]
-        if all(len(systems) <= 1 for systems in by_system):
-            found.append((label, [next(iter(systems.values()), None) for systems in by_system]))
-        else:
-            found += [(f"{label}, {s}", [systems.get(s) for systems in by_system]) for s in by_system[0]]
-    return found
-
-
-def _pairing(
-    runs: Sequence[Run], rows: Sequence[Translation | SystemScores | None], metric: TextMetric | None
-) -> Callable[[int], Difference | None]:
-    """What compares a run's translations with the first's, where they were kept."""
-
-    def paired(i: int) -> Difference | None:
-        before, after = rows[0], rows[i]
-        if metric is None or before is None or after is None or before.target is None:
-            return None
-        pooled = before.sources if isinstance(before, SystemScores) else []
-        sources = [before.source] if before.source is not None else pooled
-        directions = [(source, before.target) for source in sources]
-        return translation_difference(runs[0], runs[i], (before.system, after.system), directions, metric)
-
-    return paired
-
-
-def _after_training(runs: Sequence[Run], direction: Pair, i: int) -> Difference | None:
-    return translation_difference(runs[0], runs[i], ("after", "after"), [direction], "chrf")
-
-
-def _not_tested(i: int) -> Difference | None:
-    return None
-
-
-def _line(label: str, scores: Sequence[Metric | None], paired: Callable[[int], Difference | None]) -> Line:
-    first, *others = (score.value if score else None for score in scores)
-    differences = [
-        None if first is None or other is None else paired(i) or Difference(value=other - first)
-        for i, other in enumerate(others, start=1)
-    ]
-    return Line(label, scores, differences)
-
-
-def _side_by_side(
-    runs: Sequence[Run], name: str, quantity: str, lines: Sequence[Line], caption: str, *, what: str = "Languages"
-) -> list[Block]:
-    """A picture and a table of what several runs measured; nothing where none but the first did."""
-    held = [line for line in lines if any(line.differences)]
-    if not held:
-        return []
-    names = [run.name for run in runs]
-    parts: list[Block] = []
-    if len(held) <= _DRAWN:
-        drawn = plots.runs_svg([(line.label, line.scores) for line in held], names, quantity, name)
-        parts.append(figure(drawn, f"<b>{escape(caption)}</b> Bars: 95% intervals. The axis need not begin at 0."))
-    head = [what, *names, *(label for other in names[1:] for label in (f"{other} − {names[0]}", f"p, {other}"))]
-    rows: list[list[Cell]] = [
-        [
-            line.label,
-            *(score(s, below=True) for s in line.scores),
-            *(cell for d in line.differences for cell in (difference(d, below=True), p_value(d))),
-        ]
-        for line in held
-    ]
-    caption += f" In brackets: 95% intervals. {_PAIRED}"
-    parts.append(
-        Table(name=name, title=quantity, head=head, bodies=[rows], caption=caption, pinned=True, dense=True, ruled=True)
-    )
-    marks = [
-        (other, line.label, d.signature)
-        for line in held
-        for other, d in zip(names[1:], line.differences, strict=True)
-        if d
-    ]
-    signatures = signatures_by_label(marks)
-    return parts + (details("Signatures of the differences", [signatures]) if signatures else [])
-
-
-def _output_name(row: SystemScores) -> str:
-    if row.task == "transcribe":
-        return f"{row.spoken}, transcribed"
-    return f"{row.spoken} → {name_of(row.target or '')}"
-
-
-def _scaled(metric: Metric | None, scale: float) -> Metric | None:
-    if metric is None or metric.value is None:
-        return None
-    ci = metric.ci and (scale * metric.ci[0], scale * metric.ci[1])
-    return Metric(value=scale * metric.value, ci=ci, n=metric.n, signature=metric.signature)
-
-
-def _as_metric(point: Point) -> Metric:
-    return Metric(value=point.value, ci=point.ci, signature=point.signature)
+    return [Table(name=name, title=title, head=head, bodies=[rows], text_columns=len(head), ruled=True, pinned=True)]

@@ -41,10 +41,10 @@ def latex(table: Table) -> str:
     """
     spec = "".join(_column(table, i) for i in range(len(table.head)))
     caption = escape(" ".join(part for part in (f"{table.title}.", table.caption) if part))
-    head = " & ".join(escape(cell) for cell in table.head) + r" \\"
+    head = " & ".join(_head(table, cell) for cell in table.head) + r" \\"
     groups = ["\n".join(_row(row) for row in body) for body in table.bodies]
     rows = "\n\\midrule\n".join(groups)
-    label = rf"\label{{tab:{table.name}}}"
+    label = rf"\label{{tab:{table.stem}}}"
     if len(table.rows) > LONG:
         lines = [
             r"% needs \usepackage{booktabs,longtable}",
@@ -88,10 +88,30 @@ def _column(table: Table, place: int) -> str:
     return "l" if longest <= _WIDE else r"p{0.3\linewidth}"
 
 
+def _head(table: Table, head: str) -> str:
+    """A column's head; where columns are many, in two lines."""
+    words = head.split(" ")
+    if not table.dense or len(words) < 2:
+        return escape(head)
+    half = min(range(1, len(words)), key=lambda i: max(len(" ".join(words[:i])), len(" ".join(words[i:]))))
+    return _stacked(escape(" ".join(words[:half])), escape(" ".join(words[half:])))
+
+
 def _row(row: Sequence[Cell]) -> str:
-    cells = " & ".join(escape(_plain(cell)) for cell in row)
+    cells = " & ".join(_cell(cell) for cell in row)
     guard = "{}" if cells.startswith(("[", "*")) else ""  # behind the last row's \\ they would be an option of it
     return rf"{guard}{cells} \\"
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Number) and cell.below and (cell.interval or cell.extra):
+        small = (rf"{{\scriptsize {escape(part)}}}" for part in (cell.interval, cell.extra) if part)
+        return _stacked(escape(cell.shown), *small)
+    return escape(_plain(cell))
+
+
+def _stacked(*lines: str) -> str:
+    return r"\shortstack[r]{" + r" \\ ".join(lines) + "}"
 
 
 def _plain(cell: Cell) -> str:

@@ -77,7 +77,7 @@ def table(made: Table) -> str:
 
 def _files(made: Table) -> str:
     """Links to the table's files: within the page, so that it needs nothing beside it, but for the largest tables."""
-    name = escape(made.name)
+    name = escape(made.stem)
     if made.filters is not None:
         links = ", ".join(f'<a href="tables/{name}.{suffix}">tables/{name}.{suffix}</a>' for suffix in ("csv", "tex"))
         return f'<p class="files">All rows, beside this page: {links}</p>'

@@ -102,9 +102,9 @@ def write_page(path: Path, title: str, sections: Iterable[Section], *, lead: str
 
 def _write_tables(folder: Path, tables: Sequence[Table]) -> None:
     for table in tables:
-        write_text(folder / f"{table.name}.csv", table.csv())
-        write_text(folder / f"{table.name}.tex", latex(table))
-    held = {table.name for table in tables}
+        write_text(folder / f"{table.stem}.csv", table.csv())
+        write_text(folder / f"{table.stem}.tex", latex(table))
+    held = {table.stem for table in tables}
     for stale in [*folder.glob("*.csv"), *folder.glob("*.tex")]:
         if stale.stem not in held:
             stale.unlink()

@@ -5,6 +5,7 @@ So the three can't disagree.
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -118,7 +119,7 @@ class Table:
     """A table; the first cell of a row is its head.
 
     Attributes:
-        name: of its files; unique on a page.
+        name: of its files (see `stem`); unique on a page.
         title: what LaTeX's caption begins with.
         head: the columns' heads, each different.
         bodies: groups of rows, with a rule between groups.
@@ -146,6 +147,11 @@ class Table:
     facts: bool = False
     filters: Sequence[str] | None = None
     page_rows: frozenset[int] | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name of its files without their ending: letters that any file system takes."""
+        return re.sub(r"[^A-Za-z0-9+-]+", "-", self.name)[:80]
 
     @property
     def rows(self) -> list[Sequence[Cell]]:
