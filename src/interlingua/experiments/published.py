@@ -6,7 +6,7 @@ from pathlib import Path
 
 from interlingua.errors import UsageError
 
-PARTS = frozenset({"retrieval", "unseen"})
+PARTS = frozenset({"retrieval", "transfer", "unseen"})
 UNKNOWN = "not known here"
 """Stands in the column of published figures where the file has none; nothing is filled in from memory."""
 

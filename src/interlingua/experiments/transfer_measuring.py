@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from interlingua.metrics.comet import Segment
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 TOLERATED = -0.5  # chrF into English on dev: the share of a change that is kept loses no more, if any share does
 UNTRAINED = "untrained"
+MEASURES = ("bleu", "chrf", "comet")
 EXAMPLE = '{"transfer": [{"test": "fleurs", "variant": "plain", "source": "fr", "target": "zh", "bleu": 20.5}]}'
 
 Cell = tuple[int, int]
@@ -295,9 +297,7 @@ class Measuring:
 
     def _published(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Scores of the untrained model and of plain fine-tuning beside others', or beside the reason for none."""
-        measures = ("bleu", "chrf", "comet")
-        keys = ("test", "variant", "source", "target")
-        theirs = read_published(self.work.study.published, "transfer", keys, measures, EXAMPLE)
+        theirs = published_scores(self.work.study.published)
         return [
             {
                 **named,
@@ -310,7 +310,7 @@ class Measuring:
             for line in row["table"]
             for variant, side in ((UNTRAINED, "before"), (PLAIN, "after"))
             for named in [{"test": row["test"], "variant": variant, "source": line["source"], "target": line["target"]}]
-            for measure in measures
+            for measure in MEASURES
             if side in line.get(measure, ())
             and (measure != "chrf" or (*named.values(), measure) in theirs)  # the paper has BLEU and COMET
         ]
@@ -338,6 +338,15 @@ class Measuring:
                 now, was = self._system(c, key, after[c], part), self._system(c, key, before[c], part)
                 found.append(Comparison(now.hypotheses, was.hypotheses, now.references, now.clusters, now.target))
         return found
+
+
+def published_scores(path: Path | None) -> dict[tuple[str, ...], float]:
+    """Figures of others: (test, variant, source, target, metric) -> value.
+
+    Raises:
+        UsageError: see `read_published`.
+    """
+    return read_published(path, "transfer", ("test", "variant", "source", "target"), MEASURES, EXAMPLE)
 
 
 def _mean_chrf(groups: Sequence[SystemOutputs]) -> float:

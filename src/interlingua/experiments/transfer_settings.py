@@ -83,7 +83,6 @@ class TransferStudy:
         Raises:
             UsageError: ``plain`` is missing, a variant has a setting that there isn't, or corpora don't go together.
         """
-        self._check_corpora()
         if PLAIN not in self.variants:
             raise UsageError(f"variants: {PLAIN!r} is missing; the others are compared with it")
         known = {f.name for f in dataclasses.fields(FinetuneConfig)} - OWN_BUSINESS | STUDY_KEYS
@@ -100,6 +99,7 @@ class TransferStudy:
                     training.config(self.targets[0], 0, Path())
                 except (UsageError, msgspec.ValidationError) as e:
                     raise UsageError(f"{name}: {e}") from e
+        self._check_corpora()
 
     def _check_corpora(self) -> None:
         Context.parse(self.context)
@@ -113,7 +113,8 @@ class TransferStudy:
             if not re.fullmatch(r"[\w.-]+", name) or name in (TRAIN, DEV):
                 raise UsageError(f"tests: {name!r} can't be a name; use letters, digits and -, and not train or dev")
         apart = {f"apart, {name}": languages for name, languages in self.apart.items()}
-        for what, codes in {"targets": self.targets, "source": (self.source,), **apart}.items():
+        sources = tuple(dict.fromkeys(s for v in self.variants for t, _ in self.candidates(v) for s in t.sources))
+        for what, codes in {"targets": self.targets, "source": sources, **apart}.items():
             if normalise_languages(codes) != tuple(codes):
                 raise UsageError(f"{what}: write {', '.join(codes)} as {', '.join(normalise_languages(codes))}")
 

@@ -16,7 +16,7 @@ import msgspec
 from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.experiments.finetuning import begun_with, made_states
 from interlingua.experiments.transfer_data import StudyData, digest_of, study_data
-from interlingua.experiments.transfer_measuring import TOLERATED, Measuring
+from interlingua.experiments.transfer_measuring import TOLERATED, Measuring, published_scores
 from interlingua.experiments.transfer_needs import say_needs
 from interlingua.experiments.transfer_settings import CONTEXT, DEV, PERMUTED, PLAIN, TRAIN, TransferStudy
 from interlingua.experiments.transfer_work import MOST_TOKENS_OF_CORPORA, Work
@@ -52,7 +52,8 @@ def run_transfer_study(
     compute = best_compute(device)
     whisper = load_whisper(study.model, dtype=compute, device=device)
     data = study_data(study, whisper.languages, log)
-    for target in study.targets:  # what can't be scored is said before training, not after
+    published_scores(study.published)  # what can't be read or scored is said before training, not after
+    for target in study.targets:
         score_translations({}, {"": "1"}, target=target, metric="bleu")
     encoder = WhisperEncoder(whisper, context=study.context)
     if dry_run:

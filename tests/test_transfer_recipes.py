@@ -1,0 +1,345 @@
+"""Transfer recipes on corpora as their publishers hand them out, from the files to the report."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import yaml
+
+from helpers import sweep, utterance, write_wav
+from interlingua.cli import run
+from interlingua.corpora.fleurs import fleurs_code
+from interlingua.errors import CometError, CorpusError, ResultsError, UsageError
+from interlingua.experiments import comet_scores, transfer_work
+from interlingua.experiments.comet_scores import kept_comet
+from interlingua.experiments.published import UNKNOWN
+from interlingua.experiments.recipes import read_recipe
+from interlingua.experiments.transfer import references
+from interlingua.experiments.transfer_data import study_data
+from interlingua.experiments.transfer_study import run_transfer_study
+from interlingua.metrics import CometScores, score_translations
+from interlingua.models.targets import read_targets
+from interlingua.report import write_report
+from interlingua.results import load_results
+from interlingua.transfer.examples import text_example
+from interlingua.types import AudioRef
+from trees import covost_tree, fleurs_tree
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+COMET = "Unbabel/wmt22-comet-da"
+WORDS = {"en": "a house", "fr": "une maison", "de": "ein haus", "ja": "いえ", "ko": "집", "zh": "房子"}
+SPOKEN = ("en", "fr", "de", "ja")
+PER_SPLIT = {"train": 6, "dev": 3, "test": 4}
+PLAIN = {"variants": {"plain": {"epochs": 2}}, "comet_model": None}
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """FLEURS in five languages and CoVoST 2 from English and into it, each with train, dev and test."""
+    folder = tmp_path_factory.mktemp("corpora")
+    fleurs, covost = [], []
+    for split, n in PER_SPLIT.items():
+        for i in range(n):
+            for place, (language, word) in enumerate(WORDS.items()):
+                name = f"{split}-{i}"
+                wav = write_wav(folder / "wav" / f"{language}-{name}.wav", sweep(0.3, 200 + 40 * place, seed=i))
+                made = {"audio": AudioRef(str(wav)), "text": f"{word} {split} {i}", "split": split}
+                fleurs.append(utterance(language, name, **made))
+                targets = {"zh-CN": f"房子 {split} {i}"} if language == "en" else {"en": f"a house {split} {i}"}
+                covost.append(utterance(language, name, translations=targets, **made))
+    fleurs_tree(folder / "fleurs", fleurs)
+    covost_tree(folder / "covost", [u for u in covost if u.language != "ko"])  # as the original: no Korean
+    return folder
+
+
+def smaller(name, corpora, tmp_path, model, **changes):
+    """A recipe of ours on the small corpora: nothing but languages, roots and sizes is changed."""
+    settings = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
+    settings |= {"out": str(tmp_path / "out"), "model": str(model)}
+    settings.pop("shared", None)
+    settings["settings"] |= {"epochs": 1, "batch_size": 4, "compute": "float32"}
+    read = [settings["train"], *([settings["dev"]] if "dev" in settings else []), *settings["tests"].values()]
+    for corpus in read:
+        corpus["root"] = str(corpora / corpus["name"])
+        kept = [code for code in corpus["languages"] if code.split("-")[0] in WORDS]
+        corpus["languages"] = [c for c in kept if corpus["name"] == "fleurs" or c != "zh-CN"]
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({**settings, **changes}, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(corpora, tiny_whisper_folder, tmp_path_factory):
+    """A study of English speech in FLEURS, two epochs: its recipe and folder."""
+    folder = tmp_path_factory.mktemp("done")
+    path = smaller("sources-fleurs", corpora, folder, tiny_whisper_folder, **PLAIN)
+    run_transfer_study(read_recipe(path), log=lambda line: None)
+    return path, folder / "out"
+
+
+@pytest.fixture
+def again(done, tmp_path):
+    """The same in a folder of its own, with all that is done."""
+    path, folder = done
+    shutil.copytree(folder, tmp_path / "out")
+    return lambda **changes: replace(read_recipe(path), out=tmp_path / "out", **changes)
+
+
+def test_every_recipe_of_ours_is_valid():
+    for path in RECIPES.glob("*.yaml"):
+        assert read_recipe(path).plan()
+
+
+def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))  # no COMET here
+    theirs = {"test": "fleurs", "variant": "plain", "source": "fr", "target": "zh", "bleu": 12.25}
+    published = tmp_path / "published.json"
+    published.write_text(json.dumps({"transfer": [theirs]}))
+    path = smaller("finetune-covost", corpora, tmp_path, tiny_whisper_folder, published=str(published))
+    assert run(["run", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    n = 6 + 3 + 4 + 4 * len(SPOKEN)  # CoVoST's train, dev and test; FLEURS' test
+    assert f"to encode: {n} utterances" in said
+    assert re.search(r"to train: 2 trainings, about [\d.]+ min", said)
+    assert re.search(r"to decode: \d+ answers after training, about [\d.]+ min", said)
+    assert not (tmp_path / "out" / "shared.json").exists()
+
+    assert run(["run", str(path)]) == 0
+    results, _ = load_results(tmp_path / "out")
+    rows = {(r["variant"], r["test"]): r for r in results["study"]}
+    assert set(rows) == {(v, t) for v in ("plain", "permuted") for t in ("covost", "fleurs")}
+    found = {(r["task"], r["source"]): r for r in rows["plain", "fleurs"]["table"]}
+    assert {s for task, s in found if task == "new"} == set(SPOKEN)
+    assert {s for task, s in found if task == "translate"} == set(SPOKEN) - {"en"}
+    assert {s: found["new", s]["trained"] for s in SPOKEN} == {"en": True, "fr": False, "de": False, "ja": False}
+    assert all(r["n"] == 4 for r in found.values())
+    assert [(r["task"], r["source"], r["n"]) for r in rows["plain", "covost"]["table"]] == [("new", "en", 4)]
+    assert rows["plain", "covost"]["new_unseen"] is None
+    pools = {p["pool"]: p for p in rows["plain", "fleurs"]["pooled"]}
+    assert pools["new, sources never trained on"]["languages"] == ["de", "fr", "ja"]
+    assert pools["new, sources trained on"]["languages"] == ["en"]
+    assert "isn't set up" in pools["into English"]["comet"]["reason"]
+    keys = ("test", "variant", "source", "target", "metric")
+    beside = {tuple(r[key] for key in keys): r["published"] for r in results["published_transfer"]}
+    assert beside.pop(("fleurs", "plain", "fr", "zh", "bleu")) == 12.25
+    assert len(beside) == 2 * (1 + 4 + 3) - 1  # BLEU before and after in every direction of both tests
+    assert set(beside.values()) == {UNKNOWN}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for text in ("fleurs, into Chinese", "covost, into Chinese", "never trained on", "12.2", UNKNOWN, "set it up with"):
+        assert text in page
+    assert "the reference is the parallel sentence" in page
+
+
+def test_pooled_scores_are_the_means_of_the_languages(done):
+    """By hand, from the answers that are kept, joined by utterance id."""
+    path, folder = done
+    study = read_recipe(path)
+    results, _ = load_results(folder)
+    (row,) = results["study"]
+    (one,) = study.runs()
+    test = study_data(study, list(WORDS), print).part(0, "fleurs")
+    (prompt,) = row["untrained_prompts"]
+    after = json.loads((folder / "trainings" / one.name / "fleurs-1.json").read_text())
+    before = json.loads((folder / "before" / f"0-fleurs-zh-{prompt}.json").read_text())
+
+    def score(said, source):
+        expected = references(test, source, "zh")
+        assert len(expected) == PER_SPLIT["test"]
+        return score_translations(said[f"new {source}-zh"], expected, target="zh", metric="chrf").value
+
+    strange = ("de", "fr", "ja")
+    pool = next(p for p in row["pooled"] if p["pool"] == "new, sources never trained on")
+    assert pool["chrf"]["before"]["value"] == pytest.approx(fmean(score(before, s) for s in strange))
+    assert pool["chrf"]["after"]["value"] == pytest.approx(fmean(score(after, s) for s in strange))
+    gained = fmean(score(after, s) - score(before, s) for s in strange)
+    assert pool["chrf"]["difference"]["value"] == pytest.approx(gained)
+    assert row["new_unseen"]["value"] == pytest.approx(gained)
+
+
+def test_forgetting_is_pooled_apart_near_the_target(corpora, tiny_whisper_folder, tmp_path, monkeypatch):
+    rehearsed = []
+
+    def rehearse(whisper, spoken, states, *, heard_as):  # random weights never end a text
+        rehearsed.append((sorted(u.language for u in spoken), heard_as))
+        prompt = whisper.prompt("en", "transcribe")
+        return [replace(text_example(whisper, u.id, prompt, "said", "en"), rehearsal=True) for u in spoken]
+
+    monkeypatch.setattr(transfer_work, "rehearsal_examples", rehearse)
+    variants = {"plain": {}, "wise-ft": {"shares": [0.5, 0.25]}, "l2sp": {"l2sp": 0.01}}
+    crossed = {"replay": 0.3, "rehearsed": 0.5, "rehearse": ["en"], "rehearse_as": ["en", "fr"]}
+    variants["replay-crossed"] = {**crossed, "rehearsal_utterances": 3}
+    path = smaller("forgetting-covost", corpora, tmp_path, tiny_whisper_folder, variants=variants, comet_model=None)
+    assert run(["run", str(path)]) == 0
+    results, _ = load_results(tmp_path / "out")
+    rows = {(r["variant"], r["test"]): r for r in results["study"]}
+    assert len(rows) == len(variants) * 2
+    for variant in variants:
+        pools = {p["pool"]: p["languages"] for p in rows[variant, "fleurs"]["pooled"]}
+        assert pools["into English, near Chinese"] == ["ja", "ko", "zh"]
+        assert pools["into English, the others"] == ["de", "fr"]
+        assert pools["into English"] == ["de", "fr", "ja", "ko", "zh"]
+        pools = {p["pool"]: p["languages"] for p in rows[variant, "covost"]["pooled"]}
+        assert pools["into English"] == ["de", "fr", "ja"]
+    assert rows["wise-ft", "fleurs"]["chosen"][0]["share"] in (0.5, 0.25)
+    assert rehearsed == [(["en"] * 3, ("en", "fr"))]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "into English, near Chinese" in page
+    assert len({(p["name"], p["test"]) for p in results["pareto"]}) == len(variants)  # CoVoST has nothing into Chinese
+
+
+def test_sources_are_compared_and_nothing_is_done_twice(corpora, tiny_whisper_folder, tmp_path, monkeypatch):
+    changes = {"variants": {"plain": {}, "ja": {"source": ["ja"]}}, "comet_model": None}
+    path = smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **changes)
+    trained = []
+    original = transfer_work.train
+    monkeypatch.setattr(transfer_work, "train", lambda *a, **o: trained.append(a[3].source) or original(*a, **o))
+    results, _ = load_results(run_transfer_study(read_recipe(path), log=lambda line: None))
+    assert trained == [("en",), ("ja",)]
+    assert {r["variant"]: r["sources"] for r in results["study"]}["ja"] == ["ja"]
+    ja = {r["source"]: r["trained"] for r in results["study"][1]["table"] if r["task"] == "new"}
+    assert ja == {"de": False, "en": False, "fr": False, "ja": True}
+    (model,) = (tmp_path / "out" / "trainings").glob(f"{read_recipe(path).runs()[1].name}/model")
+    assert read_targets(model).sources == ("ja",)
+    again, _ = load_results(run_transfer_study(read_recipe(path), log=lambda line: None))
+    assert again["study"] == results["study"]
+    assert len(trained) == 2
+    # another test asks the models that are kept, and trains nothing
+    fleurs = {"name": "fleurs", "root": str(corpora / "fleurs"), "options": {"references": ["zh", "en"]}}
+    tests = {name: {**fleurs, "languages": list(which)} for name, which in (("fleurs", SPOKEN), ("korean", ["ko"]))}
+    more = read_recipe(smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **changes, tests=tests))
+    results, _ = load_results(run_transfer_study(more, log=lambda line: None))
+    assert len(trained) == 2
+    (korean,) = (r for r in results["study"] if (r["variant"], r["test"]) == ("ja", "korean"))
+    assert [(r["task"], r["source"], r["n"]) for r in korean["table"]] == [("new", "ko", 4), ("translate", "ko", 4)]
+    # the same words of a kept model as of one just trained
+    one = more.runs()[1]
+    file = tmp_path / "out" / "trainings" / one.name / "fleurs-1.json"
+    first = json.loads(file.read_text())
+    file.unlink()
+    run_transfer_study(more, log=lambda line: None)
+    assert json.loads(file.read_text()) == first
+    assert len(trained) == 2
+
+
+def test_states_that_do_not_fit_are_made_on_the_fly(done, corpora, tiny_whisper_folder, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("interlingua.experiments.finetuning.free_bytes", lambda path: 1000)
+    path = smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **PLAIN)
+    results, _ = load_results(run_transfer_study(read_recipe(path), log=told.append))
+    assert not list((tmp_path / "out").glob("*.lance"))
+    assert len(list(done[1].glob("*.lance"))) == 2
+    assert results["study"] == load_results(done[1])[0]["study"]
+    assert sum("every epoch encodes" in line for line in told) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tests": {}}, "tests: missing"),
+        ({"train": None}, "name what is trained on, too"),
+        ({"rotations": [0, 1]}, "`train` has splits of its own"),
+        ({"targets": ["zh-CN"]}, "targets: write zh-CN as zh"),
+        ({"apart": {"near": ["zh-CN"]}}, "apart, near: write zh-CN as zh"),
+        ({"variants": {"plain": {"source": ["ja_jp"]}}}, "source: write ja_jp as ja"),
+        ({"tests": {"dev": {"name": "prompts"}}}, "'dev' can't be a name"),
+        ({"tests": {"a": {"name": "prompts", "langs": ["en"]}}}, "no setting tests, a: 'langs'"),
+        ({"train": {"name": "prompts", "langs": ["en"]}}, "no setting train: 'langs'"),
+        ({"context": "speech+40"}, "speech+N"),
+    ],
+)
+def test_wrong_settings_are_one_line(corpora, tiny_whisper_folder, tmp_path, change, message):
+    path = smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **change)
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
+        read_recipe(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"targets": ["kea"]}, UsageError, "no token for kea"),
+        ({"targets": ["it"]}, CorpusError, "train: fleurs holds no speech of en with a reference in 'it'"),
+        ({"variants": {"plain": {}, "nl": {"source": ["nl"]}}}, CorpusError, "no speech of nl"),
+        ({"tests": {"fleurs": {"split": "train"}}}, UsageError, "recordings of fleurs are in train, too"),
+        ({"tests": {"fleurs": {"root": "nowhere"}}}, CorpusError, "fleurs: nowhere"),
+        ({"variants": {"plain": {"shares": [1.0, 0.5]}}, "dev": {"options": {"references": ["zh"]}}}, CorpusError,
+         "dev has no English references"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_done_is_said_before_the_work(corpora, tiny_whisper_folder, tmp_path, change, error, message):
+    fleurs = {"name": "fleurs", "languages": list(SPOKEN), "root": str(corpora / "fleurs")}
+    fleurs["options"] = {"references": ["zh", "en"]}
+    if "tests" in change:
+        change = {"tests": {"fleurs": {**fleurs, **change["tests"]["fleurs"]}}}
+    if "dev" in change:
+        change = {**change, "dev": {**fleurs, "split": "dev", **change["dev"]}}
+    path = smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **change)
+    with pytest.raises(error, match=re.escape(message)):
+        run_transfer_study(read_recipe(path), log=lambda line: None)
+    assert not (tmp_path / "out" / "shared.json").exists()
+
+
+def test_a_folder_of_other_corpora_is_refused(again):
+    cut = replace(again().train, languages=("en", "fr"), max_utterances=4)
+    for name, changed in {"corpus": {"train": cut}, "test fleurs": {"tests": {"fleurs": cut}}}.items():
+        with pytest.raises(ResultsError, match=f"begun with {name} "):
+            run_transfer_study(again(**changed), log=lambda line: None)
+
+
+def test_a_language_without_a_token_is_left_out_and_named(corpora, tiny_whisper_folder, tmp_path):
+    told = []
+    study = read_recipe(smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder))
+    with pytest.raises(CorpusError, match="no speech of ja"):
+        study_data(study, ["en", "fr", "de", "zh"], told.append)
+    assert any(re.match(r"fleurs: ja: .* has no token", line) for line in told)
+
+
+def test_comet_scores_are_kept(tmp_path, monkeypatch):
+    asked = []
+
+    def score(segments, *, model):
+        asked.append(sorted(segments))
+        return CometScores({s: float(len(s[1])) for s in segments}, "comet|v1")
+
+    monkeypatch.setattr(comet_scores, "score_comet", score)
+    path, one, two = tmp_path / "comet.json", ("a", "b", "c"), ("a", "bb", "c")
+    assert kept_comet(path, [one, one], COMET).scores == {one: 1.0}
+    assert kept_comet(path, {one, two}, COMET).scores == {one: 1.0, two: 2.0}
+    assert asked == [[one], [two]]
+
+    def fail(segments, *, model):
+        raise CometError("not here")
+
+    monkeypatch.setattr(comet_scores, "score_comet", fail)
+    assert kept_comet(path, [two], COMET).scores == {two: 2.0}  # all of it is there
+    assert isinstance(kept_comet(path, [("x", "y", "z")], COMET), CometError)
+    newer = lambda segments, *, model: CometScores(dict.fromkeys(segments, 9.0), "comet|v2")  # noqa: E731
+    monkeypatch.setattr(comet_scores, "score_comet", newer)
+    found = kept_comet(path, [one, ("x", "y", "z")], COMET)
+    assert (found.scores, found.signature) == ({one: 9.0, ("x", "y", "z"): 9.0}, "comet|v2")
+
+
+def test_comet_is_in_the_tables(again, monkeypatch):
+    def score(segments, *, model):
+        return CometScores({s: 0.5 if "房" in s[2] else 0.25 for s in segments}, "comet|test")
+
+    monkeypatch.setattr(comet_scores, "score_comet", score)
+    out = run_transfer_study(again(comet_model=COMET), log=lambda line: None)
+    (row,) = load_results(out)[0]["study"]
+    pools = {p["pool"]: p["comet"] for p in row["pooled"]}
+    assert pools["new, sources never trained on"]["after"]["value"] == 0.5
+    assert pools["into English"]["before"]["value"] == 0.25
+    assert pools["into English"]["difference"]["value"] == 0
+    assert {r["comet"]["after"]["value"] for r in row["table"] if r["task"] == "new"} == {0.5}
+    assert "comet|test" in write_report(out).read_text(encoding="utf-8")
+
+
+def test_codes_of_the_recipes_are_those_of_the_corpora():
+    for path in RECIPES.glob("*fleurs*.yaml"):
+        settings = read_recipe(path)
+        for corpus in getattr(settings, "corpora", {}).values():
+            assert all(fleurs_code(code) for code in corpus.languages)
