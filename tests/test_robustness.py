@@ -14,14 +14,22 @@ from interlingua.corpora.distance import language_distance
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.robustness import RobustnessStudy, compared, correlations, run_robustness_study
+from interlingua.experiments.retrieval import evaluate_retrieval
+from interlingua.experiments.robustness import (
+    RobustnessStudy,
+    both_ways,
+    compared,
+    correlations,
+    run_robustness_study,
+)
 from interlingua.metrics import correlation
 from interlingua.metrics.correlation import MOST_EXACT, rank_correlation
 from interlingua.report import robustness as report
 from interlingua.report.records import read_records
 from interlingua.report.tables import Table
 from interlingua.results import load_results
-from interlingua.types import AudioRef
+from interlingua.store import FrameStore
+from interlingua.types import AudioRef, Frames, FrameSpec
 from trees import fleurs_tree
 
 # ---------------------------------------------------------------- rank correlation
@@ -166,6 +174,26 @@ def test_the_recipes_are_read(name, request):
     assert isinstance(study, RobustnessStudy)
     assert study.corpus.name in study.plan()
     assert all(language_distance(code, study.pivot) is not None for code in study.corpus.languages)
+
+
+def test_pairs_one_by_one_give_what_all_at_once_give(tmp_path):
+    random = np.random.default_rng(0)
+    spoken = [utterance(code, f"m{m}") for code in ("en", "fr", "wo") for m in range(12)]
+    meant = {u.meaning: random.normal(size=(6, 8)) for u in spoken}
+    store = FrameStore.create(tmp_path / "s", FrameSpec("tiny", "r", 1, "speech", 1, "float32", "float32"), 8)
+    noisy = [(meant[u.meaning] + 0.7 * random.normal(size=(6, 8))).astype(np.float32) for u in spoken]
+    store.write([Frames(u.id, values, 6) for u, values in zip(spoken, noisy, strict=True)])
+    methods = ("whitened-position-csls", "seqsim")
+    pairs = [("fr", "en"), ("wo", "en")]
+    at_once = [r for m in methods for r in evaluate_retrieval(spoken, store, m, pairs=pairs)[0]]
+    for _ in range(2):  # the second time from what is kept
+        found = []
+        for code, pivot in pairs:
+            pair = [u for u in spoken if u.language in (code, pivot)]
+            found += both_ways(pair, pivot, store, methods, tmp_path / "kept", compute="float32", device="cpu")
+        assert sorted(found, key=str) == sorted(json.loads(json.dumps(at_once)), key=str)
+    assert len(list((tmp_path / "kept").iterdir())) == 4
+    assert 0 < min(r["r1"] for r in found) < 1
 
 
 # ---------------------------------------------------------------- from FLEURS' files to the report

@@ -140,7 +140,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     for code in languages:
         log(language_name(code))
         pair = [u for u in utterances if u.language in (code, pivot)]
-        retrieval = both_ways(pair, store, methods, study.out / "retrieval", compute=compute, device=device)
+        retrieval = both_ways(pair, pivot, store, methods, study.out / "retrieval", compute=compute, device=device)
         mine = [u for u in asked if u.language == code]
         if code == ENGLISH:
             scores, token = {"error": transcript_row(answers, mine, ENGLISH)}, ENGLISH
@@ -227,6 +227,7 @@ def compared(
 
 def both_ways(
     pair: Sequence[Utterance],
+    pivot: str,
     store: FrameStore,
     methods: Sequence[Method],
     folder: Path,
@@ -234,21 +235,23 @@ def both_ways(
     compute: SimilarityCompute,
     device: str,
 ) -> list[dict[str, Any]]:
-    """Rows of retrieval between two languages, both ways, by each method; those of a method are kept in a folder.
+    """Rows of retrieval between a language and the pivot, both ways; those of each method are kept in a folder.
 
     Two languages are read at a time, so that memory doesn't grow with their number. Where the sentences are the same,
     so are the folds of every pair.
     """
     about = [(u.id, u.meaning, u.cluster, u.id in store) for u in pair]
     digest = hashlib.sha256(msgspec.json.encode([about, store.spec.pooling])).hexdigest()[:10]
-    languages = "-".join(dict.fromkeys(u.language for u in pair))
+    (language,) = {u.language for u in pair} - {pivot}
     corpus: Corpus | None = None
     rows: list[dict[str, Any]] = []
     for method in methods:
-        path = folder / f"{languages}-{method}-{digest}.json"
+        path = folder / f"{language}-{pivot}-{method}-{digest}.json"
         if not path.exists():
             corpus = corpus or Corpus.of(pair, store)
-            found, _ = evaluate_retrieval(pair, store, method, corpus=corpus, compute=compute, device=device)
+            found, _ = evaluate_retrieval(
+                pair, store, method, pairs=[(language, pivot)], corpus=corpus, compute=compute, device=device
+            )
             write_text(path, json.dumps(found, allow_nan=False) + "\n")
         rows += json.loads(path.read_text(encoding="utf-8"))
     return rows
