@@ -200,6 +200,19 @@ def test_fine_tunings_are_compared_after_training_with_a_picture_of_gain_and_los
     assert table(made, "gain-against-loss")["replay"]["Gain on the new target"] == "6"
 
 
+def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
+    attack = "<script>alert('x')</script>\"&$title"
+    for name in ("a<b>&amp;", "b"):
+        rows = [{"query": attack, "candidate": "fr", "method": attack, "r1": 0.5}]
+        results = {"title": attack, "retrieval": rows, "settings": {attack: attack + name, "x": attack}}
+        save_results(tmp_path / name, {**results, "provenance": {"commit": attack}})
+    text = write_comparison([tmp_path / "a<b>&amp;", tmp_path / "b"], tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "<b>&amp;amp;" not in text.replace("<figcaption><b>", "")
+    assert "a&lt;b&gt;&amp;amp; and b compared" in text
+    assert text.count("&lt;script&gt;") > 8
+
+
 def test_runs_that_share_nothing_are_refused(runs: list[Path], tmp_path: Path, capsys: Any) -> None:
     save_results(tmp_path / "else", {"retrieval": [{"query": "de", "candidate": "nl", "method": "seqsim", "r1": 0.5}]})
     with pytest.raises(ResultsError, match=r"else: nothing that .*bad measured too"):

@@ -1,19 +1,26 @@
 """Tables made once and written three times: HTML, CSV and LaTeX say the same, and no text can break any of them."""
 
+import base64
 import csv
 import io
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from interlingua.report import write_report
 from interlingua.report.latex import LONG, escape, latex
 from interlingua.report.markup import html_of, table
 from interlingua.report.records import Difference
 from interlingua.report.tables import DASH, P, Table, Text, difference, number
+from interlingua.results import save_results
+from test_report import fake_results
+from test_report_transfer import fake_transfer
 
 ATTACKS = (
     "</script><script>alert('x')</script>", 'quo"tes, and\nlines', "=1+1", "50% & $x_1$ #2 {a} ~ ^ \\input{y} <b>|",
@@ -77,10 +84,6 @@ def csv_rows(made: Table) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(made.csv())))
 
 
-def figures(text: str) -> list[float]:
-    return [float(f.replace("\N{MINUS SIGN}", "-")) for f in re.findall(r"[-+\N{MINUS SIGN}]?\d+(?:\.\d+)?", text)]
-
-
 def test_csv_has_a_column_for_each_part() -> None:
     assert made_head() == [
         "Direction", "Direction, note", "System", "chrF", "chrF, low", "chrF, high", "Difference", "Difference, low",
@@ -104,24 +107,60 @@ def made_head() -> list[str]:
     return next(csv.reader(io.StringIO(MADE.csv())))
 
 
+def check_same(head: list[str], shown: list[list[list[str]]], kept: list[dict[str, str]]) -> int:
+    """Every cell of the page against its columns of CSV; how many numbers with an interval were among them."""
+    assert len(shown) == len(kept)
+    intervals = 0
+    for cells, row in zip(shown, kept, strict=True):
+        assert len(cells) == len(head)
+        for title, (main, *small) in zip(head, cells, strict=True):
+            name, main = title.removesuffix(" [95% CI]"), main.strip("\N{NO-BREAK SPACE}")
+            exact = row[name]
+            if main == exact or (main, exact) == (DASH, ""):
+                continue
+            if main == "<0.001":
+                assert float(exact) < 0.001
+                continue
+            digits = len(main.partition(".")[2])
+            assert f"{float(exact):.{digits}f}" == f"{figure_of(main):.{digits}f}"
+            bounds = [row[f"{name}, {end}"] for end in ("low", "high") if row.get(f"{name}, {end}")]
+            intervals += bool(bounds)
+            written = re.findall(r"[-+\N{MINUS SIGN}]?\d+(?:\.\d+)?", small[0].replace("–", " ")) if bounds else []
+            assert [figure_of(b) for b in written] == [float(f"{float(b):.{digits}f}") for b in bounds]
+    return intervals
+
+
+def figure_of(text: str) -> float:
+    return float(text.replace("\N{MINUS SIGN}", "-"))
+
+
 def test_csv_equals_html_cell_by_cell() -> None:
     head, *rows = cells_of(table(MADE))
     assert [cell[0] for cell in head] == MADE.head
-    assert len(rows) == len(csv_rows(MADE)) == 3
-    for shown, kept in zip(rows, csv_rows(MADE), strict=True):
-        for title, (main, *small) in zip(MADE.head, shown, strict=True):
-            name = title.removesuffix(" [95% CI]")
-            if title in ("Direction", "System"):
-                assert main.strip("\N{NO-BREAK SPACE}") == (kept[name] or DASH)
-            elif main == "<0.001":
-                assert float(kept[name]) < 0.001
-            elif main == DASH:
-                assert kept[name] == ""
-            else:
-                digits = len(main.partition(".")[2])
-                assert figures(main) == [round(float(kept[name]), digits)]
-                bounds = [kept[f"{name}, {end}"] for end in ("low", "high") if kept.get(f"{name}, {end}")]
-                assert figures(small[0].replace("–", " ") if small else "") == [round(float(b), digits) for b in bounds]
+    assert check_same(list(MADE.head), rows, csv_rows(MADE)) == 3
+
+
+@pytest.mark.parametrize("made", [fake_results, fake_transfer])
+def test_csv_equals_html_cell_by_cell_in_whole_reports(
+    made: Callable[[], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("plots.recall_svg", "plots.alignment_svg", "transfer_plots.changes_svg", "transfer_plots.pareto_svg"):
+        monkeypatch.setattr(f"interlingua.report.{name}", lambda *args, **options: "<svg></svg>")
+    save_results(tmp_path, made())
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    tables = page.split('<div class="table')[1:]
+    assert all(len(list((tmp_path / "tables").glob(f"*.{kind}"))) == len(tables) for kind in ("csv", "tex"))
+    intervals = 0
+    for part in tables:
+        link = re.search(r'download="([^"]+)\.csv" href="data:text/csv;charset=utf-8;base64,([^"]+)"', part)
+        assert link
+        text = base64.b64decode(link[2]).decode()
+        assert (tmp_path / "tables" / f"{link[1]}.csv").read_text(encoding="utf-8") == text
+        rows = list(csv.DictReader(io.StringIO(text)))
+        shown = cells_of(part.partition("</table>")[0])
+        head = [cell[0] for cell in shown.pop(0)] if "<thead>" in part else list(rows[0])
+        intervals += check_same(head, shown, rows)
+    assert intervals > 20
 
 
 def test_latex_says_the_same_in_one_line_a_row() -> None:
