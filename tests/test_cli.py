@@ -305,6 +305,7 @@ def test_evaluate_retrieval_prints_json_alone(encode, call, wav_manifest, tmp_pa
     assert "left out whitened-position-csls, which takes 10 clusters" in err
     assert all(0 <= r["r1"] <= 1 and r["n"] == 3 and r["chance"] == pytest.approx(1 / 3) for r in results["retrieval"])
     assert results["settings"]["layer"] == 2
+    assert results["settings"]["methods"] == ["seqsim"]
     assert results["provenance"]["version"] == __version__
     assert "scoring" in err
     assert not list(tmp_path.glob("**/results.json"))

@@ -106,7 +106,7 @@ def retrieval(
     if left_out:
         note(left_out)
     settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "similarity_compute": how}
-    settings |= {"drop_quiet": drop_quiet, "beside": list(beside)}
+    settings |= {"methods": list(method), "drop_quiet": drop_quiet, "beside": list(beside)}
     failures = [f"{name}: not in the store" for name in missing]
     results |= {"retrieval": rows, "settings": settings, "failures": failures}
     seeds = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED}
