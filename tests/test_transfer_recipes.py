@@ -1,5 +1,6 @@
 """Transfer recipes on corpora as their publishers hand them out, from the files to the report."""
 
+import csv
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from statistics import fmean
 
 import pytest
 import yaml
+from msgspec import structs
 
 from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
@@ -105,7 +107,8 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
     n = 6 + 3 + 4 + 4 * len(SPOKEN)  # CoVoST's train, dev and test; FLEURS' test
     assert f"to encode: {n} utterances" in said
     assert re.search(r"to train: 2 trainings, about [\d.]+ min", said)
-    assert re.search(r"to decode: \d+ answers after training, about [\d.]+ min", said)
+    of_each = 3 + 3 * 4 + (3 * 4 + 3) * 4  # dev; CoVoST: into zh, transcripts, languages named; FLEURS: X→en, too
+    assert re.search(rf"to decode: {2 * of_each} answers of models being trained and trained, about [\d.]+ min", said)
     assert not (tmp_path / "out" / "shared.json").exists()
 
     assert run(["run", str(path)]) == 0
@@ -132,6 +135,14 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
     for text in ("fleurs, into Chinese", "covost, into Chinese", "never trained on", "12.2", UNKNOWN, "set it up with"):
         assert text in page
     assert "the reference is the parallel sentence" in page
+    with (tmp_path / "out" / "tables" / "variants-fleurs-zh.csv").open(encoding="utf-8", newline="") as lines:
+        told = list(csv.DictReader(lines))
+    assert {line["Variant"] for line in told} == {"plain", "permuted"}
+    line = next(r for r in told if r["Variant"] == "plain" and r["Variant, note"].endswith("never trained on"))
+    assert line["Languages spoken"] == "German, French, Japanese"
+    chrf = pools["new, sources never trained on"]["chrf"]
+    assert float(line["chrF after"]) == pytest.approx(chrf["after"]["value"], rel=1e-5)
+    assert float(line["chrF difference, low"]) == pytest.approx(chrf["difference"]["ci"][0], rel=1e-5)
 
 
 def test_pooled_scores_are_the_means_of_the_languages(done):
@@ -343,3 +354,41 @@ def test_codes_of_the_recipes_are_those_of_the_corpora():
         settings = read_recipe(path)
         for corpus in getattr(settings, "corpora", {}).values():
             assert all(fleurs_code(code) for code in corpus.languages)
+
+
+@pytest.mark.model
+def test_whisper_learns_from_real_speech_in_both_layouts(prompts_manifest, tmp_path):
+    """The recipe on a handful of the prompts corpus's recordings, laid out as CoVoST 2 and as FLEURS."""
+    short = [u for u in prompts_manifest if u.language == "en" and 1.5 < (u.duration or 0) < 3]
+    splits = {u.meaning: s for u, s in zip(short, ["train"] * 12 + ["dev"] * 3 + ["test"] * 4, strict=False)}
+    chosen = [u for u in prompts_manifest if u.meaning in splits and u.language in ("en", "fr", "it")]
+    chosen = [structs.replace(u, split=splits[u.meaning]) for u in chosen]
+    english = [u for u in chosen if u.language == "en"]
+    # FLEURS' Chinese is read for its sentences alone
+    chinese = [structs.replace(u, id=f"zh/{u.meaning}", language="zh", text=u.translations["zh"]) for u in english]
+    tested = [u for u in [*chosen, *chinese] if u.split == "test"]
+    fleurs_tree(tmp_path / "fleurs", tested)
+    covost_tree(
+        tmp_path / "covost", [structs.replace(u, translations={"zh-CN": u.translations["zh"]}) for u in english]
+    )
+    settings = yaml.safe_load((RECIPES / "finetune-covost.yaml").read_text(encoding="utf-8"))
+    for corpus in (settings["train"], settings["dev"], *settings["tests"].values()):
+        corpus["root"] = str(tmp_path / corpus["name"])
+    settings["tests"]["fleurs"]["languages"] = ["en", "fr", "it"]
+    settings |= {"out": str(tmp_path / "out"), "variants": {"plain": {}}, "apart": {"near French": ["fr"]}}
+    settings["settings"] |= {"epochs": 3, "batch_size": 4}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    assert run(["run", str(path)]) == 0
+    results, _ = load_results(tmp_path / "out")
+    rows = {r["test"]: r for r in results["study"]}
+    found = {(r["task"], r["source"]): r for r in rows["fleurs"]["table"]}
+    assert found["translate", "fr"]["chrf"]["before"]["value"] > 20  # French is understood: its states are right
+    assert found["new", "en"]["chrf"]["after"]["value"] > 2  # and some Chinese is written
+    assert found["new", "fr"]["off_target"]["after"]["value"] < 1
+    assert found["new", "en"]["chrf"]["difference"]["value"] != 0
+    assert rows["covost"]["table"][0]["n"] == rows["fleurs"]["table"][0]["n"] == 4
+    pools = {p["pool"]: p["languages"] for p in rows["fleurs"]["pooled"]}
+    assert pools["into English, near French"] == ["fr"]
+    assert pools["into English, the others"] == ["it"]
+    assert "fleurs, into Chinese" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -25,6 +25,10 @@ The frame of ``results.json``, in which every part but the first three is option
                    "bleu": {…}, "off_target": {"before", "after"}, "error": {"before", "after"}}],
      "transfer_pooled": [{"pool", "languages": [code], "chrf": {"value", "ci", …, "p_randomisation"}}],
      "pareto": [{"name", "target", "gain": {"value", "ci"}, "loss": {"value", "ci"}, "curve": [[gain, loss]]}],
+     "study": [{"variant", "target", "test", "sources": [code], "errors": {task: [before, after]},
+                "pooled": [{"pool", "languages": [code], "chrf": {"before", "after", "difference"}, "bleu": {…},
+                            "comet": {…} | {"reason"}}], "table": [as "transfer"], …}],
+     "published_transfer": [{"test", "variant", "source", "target", "metric", "ours", "published"}],
      "outputs": [{"system", "task": "translate" | "transcribe", "source", "sources": [code], "target", "n", "missing",
                   "bleu": {"value", "ci", "n", "signature"} | {"reason"}, "chrf++", "chrf", "off_target", "comet",
                   "error"}],
@@ -66,6 +70,9 @@ lies in 0-1. Of a ``pareto`` variant, ``gain`` is the chrF difference of the new
 trained on, ``loss`` that of X into English, pooled: below 0 where something was lost.
 ``curve``, which may be absent, holds both for shares of the change, from none to all; where variants have several
 ``target``, which may be absent too, each target gets a picture of its own.
+
+``study`` is a transfer study's variants, each in each test, beside the untrained model under its best prompt;
+``published_transfer`` sets plain fine-tuning, and the model before it (``untrained``), beside others' figures.
 
 ``unseen`` is translation into English under language tokens that stand in for a language without one: a row a
 language, two for one that is asked without its own token too (``own_token`` says which). ``chosen`` is the token that

@@ -1,5 +1,6 @@
 """What a transfer study still needs, said before it starts."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from interlingua.encode import WhisperEncoder
@@ -31,24 +32,22 @@ def say_needs(
     log(f"to encode: {encoding_needs(new, encoder)}")
     say_room(study.folder, log)
     runs = [run for run in {run.name: run for run in study.runs()}.values() if not work.is_done(run)]
-    seconds = 0.0
+    seconds, n = 0.0, 0
     for run in runs:
         able = learnable(data.part(run.rotation, TRAIN), run)
         learnt = some_of(able, run.training.settings.get("utterances"), run.seed)
         config = run.training.config(run.target, run.seed, study.out)
         texts = [u.translations[run.target] for u in learnt]
-        seconds += training_seconds(
-            load_whisper(study.model, device=device), config, learnt, texts, study.context, compute, device
-        )
+        spoilt = load_whisper(study.model, device=device)
+        seconds += training_seconds(spoilt, config, learnt, texts, study.context, compute, device)
+        n += config.epochs * len(learnable(data.part(run.rotation, DEV), run))
     log(f"to train: {len(runs)} trainings, about {spent(seconds)}, by the time of one step on noise")
     whisper = load_whisper(study.model, device=device)
-    n = 0
-    for run in (r for r in study.runs() if not work.is_done(r)):
-        epochs = run.training.config(run.target, run.seed, study.out).epochs if run.share == 1 else 0
-        for part, times in {**dict.fromkeys(work.parts(run), 1), DEV: epochs}.items():
-            spoken = [u.language for u in data.part(run.rotation, part)]
-            n += times * sum(spoken.count(q.source) for q in work.questions(whisper, run, part))
+    for run in (run for run in study.runs() if not work.is_done(run)):
+        for part in work.parts(run):
+            spoken = Counter(u.language for u in data.part(run.rotation, part))
+            n += sum(spoken[q.source] for q in work.questions(whisper, run, part))
     asked = [u for name in data.tests for u in data.part(study.rotations[0], name)]
     each = answer_seconds(whisper, asked, encoder)
-    log(f"to decode: {n} answers after training, about {spent(n * each)}, by {each:.2f} s each; those before, less")
-    log("not estimated: rehearsal, scoring, COMET")
+    log(f"to decode: {n} answers of models being trained and trained, about {spent(n * each)}, by {each:.2f} s each")
+    log("not estimated: answers before training, rehearsal, scoring, COMET")
