@@ -16,7 +16,7 @@ import msgspec
 from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.experiments.finetuning import begun_with, made_states
 from interlingua.experiments.transfer_data import StudyData, digest_of, study_data
-from interlingua.experiments.transfer_measuring import TOLERATED, Measuring, published_scores
+from interlingua.experiments.transfer_measuring import Measuring, published_scores
 from interlingua.experiments.transfer_needs import say_needs
 from interlingua.experiments.transfer_settings import CONTEXT, DEV, PERMUTED, PLAIN, TRAIN, TransferStudy
 from interlingua.experiments.transfer_work import MOST_TOKENS_OF_CORPORA, Work
@@ -25,7 +25,7 @@ from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
 from interlingua.transfer.states import States
 
-__all__ = ["CONTEXT", "PERMUTED", "PLAIN", "TOLERATED", "TransferStudy", "run_transfer_study"]
+__all__ = ["CONTEXT", "PERMUTED", "PLAIN", "TransferStudy", "run_transfer_study"]
 
 ANSWERS = 1  # raise it where code changes what a training gives: kept answers are refused then
 OFTEN = 2  # readings of the states of dev and tests, at least
@@ -71,7 +71,7 @@ def run_transfer_study(
     results = {
         "title": f"Transfer: {study.source} speech into {', '.join(study.targets)}",
         "settings": {**msgspec.to_builtins(study, enc_hook=str), "test": test},
-        "corpus": {"title": "", "rules": list(data.rules)} if data.rules else None,
+        **({"corpus": {"rules": list(data.rules)}} if data.rules else {}),
         **Measuring(work).results(),
         "failures": failures,
         "provenance": provenance(compute, device, time.monotonic() - clock, started),
