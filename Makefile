@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-unseen bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-unseen bench-robustness bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -67,6 +67,9 @@ bench-finetune: setup  ## docs/finetune-speed.md
 
 bench-unseen: setup  ## languages without a token, synthetic speech: docs/unseen.md (an hour on two cores; goes on where it was)
 	$(BIN)/python benchmarks/unseen.py
+
+bench-robustness: setup  ## retrieval and translation against language distance: docs/robustness.md (half an hour on two cores)
+	$(BIN)/python benchmarks/robustness.py
 
 bench-translate: setup translate-peers  ## docs/translate-speed.md
 	$(BIN)/python benchmarks/translate.py
