@@ -168,6 +168,7 @@ def test_long_tables_show_an_even_share_and_the_files_hold_all(tmp_path: Path, m
     assert len(ids) == 8
     assert (ids[0], ids[3], ids[4], ids[7]) == (everything[0], everything[N - 1], everything[N], everything[-1])
     assert f"Here: 8 of {2 * N} rows" in part
+    assert (folder / "tables" / "queries.tex").read_text(encoding="utf-8").count(" \\\\\n") == 1 + 8
     assert part.count("<audio") == 1  # the limit was reached by the first
 
 

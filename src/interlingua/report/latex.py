@@ -42,10 +42,10 @@ def latex(table: Table) -> str:
     spec = "".join(_column(table, i) for i in range(len(table.head)))
     caption = escape(" ".join(part for part in (f"{table.title}.", table.caption) if part))
     head = " & ".join(_head(table, cell) for cell in table.head) + r" \\"
-    groups = ["\n".join(_row(row) for row in body) for body in table.bodies]
+    groups = ["\n".join(_row(row) for row in body) for body in table.shown]
     rows = "\n\\midrule\n".join(groups)
     label = rf"\label{{tab:{table.stem}}}"
-    if len(table.rows) > LONG:
+    if sum(len(body) for body in table.shown) > LONG:
         lines = [
             r"% needs \usepackage{booktabs,longtable}",
             rf"\begin{{longtable}}{{{spec}}}",

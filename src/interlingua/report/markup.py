@@ -43,15 +43,14 @@ def table(made: Table) -> str:
     def kind(column: int) -> str:
         return ' class="num"' if column >= made.text_columns else ""
 
-    blocks, place = [], 0
-    for body in made.bodies:
+    blocks, first = [], made.strong_first_row
+    for body in made.shown:
         lines = []
         for row in body:
-            if made.page_rows is None or place in made.page_rows:
-                cells = "".join(f"<td{kind(i)}>{_cell(cell)}</td>" for i, cell in enumerate(row) if i)
-                strong = ' class="main-row"' if made.strong_first_row and place == 0 else ""
-                lines.append(f'<tr{strong}><th scope="row">{_cell(row[0])}</th>{cells}</tr>')
-            place += 1
+            cells = "".join(f"<td{kind(i)}>{_cell(cell)}</td>" for i, cell in enumerate(row) if i)
+            strong = ' class="main-row"' if first else ""
+            lines.append(f'<tr{strong}><th scope="row">{_cell(row[0])}</th>{cells}</tr>')
+            first = False
         joined = "\n".join(lines)
         blocks.append(f"<tbody>\n{joined}\n</tbody>")
     filters = made.filters or ()
@@ -71,16 +70,15 @@ def table(made: Table) -> str:
     note = (
         f'\n<p class="note">{escape(made.caption)}</p>' if made.caption else ""
     )  # outside: it mustn't scroll sideways
-    body = "\n".join(blocks)
-    return f'<div class="{classes}">\n<table>\n{top}{body}\n</table>\n</div>{note}\n{_files(made)}'
+    content = "\n".join(blocks)
+    return f'<div class="{classes}">\n<table>\n{top}{content}\n</table>\n</div>{note}\n{_files(made)}'
 
 
 def _files(made: Table) -> str:
     """Links to the table's files: within the page, so that it needs nothing beside it, but for the largest tables."""
     name = escape(made.stem)
     if made.filters is not None:
-        links = ", ".join(f'<a href="tables/{name}.{suffix}">tables/{name}.{suffix}</a>' for suffix in ("csv", "tex"))
-        return f'<p class="files">All rows, beside this page: {links}</p>'
+        return f'<p class="files">All rows, beside this page: <a href="tables/{name}.csv">tables/{name}.csv</a></p>'
     kinds = {"CSV": ("csv", "text/csv", made.csv()), "LaTeX": ("tex", "text/plain", latex(made))}
     links = ", ".join(
         f'<a download="{name}.{suffix}" href="{_data(kind, text)}">{label}</a>'

@@ -5,6 +5,7 @@ So the three can't disagree.
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class Table:
         strong_first_row: set the first row in bold.
         facts: a list of names and values: the head isn't shown.
         filters: heads of columns to filter the rows by, in a table that can be searched; None: it can't.
-        page_rows: places of the rows that the page shows; None: all. The files hold all.
+        page_rows: places of the rows that the page and LaTeX show; None: all. CSV holds all.
     """
 
     name: str
@@ -157,6 +158,14 @@ class Table:
     def rows(self) -> list[Sequence[Cell]]:
         """The rows of all groups."""
         return [row for body in self.bodies for row in body]
+
+    @property
+    def shown(self) -> list[list[Sequence[Cell]]]:
+        """The groups of rows that the page and LaTeX show."""
+        if self.page_rows is None:
+            return [list(body) for body in self.bodies]
+        places = itertools.count()
+        return [[row for row in body if next(places) in self.page_rows] for body in self.bodies]
 
     def csv(self) -> str:
         """The table as CSV: numbers unrounded, and a column each for the bounds of an interval, p and notes."""
