@@ -16,6 +16,7 @@ from interlingua.experiments.transfer_work import Work
 from interlingua.languages import PromptKind
 from interlingua.metrics import CometScores, Comparison, SystemOutputs, comet_segments, pooled_difference, pooled_draws
 from interlingua.metrics.comet import Segment
+from interlingua.progress import track
 
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 UNTRAINED = "untrained"
@@ -67,8 +68,9 @@ class Measuring:
         told = [one for target in study.targets for one in self._found(target)]
         comet = self._comet(told)
         found: dict[str, Any] = {"transfer": [], "transfer_pooled": [], "pareto": [], "study": []}
-        for one in told:
-            for variant in one.chosen if PLAIN in one.chosen else []:
+        asked = [(one, variant) for one in told if PLAIN in one.chosen for variant in one.chosen]
+        with track(len(asked), "scoring") as advance:
+            for one, variant in asked:
                 row = self._row(one, variant, comet)
                 found["study"].append(row)
                 if row["new_unseen"] and row["into_english"]:
@@ -77,6 +79,7 @@ class Measuring:
                     curve = self.curve(one.target, row["sources"], runs, one.before, one.test)
                     where = {"test": one.test} if study.corpora else {}
                     found["pareto"].append({"name": variant, "target": one.target, **where, **point, "curve": curve})
+                advance(1)
         found["published_transfer"] = self._published(found["study"]) if study.corpora else []
         return found
 
