@@ -8,21 +8,13 @@ from interlingua.report.latex import latex
 from interlingua.report.tables import DASH, Block, Cell, Number, P, Table, Text
 
 
-class Html(str):
-    """Markup made here, to stand in the page as it is."""
-
-    __slots__ = ()
-
-
 def language_attributes(code: str) -> str:
     """Attributes that tell browsers the language, and let its script choose the direction."""
     return f' lang="{escape(code)}" dir="auto"' if code else ' dir="auto"'
 
 
 def escape(text: str | None) -> str:
-    """Escape text from the results; markup made here passes."""
-    if isinstance(text, Html):
-        return text
+    """Text from the results as HTML; nothing for None."""
     return html.escape(text or "", quote=True)
 
 
@@ -67,9 +59,8 @@ def table(made: Table) -> str:
         ("searchable", made.filters is not None),
     )
     classes = " ".join(["table", *(name for name, on in looks if on)])
-    note = (
-        f'\n<p class="note">{escape(made.caption)}</p>' if made.caption else ""
-    )  # outside: it mustn't scroll sideways
+    # The caption stands outside: it mustn't scroll sideways.
+    note = f'\n<p class="note">{escape(made.caption)}</p>' if made.caption else ""
     content = "\n".join(blocks)
     return f'<div class="{classes}">\n<table>\n{top}{content}\n</table>\n</div>{note}\n{_files(made)}'
 
