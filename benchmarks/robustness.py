@@ -87,7 +87,8 @@ FLEURS can't be fetched from the machine that wrote this page: these are the rec
 
 `interlingua run recipes/robustness-prompts.yaml`, {made["started"][:10]}, {made["device"]["name"]}: {
         results["settings"]["model"]
-    }, {found["rules"][0]}. **Four languages,
+    }, {rows[0]["n"]} prompts of each language, frames pooled
+by {results["settings"]["pool"]} for retrieval; {found["rules"][0]}. **Four languages,
 all of them Indo-European and seen by Whisper, can't answer the question**: with four, p is never below 0.083, and the table shows only that the
 machinery runs on real speech. {lost}
 
