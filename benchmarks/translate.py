@@ -27,13 +27,12 @@ from translate_peers import SETTINGS, Recording, run_peer
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "translate-speed.md"
 TURNS = 2
-PATIENCE = 4  # a contender that takes so many times our seconds has one turn
+PATIENCE = 3  # a contender that takes so many times our seconds has one turn
 SHORT_EACH, LONG_MINUTES = 25, 3.0  # recordings, and length of one, of a language
 OURS = {  # kind -> name -> options
     "long": {
         "ours": TranslationOptions(),
         "ours, no guards": TranslationOptions(guards=False),
-        "ours, beam 5, stretches of 28 s": TranslationOptions(beam=5, segmentation=Segmentation(longest=28, gap=3.0)),
     },
     "short": {
         "ours": TranslationOptions(),
@@ -43,22 +42,31 @@ OURS = {  # kind -> name -> options
         "ours, 30 s": TranslationOptions(context="full"),
     },
 }
+BEAMS = TranslationOptions(beam=5, segmentation=Segmentation(longest=28, gap=3.0))
+OURS["beams"] = {"ours": BEAMS, "ours, stretches of 20 s": TranslationOptions(beam=5)}
 PEERS = {
-    "long": [
+    "beams": [
         "faster-whisper, batches of 8, greedy",
         "faster-whisper, batches of 16, greedy",
         "faster-whisper, batches of 8, beam 5",
+    ],
+    "long": [
+        "faster-whisper, batches of 8, greedy",
+        "faster-whisper, batches of 16, greedy",
         "faster-whisper, greedy",
         "openai-whisper, greedy",
         "whisper.cpp, greedy, q8_0",
     ],
     "short": [
+        "faster-whisper, greedy",
         "faster-whisper, greedy, 2 workers",
         "faster-whisper, joined, batches of 8, greedy",
         "faster-whisper, joined, batches of 8, beam 5",
         "openai-whisper, greedy",
+        "whisper.cpp, -ac speech+1, retries",
+        "whisper.cpp, -ac speech+3, retries",
         "whisper.cpp, -ac speech+3, retries, 2 workers",
-        "whisper.cpp, -ac speech+8, retries, 2 workers",
+        "whisper.cpp, -ac speech+8, retries",
     ],
 }
 
@@ -101,7 +109,8 @@ class Clocked:
 
 
 def main() -> None:
-    """Measure and write the page; ``--quick`` takes one turn."""
+    """Measure and write the page; ``--quick`` takes one turn; ``beams`` measures that alone, into a page of its own."""
+    only = [a for a in sys.argv[1:] if not a.startswith("-")]
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     turns = 1 if "--quick" in sys.argv else TURNS
     translator = Translator("base")
@@ -109,7 +118,10 @@ def main() -> None:
     for kind, utterances in (
         ("short", short_recordings(each=SHORT_EACH)),
         ("long", [r.utterance for r in long_recordings(minutes=LONG_MINUTES)]),
+        ("beams", [r.utterance for r in long_recordings(minutes=LONG_MINUTES)]),
     ):
+        if (only and kind not in only) or (not only and kind == "beams"):
+            continue
         contenders = [Contender(n) for n in (*OURS[kind], *PEERS[kind])]
         for turn in range(turns):
             for c in contenders:
@@ -118,8 +130,9 @@ def main() -> None:
                     print(f"{kind}, turn {turn + 1}: {c.name}: {c.error or f'{c.seconds[-1]:.1f} s'}", flush=True)
         found[kind] = (utterances, contenders)
     origin = provenance("int8_float32", "cpu", time.monotonic() - clock, started)
-    write_text(PAGE, page(found, turns, origin))
-    print(f"{PAGE} written")
+    path = PAGE.with_stem("-".join([PAGE.stem, *only]))
+    write_text(path, page(found, turns, origin))
+    print(f"{path} written")
 
 
 def run(contender: Contender, kind: str, utterances: Sequence[Utterance], translator: Translator) -> None:
@@ -138,7 +151,7 @@ def run(contender: Contender, kind: str, utterances: Sequence[Utterance], transl
         contender.engine.append(engine.seconds)
         return
     result = run_peer(
-        SETTINGS[kind][contender.name],
+        SETTINGS["short" if kind == "short" else "long"][contender.name],
         [Recording(u.id, u.audio.path, u.language) for u in utterances],  # type: ignore[index]
     )
     contender.error = result.error
@@ -172,10 +185,14 @@ language given, and greedy search where nothing else is said; peers are given wh
 WAV. `x real time` is seconds of computing per second of audio; `ratio` is a peer's time over ours.
 """
     ]
-    titles = {"short": "Many short recordings", "long": "Long recordings"}
+    titles = {
+        "short": "Many short recordings",
+        "long": "Long recordings",
+        "beams": "Long recordings, ours with five beams and stretches of up to 28 s",
+    }
     for kind, (utterances, contenders) in found.items():
         parts.append(section(titles[kind], kind, utterances, contenders))
-    audio = found["long"][0]
+    audio = next(utterances for kind, (utterances, _) in found.items() if kind != "short")
     long, vad = sum(u.duration or 0 for u in audio), vad_seconds(audio)
     parts.append(
         f"""## Where our time goes
