@@ -1,7 +1,9 @@
 """Several recipes as one: each in its folder, changed where the suite says so, with an index of their reports."""
 
 import json
+from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -46,7 +48,7 @@ def retrieval(tmp_path, manifest, tiny_whisper_folder):
 
 
 def put(path: Path, **content) -> Path:
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -145,59 +147,93 @@ def test_the_suite_that_is_shipped_is_read(monkeypatch):
     assert list(suite.settings()) == ["retrieval", "transfer", "unseen", "robustness"]
 
 
-@pytest.mark.model
-def test_a_cut_of_the_shipped_suite_on_real_speech(tmp_path, prompts_manifest, capsys, monkeypatch):
-    """Whisper-base, six prompts in English and Spanish: every recipe ends with a report that has figures."""
-    monkeypatch.chdir(RECIPES.parent)
-    cut = short_prompts(tmp_path / "cut.jsonl", prompts_manifest)
-    corpus = {"name": "manifest", "root": str(cut), "max_utterances": None, "languages": ["en", "es"]}
+def cut(tmp_path, manifest, remedy, **model) -> tuple[Path, Path]:
+    """The shipped suite on a manifest of few utterances in English, Spanish and French; (recipe, result folder)."""
+    corpus = {"name": "manifest", "root": str(manifest), "max_utterances": None, "languages": ["en", "es", "fr"]}
     few = {
         "retrieval": {"corpus": corpus},
         "transfer": {
             "train": corpus,
             "tests": {"prompts": corpus},
             "settings": {"epochs": 1},
-            "variants": {"replay-crossed": {"rehearse_as": ["en", "es"]}},
+            "variants": {"permuted": None, "replay-crossed": remedy},
         },
         "unseen": {"corpus": {**corpus, "languages": ["es"]}, "forbidden": ["es"], "most": 2, "tokens": {"es": ["pt"]}},
-        "robustness": {"corpus": corpus, "methods": ["seqsim"]},
+        "robustness": {"corpus": {**corpus, "languages": ["en", "es"]}, "methods": ["seqsim"]},
     }
     content = yaml.safe_load((RECIPES / "suite-prompts.yaml").read_text(encoding="utf-8"))
-    parts = {name: changed(content["parts"][name], {"change": few[name]}) for name in content["parts"]}
-    out = tmp_path / "out"
-    suite = put(tmp_path / "suite.yaml", **{**content, "out": str(out), "parts": parts})
-    assert run(["run", str(suite)]) == 0, capsys.readouterr().err[-2000:]
-    results = {name: load_results(out / name)[0] for name in parts}
-    pages = {name: (out / name / "report.html").read_text(encoding="utf-8") for name in parts}
+    parts = {
+        name: {
+            "recipe": str(RECIPES.parent / part["recipe"]),
+            "change": {**part.get("change", {}), **few[name], **model},
+        }
+        for name, part in content["parts"].items()
+    }
+    return put(tmp_path / "suite.yaml", **{**content, "out": str(tmp_path / "out"), "parts": parts}), tmp_path / "out"
+
+
+def check_figures(out: Path) -> dict[str, Any]:
+    """Every report has figures of its kind, and those of its results; returns the results."""
+    results = {name: load_results(out / name)[0] for name in ("retrieval", "transfer", "unseen", "robustness")}
+    pages = {name: (out / name / "report.html").read_text(encoding="utf-8") for name in results}
     recall = {
         (r["query"], r["candidate"]): r["r1"] for r in results["retrieval"]["retrieval"] if r["method"] == "seqsim"
     }
-    assert set(recall) == {("en", "es"), ("es", "en")}
+    assert set(recall) == set(permutations(("en", "es", "fr"), 2))
     assert all(f"{100 * r1:.1f}" in pages["retrieval"] for r1 in recall.values())
     assert "<svg" in pages["retrieval"]
-    into_spanish = [r for r in results["transfer"]["transfer"] if r["task"] == "new"]
-    assert into_spanish
-    assert all(r["n"] == 2 and r["chrf"]["after"]["value"] >= 0 for r in into_spanish)
+    study = {row["variant"]: row for row in results["transfer"]["study"]}
+    assert set(study) == {"plain", "replay-crossed"}
+    assert all(row["new_unseen"]["n"] == 2 for row in study.values())  # French, which nothing was trained on
+    assert len(results["transfer"]["pareto"]) == 2
     assert "replay-crossed" in pages["transfer"]
+    assert "<svg" in pages["transfer"]
     asked = {(r["language"], r["own_token"]): r for r in results["unseen"]["unseen"]}
     assert set(asked) == {("es", True), ("es", False)}
     assert [c["token"] for c in asked["es", False]["candidates"]] == ["pt"]
-    best = asked["es", True]["candidates"][0]["chrf"]["value"]
-    assert best > 20  # Whisper-base translates Spanish; with another language's token, or silence, it doesn't score so
-    assert f"{best:.1f}" in pages["unseen"]
+    assert f"{asked['es', True]['candidates'][0]['chrf']['value']:.1f}" in pages["unseen"]
     (distant,) = [r for r in results["robustness"]["robustness"]["languages"] if r["language"] == "es"]
     assert 0 < distant["distance"]["genealogical"] < 1
     assert f"{distant['chrf']['value']:.1f}" in pages["robustness"]
-    assert pages["unseen"] != pages["robustness"]
+    index = (out / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="{name}/report.html"' in index for name in results)
+    return results
+
+
+def test_every_part_of_the_shipped_suite_on_a_tiny_model(tmp_path, tiny_whisper_folder, capsys):
+    spoken = []
+    for n, language in enumerate(("en", "es", "fr")):
+        for m, split in enumerate(("train", "train", "dev", "test", "test")):
+            audio = AudioRef(str(write_wav(tmp_path / f"{language}-{m}.wav", sweep(0.4 + 0.1 * m, 200 * (m + 1), n))))
+            others = {code: f"{code} {m}" for code in ("en", "es", "fr") if code != language}
+            fields = {"text": f"{language} {m}", "translations": others, "split": split}
+            spoken.append(utterance(language, f"m{m}", audio=audio, duration=0.4 + 0.1 * m, **fields))
+    write_manifest(tmp_path / "m.jsonl", spoken)
+    nothing = dict.fromkeys(("replay", "rehearsed", "rehearse", "rehearse_as"))  # its own outputs aren't worth learning
+    suite, out = cut(tmp_path, tmp_path / "m.jsonl", {**nothing, "l2sp": 1e-3}, model=str(tiny_whisper_folder))
+    assert run(["run", str(suite)]) == 0, capsys.readouterr().err[-2000:]
+    check_figures(out)
+
+
+@pytest.mark.model
+def test_a_cut_of_the_shipped_suite_on_real_speech(tmp_path, prompts_manifest, capsys):
+    """Whisper-base, six prompts in English, Spanish and French: every recipe ends with a report that has figures."""
+    suite, out = cut(
+        tmp_path, short_prompts(tmp_path / "m.jsonl", prompts_manifest), {"rehearse_as": ["en", "es", "fr"]}
+    )
+    assert run(["run", str(suite)]) == 0, capsys.readouterr().err[-2000:]
+    results = check_figures(out)
+    (own,) = [r for r in results["unseen"]["unseen"] if r["own_token"]]
+    assert own["candidates"][0]["chrf"]["value"] > 20  # Whisper-base translates Spanish; noise doesn't score so
 
 
 def short_prompts(path, prompts):
-    """Six prompts of different clusters that are short in English and Spanish: three to train on, one dev, two test."""
+    """Six prompts of different clusters that are short in three languages: three to train on, one dev, two test."""
     spoken: dict[str, dict[str, Utterance]] = {}
     for u in prompts:
-        if u.language in ("en", "es") and u.duration < 4:
-            spoken.setdefault(u.cluster, {}).setdefault(u.language, u)
-    both = [found for found in spoken.values() if len(found) == 2 and found["en"].meaning == found["es"].meaning][:6]
+        if u.language in ("en", "es", "fr") and u.meaning == u.cluster and u.duration < 4:
+            spoken.setdefault(u.cluster, {})[u.language] = u
+    short = [found for found in spoken.values() if len(found) == 3][:6]
     splits = ("train", "train", "train", "dev", "test", "test")
-    write_manifest(path, [replace(u, split=s) for found, s in zip(both, splits, strict=True) for u in found.values()])
+    write_manifest(path, [replace(u, split=s) for found, s in zip(short, splits, strict=True) for u in found.values()])
     return path
