@@ -11,6 +11,7 @@ from interlingua.corpora import read_any, read_manifest, write_manifest
 from interlingua.errors import ManifestError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments.translating import find_recordings
 from interlingua.results import load_results
 from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
@@ -226,3 +227,12 @@ def test_what_only_prepare_can_be_told(call, spoken):
     assert read_manifest(spoken / "m.jsonl") == [
         Utterance(id="en/0.wav", audio=AudioRef(str(spoken / "en" / "0.wav")), language="en", text="Hello")
     ]
+
+
+def test_what_is_translated_of_pairs(pairs, tmp_path):
+    pairs.write_text(pairs.read_text(encoding="utf-8-sig").replace("fr/3.wav", "").replace("fr/4.wav", "gone.wav"))
+    told: list[str] = []
+    found = {r.id: r for r in find_recordings([str(pairs)], told.append)}
+    assert len(found) == 2 * MEANINGS - 1
+    assert found["gone.wav"].language == "fr"  # which fails by name when it is opened
+    assert told == [f"pairs.csv: left out 1 (no audio file): {pairs}:5 (empty)"]

@@ -86,7 +86,7 @@ def translate(
         guards=not no_guards,
         segmentation=Segmentation(vad=not no_vad, longest=longest),
     )
-    recordings = find_recordings(inputs)
+    recordings = find_recordings(inputs, note)
     translator = Translator(model, options, backend=backend, compute=compute, device=device)
     clock = time.monotonic()
     several = len(recordings) > 1 or len(to) > 1

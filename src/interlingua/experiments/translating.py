@@ -85,12 +85,13 @@ class TranslateReport:
     flagged: dict[str, int] = field(default_factory=dict)
 
 
-def find_recordings(inputs: Sequence[str]) -> list[Recording]:
+def find_recordings(inputs: Sequence[str], log: Callable[[str], None] = lambda line: None) -> list[Recording]:
     """What the command line names.
 
     Args:
         inputs: audio files, folders (searched through), patterns such as ``talks/*.mp3``, manifests and tables
             (`TABLES`; see `corpora.read_any`), or `STDIN`.
+        log: receives a line on rows of a table that name no recording.
 
     Raises:
         UsageError: nothing to translate, or two recordings of one name.
@@ -101,7 +102,7 @@ def find_recordings(inputs: Sequence[str]) -> list[Recording]:
         if given == STDIN:
             found.append(Recording("stdin", sys.stdin.buffer.read(), name="stdin"))
         elif given.endswith(TABLES):
-            found += [Recording(u.id, u.audio, u.language, u.id, u.duration) for u in read_any(given)]
+            found += [Recording(u.id, u.audio, u.language, u.id, u.duration) for u in read_any(given, log=log)]
         else:
             found += list(_files(given))
     if not found:

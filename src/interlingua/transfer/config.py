@@ -15,7 +15,7 @@ class FinetuneConfig:
     """Settings of `interlingua finetune`.
 
     Attributes:
-        manifest: utterances with references in the target language (JSON lines).
+        manifest: utterances with references in the target language: a manifest or a table of your own.
         target: language to translate into.
         out: result folder: checkpoints, and the model in model/.
         store: their encoder states, from `interlingua encode --context full` (or speech+N). Of several, the same
