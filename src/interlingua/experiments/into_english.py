@@ -107,7 +107,8 @@ class Answers:
         context: of the encoder.
 
     Attributes:
-        whisper: the model, in float32.
+        encoding: the model, in the number format that the encoder works in.
+        whisper: the same in float32, which is decoded with.
         failed: utterance id -> why it has no frames; it has no answers then.
         device: that the model is on.
         compute: number format that the encoder worked in.
@@ -123,17 +124,15 @@ class Answers:
         self._folder = folder / "answers"
         about = [(u.id, u.text, u.translations.get(ENGLISH)) for u in utterances]
         digest = hashlib.sha256(msgspec.json.encode(about)).hexdigest()
-        whisper = load_whisper(model, dtype=self.compute, device=self.device)
-        whisper.require_translation()
-        kept_for = {"model": model, "revision": whisper.revision, "context": context, "corpus": digest}
+        self.encoding: Whisper = load_whisper(model, dtype=self.compute, device=self.device)
+        self.encoding.require_translation()
+        kept_for = {"model": model, "revision": self.encoding.revision, "context": context, "corpus": digest}
         begun_with(folder / "begun.json", {**kept_for, "most_tokens": MOST_TOKENS, "compute": self.compute})
-        encoder = WhisperEncoder(whisper, context=context)
+        encoder = WhisperEncoder(self.encoding, context=context)
         self._store: FrameStore
         self._store, report = encode_manifest(utterances, encoder, folder / "frames.lance")
         self.failed = report.failed
-        self.whisper: Whisper = whisper
-        if self.compute != "float32":
-            self.whisper = load_whisper(model, device=self.device)
+        self.whisper = self.encoding if self.compute == "float32" else load_whisper(model, device=self.device)
         self._decoder: Decoder | None = None
 
     def said(self, utterances: Sequence[Utterance], token: str, task: Task) -> dict[str, Hypothesis]:

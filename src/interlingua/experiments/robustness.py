@@ -48,6 +48,8 @@ from interlingua.similarity import SimilarityCompute
 from interlingua.store import FrameStore
 from interlingua.types import Utterance
 
+RETRIEVED = "speech"
+"""Context of the frames that are compared; see `interlingua.encode`."""
 SCORES = ("bleu", "chrf", "off_target", "wer", "cer")
 
 
@@ -116,21 +118,24 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     pivot = normalise_language(study.pivot)
     source = with_english(study.corpus)
     utterances, rules = compared(source.utterances(study.out, log), pivot, source.title, study.same_sentences)
-    spoken, left = with_reference([u for u in utterances if u.language != ENGLISH], source.title)
-    spoken = [u for u in spoken if u.language != pivot]
-    asked = [*spoken, *(u for u in utterances if u.language == ENGLISH != pivot)]
+    asked = [u for u in utterances if u.language != pivot]
+    spoken = [u for u in asked if u.language != ENGLISH]
+    spoken, left = with_reference(spoken, source.title) if spoken else ([], [])
+    asked = [*spoken, *(u for u in asked if u.language == ENGLISH)]
     for line in (*rules, *left):
         log(line)
     tokens = {code: given for name, given in study.tokens.items() for code in normalise_languages((name,))}
-    device = best_device()
-    compute = best_compute(device)
-    encoder = WhisperEncoder(load_whisper(study.model, dtype=compute, device=device), context="speech")
     if dry_run:
+        device = best_device()
+        whisper = load_whisper(study.model, dtype=best_compute(device), device=device)
+        encoder = WhisperEncoder(whisper, context=RETRIEVED)
         log(f"retrieval: {encoding_needs(utterances, encoder, study.pool)}")
         log(f"translation: {answer_needs(asked, study.model, study.context, tokens=tokens)}")
         log("the time that comparing frames takes isn't estimated; it falls with the square of `pool`")
         return study.out
     answers = Answers(study.out, asked, study.model, study.context)
+    compute, device = answers.compute, answers.device
+    encoder = WhisperEncoder(answers.encoding, context=RETRIEVED)
     folder = study.out / f"retrieval-frames-{study.pool}.lance"
     store, report = encode_manifest(utterances, encoder, folder, pooling=study.pool)
     methods = usable_methods(study.methods, utterances, log)
@@ -163,7 +168,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
             **source.settings(study.out),
             "pivot": pivot,
             "model": study.model,
-            "context": f"speech (retrieval), {study.context} (translation)",
+            "context": f"{RETRIEVED} (retrieval), {study.context} (translation)",
             "pool": study.pool,
             "tokens": {code: list(given) for code, given in tokens.items()},
         },
