@@ -32,11 +32,11 @@ for (const box of document.querySelectorAll(".searchable")) {
   const search = label("Search ", document.createElement("input"));
   search.type = "search";
   for (const head of box.querySelectorAll("th[data-filter]")) {
+    const values = new Set(rows.map((row) => row.cells[head.cellIndex].textContent));
+    if (values.size < 2) continue;
     const select = label(`${head.textContent} `, document.createElement("select"));
     select.add(new Option("all", ""));
-    for (const value of new Set(rows.map((row) => row.cells[head.cellIndex].textContent))) {
-      select.add(new Option(value, value));
-    }
+    for (const value of values) select.add(new Option(value, value));
     chosen.push([select, head.cellIndex]);
   }
   const players = rows.map((row) => row.querySelector("audio") !== null);
