@@ -162,7 +162,8 @@ class Measuring:
         most = value["plain"] - value[UNTRAINED]
         if not most > 0 or not np.percentile(whole, 2.5) > 0:
             return nothing
-        low, high = np.percentile(gain / whole, [2.5, 97.5])
+        some = whole != 0  # with few clusters a draw may hold none that plain gains on
+        low, high = np.percentile(gain[some] / whole[some], [2.5, 97.5])
         return {"value": (value["mine"] - value[UNTRAINED]) / most, "ci": [float(low), float(high)]}
 
     def _found(self, target: str) -> list[_Found]:

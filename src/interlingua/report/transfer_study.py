@@ -152,6 +152,7 @@ def _errors(test: str, target: str, rows: Sequence[StudyRow]) -> list[Block]:
         bodies=[body],
         caption="Means over the languages spoken: WER, or CER where words aren't spaced.",
         pinned=True,
+        dense=True,
     )
     return [made]
 
