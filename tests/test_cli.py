@@ -142,7 +142,7 @@ def test_an_unknown_model_is_one_line_and_exit_2(call, wav_manifest, tmp_path):
 
 
 def test_interruption_is_130(call, wav_manifest, tmp_path, monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("interlingua.corpora.read_manifest", interrupt)
