@@ -14,10 +14,13 @@ from msgspec import structs
 
 from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
+from interlingua.corpora import write_manifest
 from interlingua.corpora.fleurs import fleurs_code
 from interlingua.errors import CometError, CorpusError, ResultsError, UsageError
 from interlingua.experiments import comet_scores, transfer_work
 from interlingua.experiments.comet_scores import kept_comet
+from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.needs import with_durations
 from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.transfer import references
@@ -350,6 +353,29 @@ def test_comet_is_in_the_tables(again, monkeypatch):
     assert pools["into English"]["difference"]["value"] == 0
     assert {r["comet"]["after"]["value"] for r in row["table"] if r["task"] == "new"} == {0.5}
     assert "comet|test" in write_report(out).read_text(encoding="utf-8")
+
+
+def test_a_manifest_of_ones_own_is_read_split_by_split(tmp_path):
+    spoken = [utterance("en", f"m{i}", split="train" if i < 3 else "test") for i in range(5)]
+    path = tmp_path / "mine.jsonl"
+    write_manifest(path, spoken)
+    for split, n in (("train", 3), ("test", 2), (None, 5)):
+        source = CorpusSource(name="manifest", root=path, split=split)
+        assert len(source.utterances(tmp_path)) == n
+    with pytest.raises(CorpusError, match=r"no utterance in split 'dev'; it has test, train"):
+        CorpusSource(name="manifest", root=path, split="dev").utterances(tmp_path)
+    with pytest.raises(UsageError, match="max_utterances"):
+        CorpusSource(name="manifest", root=path, max_utterances=3)
+
+
+def test_unknown_durations_are_guessed_from_some(tmp_path):
+    spoken = []
+    for i, seconds in enumerate((1.0, 2.0)):
+        audio = AudioRef(str(write_wav(tmp_path / f"{i}.wav", sweep(seconds, 200))))
+        spoken.append(utterance("en", f"m{i}", audio=audio))
+    known = utterance("en", "known", duration=9.0)
+    stretch = utterance("en", "stretch", audio=AudioRef("x.wav", offset=1.0, duration=4.0))
+    assert [u.duration for u in with_durations([*spoken, known, stretch])] == [1.5, 1.5, 9.0, 4.0]
 
 
 def test_codes_of_the_recipes_are_those_of_the_corpora():
