@@ -405,7 +405,7 @@ def test_whisper_learns_from_real_speech_in_both_layouts(prompts_manifest, tmp_p
         corpus["root"] = str(tmp_path / corpus["name"])
     settings["tests"]["fleurs"]["languages"] = ["en", "fr", "it"]
     settings |= {"out": str(tmp_path / "out"), "variants": {"plain": {}}, "apart": {"near French": ["fr"]}}
-    settings["settings"] |= {"epochs": 3, "batch_size": 4}
+    settings["settings"] |= {"epochs": 1, "batch_size": 4}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
     assert run(["run", str(path)]) == 0
