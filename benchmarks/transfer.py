@@ -22,6 +22,7 @@ from interlingua.experiments.transfer_study import (
     run_transfer_study,
 )
 from interlingua.files import write_text
+from interlingua.metrics.correlation import rank_correlation
 from interlingua.results import load_results
 from interlingua.transfer.config import FinetuneConfig
 from stores import encoded
@@ -39,7 +40,6 @@ RECIPES = (
     "finetune-short-context",
 )
 """In the order of the page's sections."""
-PERMUTATIONS = 2000
 
 
 def main() -> None:
@@ -267,11 +267,11 @@ def relation(rows: list[dict[str, Any]]) -> str:
             ("all pairs", r1, gain),
             ("less the mean of each test language", *(less_mean(v, heard) for v in (r1, gain))),
         ):
-            value, p = spearman(a, b)
-            lines.append([name, what, f"{value:+.2f}", f"{p:.3f}"])
+            found = rank_correlation(np.round(a, 9).tolist(), np.round(b, 9).tolist())
+            lines.append([name, what, f"{found.value:+.2f}", f"{found.p:.3f}"])
     return f"""
 Does alignment predict transfer? Spearman's rank correlation of R@1 between the two languages (mean of both directions, [seqsim.md](seqsim.md)) with the
-gain, {len(pairs)} pairs of a source language and another one heard; p by {PERMUTATIONS} permutations of the pairs, two-sided.
+gain, {len(pairs)} pairs of a source language and another one heard; p by permutation of the pairs ({found.signature}).
 
 {table(["R@1 by", "", "correlation", "p"], lines)}
 """
@@ -280,15 +280,6 @@ gain, {len(pairs)} pairs of a source language and another one heard; p by {PERMU
 def less_mean(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Values less the mean of their group."""
     return values - np.array([values[groups == g].mean() for g in groups])
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Rank correlation (ties share their mean rank), and its p by permutation."""
-    ranks = [np.array([(v < x).sum() + (v == x).sum() / 2 for x in v]) for v in (np.round(a, 9), np.round(b, 9))]
-    value = float(np.corrcoef(*ranks)[0, 1])
-    random = np.random.default_rng(0)
-    drawn = [np.corrcoef(ranks[0], random.permutation(ranks[1]))[0, 1] for _ in range(PERMUTATIONS)]
-    return value, float((1 + (np.abs(drawn) >= abs(value) - 1e-12).sum()) / (1 + PERMUTATIONS))
 
 
 def by_language(found: dict[str, Any]) -> str:

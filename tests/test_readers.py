@@ -647,6 +647,14 @@ def test_the_table_of_mass_s_scripts_holds_what_its_folders_hold(tmp_path, spoke
     assert {(u.language, *u.translations) for u in french} == {("fr", "ru"), ("fr",)}
 
 
+def test_a_text_beside_mass_s_table_that_is_no_utf_8_is_named(tmp_path, spoken):
+    table = mass_corpora(tmp_path, spoken)
+    text = next((tmp_path / "data" / "french_corpus" / "txt").glob("*verse_1.txt"))
+    text.write_bytes("voilà".encode("latin-1"))
+    with pytest.raises(CorpusError, match=text.name):
+        read("mass", table)
+
+
 def test_a_table_of_mass_whose_recordings_are_elsewhere(tmp_path, spoken):
     table = mass_corpora(tmp_path, spoken)
     shutil.rmtree(tmp_path / "data" / "russian_corpus")

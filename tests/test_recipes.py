@@ -6,6 +6,7 @@ import pytest
 
 from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
+from interlingua.corpora import write_manifest
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.published import UNKNOWN
@@ -86,6 +87,32 @@ def test_a_manifest_is_a_corpus_too(wav_manifest, tmp_path):
     assert source.summary(tmp_path / "out") == {}
 
 
+def test_a_corpus_is_read_anew_every_time(tmp_path):
+    table = tmp_path / "table.csv"
+    for n in (1, 2):
+        write_wav(tmp_path / f"{n}.wav", sweep(0.5, 300 * n))
+    table.write_text("audio,language,text\n1.wav,fr,un\n")
+    source = CorpusSource(name="plain", root=table)
+    assert [u.text for u in source.utterances(tmp_path / "out")] == ["un"]
+    table.write_text("audio,language,text\n1.wav,fr,une\n2.wav,fr,deux\n")
+    assert [u.text for u in source.utterances(tmp_path / "out")] == ["une", "deux"]
+
+
+def test_a_language_without_utterances_is_missed(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    write_manifest(path, [utterance("fr", "a", split="test"), utterance("de", "a", split="train")])
+    source = CorpusSource(name="manifest", root=path, languages=("fr", "de"), split="test")
+    with pytest.raises(CorpusError, match=r"no utterance of de in split 'test'"):
+        source.utterances(tmp_path)
+
+
+def test_a_manifest_without_splits_is_read_whole(tmp_path):
+    path, told = tmp_path / "mine.jsonl", []
+    write_manifest(path, [utterance("fr", "a"), utterance("fr", "b")])
+    assert len(CorpusSource(name="manifest", root=path, split="test").utterances(tmp_path, told.append)) == 2
+    assert "no splits" in told[0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -108,7 +135,14 @@ def test_wrong_settings_are_told_with_the_recipe(tmp_path, text, message):
 
 def test_published_figures_that_can_not_be_read(tmp_path):
     path = tmp_path / "published.json"
-    for text in ("[1, 2]", "{}", '{"retrieval": [{"query": "en"}]}'):
+    pair = '"candidate": "fr", "method": "seqsim"'
+    for text in (
+        "[1, 2]",
+        "{}",
+        '{"retrieval": [{"query": "en"}]}',
+        f'{{"retrieval": [{{"query": 1, {pair}, "r1": 0.5}}]}}',
+        f'{{"retrieval": [{{"query": "en", {pair}, "r1": NaN}}]}}',
+    ):
         path.write_text(text)
         with pytest.raises(UsageError, match="published"):
             beside([], path)

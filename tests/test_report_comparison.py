@@ -200,6 +200,27 @@ def test_fine_tunings_are_compared_after_training_with_a_picture_of_gain_and_los
     assert table(made, "gain-against-loss")["replay"]["Gain on the new target"] == "6"
 
 
+def test_variants_are_compared_in_the_same_test(tmp_path: Path) -> None:
+    for name, gains in (("a", {"covost": 10.0, "fleurs": 20.0}), ("b", {"fleurs": 21.0, "covost": 11.0})):
+        points = [
+            {"name": "plain", "target": "zh", "test": test, "gain": {"value": gain}, "loss": {"value": -gain}}
+            for test, gain in gains.items()
+        ]
+        save_results(tmp_path / name, {"pareto": points})
+    made = table(write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html"), "variants-gain")
+    assert {label: row["b − a"] for label, row in made.items()} == {
+        "plain → Chinese, covost": "1", "plain → Chinese, fleurs": "1",
+    }  # fmt: skip
+
+
+def test_studies_of_one_kind_that_are_not_compared_say_so(tmp_path: Path) -> None:
+    study = {"robustness": {"pivot": "en", "methods": ["seqsim"], "languages": []}}
+    for name in ("a", "b"):
+        save_results(tmp_path / name, study)
+    with pytest.raises(ResultsError, match="results of recipe `robustness` aren't compared yet"):
+        write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html")
+
+
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     attack = "<script>alert('x')</script>\"&$title"
     for name in ("a<b>&amp;", "b"):

@@ -16,6 +16,7 @@ import pytest
 from interlingua.report import write_report
 from interlingua.report.latex import LONG, escape, latex
 from interlingua.report.markup import html_of, table
+from interlingua.report.page import Section, write_page
 from interlingua.report.records import Difference
 from interlingua.report.tables import DASH, P, Table, Text, difference, number
 from interlingua.results import save_results
@@ -242,3 +243,18 @@ def test_latex_compiles(tmp_path: Path) -> None:
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"], cwd=tmp_path, capture_output=True
     )
     assert done.returncode == 0, done.stdout.decode()[-2000:]
+
+
+def test_tables_whose_files_would_have_one_name_are_numbered(tmp_path):
+    def made(name: str) -> Table:
+        return Table(name=name, title=name, head=["a", "b"], bodies=[[[name, "1"]]])
+
+    names = ["own.a", "own-a", "λ", "μ", "x" * 90, "x" * 91]
+    section = Section("s", "S", [made(name) for name in names])
+    path = tmp_path / "page.html"
+    write_page(path, "T", [section], lead="", footer="", tables=tmp_path / "tables")
+    held = {p.stem: p.read_text(encoding="utf-8").splitlines()[1] for p in (tmp_path / "tables").glob("*.csv")}
+    assert sorted(held.values()) == sorted(f"{name},1" for name in names)
+    assert len(list((tmp_path / "tables").glob("*.tex"))) == len(names)
+    page = path.read_text(encoding="utf-8")
+    assert all(f'download="{stem}.csv"' in page for stem in held)

@@ -100,6 +100,25 @@ def test_a_part_that_fails_is_named_and_the_others_run(tmp_path, retrieval, caps
     ]
 
 
+def test_what_is_no_error_of_ours_does_not_stop_the_others_either(tmp_path, retrieval, capsys):
+    suite = suite_of(tmp_path, blocked={"recipe": str(retrieval)}, good={"recipe": str(retrieval)})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "blocked").write_text("a file stands where the folder should")
+    assert run(["run", str(suite)]) == 1
+    assert "interlingua: blocked: failed: " in capsys.readouterr().err
+    assert (tmp_path / "out" / "good" / "report.html").exists()
+
+
+def test_a_suite_that_names_itself_and_a_damaged_one(tmp_path, capsys):
+    suite = tmp_path / "suite.yaml"
+    assert run(["run", str(suite_of(tmp_path, a={"recipe": str(suite)}))]) == 2
+    assert f"parts, a: {suite}: it is a suite itself" in capsys.readouterr().err
+    for text in ("{", "{}", '{"parts": [1]}'):
+        (tmp_path / "suite.json").write_text(text)
+        assert run(["report", str(tmp_path)]) == 2
+        assert f"{tmp_path / 'suite.json'}: no suite's parts" in capsys.readouterr().err
+
+
 def test_a_dry_run_says_what_each_part_needs(tmp_path, retrieval, capsys):
     suite = suite_of(tmp_path, one={"recipe": str(retrieval)}, two={"recipe": str(retrieval), "change": {"pool": 1}})
     assert run(["run", str(suite), "--dry-run"]) == 0
@@ -116,14 +135,14 @@ def test_a_dry_run_says_what_each_part_needs(tmp_path, retrieval, capsys):
         ({"recipe": "none.yaml"}, r"parts, a: none.yaml: no readable YAML"),
         ({"recipe": "R", "change": {"pol": 2}}, r"parts, a: R: no setting 'pol'"),
         ({"recipe": "R", "change": {"pool": 0}}, r"parts, a: R: pool: 0; use 1"),
-        ({"recipe": "S"}, r"parts, a: S is a suite itself"),
+        ({"recipe": "S"}, r"parts, a: S: it is a suite itself"),
     ],
 )
 def test_what_is_wrong_with_a_part_is_said_before_the_work(tmp_path, retrieval, part, said):
     inner = put(tmp_path / "inner.yaml", recipe="suite", out="x", parts={"b": {"recipe": str(retrieval)}})
     path = {"R": str(retrieval), "S": str(inner)}.get(part["recipe"], part["recipe"])
     suite = suite_of(tmp_path, a={**part, "recipe": path})
-    with pytest.raises(UsageError, match=said.replace("R:", f"{retrieval}:").replace("S is", f"{inner} is")):
+    with pytest.raises(UsageError, match=said.replace("R:", f"{retrieval}:").replace("S:", f"{inner}:")):
         read_recipe(suite)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -298,6 +299,31 @@ def test_a_recording_that_cannot_be_read_counts_against_the_score(study, tmp_pat
     assert sorted(line.split(":")[0] for line in results["failures"]) == ["ast/two", "de/two"]
     row = next(r for r in results["unseen"] if r["language"] == "de")
     assert row["n"] == row["candidates"][0]["chrf"]["n"] == row["error"]["words"]["n"] == 3
+
+
+def test_a_recording_that_is_mended_is_asked_then(study, tmp_path):
+    path = tmp_path / "audio" / "de" / "two.wav"
+    sound = path.read_bytes()
+    expected, _ = load_results(run_unseen_study(replace(study, out=tmp_path / "whole"), log=lambda line: None))
+    path.write_bytes(b"no audio")
+    run_unseen_study(study, log=lambda line: None)
+    path.write_bytes(sound)
+    results, _ = load_results(run_unseen_study(study, log=lambda line: None))
+    assert results["failures"] == []
+    said = [{s["id"]: s["hypothesis"] for s in r["samples"] if s["source"] == "de"} for r in (results, expected)]
+    assert said[0] == said[1]
+    held = json.loads((study.out / "answers" / "de-heard.json").read_text())
+    assert "de/two" in held
+
+
+def test_a_language_of_which_nothing_can_be_read_is_named_with_the_reason(study, tmp_path):
+    for path in (tmp_path / "audio" / "de").glob("*.wav"):
+        path.write_bytes(b"no audio")
+    text = study.corpus.root.read_text().replace('"language":"ast"', '"language":"gd"')  # it has no relatives named
+    assert '"language":"gd"' in text
+    study.corpus.root.write_text(text)
+    with pytest.raises(CorpusError, match=r"gd: none of 3 recordings can be read \(ast/"):
+        run_unseen_study(study, log=lambda line: None)
 
 
 def test_answers_of_another_corpus_are_not_taken(study):

@@ -18,7 +18,7 @@ def run(recipe: Path, *, dry_run: bool = False) -> int:
         dry_run: only say what it will do, and what that needs.
     """
     from interlingua.experiments.recipes import read_recipe, run_recipe
-    from interlingua.experiments.suite import failed_parts
+    from interlingua.experiments.suite import parts_done
     from interlingua.report import write_report
 
     settings = read_recipe(recipe)
@@ -27,4 +27,4 @@ def run(recipe: Path, *, dry_run: bool = False) -> int:
     if dry_run:
         return 0
     print(write_report(out))
-    return 1 if failed_parts(out) else 0
+    return 1 if any(part.failed for part in parts_done(out) or []) else 0

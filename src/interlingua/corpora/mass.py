@@ -13,9 +13,8 @@ from pathlib import Path
 from interlingua.corpora.folders import language_folders
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.mass_tables import TITLE, read_mass_table
-from interlingua.corpora.mass_verses import meaning_of, verse_of
+from interlingua.corpora.mass_verses import meaning_of, verse_of, verse_text
 from interlingua.corpora.splits import refuse_split
-from interlingua.errors import CorpusError
 from interlingua.types import AudioRef, Utterance
 
 LICENCE = "texts and alignments as in getalp/mass-dataset (MIT); the recordings belong to Faith Comes By Hearing"
@@ -71,13 +70,7 @@ def _holds_verses(folder: Path) -> bool:
 
 def _texts(folder: Path) -> dict[str, str]:
     """Stem -> text of every verse."""
-    texts = {}
-    for path in sorted((folder / "txt").glob("*.txt")):
-        try:
-            texts[path.stem] = path.read_text(encoding="utf-8-sig").strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise CorpusError(f"{path}: can't be read ({e}); fetch it again") from e
-    return texts
+    return {path.stem: verse_text(path) for path in sorted((folder / "txt").glob("*.txt"))}
 
 
 def _recordings(folder: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ import msgspec
 
 from interlingua.corpora.delimited import read_lines
 from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.mass_verses import language_of, meaning_of, verse_of
+from interlingua.corpora.mass_verses import language_of, meaning_of, verse_of, verse_text
 from interlingua.corpora.rows import clip_path, split_name
 from interlingua.corpora.splits import refuse_split
 from interlingua.errors import CorpusError, ManifestError
@@ -165,7 +165,7 @@ def _csv_rows(
             if stem != _ABSENT:
                 clip_path(folder, stem, where)
                 text = folder.parent / "txt" / f"{stem}.txt"
-                said = text.read_text(encoding="utf-8-sig").strip() if text.is_file() else None
+                said = verse_text(text) if text.is_file() else None
                 verses.append(_Verse(code, stem, folder, said))
         yield where, label, verses
 

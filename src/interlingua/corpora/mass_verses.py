@@ -1,6 +1,9 @@
 """MaSS's names of verses: every language has its own books' names and order, and a version of its own."""
 
 import re
+from pathlib import Path
+
+from interlingua.errors import CorpusError
 
 BOOKS = (  # English; Spanish (Basque uses it too); French; the other languages use English
     "Matthew San_Mateo Matthieu", "Mark San_Marcos Marc", "Luke San_Lucas Luc", "John San_Juan Jean",
@@ -46,3 +49,15 @@ def meaning_of(verse: tuple[str, int, int]) -> str:
     'James 1:5'
     """
     return f"{verse[0]} {verse[1]}:{verse[2]}"
+
+
+def verse_text(path: Path) -> str:
+    """What a verse's text file says.
+
+    Raises:
+        CorpusError: it can't be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise CorpusError(f"{path}: can't be read ({e}); fetch it again") from e

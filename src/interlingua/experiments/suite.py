@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from interlingua.encode import best_compute, best_device
-from interlingua.errors import InterlinguaError, UsageError
+from interlingua.errors import InterlinguaError, ResultsError, UsageError
 from interlingua.files import write_text
 from interlingua.results import provenance
 
@@ -69,12 +71,9 @@ class Suite:
         found: dict[str, Settings] = {}
         for name, part in self.parts.items():
             try:
-                settings = read_recipe(part.recipe, {**part.change, "out": str(self.out / name)})
+                found[name] = read_recipe(part.recipe, {**part.change, "out": str(self.out / name)}, without="suite")
             except UsageError as e:
                 raise UsageError(f"parts, {name}: {e}") from e
-            if isinstance(settings, Suite):
-                raise UsageError(f"parts, {name}: {part.recipe} is a suite itself; name its recipes here")
-            found[name] = settings
         return found
 
     def plan(self) -> str:
@@ -97,6 +96,7 @@ def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None]
 
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     rows: list[dict[str, Any]] = []
+    device = best_device()
     for name, settings in suite.settings().items():
         log(f"{name}: {settings.plan()}")
         begun, failed = time.monotonic(), None
@@ -104,6 +104,9 @@ def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None]
             run_recipe(settings, dry_run=dry_run, log=_of(name, log))
         except InterlinguaError as e:
             failed = str(e)
+        except (OSError, RuntimeError, MemoryError) as e:  # a full disk, a GPU's memory: the next part may have room
+            failed = f"{type(e).__name__}: {e}"
+        if failed:
             log(f"{name}: failed: {failed}")
         part = suite.parts[name]
         rows.append(
@@ -117,15 +120,14 @@ def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None]
                 "failed": failed,
             }
         )
+        if not dry_run:
+            made = provenance(best_compute(device), device, time.monotonic() - clock, started)
+            write_text(
+                suite.out / FILE, json.dumps({"parts": rows, "provenance": made}, ensure_ascii=False, indent=1) + "\n"
+            )
     lost = [f"{row['name']}: {row['failed']}" for row in rows if row["failed"]]
-    if dry_run:
-        if lost:
-            raise UsageError(f"{len(lost)} of {len(rows)} parts can't be run: {'; '.join(lost)}")
-        return suite.out
-    device = best_device()
-    made = provenance(best_compute(device), device, time.monotonic() - clock, started)
-    content = {"parts": rows, "provenance": made}
-    write_text(suite.out / FILE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    if dry_run and lost:
+        raise UsageError(f"{len(lost)} of {len(rows)} parts can't be run: {'; '.join(lost)}")
     return suite.out
 
 
@@ -133,8 +135,31 @@ def _of(name: str, log: Callable[[str], None]) -> Callable[[str], None]:
     return lambda line: log(f"{name}: {line}")
 
 
-def failed_parts(folder: Path) -> list[str]:
-    """Parts of a suite's folder that failed; none in a folder of another kind."""
+class PartDone(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``suite.json`` says of a part; ``failed`` is why, or None."""
+
+    name: str
+    kind: str
+    recipe: str
+    plan: str
+    seconds: float
+    failed: str | None
+
+
+class _Done(msgspec.Struct, frozen=True):
+    parts: list[PartDone]
+
+
+def parts_done(folder: Path) -> list[PartDone] | None:
+    """What a suite's folder says of its parts; None: a folder of another kind.
+
+    Raises:
+        ResultsError: ``suite.json`` is damaged.
+    """
     path = folder / FILE
-    rows = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else []
-    return [row["name"] for row in rows if row["failed"]]
+    if not path.exists():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Done).parts
+    except msgspec.DecodeError as e:
+        raise ResultsError(f"{path}: no suite's parts ({e}); run the suite again, it goes on where it was") from e

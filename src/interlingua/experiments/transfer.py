@@ -120,6 +120,14 @@ def answers(
     return found
 
 
+def answered(said: Outputs, utterances: Sequence[Utterance], store: States) -> bool:
+    """Whether every utterance that has states is answered: those that had none when it was asked may have some now."""
+    ready = {
+        lang: {u.id for u in utterances if u.language == lang and u.id in store} for lang in _languages(utterances)
+    }
+    return all(ready.get(_source(key), set()) <= said[key].keys() for key in said)
+
+
 def references(utterances: Sequence[Utterance], source: str, target: str) -> dict[str, str]:
     """Utterance id -> what should be written, of the utterances of a language that have it."""
     spoken = [u for u in utterances if u.language == source]

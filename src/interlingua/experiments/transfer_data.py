@@ -1,6 +1,7 @@
 """What a transfer study trains on, chooses on and is tested on: the prompts corpus, or corpora of the recipe."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from interlingua.corpora import prepare_prompts, split_by_cluster
 from interlingua.corpora.clusters import words_of
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.transfer_settings import DEV, TEST, TRAIN, Run, TransferStudy
-from interlingua.types import Utterance
+from interlingua.types import AudioRef, Utterance
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,16 +165,20 @@ def _trainings(study: TransferStudy, target: str) -> list[Run]:
 
 
 def _require_apart(study: TransferStudy, parts: Mapping[str, Sequence[Utterance]]) -> None:
-    """Raise UsageError for a recording that is tested on, and trained or chosen on."""
-    for name in study.tests:
-        for other in (TRAIN, DEV):
-            held = {u.audio for u in parts[other]}
-            both = [u.id for u in parts[name] if u.audio in held]
-            if both:
-                raise UsageError(
-                    f"tests: {len(both)} recordings of {name} are in {other}, too, e.g. {both[0]!r}; "
-                    "give them different splits"
-                )
+    """Raise UsageError for a recording that is in two of train, dev and a test."""
+    recordings = {name: [_recording(u.audio) for u in some] for name, some in parts.items()}
+    for name, other in [(DEV, TRAIN), *((name, other) for name in study.tests for other in (TRAIN, DEV))]:
+        held = set(recordings[other])
+        both = [u.id for u, recording in zip(parts[name], recordings[name], strict=True) if recording in held]
+        if both:
+            raise UsageError(
+                f"{name}: {len(both)} of its recordings are in {other}, too, e.g. {both[0]!r}; split them apart"
+            )
+
+
+def _recording(audio: AudioRef) -> tuple[str, str | None, float | None]:
+    """What tells one recording from another, by whatever path it is read."""
+    return os.path.realpath(audio.path), audio.member, audio.offset
 
 
 def _rule(study: TransferStudy, name: str, utterances: Sequence[Utterance], trained: Sequence[Utterance]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,7 +21,18 @@ from interlingua.transfer.config import FinetuneConfig
 CONTEXT = "speech+8"  # of the states: docs/encoding.md
 PLAIN, PERMUTED = "plain", "permuted"
 TRAIN, DEV, TEST = "train", "dev", "test"
-STUDY_KEYS = {"shares", "utterances", "rehearsal_utterances"}  # of a variant, beside those of `FinetuneConfig`
+Number = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _OfStudy(msgspec.Struct):
+    """What a variant can have beside the settings of `FinetuneConfig`."""
+
+    shares: tuple[Annotated[float, msgspec.Meta(ge=0)], ...] = (1.0,)
+    utterances: Number | None = None
+    rehearsal_utterances: Number | None = None
+
+
+STUDY_KEYS = set(_OfStudy.__struct_fields__)
 OWN_BUSINESS = {  # settings of `FinetuneConfig` that the study itself decides
     *("manifest", "store", "context", "out", "target", "model", "train_split", "dev_split", "seed"),
     *("fisher", "others", "interpolate", "log"),
@@ -40,7 +51,8 @@ class TransferStudy:
         train: what is trained on (its split ``train``, unless it says another); None: the prompts corpus, split by
             near-duplicate cluster into train, dev and test.
         dev: what chooses the best epoch, prompt and share of a change (its split ``dev``); None: that of ``train``.
-        tests: name -> what is measured on (its split ``test``); each gets tables of its own.
+        tests: name -> what is measured on (its split ``test``, or all of a corpus without splits); each gets tables of
+            its own.
         targets: languages to translate into.
         source: the language of the speech that is trained on.
         rotations: which fifths of the prompts corpus's clusters are test, one training each.
@@ -91,6 +103,10 @@ class TransferStudy:
             for key in own:
                 if key not in known:
                     raise UsageError(f"{name}: no setting {key!r}; there are {', '.join(sorted(known))}")
+            try:
+                msgspec.convert({key: own[key] for key in STUDY_KEYS & own.keys()}, _OfStudy)
+            except msgspec.ValidationError as e:
+                raise UsageError(f"{name}: {e}") from e
         for name in self.variants:
             if not self.candidates(name):
                 raise UsageError(f"{name}: nothing to choose from; give it settings, and at least one share")
@@ -129,10 +145,12 @@ class TransferStudy:
         if self.train is None:
             return {}
         parts = {TRAIN: self.train, DEV: self.dev or dataclasses.replace(self.train, split=DEV), **self.tests}
-        return {
-            name: dataclasses.replace(corpus, split=corpus.split or {TRAIN: TRAIN, DEV: DEV}.get(name, TEST))
-            for name, corpus in parts.items()
+        usual = {
+            TRAIN: TRAIN,
+            DEV: DEV,
+            **{name: TEST if corpus.has_splits else None for name, corpus in self.tests.items()},
         }
+        return {name: dataclasses.replace(corpus, split=corpus.split or usual[name]) for name, corpus in parts.items()}
 
     def plan(self) -> str:
         """What will be done, in a line."""

@@ -21,6 +21,7 @@ from interlingua.experiments.transfer_needs import say_needs
 from interlingua.experiments.transfer_settings import CONTEXT, DEV, PERMUTED, PLAIN, TRAIN, TransferStudy
 from interlingua.experiments.transfer_work import MOST_TOKENS_OF_CORPORA, Work
 from interlingua.metrics import score_translations
+from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
 from interlingua.transfer.states import States
@@ -74,7 +75,14 @@ def run_transfer_study(
         **({"corpus": {"rules": list(data.rules)}} if data.rules else {}),
         **Measuring(work).results(),
         "failures": failures,
-        "provenance": provenance(compute, device, time.monotonic() - clock, started),
+        "provenance": provenance(
+            compute,
+            device,
+            time.monotonic() - clock,
+            started,
+            utterances=data.every,
+            seeds={"bootstrap": BOOTSTRAP_SEED, **{f"training {n}": s for n, s in enumerate(study.seeds, 1)}},
+        ),
     }
     save_results(study.out, results)
     return study.out

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from interlingua.errors import CorpusError
 from interlingua.experiments.finetuning import dev_scores, kept, kept_examples, named_targets
-from interlingua.experiments.transfer import Outputs, Question, answers, new_questions, old_questions
+from interlingua.experiments.transfer import Outputs, Question, answered, answers, new_questions, old_questions
 from interlingua.experiments.transfer_data import StudyData, learnable
 from interlingua.experiments.transfer_settings import DEV, TRAIN, Run, TransferStudy
 from interlingua.files import write_text
@@ -60,17 +61,22 @@ class Work:
 
     def untrained(self, rotation: int, target: str, prompt: PromptKind, part: str) -> Outputs:
         """Answers before training; the old questions are the same for all targets."""
-        old = kept(self._before(rotation, "old", part), lambda: self._ask(old_questions, rotation, part, "before"))
-        make = lambda: self._ask(  # noqa: E731  # used once, beside its name
-            lambda w, languages: new_questions(w, languages, target, prompt), rotation, part, f"before, {prompt}"
-        )
-        return {**kept(self._before(rotation, f"{target}-{prompt}", part), make), **old}
+
+        def of_target(whisper: Whisper, languages: Sequence[str]) -> list[Question]:
+            return new_questions(whisper, languages, target, prompt)
+
+        found: Outputs = {}
+        for what, make, label in (
+            (f"{target}-{prompt}", of_target, f"before, {prompt}"),
+            ("old", old_questions, "before"),
+        ):
+            ask = partial(self._ask, make, rotation, part, label)
+            found |= kept(self._before(rotation, what, part), ask, self.data.heard(rotation, part), self.heard)
+        return found
 
     def do(self, run: Run) -> None:
         """Train and ask, at all shares of this training that are asked for, unless that is done."""
-        missing = [
-            (r, part) for r in self._asked_for(run) for part in self.parts(r) if not self.answer_file(r, part).exists()
-        ]
+        missing = [(r, part) for r in self._asked_for(run) for part in self.parts(r) if not self._answered(r, part)]
         if not missing:
             return
         whisper = load_whisper(self.study.model, device=self.device)
@@ -92,8 +98,8 @@ class Work:
         return self._with_references(asked, part, only_translations=part == DEV)
 
     def is_done(self, run: Run) -> bool:
-        """Whether all answers are there."""
-        return all(self.answer_file(run, part).exists() for part in self.parts(run))
+        """Whether all answers are there, of every utterance that has states."""
+        return all(self._answered(run, part) for part in self.parts(run))
 
     def said(self, run: Run, part: str) -> Outputs:
         """The answers of a run."""
@@ -120,6 +126,11 @@ class Work:
         if not new:
             raise CorpusError(f"{run.name}: none of {len(able)} utterances to train on has audio that can be encoded")
         return some_of(new, run.training.settings.get("utterances"), run.seed)
+
+    def _answered(self, run: Run, part: str) -> bool:
+        if not self.answer_file(run, part).exists():
+            return False
+        return answered(self.said(run, part), self.data.part(run.rotation, part), self.heard)
 
     def _asked_for(self, run: Run) -> list[Run]:
         return [r for r in self.study.runs() if r.name == run.name]

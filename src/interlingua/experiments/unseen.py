@@ -107,11 +107,11 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
     corpus = with_english(study.corpus)
     utterances, left = chosen_utterances(study, log)
     own = {code: tokens for name, tokens in study.tokens.items() for code in normalise_languages((name,))}
+    beside([], study.published)  # a file that can't be read is told before the work
     if dry_run:
         forbidden = normalise_languages(study.forbidden)
         log(answer_needs(utterances, study.model, study.context, tokens=own, forbidden=forbidden))
         return study.out
-    beside([], study.published)  # a file that can't be read is told before the work
     answers = Answers(study.out, utterances, study.model, study.context)
     kept = UtteranceLog(utterances)
     rows, told = [], []

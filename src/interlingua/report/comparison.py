@@ -37,6 +37,9 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
         Section("pareto", "Gain against loss", side_by_side.pareto(runs)),
     ]
     if not any(section.blocks for section in measured):
+        for kind in ("unseen", "robustness"):
+            if all(getattr(run.results, kind) for run in runs):
+                raise ResultsError(f"{', '.join(map(str, folders))}: results of recipe `{kind}` aren't compared yet")
         raise ResultsError(
             f"{', '.join(str(f) for f in folders[1:])}: nothing that {folders[0]} measured too (no language pair, "
             "translation direction or task in common); compare runs of one kind"

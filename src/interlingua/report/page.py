@@ -1,7 +1,7 @@
 """The page of a result folder: sections of tables and SVG pictures, filled into ``report.html``."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -79,7 +79,7 @@ def write_page(path: Path, title: str, sections: Iterable[Section], *, lead: str
         footer: markup.
         tables: the folder; tables that stood there before are removed.
     """
-    held = [s for s in sections if s.blocks]
+    held = _named_apart(s for s in sections if s.blocks)
     body = "\n".join(
         f'<section id="{s.anchor}">\n<h2><span class="no">{place}</span>{escape(s.title)}</h2>\n'
         f"{html_of(s.blocks)}\n</section>"
@@ -98,6 +98,23 @@ def write_page(path: Path, title: str, sections: Iterable[Section], *, lead: str
     )
     _write_tables(tables, made)
     write_text(path, page)
+
+
+def _named_apart(sections: Iterable[Section]) -> list[Section]:
+    """Sections whose tables' files all have names of their own: one that is taken is numbered."""
+    taken: set[str] = set()
+
+    def named(block: Block) -> Block:
+        if not isinstance(block, Table):
+            return block
+        stem, n = block.stem, 1
+        while stem in taken:
+            n += 1
+            stem = f"{block.stem[:70]}-{n}"
+        taken.add(stem)
+        return block if n == 1 else replace(block, name=stem)
+
+    return [replace(s, blocks=[named(block) for block in s.blocks]) for s in sections]
 
 
 def _write_tables(folder: Path, tables: Sequence[Table]) -> None:

@@ -163,14 +163,16 @@ def pareto(runs: Sequence[Run]) -> list[Block]:
     """What each fine-tuned run gains and loses, in one picture; of studies, their variants side by side."""
     points = [variant for run in runs if (variant := _point(run)) is not None]
     parts = transfer.pareto(Results(pareto=points)) if len(points) > 1 else []
-    found = [{(v.name, v.target): v for v in run.results.pareto} for run in runs]
+    found = [{(v.name, v.target, v.test): v for v in run.results.pareto} for run in runs]
     keys = [key for key in found[0] if any(key in variants for variants in found[1:])]
     for side, label in (("gain", "Gain on the new target, chrF"), ("loss", "Change on the old tasks, chrF")):
         lines = []
-        for name, target in keys:
-            variants = [of_run.get((name, target)) for of_run in found]
+        for key in keys:
+            variants = [of_run.get(key) for of_run in found]
             scores = [_as_metric(getattr(variant, side)) if variant else None for variant in variants]
-            lines.append(_line(f"{name} → {name_of(target)}" if target else name, scores, _not_tested))
+            name, target, test = key
+            which = f"{name} → {name_of(target)}" if target else name
+            lines.append(_line(f"{which}, {test}" if test else which, scores, _not_tested))
         parts += _side_by_side(runs, f"variants-{side}", label, lines, f"{label}, by variant.", what="Variant")
     return parts
 

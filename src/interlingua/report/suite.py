@@ -1,12 +1,10 @@
 """The index of a suite's folder: its parts, whose reports it links, and comparisons of those of one kind."""
 
-import json
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from interlingua.errors import ResultsError
-from interlingua.experiments.suite import FILE
+from interlingua.experiments.suite import PartDone, parts_done
 from interlingua.report import page
 from interlingua.report.comparison import write_comparison
 from interlingua.report.markup import escape
@@ -26,17 +24,17 @@ def write_report(folder: Path, *, players: bool = True) -> Path:
         ResultsError: no results there, or not of this version's schema.
     """
     folder = Path(folder)
-    if not (folder / FILE).exists():
+    parts = parts_done(folder)
+    if parts is None:
         return page.write_report(folder, players=players)
-    parts: list[dict[str, Any]] = json.loads((folder / FILE).read_text(encoding="utf-8"))["parts"]
     for part in parts:
-        if not part["failed"]:
-            page.write_report(folder / part["name"], players=players)
+        if not part.failed:
+            page.write_report(folder / part.name, players=players)
     sections = [
         page.Section("recipes", "Recipes", ["\n".join(_entry(folder, part) for part in parts)]),
         page.Section("comparisons", "Comparisons", _comparisons(folder, parts)),
     ]
-    failed = sum(bool(part["failed"]) for part in parts)
+    failed = sum(bool(part.failed) for part in parts)
     lead = f"{len(parts)} recipes" + (f", of which {failed} failed; the same command runs them again" if failed else "")
     path = folder / "index.html"
     page.write_page(
@@ -50,21 +48,21 @@ def write_report(folder: Path, *, players: bool = True) -> Path:
     return path
 
 
-def _entry(folder: Path, part: dict[str, Any]) -> str:
-    name = escape(part["name"])
-    said = f"{part['plan']} ({part['recipe']}, {part['seconds']:.0f} s)"
-    if part["failed"]:
-        return f"<h3>{name}</h3>\n<p>{escape(said)}</p>\n<aside><p>Failed: {escape(part['failed'])}</p></aside>"
-    title = load_results(folder / part["name"])[0].get("title") or part["name"]
+def _entry(folder: Path, part: PartDone) -> str:
+    name = escape(part.name)
+    said = f"{part.plan} ({part.recipe}, {part.seconds:.0f} s)"
+    if part.failed:
+        return f"<h3>{name}</h3>\n<p>{escape(said)}</p>\n<aside><p>Failed: {escape(part.failed)}</p></aside>"
+    title = load_results(folder / part.name)[0].get("title") or part.name
     return f'<h3><a href="{name}/report.html">{name}: {escape(title)}</a></h3>\n<p>{escape(said)}</p>'
 
 
-def _comparisons(folder: Path, parts: list[dict[str, Any]]) -> list[str]:
+def _comparisons(folder: Path, parts: list[PartDone]) -> list[str]:
     """A link for each kind of recipe that several parts are of, if they measured anything in common."""
     links = []
-    usable = sorted((part for part in parts if not part["failed"]), key=lambda part: part["kind"])
-    for kind, group in groupby(usable, key=lambda part: part["kind"]):
-        names = [part["name"] for part in group]
+    usable = sorted((part for part in parts if not part.failed), key=lambda part: part.kind)
+    for kind, group in groupby(usable, key=lambda part: part.kind):
+        names = [part.name for part in group]
         if len(names) < 2:
             continue
         path = folder / f"compare-{kind}.html"

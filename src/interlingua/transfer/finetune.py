@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -143,15 +144,7 @@ def train(
     layers = decoder.decoder
     before = snapshot(dict(layers.named_parameters()))
     token = next(e.prompt[1] for e in examples if not e.rehearsal)
-    lora = LoraSettings(config.lora_rank, config.lora_alpha)
-    trained = choose_parameters(
-        whisper,
-        config.trainable,
-        embeddings=config.embeddings,
-        frozen_layers=config.frozen_layers,
-        token=token,
-        lora=lora,
-    )
+    trained = parameters_of(config, whisper, token)
     remedies: list[Remedy] = []
     if config.l2sp:
         remedies.append(L2SP(trained, config.l2sp))
@@ -190,6 +183,18 @@ def train(
     now = dict(layers.named_parameters())
     moved = [name for name, start in before.items() if not torch.equal(start, now[name])]
     return Change({n: before[n] for n in moved}, {n: now[n].detach().clone() for n in moved})
+
+
+def parameters_of(config: FinetuneConfig, whisper: Whisper, token: int) -> dict[str, nn.Parameter]:
+    """Freeze all but what a config trains, and return that by name; ``token`` is the target's."""
+    return choose_parameters(
+        whisper,
+        config.trainable,
+        embeddings=config.embeddings,
+        frozen_layers=config.frozen_layers,
+        token=token,
+        lora=LoraSettings(config.lora_rank, config.lora_alpha),
+    )
 
 
 def fisher_of(whisper: Whisper, config: FinetuneConfig) -> dict[str, str]:
