@@ -91,7 +91,7 @@ Whisper-base, its encoder frozen, learns to translate speech of the prompts corp
 is test. The best epoch is chosen by chrF on dev. Where a variant lists several shares of its change (WiSE-FT), dev chooses the one with the best new
 target among those that lose nothing into English there (or, if all lose, the one that loses least). Decoding is greedy, on a CPU in CTranslate2's int8, as it is deployed there, before
 and after alike. All figures are on test; intervals are 95% bootstrap intervals, clusters resampled over all languages, rotations and seeds together and paired where
-a difference is given.
+a difference is given; where there are several seeds, each rotation's are resampled, too.
 
 **Controls**: `{PERMUTED}` trains on the same texts dealt out anew over the audio (what is learnt is the domain's text alone), and every gain is over the
 best of three untrained prompts, chosen on dev.

@@ -1,5 +1,6 @@
 """Comparisons of systems, error rates of transcripts, and the share of outputs in the wrong language."""
 
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
@@ -326,6 +327,37 @@ def test_a_cluster_is_drawn_in_all_groups_at_once():
     single, pooled = (pooled_difference(comparisons * k, metric="chrf") for k in (1, 4))
     assert pooled.p_randomisation == single.p_randomisation
     assert pooled.score.n == 4 * single.score.n
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_seeds_are_drawn_within_their_fold_by_hand(metric):
+    """Fold 3 has two seeds of two languages each, fold 7 one seed: a draw repeats groups as often as their seed is."""
+    cells = [(3, 0), (3, 0), (3, 1), (3, 1), (7, 0)]
+    groups = [replace(g, cell=cell) for g, cell in zip(groups_of(0.2, 0.3, 0.8, 0.9, 0.5, n=6), cells, strict=True)]
+    _, draws = pooled_draws(groups, metric, samples=60, seed=5)
+    times = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), 60)
+    seeds = np.random.default_rng([5, 1]).multinomial(2, [0.5, 0.5], 60)
+    assert {tuple(row) for row in seeds.tolist()} == {(2, 0), (1, 1), (0, 2)}
+    for draw, row, (first, second) in zip(draws, times, seeds, strict=True):
+        scores = []
+        for g, often in zip(groups, [first, first, second, second, 1], strict=True):
+            drawn = [f"u{i:03}" for i in range(6) for _ in range(row[i])]
+            scores += [corpus_score(metric, g.hypotheses, g.references, drawn)] * often
+        assert draw == pytest.approx(np.mean(scores), abs=1e-9)
+
+
+def test_trainings_that_differ_widen_the_interval_and_a_single_one_tells_nothing():
+    groups = groups_of(0.2, 0.8, n=40)
+    together = [replace(g, cell=(0, 0)) for g in groups]
+    assert (pooled_draws(together, "chrf")[1] == pooled_draws(groups, "chrf")[1]).all()
+    apart = [replace(g, cell=(0, seed)) for seed, g in enumerate(groups)]
+    assert pooled_draws(apart, "chrf")[1].std() > 2 * pooled_draws(groups, "chrf")[1].std()
+    assert "|trainings:2|" in pooled_score(apart, "chrf").signature
+    assert "trainings" not in pooled_score(together, "chrf").signature
+    against = [Comparison(g.hypotheses, {}, g.references, g.clusters, g.target, g.cell) for g in apart]
+    assert "|trainings:2|" in pooled_difference(against, metric="chrf").score.signature
+    counted = [replace(tallies(k), cell=(0, k)) for k in (1, 2)]
+    assert "|trainings:2|" in pooled_ratio(counted).signature
 
 
 def test_no_groups_are_refused():

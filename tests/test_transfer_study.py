@@ -136,6 +136,15 @@ def test_the_share_of_plains_gain_by_hand(measuring):
     assert (same["value"], same["ci"]) == (1.0, [1.0, 1.0])
 
 
+def test_seeds_are_drawn_anew_as_clusters_are(measuring):
+    """One training has all of plain's gain, the other none: half of it in every draw of the clusters alone."""
+    two = Measuring(replace(measuring.work, study=replace(measuring.work.study, rotations=(0,), seeds=(0, 1))))
+    mine = {(0, 0): answered(two, 0, new=1.0), (0, 1): answered(two, 0, new=0.0)}
+    plain, untrained = ({c: answered(two, 0, new=n) for c in two.cells} for n in (1.0, 0.0))
+    found = two.share_of_plain("es", ["fr"], mine, plain, untrained, "test")
+    assert (found["value"], found["ci"]) == (pytest.approx(0.5), [0.0, 1.0])
+
+
 def test_there_is_no_share_of_no_gain(measuring):
     half, whole = ({c: answered(measuring, c[0], new=share) for c in CELLS} for share in (0.5, 1.0))
     nothing = {"value": None, "ci": None}

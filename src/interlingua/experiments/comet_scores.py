@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def comet_change(
         return {"reason": str(comet)}
 
     def tallies(side: str) -> list[Tallies]:
-        return [comet.tallies(getattr(g, side), g.references, transcripts, g.clusters) for g in groups]
+        return [
+            replace(comet.tallies(getattr(g, side), g.references, transcripts, g.clusters), cell=g.cell) for g in groups
+        ]
 
     try:
         before, after = tallies("before"), tallies("after")

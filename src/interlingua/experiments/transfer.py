@@ -10,7 +10,6 @@ from interlingua.metrics import (
     Comparison,
     Difference,
     Metric,
-    SystemOutputs,
     compare_translations,
     detection_errors,
     off_target_rate,
@@ -213,14 +212,10 @@ def transfer_rows(
 
 def pooled_change(groups: Sequence[Comparison], metric: Metric) -> dict[str, Any]:
     """Means over groups of scores before and after, and their difference."""
-
-    def score(side: str) -> dict[str, Any]:
-        systems = [SystemOutputs(getattr(g, side), g.references, g.clusters, g.target) for g in groups]
-        return pooled_score(systems, metric).as_dict()
-
+    after, before = (pooled_score([g.systems()[side] for g in groups], metric).as_dict() for side in (0, 1))
     return {
-        "before": score("before"),
-        "after": score("after"),
+        "before": before,
+        "after": after,
         "difference": as_row(pooled_difference(groups, metric=metric)),
     }
 

@@ -14,7 +14,15 @@ from interlingua.experiments.transfer import ENGLISH, Outputs, as_row, pooled_ch
 from interlingua.experiments.transfer_settings import DEV, PERMUTED, PLAIN, Run, Training
 from interlingua.experiments.transfer_work import Work
 from interlingua.languages import PromptKind
-from interlingua.metrics import CometScores, Comparison, SystemOutputs, comet_segments, pooled_difference, pooled_draws
+from interlingua.metrics import (
+    Cell,
+    CometScores,
+    Comparison,
+    SystemOutputs,
+    comet_segments,
+    pooled_difference,
+    pooled_draws,
+)
 from interlingua.metrics.comet import Segment
 from interlingua.progress import track
 
@@ -22,9 +30,6 @@ PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "sou
 UNTRAINED = "untrained"
 MEASURES = ("bleu", "chrf", "comet")
 EXAMPLE = '{"transfer": [{"test": "fleurs", "variant": "plain", "source": "fr", "target": "zh", "bleu": 20.5}]}'
-
-Cell = tuple[int, int]
-"""Rotation and seed."""
 
 Said = Mapping[Cell, Outputs]
 """What a model says in each cell."""
@@ -332,14 +337,14 @@ class Measuring:
         utterances = self.work.data.part(cell[0], part)
         expected = references(utterances, source, target)
         clusters = {u.id: u.cluster or u.id for u in utterances}
-        return SystemOutputs({i: t for i, t in said[key].items() if i in expected}, expected, clusters, target)
+        return SystemOutputs({i: t for i, t in said[key].items() if i in expected}, expected, clusters, target, cell)
 
     def _compared(self, after: Said, before: Said, keys: Sequence[str], part: str) -> list[Comparison]:
         found = []
         for c in after:
             for key in keys:
                 now, was = self._system(c, key, after[c], part), self._system(c, key, before[c], part)
-                found.append(Comparison(now.hypotheses, was.hypotheses, now.references, now.clusters, now.target))
+                found.append(Comparison(now.hypotheses, was.hypotheses, now.references, now.clusters, now.target, c))
         return found
 
 

@@ -11,6 +11,9 @@ from interlingua.types import Score
 BOOTSTRAP_SAMPLES = 1000  # sacreBLEU's default
 BOOTSTRAP_SEED = 12345  # sacreBLEU's default
 
+Cell = tuple[int, int]
+"""Fold and seed of the training whose outputs are scored."""
+
 
 @dataclass(frozen=True)
 class Tallies:
@@ -21,12 +24,14 @@ class Tallies:
         clusters: utterance id -> cluster; None: each utterance is its own.
         scale: what the ratio is multiplied by (100: per cent).
         signature: how the values are made, without the interval.
+        cell: of the training that the outputs come from, where groups of several seeds are pooled.
     """
 
     values: Mapping[str, tuple[float, float]]
     clusters: Mapping[str, str] | None
     scale: float
     signature: str
+    cell: Cell | None = None
 
     def score(self) -> Score:
         """The ratio with its 95% bootstrap interval over clusters."""
@@ -86,6 +91,26 @@ def cluster_draws(n_clusters: int, samples: int, seed: int = BOOTSTRAP_SEED) -> 
     return np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=samples)
 
 
+def seed_draws(cells: Sequence[Cell | None], samples: int, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
+    """How often each of G groups is drawn through its training's seed, in each sample: (G, samples).
+
+    In every fold as many seeds are drawn, with replacement, as it has; all of a training's groups come or go together.
+    One seed, or no cell, is always there: such an interval knows nothing of how much trainings differ. Of two or three
+    seeds the draws' variance is 1/2 or 2/3 of what trainings vary by, as with every bootstrap of so few.
+    """
+    seeds: dict[int, set[int]] = {}
+    for cell in cells:
+        if cell is not None:
+            seeds.setdefault(cell[0], set()).add(cell[1])
+    rng = np.random.default_rng([seed, 1])  # not the stream that draws clusters
+    drawn: dict[Cell | None, np.ndarray] = {None: np.ones(samples, dtype=int)}
+    for fold, of_fold in sorted(seeds.items()):
+        n = len(of_fold)
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=samples)
+        drawn |= {(fold, s): counts[:, i] for i, s in enumerate(sorted(of_fold))}
+    return np.array([drawn[cell] for cell in cells])
+
+
 def cluster_sums(values: np.ndarray, clusters: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Sums of (N, K) values by cluster, (C, K), in the order of ``names``; 0 where a name has no segment."""
     place = {name: i for i, name in enumerate(names)}
@@ -110,6 +135,8 @@ def ratio_with_interval(
     return float(numerators.sum() / denominators.sum()), percentile_interval(totals[:, 0] / totals[:, 1])
 
 
-def bootstrap_signature(n_clusters: int) -> str:
-    """How intervals are made, for the end of a signature."""
-    return f"bootstrap:clusters:{n_clusters}|n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}"
+def bootstrap_signature(n_clusters: int, cells: Sequence[Cell | None] = ()) -> str:
+    """How intervals are made, for the end of a signature; ``trainings`` are named where their seeds are drawn."""
+    trainings = {cell for cell in cells if cell is not None}
+    drawn = f"|trainings:{len(trainings)}" if len(trainings) > len({fold for fold, _ in trainings}) else ""
+    return f"bootstrap:clusters:{n_clusters}{drawn}|n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}"

@@ -2,6 +2,7 @@
 
 Groups (source languages, folds, seeds) are pooled as the mean of their corpus scores. A cluster that occurs in
 several groups is drawn, or swapped, in all of them at once: the same sentence in four languages is one observation.
+Where a fold was trained with several seeds, the bootstrap draws these anew, too.
 
 Sources: Koehn (2004), "Statistical significance tests for machine translation evaluation", for the bootstrap;
 Riezler and Maxwell (2005), "On some pitfalls in automatic evaluation and significance testing for MT", for the
@@ -18,6 +19,7 @@ from interlingua.errors import UsageError
 from interlingua.metrics.segments import (
     BOOTSTRAP_SAMPLES,
     BOOTSTRAP_SEED,
+    Cell,
     Tallies,
     bootstrap_signature,
     cluster_draws,
@@ -25,6 +27,7 @@ from interlingua.metrics.segments import (
     cluster_sums,
     join,
     percentile_interval,
+    seed_draws,
 )
 from interlingua.metrics.translation import Metric, corpus_scores, translation_statistics
 from interlingua.types import Score
@@ -35,23 +38,33 @@ _TIE = 1e-9  # score points: what rounding may take from an equal difference
 
 @dataclass(frozen=True)
 class SystemOutputs:
-    """One system on one group; mappings are from utterance id, ``clusters`` None: each utterance is its own."""
+    """One system on one group; mappings are from utterance id, ``clusters`` None: each utterance is its own.
+
+    ``cell`` is of the training that the outputs come from; its seed is drawn among those of its fold.
+    """
 
     hypotheses: Mapping[str, str]
     references: Mapping[str, str]
     clusters: Mapping[str, str] | None
     target: str
+    cell: Cell | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on one group; mappings are from utterance id, ``clusters`` None: each utterance is its own."""
+    """Two systems on one group, as in `SystemOutputs`."""
 
     after: Mapping[str, str]
     before: Mapping[str, str]
     references: Mapping[str, str]
     clusters: Mapping[str, str] | None
     target: str
+    cell: Cell | None = None
+
+    def systems(self) -> tuple[SystemOutputs, SystemOutputs]:
+        """After, and before."""
+        shared = (self.references, self.clusters, self.target, self.cell)
+        return SystemOutputs(self.after, *shared), SystemOutputs(self.before, *shared)
 
 
 @dataclass(frozen=True)
@@ -102,8 +115,7 @@ def pooled_difference(groups: Sequence[Comparison], *, metric: Metric) -> Differ
     Raises:
         UsageError: no groups, or as `score_translations` in one of them.
     """
-    after = _pool([SystemOutputs(g.after, g.references, g.clusters, g.target) for g in groups], metric)
-    before = _pool([SystemOutputs(g.before, g.references, g.clusters, g.target) for g in groups], metric)
+    after, before = (_pool([g.systems()[side] for g in groups], metric) for side in (0, 1))
     return _difference(after, before)
 
 
@@ -149,20 +161,20 @@ def pooled_draws(
 ) -> tuple[float, np.ndarray]:
     """The mean over groups of one system's corpus score (0-100), and its bootstrap draws, (samples,).
 
-    The draws depend on the set of cluster names and the seed alone: those of two systems on the same utterances
-    are paired, and may be subtracted or divided. A group none of whose clusters is drawn is left out of that
+    The draws depend on the sets of cluster names and cells and the seed alone: those of two systems on the same
+    utterances are paired, and may be subtracted or divided. A group none of whose clusters is drawn is left out of that
     draw's mean, for every system alike.
 
     Raises:
         UsageError: no groups, or as `score_translations` in one of them.
     """
     pool = _pool(groups, metric)
-    return pool.value, pool.scores(cluster_draws(len(pool.names), samples, seed))
+    return pool.value, pool.draws(samples, seed)
 
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """One system: ``sums`` and ``sizes`` have an entry a group, (C, K) and (C, 1), by the clusters of all groups."""
+    """One system: ``sums`` and ``sizes`` have an entry a group, (C, K) and (C, 1), by the clusters of all G groups."""
 
     names: list[str]
     sums: list[np.ndarray]
@@ -171,12 +183,15 @@ class _Pool:
     n: int
     rate: Callable[[np.ndarray], np.ndarray]  # (S, K) summed statistics -> (S,) scores
     signature: str
+    cells: list[Cell | None]
 
-    def scores(self, draws: np.ndarray) -> np.ndarray:
-        """Mean corpus score of the groups, (S,), in each of (S, C) draws."""
+    def draws(self, samples: int = BOOTSTRAP_SAMPLES, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
+        """Mean corpus score of the groups, (samples,), clusters and seeds drawn anew."""
+        draws = cluster_draws(len(self.names), samples, seed)
         scores = np.array([self.rate(draws @ sums) for sums in self.sums])
         drawn = np.array([(draws @ sizes)[:, 0] > 0 for sizes in self.sizes])
-        return np.asarray((scores * drawn).sum(axis=0) / drawn.sum(axis=0))
+        weights = drawn * seed_draws(self.cells, samples, seed)
+        return np.asarray((scores * weights).sum(axis=0) / weights.sum(axis=0))
 
 
 def _pool(groups: Sequence[SystemOutputs], metric: Metric) -> _Pool:
@@ -196,6 +211,7 @@ def _pool(groups: Sequence[SystemOutputs], metric: Metric) -> _Pool:
         n=sum(len(segments) for segments in joined),
         rate=partial(corpus_scores, metric=metric),
         signature="+".join(sorted({s.signature for s in statistics})),
+        cells=[g.cell for g in groups],
     )
 
 
@@ -219,22 +235,23 @@ def _ratio_pool(groups: Sequence[Tallies]) -> _Pool:
         n=sum(len(v) for v in values),
         rate=rate,
         signature="+".join(sorted({g.signature for g in groups})),
+        cells=[g.cell for g in groups],
     )
 
 
 def _score(pool: _Pool) -> Score:
-    draws = pool.scores(cluster_draws(len(pool.names), BOOTSTRAP_SAMPLES))
-    interval = percentile_interval(draws) if len(pool.names) > 1 else None  # one cluster tells nothing of the spread
-    signature = f"{pool.signature}|groups:{len(pool.sums)}|{bootstrap_signature(len(pool.names))}"
+    interval = (
+        percentile_interval(pool.draws()) if len(pool.names) > 1 else None
+    )  # one cluster tells nothing of the spread
+    signature = f"{pool.signature}|groups:{len(pool.sums)}|{bootstrap_signature(len(pool.names), pool.cells)}"
     return Score(pool.value, interval, pool.n, signature)
 
 
 def _difference(after: _Pool, before: _Pool) -> Difference:
-    draws = cluster_draws(len(after.names), BOOTSTRAP_SAMPLES)
-    differences = after.scores(draws) - before.scores(draws)
+    differences = after.draws() - before.draws()
     signature = (
         f"{after.signature}|difference:after-before|groups:{len(after.sums)}|"
-        f"{bootstrap_signature(len(after.names))}|randomisation:{RANDOMISATION_TRIALS}"
+        f"{bootstrap_signature(len(after.names), after.cells)}|randomisation:{RANDOMISATION_TRIALS}"
     )
     score = Score(after.value - before.value, percentile_interval(differences), after.n, signature)
     p_bootstrap = _bootstrap_p(differences) if len(after.names) > 1 else 1.0  # one cluster shows nothing
