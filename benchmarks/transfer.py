@@ -34,6 +34,7 @@ RECIPES = (
     "transfer-prompts",
     "transfer-prompts-full",
     "transfer-kept",
+    "transfer-kept-es",
     "transfer-prompt-kinds",
     "transfer-sources",
     "transfer-amount",
