@@ -1,6 +1,7 @@
 """Several recipes as one: each in its folder, changed where the suite says so, with an index of their reports."""
 
 import json
+import re
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import UsageError
+from interlingua.experiments import needs, transfer_needs
 from interlingua.experiments.recipes import changed, read_recipe
 from interlingua.experiments.suite import Suite
+from interlingua.experiments.tally import Tally, count_encoding, count_seconds
 from interlingua.results import load_results
-from interlingua.types import AudioRef, Utterance
+from interlingua.types import AudioRef, FrameSpec, Utterance
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -127,6 +130,60 @@ def test_a_dry_run_says_what_each_part_needs(tmp_path, retrieval, capsys):
     for name in ("one", "two"):
         assert f"interlingua: {name}: 12 utterances, " in err
     assert not list((tmp_path / "out").rglob("results.json"))
+
+
+def test_a_dry_run_adds_up_what_all_parts_need(tmp_path, tiny_whisper_folder, capsys, monkeypatch):
+    """Two parts of retrieval encode the same twice, two fine-tunings with one folder once."""
+    monkeypatch.setattr(needs, "encoding_seconds", lambda *_: 600.0)
+    monkeypatch.setattr(transfer_needs, "training_seconds", lambda *_: 1200.0)
+    monkeypatch.setattr(transfer_needs, "answer_seconds", lambda *_: 0.0)
+    spoken = []
+    for language in ("en", "fr"):
+        for m, split in enumerate(("train", "dev", "test") * 5):
+            audio = AudioRef(str(write_wav(tmp_path / f"{language}-{m}.wav", sweep(0.1, 300))))
+            said = {"text": f"a {m}", "translations": {"es": f"b {m}"}, "split": split}
+            spoken.append(utterance(language, f"m{m}", audio=audio, duration=24.0, **said))
+    write_manifest(tmp_path / "m.jsonl", spoken)
+    corpus = {"name": "manifest", "root": str(tmp_path / "m.jsonl")}
+    model = {"out": "elsewhere", "model": str(tiny_whisper_folder)}
+    retrieval = put(tmp_path / "r.yaml", recipe="retrieval", corpus=corpus, methods=["seqsim"], **model)
+    trained = {
+        "train": corpus,
+        "tests": {"mine": corpus},
+        "shared": str(tmp_path / "shared"),
+        "variants": {"plain": {}},
+    }
+    transfer = put(tmp_path / "t.yaml", recipe="transfer", **trained, **model)
+    parts = {"r": {"recipe": str(retrieval)}, "p": {"recipe": str(retrieval), "change": {"pool": 4}}}
+    parts |= {name: {"recipe": str(transfer)} for name in ("t", "u")}
+    assert run(["run", str(suite_of(tmp_path, **parts)), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    hours = {name: float(h) for name, h in re.findall(r": ([rptu]): .*utterances, ([\d.]+) h of audio", said)}
+    assert hours == dict.fromkeys("rptu", 0.2)  # 30 of 24 s
+    (line,) = re.findall(r"interlingua: 4 parts together: (.*)", said)
+    # encoded by r, p, and t with u; trained by t and u
+    assert re.match(r"0.60 h of audio to encode, 0.01 GB of frames \(\d+ GB are free\), about 70.0 min; what ", line)
+
+
+def test_needs_are_counted_once_a_folder():
+    spec = FrameSpec("m", "r", 1, "speech", 1, "float16", "float32")
+    spoken = [utterance("en", str(m), duration=10.0) for m in range(3)]
+    tally = Tally()
+    count_encoding(spoken, spec, 8, 1, 30.0)  # nobody listens
+    count_seconds(5.0)
+    assert tally.total() == (0, 0, 0)
+    of_one = 500 * 8 * 2  # bytes of 10 s
+    for place, expected in (("a", (30, 3 * of_one, 30)), ("b", (60, 6 * of_one, 60)), ("a", (60, 6 * of_one, 60))):
+        with tally.of(Path(place)):
+            count_encoding(spoken, spec, 8, 1, 30.0)
+        assert tally.total() == pytest.approx(expected)
+    with tally.of(Path("a")):  # one more, the same pooled, and what is no encoding
+        count_encoding([*spoken, utterance("en", "new", duration=10.0)], spec, 8, 1, 40.0)
+        count_encoding(spoken, spec, 8, 4, 30.0)
+        assert needs.spent(120.0) == "2.0 min"
+    assert tally.total() == pytest.approx((100, (7 + 3 / 4) * of_one, 60 + 10 + 30 + 120))
+    needs.spent(3600.0)
+    assert tally.seconds == 120
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interlingua.encode import WhisperEncoder, best_compute, best_device
-from interlingua.experiments.needs import encoding_needs, with_durations
+from interlingua.experiments.needs import encoding_needs, spent, with_durations
 from interlingua.models import Whisper, load_whisper
 from interlingua.translation import fast_decoder
 from interlingua.translation.related import MOST_HEARD, candidate_tokens
@@ -44,9 +44,9 @@ def answer_needs(
     }
     n = sum(outputs[u.language] for u in sized)
     seconds = sum(outputs[u.language] * (u.duration or 0.0) for u in sized)
-    minutes = seconds * TOKENS_PER_SECOND * token_seconds(encoder, whisper, seconds / n) / 60
+    decoding = seconds * TOKENS_PER_SECOND * token_seconds(encoder, whisper, seconds / n)
     return (
-        f"{encoding_needs(utterances, encoder)}; {n} outputs, decoding takes about {minutes:.1f} min, at "
+        f"{encoding_needs(utterances, encoder)}; {n} outputs, decoding takes about {spent(decoding)}, at "
         f"{TOKENS_PER_SECOND} tokens a second of speech"
     )
 

@@ -10,6 +10,7 @@ import torch
 
 from interlingua.audio import load_audio
 from interlingua.encode import Context, WhisperEncoder, estimate_bytes, free_bytes, seconds_known
+from interlingua.experiments.tally import count_encoding, count_seconds
 from interlingua.models import Whisper
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
@@ -42,9 +43,11 @@ def encoding_needs(utterances: Sequence[Utterance], encoder: WhisperEncoder, poo
     hours = sum(u.duration or 0.0 for u in sized) / 3600
     disk = estimate_bytes(sized, encoder.spec, encoder.dim)
     more = f" (the length of {unknown} is guessed from {min(unknown, HEADERS)} of them)" if unknown else ""
+    seconds = encoding_seconds(sized, encoder)
+    count_encoding(sized, encoder.spec, encoder.dim, pool, seconds)
     return (
         f"{len(utterances)} utterances, {hours:.2f} h of audio{more}; encoding takes about "
-        f"{encoding_seconds(sized, encoder) / 60:.1f} min here, the frames {disk / pool / 1e9:.2f} GB"
+        f"{seconds / 60:.1f} min here, the frames {disk / pool / 1e9:.2f} GB"
     )
 
 
@@ -128,5 +131,11 @@ def say_room(folder: Path, log: Callable[[str], None]) -> None:
 
 
 def spent(seconds: float) -> str:
+    """A time that a recipe says it will take, for people; a `Tally` counts it."""
+    count_seconds(seconds)
+    return shown_time(seconds)
+
+
+def shown_time(seconds: float) -> str:
     """A time for people."""
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from interlingua.encode import best_compute, best_device
+from interlingua.encode import best_compute, best_device, free_bytes
 from interlingua.errors import InterlinguaError, ResultsError, UsageError
+from interlingua.experiments.needs import shown_time
+from interlingua.experiments.tally import Tally
+from interlingua.experiments.transfer_settings import TransferStudy
 from interlingua.files import write_text
 from interlingua.results import provenance
 
@@ -86,7 +89,7 @@ def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None]
 
     Args:
         suite: the settings.
-        dry_run: only say what each part will do, and what that needs.
+        dry_run: only say what each part will do, and what that needs, and all of them together.
         log: takes a line of news, which begins with the part's name.
 
     Raises:
@@ -96,12 +99,13 @@ def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None]
 
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     rows: list[dict[str, Any]] = []
-    device = best_device()
+    device, tally = best_device(), Tally()
     for name, settings in suite.settings().items():
         log(f"{name}: {settings.plan()}")
         begun, failed = time.monotonic(), None
         try:
-            run_recipe(settings, dry_run=dry_run, log=_of(name, log))
+            with tally.of(settings.folder if isinstance(settings, TransferStudy) else settings.out):
+                run_recipe(settings, dry_run=dry_run, log=_of(name, log))
         except InterlinguaError as e:
             failed = str(e)
         except (OSError, RuntimeError, MemoryError) as e:  # a full disk, a GPU's memory: the next part may have room
@@ -126,9 +130,23 @@ def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None]
                 suite.out / FILE, json.dumps({"parts": rows, "provenance": made}, ensure_ascii=False, indent=1) + "\n"
             )
     lost = [f"{row['name']}: {row['failed']}" for row in rows if row["failed"]]
+    if dry_run:
+        log(_together(suite, tally, len(rows) - len(lost)))
     if dry_run and lost:
         raise UsageError(f"{len(lost)} of {len(rows)} parts can't be run: {'; '.join(lost)}")
     return suite.out
+
+
+def _together(suite: Suite, tally: Tally, parts: int) -> str:
+    """What the parts need, in a line."""
+    audio, disk, seconds = tally.total()
+    free = free_bytes(suite.out)
+    room = "" if free is None else f" ({free / 1e9:.0f} GB are free)"
+    return (
+        f"{parts} parts together: {audio / 3600:.2f} h of audio to encode, {disk / 1e9:.2f} GB of frames{room}, about "
+        f"{shown_time(seconds)}; what several parts encode into one folder counts once, what a part doesn't estimate "
+        "isn't in it"
+    )
 
 
 def _of(name: str, log: Callable[[str], None]) -> Callable[[str], None]:
