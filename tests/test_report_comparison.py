@@ -1,20 +1,29 @@
 """Runs compared: the same rows side by side, paired tests where the same utterances were kept, said so where not."""
 
 import csv
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from helpers import utterance
 from interlingua.cli import run
 from interlingua.errors import ResultsError, UsageError
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.metrics import compare_translations
+from interlingua.metrics import (
+    compare_translations,
+    pooled_ratio_difference,
+    score_transcripts,
+    score_translations,
+    transcript_errors,
+)
 from interlingua.report import write_comparison
-from interlingua.results import save_results
+from interlingua.results import load_utterances, save_results
 from interlingua.retrieval.evaluation import Items, evaluate_scores
 from interlingua.types import Utterance
 
@@ -213,12 +222,155 @@ def test_variants_are_compared_in_the_same_test(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_studies_of_one_kind_that_are_not_compared_say_so(tmp_path: Path) -> None:
-    study = {"robustness": {"pivot": "en", "methods": ["seqsim"], "languages": []}}
-    for name in ("a", "b"):
-        save_results(tmp_path / name, study)
-    with pytest.raises(ResultsError, match="results of recipe `robustness` aren't compared yet"):
-        write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html")
+def of_languages(folder: Path, *, tokens: dict[str, str], noise: float, kept: bool = True) -> Path:
+    """A result folder of a study of unseen languages: French with its token and without, and Asturian."""
+    rng = np.random.default_rng(2)
+    said = [structs.replace(u, language=code, id=f"{code}/{u.meaning}") for code in ("fr", "ast") for u in speech()[:N]]
+    log, rows = UtteranceLog(said), []
+    for language, own in (("fr", True), ("fr", False), ("ast", False)):
+        mine = {u.id: u for u in said if u.language == language}
+        token = "fr" if own else tokens[language]
+        references = {i: u.translations["en"] for i, u in mine.items()}
+        texts = {i: " ".join(w for w in t.split() if rng.random() > noise) for i, t in references.items()}
+        heard = {i: " ".join(w for w in str(u.text).split() if rng.random() > noise) for i, u in mine.items()}
+        log.translated(f"tiny as {token}", "en", texts, references)
+        log.transcribed(f"tiny as {token}", language, heard, {i: str(u.text) for i, u in mine.items()})
+        clusters = {i: str(u.cluster) for i, u in mine.items()}
+        scores = {
+            m: score_translations(texts, references, target="en", metric=m, clusters=clusters).as_dict()
+            for m in ("bleu", "chrf")
+        }
+        error = {
+            unit: score_transcripts(heard, {i: str(u.text) for i, u in mine.items()}, language=code).as_dict()
+            for unit, code in (("words", language), ("characters", "zh"))
+        }
+        candidates = [{"token": token, **scores, "off_target": {"value": noise}}]
+        about = {"language": language, "seen": language == "fr", "own_token": own, "n": N, "n_clusters": N // 2}
+        rows.append({**about, "candidates": candidates, "chosen": token, "oracle": token, "error": error})
+    results = {"unseen": rows, "settings": {"model": "tiny"}}
+    save_results(folder, results, utterances=log.results if kept else ())
+    return folder
+
+
+def test_unseen_languages_are_compared_in_pairs(tmp_path: Path) -> None:
+    bad = of_languages(tmp_path / "bad", tokens={"fr": "es", "ast": "es"}, noise=0.5)
+    good = of_languages(tmp_path / "good", tokens={"fr": "it", "ast": "gl"}, noise=0.2)
+    made = write_comparison([bad, good], tmp_path / "c.html")
+    labels = ["French", "French, its own token forbidden", "Asturian"]
+    assert {label: (r["bad"], r["good"]) for label, r in table(made, "languages-tokens").items()} == {
+        labels[0]: ("fr", "fr"), labels[1]: ("es", "it"), labels[2]: ("es", "gl"),
+    }  # fmt: skip
+    kept = [{r.utterance.id: r for r in load_utterances(folder)} for folder in (bad, good)]
+    said = [u for u in kept[0] if u.startswith("ast/")]
+    clusters = {i: str(r.utterance.cluster) for i, r in kept[0].items()}
+    hypotheses = [{i: of_run[i].translations[0].hypothesis for i in said} for of_run in kept]
+    references = {i: kept[0][i].translations[0].reference for i in said}
+    for metric in ("bleu", "chrf"):
+        rows = table(made, f"languages-{metric}")
+        assert list(rows) == labels
+        expected = compare_translations(
+            hypotheses[1], hypotheses[0], references, target="en", metric=metric, clusters=clusters
+        )
+        row = rows["Asturian"]
+        assert float(row["good − bad"]) == pytest.approx(expected.score.value, abs=1e-3)
+        assert float(row["good − bad, low"]) == pytest.approx(expected.score.ci[0], abs=1e-3)
+        assert float(row["p, good"]) == pytest.approx(expected.p_randomisation, abs=1e-6)
+    texts = {i: str(kept[0][i].utterance.text) for i in said}
+    for measure, language in (("wer", "ast"), ("cer", "zh")):
+        sides = [
+            transcript_errors({i: of_run[i].transcripts[0].hypothesis for i in said}, texts, language=language)
+            for of_run in kept
+        ]
+        expected = pooled_ratio_difference(*([replace(side, clusters=clusters)] for side in reversed(sides)))
+        row = table(made, f"languages-{measure}")["Asturian"]
+        assert float(row["bad"]) == pytest.approx(sides[0].score().value, rel=1e-5)
+        assert float(row["good − bad"]) == pytest.approx(expected.score.value, rel=1e-4)
+        assert float(row["p, good"]) == pytest.approx(expected.p_randomisation, abs=1e-6)
+    off = table(made, "languages-off-target")["Asturian"]
+    assert (off["bad"], off["good"], off["good − bad"], off["p, good"]) == ("50", "20", "-30", "")
+
+
+def test_unseen_languages_of_other_utterances_stand_side_by_side_only(tmp_path: Path) -> None:
+    first = of_languages(tmp_path / "a", tokens={"fr": "es", "ast": "es"}, noise=0.5)
+    second = of_languages(tmp_path / "b", tokens={"fr": "es", "ast": "es"}, noise=0.2, kept=False)
+    made = write_comparison([first, second], tmp_path / "c.html")
+    for measure in ("bleu", "chrf", "wer", "cer"):
+        row = table(made, f"languages-{measure}")["Asturian"]
+        assert row["b − a"]
+        assert row["p, b"] == ""
+        assert "b − a, low" not in row
+    assert "is not tested: what came out for each utterance" in made.read_text(encoding="utf-8")
+
+
+def of_distances(folder: Path, *, noise: float, pivot: str = "it", rho: float = -0.5) -> Path:
+    """A result folder of a robustness study: French beside a pivot."""
+    made = make_run(folder, noise=noise)
+    results = json.loads((made / "results.json").read_text())
+    there, back = results["retrieval"]
+    language = {
+        "language": "fr", "seen": True, "token": "fr", "distance": {"typological": 0.2}, "n": N,
+        "to_pivot": {"seqsim": there}, "from_pivot": {"seqsim": back}, "bleu": {"value": 10 * noise},
+        "wer": {"value": 50.0},
+    }  # fmt: skip
+    rank = {
+        "measure": "to_pivot",
+        "method": "seqsim",
+        "kind": "typological",
+        "seen_only": False,
+        "n": 4,
+        "signature": "s",
+    }
+    study = {"pivot": pivot, "methods": ["seqsim"], "languages": [language], "correlations": [{**rank, "value": rho}]}
+    save_results(folder, {"robustness": study}, utterances=load_utterances(folder))
+    return folder
+
+
+def test_robustness_studies_are_compared_language_by_language(tmp_path: Path, runs: list[Path]) -> None:
+    far, near = of_distances(tmp_path / "far", noise=0.5), of_distances(tmp_path / "near", noise=0.2, rho=-0.25)
+    made = write_comparison([far, near], tmp_path / "c.html")
+    plain = write_comparison(runs, tmp_path / "plain.html")
+    assert [list(r.values()) for r in table(made, "recall-1").values()] == [
+        list(r.values()) for r in table(plain, "recall-1").values()
+    ]  # the same ranks, told as a study of retrieval or of robustness
+    assert table(made, "languages-bleu")["French"]["near − far"] == "-3"
+    assert table(made, "languages-wer")["French"]["near − far"] == "0"
+    (row,) = table(made, "correlations-compared").values()
+    assert row == {
+        "Measure and distance": "R@1 to Italian, SeqSim, typological",
+        "far": "-0.5", "near": "-0.25", "near − far": "0.25", "p, near": "",
+    }  # fmt: skip
+    assert "+0.25" in made.read_text(encoding="utf-8")
+    other = of_distances(tmp_path / "other", noise=0.2, pivot="fr")
+    text = write_comparison([far, other], tmp_path / "d.html").read_text(encoding="utf-8")
+    assert 'id="correlations"' not in text  # to another pivot
+
+
+def test_a_robustness_study_beside_plain_retrieval(tmp_path: Path, runs: list[Path]) -> None:
+    near = of_distances(tmp_path / "near", noise=0.2)
+    made = write_comparison([runs[0], near], tmp_path / "c.html")
+    assert table(made, "recall-1")["French → Italian"]["p, near"]
+
+
+def test_transcripts_of_systems_are_compared_in_pairs(tmp_path: Path) -> None:
+    said = [utterance("fr", f"m{i}", text=f"numéro {i} à {i}") for i in range(8)]
+    texts, heard = {u.id: str(u.text) for u in said}, {}
+    for name, wrong in (("a", 5), ("b", 2)):
+        heard[name] = {i: "zéro" if n < wrong else t for n, (i, t) in enumerate(texts.items())}
+        log = UtteranceLog(said)
+        log.transcribed(name, "fr", heard[name], texts)
+        scores = {"error": score_transcripts(heard[name], texts, language="fr").as_dict(), "comet": {"value": 0.81234}}
+        rows = [
+            {"system": name, "task": "transcribe", "source": "fr", "target": "fr", **scores},
+            {"system": name, "task": "transcribe", "sources": ["fr"], **scores},
+        ]
+        save_results(tmp_path / name, {"outputs": rows}, utterances=log.results)
+    made = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html")
+    tallies = [transcript_errors(heard[name], texts, language="fr") for name in ("b", "a")]
+    expected = pooled_ratio_difference(*([t] for t in tallies))
+    for row in table(made, "outputs-error").values():
+        assert float(row["b − a"]) == pytest.approx(expected.score.value, rel=1e-5)
+        assert float(row["p, b"]) == pytest.approx(expected.p_randomisation)
+    assert ">0.8123<" in made.read_text(encoding="utf-8")  # COMET to four digits
 
 
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:

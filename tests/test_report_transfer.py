@@ -2,6 +2,8 @@
 
 import copy
 import re
+import shutil
+import subprocess
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from interlingua.report import write_report
 from interlingua.report.labels import place_labels
 from interlingua.results import save_results
 
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
 CHRF = "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.5.1|bootstrap:clusters:43|n:1000|seed:12345"
 BLEU = "nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.5.1|bootstrap:clusters:43|n:1000|seed:12345"
 BLEU_EN = BLEU.replace("tok:zh", "tok:13a")
@@ -286,3 +291,45 @@ def test_labels_never_overlap(n: int) -> None:
 def test_lone_label_stands_beside_its_point() -> None:
     ((x, y),) = place_labels([(100.0, 100.0)], [(40.0, 10.0)], np.empty((0, 2)), (400, 300))
     assert 20 < np.hypot(x - 100, y - 100) < 40
+
+
+def test_a_study_draws_each_variant_before_and_after(tmp_path: Path) -> None:
+    def pooled(pool: str, after: float) -> dict[str, Any]:
+        return {"pool": pool, "languages": ["fr", "de"], "chrf": change(5.0, after, 2.0, CHRF)}
+
+    study = [
+        {
+            "variant": variant, "target": "zh", "test": test, "sources": ["en"],
+            "pooled": [pooled("new, sources never trained on", gain), pooled("into English", 40 - gain)],
+        }
+        for test in ("fleurs", "covost")
+        for variant, gain in (("plain", 20.0), ("l2sp", 15.0))
+    ]  # fmt: skip
+    save_results(tmp_path, {"study": study})
+    part = section(write_report(tmp_path).read_text(encoding="utf-8"), "variants")
+    assert part.count("<svg") == 2
+    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", part.partition("</svg>")[0])
+    named = ["Into Chinese, sources never trained on", "Into English", "plain", "l2sp", "before", "after"]
+    assert set(named) <= set(drawn)
+    assert [drawn.count(variant) for variant in ("plain", "l2sp")] == [2, 2]  # once in each pool
+    assert "Hollow: before fine-tuning; filled: after; bars: 95% intervals." in part
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no browser here")
+def test_the_widest_table_scrolls_within_itself_and_nothing_is_cut_on_paper(tmp_path: Path) -> None:
+    change_of = change(5.0, 20.0, 2.0, CHRF)
+    scores = {"bleu": change_of, "chrf": change_of, "comet": change_of}
+    pool = {"pool": "new, sources never trained on", "languages": ["fr", "de", "es", "it"], **scores}
+    study = [{"variant": "distillation-long", "target": "zh", "test": "fleurs", "sources": ["en"], "pooled": [pool]}]
+    save_results(tmp_path, {"study": study})
+    page = write_report(tmp_path)
+    told = "document.body.dataset.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{told}</script></body>")
+    for width in (1000, 720):  # a sheet of A4 is some 720 pixels wide between its margins
+        on_paper = text.replace("@media print", "@media all") if width == 720 else text
+        page.write_text(on_paper, encoding="utf-8")
+        done = subprocess.run(
+            [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom",
+             page.as_uri()], capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert 'data-wide="false"' in done.stdout.decode()

@@ -52,6 +52,8 @@ def result_folder(folder: Path, *, audio: bool = True) -> Path:
         rows.append({"query": query, "candidate": candidate, "method": "seqsim", "r1": r1})
     references = {u.id: u.text or "-" for u in said if u.language == "ar"}
     log.translated("base", "en", dict(zip(references, TEXTS[::-1], strict=True)), references)
+    heard = {i: " ".join(["word", "<b>"] * n) for n, i in enumerate(references)}
+    log.transcribed("base", "en", heard, dict.fromkeys(references, "word <b> word"))
     save_results(folder, {"retrieval": rows}, utterances=log.results)
     return folder
 
@@ -108,6 +110,24 @@ def test_every_translation_stands_beside_its_reference(tmp_path: Path) -> None:
     assert scores == sorted(scores)
     found = next(r for r in rows if r["Utterance"] == "ar/m1")
     assert (found["Reference"], found["Translation"]) == (TEXTS[1], TEXTS[-2])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_every_transcript_stands_beside_what_is_said(tmp_path: Path) -> None:
+    folder = result_folder(tmp_path)
+    part = section(write_report(folder).read_text(encoding="utf-8"), "transcripts")
+    rows = csv_rows(folder, "transcripts")
+    assert len(rows) == N
+    errors = [float(r["Errors, %"]) for r in rows]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 100 < errors[0]
+    silent = next(r for r in rows if r["Utterance"] == "ar/m0")
+    assert (silent["Heard"], silent["Said"], silent["Counted"], silent["Errors, %"]) == (
+        "(empty)", TEXTS[0], "WER", "100",
+    )  # fmt: skip
+    assert {(r["Language"], r["System"]) for r in rows} == {("Arabic", "base")}
+    assert "<audio" in part
+    assert 'lang="ar" dir="auto">(empty)' in part
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -22,12 +22,13 @@ from interlingua.experiments.robustness import (
     correlations,
     run_robustness_study,
 )
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import correlation
 from interlingua.metrics.correlation import MOST_EXACT, rank_correlation
 from interlingua.report import robustness as report
 from interlingua.report.records import read_records
 from interlingua.report.tables import Table
-from interlingua.results import load_results
+from interlingua.results import load_results, load_utterances
 from interlingua.store import FrameStore
 from interlingua.types import AudioRef, Frames, FrameSpec
 from trees import fleurs_tree
@@ -185,12 +186,14 @@ def test_pairs_one_by_one_give_what_all_at_once_give(tmp_path):
     store.write([Frames(u.id, values, 6) for u, values in zip(spoken, noisy, strict=True)])
     methods = ("whitened-position-csls", "seqsim")
     pairs = [("fr", "en"), ("wo", "en")]
-    at_once = [r for m in methods for r in evaluate_retrieval(spoken, store, m, pairs=pairs)[0]]
+    told = UtteranceLog(spoken)
+    at_once = [r for m in methods for r in evaluate_retrieval(spoken, store, m, pairs=pairs, log=told)[0]]
     for _ in range(2):  # the second time from what is kept
-        found = []
+        found, log = [], UtteranceLog(spoken)
         for code, pivot in pairs:
             pair = [u for u in spoken if u.language in (code, pivot)]
-            found += both_ways(pair, pivot, store, methods, tmp_path / "kept", compute="float32", device="cpu")
+            found += both_ways(pair, pivot, store, methods, tmp_path / "kept", log, compute="float32", device="cpu")
+        assert [r.retrieval for r in log.results] == [r.retrieval for r in told.results]
         assert sorted(found, key=str) == sorted(json.loads(json.dumps(at_once)), key=str)
     assert len(list((tmp_path / "kept").iterdir())) == 4
     assert 0 < min(r["r1"] for r in found) < 1
@@ -261,7 +264,19 @@ def test_from_the_publishers_files_to_the_report(recipe, tmp_path, capsys):
     assert [r["language"] for r in results["unseen"]] == list(rows)
     assert {c["n"] for c in found["correlations"] if not c["seen_only"]} == {4}
     assert {c["n"] for c in found["correlations"] if c["seen_only"]} == {2}
+    before = {r.utterance.id: r for r in load_utterances(tmp_path / "out")}
+    for r in before.values():
+        others = ["en"] if r.utterance.language != "en" else ["fr", "kea", "tr", "wo"]
+        assert {m: sorted(ranks) for m, ranks in r.retrieval.items()} == {"seqsim": others, "duration": others}
+        assert len(r.transcripts) == (r.utterance.language != "en")
+    for code, found_row in rows.items():
+        hits = [r.retrieval["seqsim"]["en"].rank == 1 for r in before.values() if r.utterance.language == code]
+        assert found_row["to_pivot"]["seqsim"]["r1"] == np.mean(hits)
+        hits = [r.retrieval["seqsim"][code].rank == 1 for r in before.values() if r.utterance.language == "en"]
+        assert found_row["from_pivot"]["seqsim"]["r1"] == np.mean(hits)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "English → Wolof" in page.partition('id="queries"')[2]
+    assert "Every transcript" in page
     for text in ("Against language distance", "Does distance matter?", "Kabuverdianu", "hollow diamonds", "Wolof"):
         assert text in page
     assert (tmp_path / "out" / "tables" / "correlations.csv").exists()
@@ -271,6 +286,9 @@ def test_from_the_publishers_files_to_the_report(recipe, tmp_path, capsys):
     assert "encoding:" not in capsys.readouterr().err
     again, _ = load_results(tmp_path / "out")
     assert again["robustness"] == found
+    kept = {r.utterance.id: r for r in load_utterances(tmp_path / "out")}  # the ranks from what an earlier run left
+    assert kept.keys() == before.keys()
+    assert all(kept[i].retrieval == before[i].retrieval for i in kept)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "answers").iterdir()} == answers
 
 

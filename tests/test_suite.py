@@ -128,7 +128,7 @@ def test_a_dry_run_says_what_each_part_needs(tmp_path, retrieval, capsys):
     err = capsys.readouterr().err
     assert "2 recipes: one, two" in err
     for name in ("one", "two"):
-        assert f"interlingua: {name}: 12 utterances, " in err
+        assert f"interlingua: {name}: to encode: 12 utterances, " in err
     assert not list((tmp_path / "out").rglob("results.json"))
 
 

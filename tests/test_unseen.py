@@ -28,7 +28,7 @@ from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.unseen import UnseenStudy, chosen_utterances, run_unseen_study
 from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES
 from interlingua.metrics import segment_scores
-from interlingua.results import load_results
+from interlingua.results import load_results, load_utterances
 from interlingua.translation.related import (
     DEFAULT_RULE,
     RELATED,
@@ -282,14 +282,30 @@ def test_the_study_from_end_to_end(study):
     assert [s["source"] for s in results["samples"]] == ["fr"] * 3 + ["de"] * 3 + ["ast"] * 3
     said = json.loads((study.out / "answers" / f"fr-as-{rows['fr', False]['chosen']}-translate.json").read_text())
     assert {s["id"]: s["hypothesis"] for s in results["samples"][:3]} == {i: text for i, (text, _) in said.items()}
+    heard = {(r.utterance.id, t.system): t for r in load_utterances(study.out) for t in r.transcripts}
+    systems = {(r["language"], f"{study.model} as {r['chosen']}") for r in rows.values()}
+    assert {(i.split("/")[0], system) for i, system in heard} == systems
+    assert len(heard) == 4 * 3  # three utterances of each row
+    kept = json.loads((study.out / "answers" / "de-as-de-transcribe.json").read_text())
+    assert {i: t.hypothesis for (i, _), t in heard.items() if i.startswith("de/")} == {
+        i: t for i, (t, _) in kept.items()
+    }
+    wrong = np.mean([t.error for (i, _), t in heard.items() if i.startswith("de/")])  # all say two words
+    assert rows["de", True]["error"]["words"]["value"] == pytest.approx(wrong)
     table = {r["rule"]: r for r in results["unseen_rules"]}
     assert table["first"]["languages"] == ["fr", "ast"]
     assert table["first"]["against_first"]["value"] == 0
     assert all(r["loss"] >= 0 for r in table.values())
     assert sum(r["default"] for r in table.values()) == 1
+    asked = 3 * (2 + 3 + 2 + 1 + len(RELATED["ast"]))  # fr, fr without its token, de, ast; transcripts are among them
+    assert news[0].startswith("9 utterances, ")
+    assert f"; {asked} outputs, decoding" in news[0]
+    news.clear()
     answers = {p: p.stat().st_mtime_ns for p in (study.out / "answers").iterdir()}
     again, _ = load_results(run_unseen_study(study, log=news.append))
     assert again["unseen"] == results["unseen"]
+    assert news[0].startswith("0 utterances, ")
+    assert "; 0 outputs, decoding takes about 0.0 min" in news[0]
     assert {p: p.stat().st_mtime_ns for p in (study.out / "answers").iterdir()} == answers
 
 
@@ -403,7 +419,7 @@ def test_published_figures_are_read_before_the_work(fleurs, tiny_whisper_folder,
     study = UnseenStudy(
         corpus=corpus, out=tmp_path / "out", model=str(tiny_whisper_folder), published=tmp_path / "published.json"
     )
-    with pytest.raises(UsageError, match=r"no published figures .*bleu or chrf") as error:
+    with pytest.raises(UsageError, match=r"unseen, row 1: no bleu or chrf") as error:
         run_unseen_study(study, log=lambda line: None)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "answers").exists()

@@ -1,5 +1,6 @@
 """What is kept of each utterance: its ranks and translations, where the audio lies, and which corpus it was."""
 
+import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from interlingua.errors import ResultsError
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.transfer import each_translation
 from interlingua.experiments.utterances import UtteranceLog, first_of
-from interlingua.metrics import segment_scores
+from interlingua.metrics import score_transcripts, segment_scores
 from interlingua.results import Ranked, corpus_hash, load_results, load_utterances, provenance, save_results
 from interlingua.retrieval.evaluation import Items, evaluate_scores
 from interlingua.store import FrameStore
@@ -83,6 +84,30 @@ def test_translations_are_kept_with_their_sentence_score() -> None:
     assert (second.hypothesis, second.chrf) == ("", 0)
 
 
+def test_transcripts_are_kept_with_their_error_rate() -> None:
+    log = UtteranceLog([utterance("fr", "a"), utterance("fr", "b"), utterance("fr", "c"), utterance("zh", "a")])
+    said = {"fr/a": "Bonjour, tout le monde.", "fr/b": "Merci"}
+    log.transcribed("tiny", "fr", {"fr/a": "bonjour toute le monde"}, said)
+    log.transcribed("tiny", "zh", {"zh/a": "你们好"}, {"zh/a": "你好"})
+    (first,), (second,), nothing, (chinese,) = (r.transcripts for r in log.results)
+    assert (first.system, first.hypothesis, first.unit, first.error) == ("tiny", "bonjour toute le monde", "wer", 25)
+    assert (second.hypothesis, second.error) == ("", 100)
+    assert nothing == []
+    assert (chinese.unit, chinese.error) == ("cer", 50)
+    score = score_transcripts({"fr/a": "bonjour toute le monde"}, said, language="fr")
+    assert score.value == pytest.approx((4 * first.error + 1 * second.error) / 5)
+
+
+def test_ranks_of_another_log_are_taken_over() -> None:
+    log = UtteranceLog([utterance("en", "a"), utterance("fr", "a")])
+    log.ranked_before({"en/a": {"seqsim": {"fr": Ranked(1, "fr/a")}}})
+    log.ranked_before({"en/a": {"seqsim": {"wo": Ranked(2, "wo/b")}, "dtw": {"fr": Ranked()}}})
+    assert log.results[0].retrieval == {
+        "seqsim": {"fr": Ranked(1, "fr/a"), "wo": Ranked(2, "wo/b")},
+        "dtw": {"fr": Ranked(None, None)},
+    }
+
+
 def test_a_fine_tunings_translations_are_kept_before_and_after() -> None:
     said = [utterance("fr", "a", text="un", translations={"en": "one", "es": "uno"}), utterance("en", "a", text="one")]
     before = {"new fr-es": {"fr/a": "unos"}, "translate fr-en": {}, "transcribe fr-fr": {"fr/a": "un"}}
@@ -101,6 +126,7 @@ def results_of(folder: Path) -> UtteranceLog:
     here = utterance("en", "a", text="Grüße, “ça”\u2028</script>", audio=AudioRef(str(folder / "audio" / "a.wav")))
     log = UtteranceLog([here, utterance("fr", "a", audio=AudioRef("/elsewhere/b.tar", member="b.wav"))])
     log.translated("s", "en", {}, {"fr/a": "x"})
+    log.transcribed("s", "fr", {"fr/a": "ça va"}, {"fr/a": "ça, va?"})
     return log
 
 
@@ -140,9 +166,19 @@ def test_the_corpus_hash_knows_texts_and_not_places() -> None:
     assert corpus_hash(here) != corpus_hash(here[:1])
 
 
-def test_provenance_names_corpus_and_seeds() -> None:
-    import datetime
+@pytest.mark.parametrize(
+    ("called", "told"),
+    [
+        ("/usr/bin/interlingua", "interlingua run 'a b.yaml'"),
+        (str(Path.cwd() / "benchmarks" / "transfer.py"), "python benchmarks/transfer.py run 'a b.yaml'"),
+    ],
+)
+def test_the_command_is_the_one_that_was_called(called: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [called, "run", "a b.yaml"])
+    assert provenance("float32", "cpu", 1, datetime.datetime.now(datetime.UTC))["command"] == told
 
+
+def test_provenance_names_corpus_and_seeds() -> None:
     here = [utterance("en", "a")]
     found = provenance("float32", "cpu", 1, datetime.datetime.now(datetime.UTC), utterances=here, seeds={"folds": 7})
     assert found["corpus"] == {"utterances": 1, "sha256": corpus_hash(here)}

@@ -135,6 +135,15 @@ class Translated(msgspec.Struct, frozen=True, kw_only=True):
     chrf: float
 
 
+class Transcribed(msgspec.Struct, frozen=True, kw_only=True):
+    """What one system heard in one utterance; ``error`` is in per cent, of words (``unit`` wer) or characters (cer)."""
+
+    system: str
+    hypothesis: str
+    unit: str
+    error: float
+
+
 class UtteranceResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What came out for one utterance.
 
@@ -142,11 +151,13 @@ class UtteranceResult(msgspec.Struct, kw_only=True, omit_defaults=True):
         utterance: as in a manifest; its audio may be gone by now.
         retrieval: method -> language of the candidates -> where the right one was ranked.
         translations: by system and target.
+        transcripts: by system; what is said is the utterance's text.
     """
 
     utterance: Utterance
     retrieval: dict[str, dict[str, Ranked]] = {}
     translations: list[Translated] = []
+    transcripts: list[Transcribed] = []
 
 
 def save_results(
@@ -253,7 +264,7 @@ def provenance(
     commit, dirty = _commit()
     corpus = list(utterances)
     return {
-        "command": shlex.join(["interlingua", *sys.argv[1:]]),
+        "command": _command(),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "version": __version__,
@@ -287,6 +298,14 @@ def _with_audio(result: UtteranceResult, folder: str) -> UtteranceResult:
 def _with_path(result: UtteranceResult, path: str) -> UtteranceResult:
     audio = msgspec.structs.replace(result.utterance.audio, path=path)
     return msgspec.structs.replace(result, utterance=msgspec.structs.replace(result.utterance, audio=audio))
+
+
+def _command() -> str:
+    """What was called: interlingua, or a script that calls the library."""
+    script = Path(sys.argv[0])
+    if script.stem == "interlingua":
+        return shlex.join(["interlingua", *sys.argv[1:]])
+    return shlex.join(["python", os.path.relpath(script), *sys.argv[1:]])
 
 
 def _version(package: str) -> str | None:

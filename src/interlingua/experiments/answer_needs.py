@@ -1,17 +1,20 @@
 """What asking a model for translations and transcripts will take, said before it starts."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from interlingua.encode import WhisperEncoder, best_compute, best_device
-from interlingua.experiments.needs import encoding_needs, spent, with_durations
+from interlingua.experiments.needs import encoding_needs, not_encoded, spent, with_durations
 from interlingua.models import Whisper, load_whisper
 from interlingua.translation import fast_decoder
 from interlingua.translation.related import MOST_HEARD, candidate_tokens
 from interlingua.types import SAMPLE_RATE, Frames, Utterance
 
+FRAMES, ANSWERS = "frames.lance", "answers"  # in the folder of the results
 TOKENS_PER_SECOND = 4  # of speech: people say two to three words a second
 _NOISES = 8  # recordings that decoding is timed on
 
@@ -20,16 +23,18 @@ def answer_needs(
     utterances: Sequence[Utterance],
     model: str,
     context: str,
+    folder: Path,
     *,
     tokens: Mapping[str, Sequence[str]],
     forbidden: Sequence[str] = (),
 ) -> str:
-    """Hours of audio, disk, and the time that encoding and decoding take here.
+    """Hours of audio, disk, and the time that encoding and decoding take here, of what isn't done yet.
 
     Args:
         utterances: that are translated into English and transcribed.
         model: model spec.
         context: of the encoder.
+        folder: of the results, in which frames and answers are kept.
         tokens: language -> candidates that were named.
         forbidden: languages that are asked without their own token too.
     """
@@ -43,12 +48,19 @@ def answer_needs(
         for language in dict.fromkeys(u.language for u in sized)
     }
     n = sum(outputs[u.language] for u in sized)
+    left = max(0, n - answers_kept(folder))
     seconds = sum(outputs[u.language] * (u.duration or 0.0) for u in sized)
-    decoding = seconds * TOKENS_PER_SECOND * token_seconds(encoder, whisper, seconds / n)
+    decoding = left / n * seconds * TOKENS_PER_SECOND * token_seconds(encoder, whisper, seconds / n)
+    encoding = encoding_needs(not_encoded(utterances, folder / FRAMES), encoder)
     return (
-        f"{encoding_needs(utterances, encoder)}; {n} outputs, decoding takes about {spent(decoding)}, at "
-        f"{TOKENS_PER_SECOND} tokens a second of speech"
+        f"{encoding}; {left} outputs, decoding takes about {spent(decoding)}, at {TOKENS_PER_SECOND} tokens a second "
+        "of speech"
     )
+
+
+def answers_kept(folder: Path) -> int:
+    """How many translations and transcripts a folder of results holds."""
+    return sum(len(json.loads(path.read_text(encoding="utf-8"))) for path in (folder / ANSWERS).glob("*-as-*.json"))
 
 
 def outputs_of(

@@ -20,6 +20,7 @@ from interlingua.corpora.registry import get_corpus
 from interlingua.corpora.udhr import is_synthetic
 from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import CorpusError, UsageError
+from interlingua.experiments.answer_needs import ANSWERS, FRAMES
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetuning import begun_with
 from interlingua.experiments.transfer import as_row
@@ -121,7 +122,7 @@ class Answers:
     def __init__(self, folder: Path, utterances: Sequence[Utterance], model: str, context: str) -> None:
         self.device = best_device()
         self.compute = best_compute(self.device)
-        self._folder = folder / "answers"
+        self._folder = folder / ANSWERS
         about = [(u.id, u.text, u.translations.get(ENGLISH)) for u in utterances]
         digest = hashlib.sha256(msgspec.json.encode(about)).hexdigest()
         self.encoding: Whisper = load_whisper(model, dtype=self.compute, device=self.device)
@@ -130,7 +131,7 @@ class Answers:
         begun_with(folder / "begun.json", {**kept_for, "most_tokens": MOST_TOKENS, "compute": self.compute})
         encoder = WhisperEncoder(self.encoding, context=context)
         self._store: FrameStore
-        self._store, report = encode_manifest(utterances, encoder, folder / "frames.lance")
+        self._store, report = encode_manifest(utterances, encoder, folder / FRAMES)
         self.failed = report.failed
         self.whisper = self.encoding if self.compute == "float32" else load_whisper(model, device=self.device)
         self._decoder: Decoder | None = None
@@ -248,15 +249,25 @@ def _scores(
 def transcript_row(answers: Answers, utterances: Sequence[Utterance], token: str) -> dict[str, Any] | None:
     """Word and character error rates of transcripts, per cent; None where the corpus says of none what is said."""
     clusters = clusters_of(utterances)
-    expected = {u.id: u.text for u in utterances if u.text}
+    transcripts, expected = transcripts_of(answers, utterances, token)
     if not expected:
         return None
-    transcripts = {i: h.text for i, h in answers.said(utterances, token, "transcribe").items() if i in expected}
     units = {"words": utterances[0].language, "characters": _CHARACTERS}
     return {
         name: score_transcripts(transcripts, expected, language=language, clusters=clusters).as_dict()
         for name, language in units.items()
     }
+
+
+def transcripts_of(
+    answers: Answers, utterances: Sequence[Utterance], token: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What is heard under a token, and what is said, by id of the utterances of which the corpus says it."""
+    expected = {u.id: u.text for u in utterances if u.text}
+    if not expected:
+        return {}, {}
+    heard = answers.said(utterances, token, "transcribe")
+    return {i: h.text for i, h in heard.items() if i in expected}, expected
 
 
 def permuted_row(

@@ -12,6 +12,7 @@ from interlingua.audio import load_audio
 from interlingua.encode import Context, WhisperEncoder, estimate_bytes, free_bytes, seconds_known
 from interlingua.experiments.tally import count_encoding, count_seconds
 from interlingua.models import Whisper
+from interlingua.store import FrameStore
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.decoder import CachedDecoder
 from interlingua.transfer.examples import Example, collate
@@ -34,6 +35,12 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
         u if u.duration is not None else msgspec.structs.replace(u, duration=u.audio.duration or guess)
         for u in utterances
     ]
+
+
+def not_encoded(utterances: Sequence[Utterance], store: Path) -> list[Utterance]:
+    """Those that a frame store doesn't hold, which may not be there yet."""
+    held = FrameStore.open(store).n_speech() if store.exists() else {}
+    return [u for u in utterances if u.id not in held]
 
 
 def encoding_needs(utterances: Sequence[Utterance], encoder: WhisperEncoder, pool: int = 1) -> str:

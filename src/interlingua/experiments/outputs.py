@@ -108,7 +108,7 @@ def evaluate_outputs(
         groups: from `groups_of`.
         comet_model: also score translations by COMET with this model. Where it can't be, its score is the reason.
         worst: how many of each system's worst outputs to list, by target.
-        log: where to keep each translation with its score.
+        log: where to keep each translation and transcript with its score.
 
     Returns:
         ``outputs``, ``outputs_compared``, ``outputs_by_duration`` and ``worst`` (see `interlingua.results`).
@@ -130,8 +130,11 @@ def evaluate_outputs(
     if log is not None:
         for system in systems:
             for group in groups:
+                said = _said(system, group)
                 if group.task == "translate":
-                    log.translated(system.name, group.target, _said(system, group), group.references)
+                    log.translated(system.name, group.target, said, group.references)
+                else:
+                    log.transcribed(system.name, group.source, said, group.references)
     return results
 
 

@@ -4,12 +4,19 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from interlingua.errors import UsageError
+from interlingua.languages import normalise_language
 
-PARTS = frozenset({"retrieval", "transfer", "unseen"})
+PARTS = ("retrieval", "transfer", "unseen")
 UNKNOWN = "not known here"
 """Stands in the column of published figures where the file has none; nothing is filled in from memory."""
+PAPER_CHANCE = {"fleurs": 0.002}
+"""Corpus -> R@1 of chance in Ma et al. (arXiv 2407.01130), section 4.2: the one figure of theirs that is known here."""
+
+_LANGUAGES = frozenset({"query", "candidate", "language", "source", "target"})  # keys
+_RANGES = {"r1": (0.0, 1.0), "bleu": (0.0, 100.0), "chrf": (0.0, 100.0), "wer": (0.0, math.inf), "cer": (0.0, math.inf)}
 
 
 def read_published(
@@ -25,27 +32,60 @@ def read_published(
         example: of the file, for the message.
 
     Returns:
-        (key, …, name of the measure) -> the figure; empty where the file lacks the part.
+        (key, …, name of the measure) -> the figure, with Whisper's codes of languages; empty where the file lacks the
+        part.
 
     Raises:
-        UsageError: the file can't be read, or isn't of that form.
+        UsageError: the file can't be read, or isn't of that form; the row is named.
     """
     if path is None:
         return {}
     found: dict[tuple[str, ...], float] = {}
+    for number, row in enumerate(_rows(path, part, example), start=1):
+        try:
+            of_row = _figures(row, keys, measures)
+            twice = found.keys() & of_row.keys()
+            if twice:
+                raise ValueError(f"a second figure of {', '.join(min(twice))}")
+        except (ValueError, UsageError) as e:
+            raise UsageError(f"{path}: {part}, row {number}: {e}; write {example}") from e
+        found |= of_row
+    return found
+
+
+def _rows(path: Path, part: str, example: str) -> list[Any]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        if not set(held) & PARTS:
-            raise KeyError(part)
-        for row in held.get(part, []):
-            given = [name for name in measures if name in row]
-            if not given:
-                raise KeyError(" or ".join(measures))
-            for name in given:
-                figure = float(row[name])
-                if not math.isfinite(figure) or not all(isinstance(row[key], str) for key in keys):
-                    raise ValueError(f"{row}: {', '.join(keys)} are texts, and {name} a number")
-                found[(*(row[key] for key in keys), name)] = figure
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: no published figures ({error}); write {example}") from error
-    return found
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{path}: no readable JSON file of published figures ({e}); write {example}") from e
+    if not isinstance(held, dict) or not held or set(held) - set(PARTS):
+        raise UsageError(f"{path}: published figures stand under {', '.join(PARTS)} and nothing else; write {example}")
+    rows = held.get(part, [])
+    if not isinstance(rows, list):
+        raise UsageError(f"{path}: {part} is no list of rows; write {example}")
+    return rows
+
+
+def _figures(row: Any, keys: Sequence[str], measures: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """A row's figures; raises ValueError, or UsageError for a language, with what is wrong."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{row!r} is no row")
+    for key in keys:
+        if not isinstance(row.get(key), str):
+            raise ValueError(f"{key} is missing, or no text")
+    given = [name for name in measures if name in row]
+    if not given:
+        raise ValueError(f"no {' or '.join(measures)}")
+    if unknown := sorted(set(row) - {*keys, *measures}):
+        raise ValueError(f"{unknown[0]!r} is nothing that can be compared")
+    for name in given:
+        low, high = _RANGES.get(name, (-math.inf, math.inf))
+        figure = row[name]
+        if isinstance(figure, bool) or not isinstance(figure, int | float) or not math.isfinite(figure):
+            raise ValueError(f"{name} is {figure!r}, and no number")
+        if not low <= figure <= high:
+            raise ValueError(
+                f"{name} is {figure}, and lies {f'in {low:g} to {high:g}' if high < math.inf else 'above 0'}"
+            )
+    named = [normalise_language(row[key]) if key in _LANGUAGES else row[key] for key in keys]
+    return {(*named, name): float(row[name]) for name in given}

@@ -69,11 +69,12 @@ def read_recipe(path: Path, change: Mapping[str, Any] | None = None, *, without:
     content = changed(content, change or {})
     _require_known(content, kind, path)
     try:
-        return msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value))
+        settings: Settings = _stated(msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value)))
     except msgspec.ValidationError as e:
         raise UsageError(f"{path}: {e}") from e
     except UsageError as e:
         raise UsageError(f"{path}: {e}") from e
+    return settings
 
 
 def changed(settings: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +93,16 @@ def changed(settings: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str,
         else:
             found[name] = value
     return found
+
+
+def _stated(settings: Any) -> Any:
+    """The same, with defaults in ``vars`` too: results tell all settings, and msgspec leaves these in the class."""
+    if isinstance(settings, dict):
+        return {name: _stated(value) for name, value in settings.items()}
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        return settings
+    told = {f.name: _stated(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+    return dataclasses.replace(settings, **told)
 
 
 def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, inside: str = "") -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
@@ -15,8 +16,8 @@ from interlingua.errors import UsageError
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetuning import begun_with
 from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, Method
-from interlingua.experiments.needs import encoding_needs
-from interlingua.experiments.published import UNKNOWN, read_published
+from interlingua.experiments.needs import encoding_needs, not_encoded
+from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, read_published
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.scoring import FOLD_SEED, LEAST_CLUSTERS
 from interlingua.experiments.utterances import UtteranceLog
@@ -78,18 +79,20 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
         InterlinguaError: see the stages.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    beside([], study.published)  # a file that can't be read is told before the work
     utterances = study.corpus.utterances(study.out, log)
     device = best_device()
     compute = best_compute(device)
     encoder = WhisperEncoder(
         load_whisper(study.model, dtype=compute, device=device), context="speech", layer=study.layer
     )
-    log(encoding_needs(utterances, encoder, study.pool))
+    path = study.out / f"frames-{study.pool}.lance"
+    log(f"to encode: {encoding_needs(not_encoded(utterances, path), encoder, study.pool)}")
     if dry_run:
         return study.out
     spec = encoder.spec
     begun_with(study.out / "begun.json", {"model": study.model, "revision": spec.revision, "layer": spec.layer})
-    store, report = encode_manifest(utterances, encoder, study.out / f"frames-{study.pool}.lance", pooling=study.pool)
+    store, report = encode_manifest(utterances, encoder, path, pooling=study.pool)
     corpus = Corpus.of(utterances, store)
     kept = UtteranceLog(utterances)
     rows: list[dict[str, Any]] = []
@@ -107,7 +110,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     results = {
         "title": f"Cross-lingual speech retrieval: {study.corpus.title}",
         "retrieval": rows,
-        "published": beside(rows, study.published),
+        "published": beside(rows, study.published) + beside_chance(rows, study.corpus.name),
         "similarity": shown,
         "settings": {**vars(store.spec), **study.corpus.settings(study.out)},
         "failures": [f"{name}: {why}" for name, why in report.failed.items()],
@@ -152,6 +155,9 @@ def beside(rows: Sequence[dict[str, Any]], published: Path | None) -> list[dict[
         UsageError: the file can't be read, or isn't of that form.
     """
     theirs = read_published(published, "retrieval", ("query", "candidate", "method"), ("r1",), EXAMPLE)
+    for _, _, method, _ in theirs:
+        if method not in METHODS:
+            raise UsageError(f"{published}: no method {method!r}; use one of {', '.join(METHODS)}")
     return [
         {
             "query": r["query"],
@@ -162,3 +168,12 @@ def beside(rows: Sequence[dict[str, Any]], published: Path | None) -> list[dict[
         }
         for r in rows
     ]
+
+
+def beside_chance(rows: Sequence[dict[str, Any]], corpus: str) -> list[dict[str, Any]]:
+    """The mean chance of all pairs beside the paper's, where that is known; see `beside`."""
+    if corpus not in PAPER_CHANCE:
+        return []
+    ours = fmean(r["chance"] for r in rows)
+    theirs = PAPER_CHANCE[corpus]
+    return [{"query": "mul", "candidate": "mul", "method": "chance", "ours": ours, "published": theirs}]

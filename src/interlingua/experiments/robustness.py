@@ -7,7 +7,6 @@ stands how far the language is from the pivot, and rank correlations of the two 
 
 import datetime
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,18 +31,18 @@ from interlingua.experiments.into_english import (
     with_reference,
 )
 from interlingua.experiments.methods import DEFAULT_METHOD, Method
-from interlingua.experiments.needs import encoding_needs
+from interlingua.experiments.needs import encoding_needs, not_encoded
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.retrieval_study import require_methods, usable_methods
 from interlingua.experiments.scoring import FOLD_SEED
-from interlingua.experiments.unseen import chosen_scores, keep, samples
+from interlingua.experiments.unseen import chosen_scores, keep, keep_transcripts, samples
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.files import write_text
 from interlingua.languages import language_name, normalise_language, normalise_languages
 from interlingua.metrics.correlation import PERMUTATION_SEED, rank_correlation
 from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
-from interlingua.results import provenance, save_results
+from interlingua.results import Ranked, provenance, save_results
 from interlingua.similarity import SimilarityCompute
 from interlingua.store import FrameStore
 from interlingua.types import Utterance
@@ -125,18 +124,16 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     for line in (*rules, *left):
         log(line)
     tokens = {code: given for name, given in study.tokens.items() for code in normalise_languages((name,))}
+    device = best_device()
+    compute = best_compute(device)
+    folder = study.out / f"retrieval-frames-{study.pool}.lance"
+    encoder = WhisperEncoder(load_whisper(study.model, dtype=compute, device=device), context=RETRIEVED)
+    log(f"retrieval: {encoding_needs(not_encoded(utterances, folder), encoder, study.pool)}")
+    log(f"translation: {answer_needs(asked, study.model, study.context, study.out, tokens=tokens)}")
+    log("the time that comparing frames takes isn't estimated; it falls with the square of `pool`")
     if dry_run:
-        device = best_device()
-        whisper = load_whisper(study.model, dtype=best_compute(device), device=device)
-        encoder = WhisperEncoder(whisper, context=RETRIEVED)
-        log(f"retrieval: {encoding_needs(utterances, encoder, study.pool)}")
-        log(f"translation: {answer_needs(asked, study.model, study.context, tokens=tokens)}")
-        log("the time that comparing frames takes isn't estimated; it falls with the square of `pool`")
         return study.out
     answers = Answers(study.out, asked, study.model, study.context)
-    compute, device = answers.compute, answers.device
-    encoder = WhisperEncoder(answers.encoding, context=RETRIEVED)
-    folder = study.out / f"retrieval-frames-{study.pool}.lance"
     store, report = encode_manifest(utterances, encoder, folder, pooling=study.pool)
     methods = usable_methods(study.methods, utterances, log)
     languages = [code for code in dict.fromkeys(u.language for u in utterances) if code != pivot]
@@ -145,15 +142,18 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     for code in languages:
         log(language_name(code))
         pair = [u for u in utterances if u.language in (code, pivot)]
-        retrieval = both_ways(pair, pivot, store, methods, study.out / "retrieval", compute=compute, device=device)
+        retrieval = both_ways(
+            pair, pivot, store, methods, study.out / "retrieval", kept, compute=compute, device=device
+        )
         mine = [u for u in asked if u.language == code]
         if code == ENGLISH:
             scores, token = {"error": transcript_row(answers, mine, ENGLISH)}, ENGLISH
+            keep_transcripts(kept, answers, ENGLISH, mine, study.model)
         else:
             row, translations = language_row(answers, mine, tokens.get(code, ()))
             unseen.append(row)
             told += samples(row, translations, mine)
-            keep(kept, row, translations, mine, study.model)
+            keep(kept, answers, row, translations, mine, study.model)
             scores, token = row, row["chosen"]
         rows.append(
             robustness_row(code, pivot, mine, retrieval)
@@ -230,12 +230,20 @@ def compared(
     return [u for u in utterances if u.meaning in every], [rule]
 
 
+class BothWays(msgspec.Struct, frozen=True):
+    """A method on two languages: rows of ``retrieval``; utterance id -> method -> language -> where it was ranked."""
+
+    rows: list[dict[str, Any]]
+    ranks: dict[str, dict[str, dict[str, Ranked]]]
+
+
 def both_ways(
     pair: Sequence[Utterance],
     pivot: str,
     store: FrameStore,
     methods: Sequence[Method],
     folder: Path,
+    kept: UtteranceLog,
     *,
     compute: SimilarityCompute,
     device: str,
@@ -243,7 +251,7 @@ def both_ways(
     """Rows of retrieval between a language and the pivot, both ways; those of each method are kept in a folder.
 
     Two languages are read at a time, so that memory doesn't grow with their number. Where the sentences are the same,
-    so are the folds of every pair.
+    so are the folds of every pair. Each query's rank goes into ``kept``.
     """
     about = [(u.id, u.meaning, u.cluster, u.id in store) for u in pair]
     digest = hashlib.sha256(msgspec.json.encode([about, store.spec.pooling])).hexdigest()[:10]
@@ -251,14 +259,18 @@ def both_ways(
     corpus: Corpus | None = None
     rows: list[dict[str, Any]] = []
     for method in methods:
-        path = folder / f"{language}-{pivot}-{method}-{digest}.json"
+        path = folder / f"{language}-{pivot}-{method}-{digest}-ranks.json"
         if not path.exists():
             corpus = corpus or Corpus.of(pair, store)
+            log = UtteranceLog(pair)
             found, _ = evaluate_retrieval(
-                pair, store, method, pairs=[(language, pivot)], corpus=corpus, compute=compute, device=device
+                pair, store, method, pairs=[(language, pivot)], corpus=corpus, compute=compute, device=device, log=log
             )
-            write_text(path, json.dumps(found, allow_nan=False) + "\n")
-        rows += json.loads(path.read_text(encoding="utf-8"))
+            ranks = {r.utterance.id: r.retrieval for r in log.results}
+            write_text(path, msgspec.json.encode(BothWays(rows=found, ranks=ranks)).decode() + "\n")
+        held = msgspec.json.decode(path.read_bytes(), type=BothWays)
+        kept.ranked_before(held.ranks)
+        rows += held.rows
     return rows
 
 

@@ -29,6 +29,7 @@ from interlingua.experiments.into_english import (
     clusters_of,
     language_row,
     mean,
+    transcripts_of,
     with_english,
     with_reference,
 )
@@ -108,9 +109,9 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
     utterances, left = chosen_utterances(study, log)
     own = {code: tokens for name, tokens in study.tokens.items() for code in normalise_languages((name,))}
     beside([], study.published)  # a file that can't be read is told before the work
+    forbidden = normalise_languages(study.forbidden)
+    log(answer_needs(utterances, study.model, study.context, study.out, tokens=own, forbidden=forbidden))
     if dry_run:
-        forbidden = normalise_languages(study.forbidden)
-        log(answer_needs(utterances, study.model, study.context, tokens=own, forbidden=forbidden))
         return study.out
     answers = Answers(study.out, utterances, study.model, study.context)
     kept = UtteranceLog(utterances)
@@ -118,7 +119,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
     for language in dict.fromkeys(u.language for u in utterances):
         mine = [u for u in utterances if u.language == language]
         cases = [False] if language in answers.whisper.languages else []
-        if not cases or language in normalise_languages(study.forbidden):
+        if not cases or language in forbidden:
             cases.append(True)
         for without in cases:
             log(f"{language_name(language)}{', its own token forbidden' if len(cases) > 1 and without else ''}")
@@ -126,7 +127,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
             row, translations = language_row(answers, mine, tokens, without_own=without)
             rows.append(row)
             told.append(translations)
-            keep(kept, row, translations, mine, study.model)
+            keep(kept, answers, row, translations, mine, study.model)
     speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
     results = {
         "title": f"Translation of languages without a token{speech}",
@@ -189,7 +190,6 @@ def beside(rows: Sequence[Mapping[str, Any]], published: Path | None) -> list[di
         UsageError: the file can't be read, or isn't of that form.
     """
     theirs = read_published(published, "unseen", ("language",), MEASURES, EXAMPLE)
-    theirs = {(*normalise_languages((language,)), metric): value for (language, metric), value in theirs.items()}
     found = []
     for row in rows:
         if row["seen"]:
@@ -223,11 +223,28 @@ def last_cases(rows: Sequence[Mapping[str, Any]], told: Sequence[Said]) -> list[
     return list({row["language"]: (row, said) for row, said in zip(rows, told, strict=True)}.values())
 
 
-def keep(kept: UtteranceLog, row: Mapping[str, Any], said: Said, utterances: Sequence[Utterance], model: str) -> None:
-    """Keep what the chosen token gives for each utterance of a row's language."""
+def keep(
+    kept: UtteranceLog,
+    answers: Answers,
+    row: Mapping[str, Any],
+    said: Said,
+    utterances: Sequence[Utterance],
+    model: str,
+) -> None:
+    """Keep what the chosen token gives for each utterance of a row's language: translation and transcript."""
     texts = {i: h.text for i, h in said[row["chosen"]].items()}
     references = {u.id: u.translations[ENGLISH] for u in utterances}
     kept.translated(f"{model} as {row['chosen']}", ENGLISH, texts, references)
+    keep_transcripts(kept, answers, row["chosen"], utterances, model)
+
+
+def keep_transcripts(
+    kept: UtteranceLog, answers: Answers, token: str, utterances: Sequence[Utterance], model: str
+) -> None:
+    """Keep what is heard under a token, where the corpus says what is said. All utterances are of one language."""
+    heard, expected = transcripts_of(answers, utterances, token)
+    if expected:
+        kept.transcribed(f"{model} as {token}", utterances[0].language, heard, expected)
 
 
 def samples(row: Mapping[str, Any], said: Said, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from interlingua.metrics import segment_scores
-from interlingua.results import Ranked, Translated, UtteranceResult
+from interlingua.metrics import segment_scores, transcript_errors
+from interlingua.results import Ranked, Transcribed, Translated, UtteranceResult
 from interlingua.retrieval.evaluation import Items, Ranks
 from interlingua.types import Matrix, Utterance
 
@@ -38,6 +38,12 @@ class UtteranceLog:
             found = Ranked(int(rank) if np.isfinite(rank) else None, None if first is None else candidates.ids[first])
             self._by_id[query].retrieval.setdefault(method, {})[language] = found
 
+    def ranked_before(self, ranks: Mapping[str, Mapping[str, Mapping[str, Ranked]]]) -> None:
+        """Keep ranks that another log gathered: utterance id -> method -> language of the candidates -> rank."""
+        for utterance, methods in ranks.items():
+            for method, found in methods.items():
+                self._by_id[utterance].retrieval.setdefault(method, {}).update(found)
+
     def translated(
         self, system: str, target: str, hypotheses: Mapping[str, str], references: Mapping[str, str]
     ) -> None:
@@ -50,6 +56,32 @@ class UtteranceLog:
                     reference=references[utterance],
                     hypothesis=hypotheses.get(utterance, ""),
                     chrf=round(chrf, 2),
+                )
+            )
+
+    def transcribed(
+        self, system: str, language: str, hypotheses: Mapping[str, str], references: Mapping[str, str]
+    ) -> None:
+        """Keep a system's transcripts of the utterances that it is known of what is said; a missing one is empty.
+
+        Args:
+            system: its name.
+            language: spoken.
+            hypotheses: utterance id -> transcript.
+            references: utterance id -> what is said.
+
+        Raises:
+            UsageError: see `score_transcripts`.
+        """
+        tallies = transcript_errors(hypotheses, references, language=language)
+        unit = tallies.signature.partition("|")[0]
+        for utterance, (wrong, of) in tallies.values.items():
+            self._by_id[utterance].transcripts.append(
+                Transcribed(
+                    system=system,
+                    hypothesis=hypotheses.get(utterance, ""),
+                    unit=unit,
+                    error=round(100 * wrong / of, 2),
                 )
             )
 

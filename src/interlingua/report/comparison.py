@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interlingua.errors import ResultsError, UsageError
-from interlingua.report import side_by_side
+from interlingua.report import side_by_side, side_by_side_languages
 from interlingua.report.markup import escape
 from interlingua.report.origin import origin_facts, plain
 from interlingua.report.page import Section, write_page
@@ -31,15 +31,14 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     ]
     measured = [
         Section("retrieval", "Retrieval", side_by_side.retrieval(runs)),
+        Section("languages", "Each language", side_by_side_languages.languages(runs)),
+        Section("correlations", "Does distance matter?", side_by_side_languages.correlations(runs)),
         Section("translation", "Translation", side_by_side.translation(runs)),
         Section("outputs", "Systems' outputs", side_by_side.outputs(runs)),
         Section("transfer", "After fine-tuning", side_by_side.after_training(runs)),
         Section("pareto", "Gain against loss", side_by_side.pareto(runs)),
     ]
     if not any(section.blocks for section in measured):
-        for kind in ("unseen", "robustness"):
-            if all(getattr(run.results, kind) for run in runs):
-                raise ResultsError(f"{', '.join(map(str, folders))}: results of recipe `{kind}` aren't compared yet")
         raise ResultsError(
             f"{', '.join(str(f) for f in folders[1:])}: nothing that {folders[0]} measured too (no language pair, "
             "translation direction or task in common); compare runs of one kind"

@@ -65,7 +65,7 @@ def origin_facts(p: Provenance) -> dict[str, str]:
         ("Platform", p.platform),
         *((f"Device: {k}" if k != "name" else "Device", plain(v)) for k, v in p.device.items()),
         ("Utterances", f"{p.corpus.utterances}, SHA-256 {p.corpus.sha256}" if p.corpus else None),
-        ("Seeds", ", ".join(f"{what} {seed}" for what, seed in p.seeds.items())),
+        ("Seeds", ", ".join(f"{what}: {seed}" for what, seed in p.seeds.items())),
         ("Packages", ", ".join(f"{k} {v}" for k, v in p.packages.items() if v)),
     ]
     return {k: v for k, v in found if v}

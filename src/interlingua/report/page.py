@@ -159,6 +159,7 @@ def _sections(
         Section("worst", "The worst outputs", outputs.worst(results)),
         Section("queries", "Every query", utterances.queries(results, kept, players=players)),
         Section("translations", "Every translation", utterances.translations(kept, players=players)),
+        Section("transcripts", "Every transcript", utterances.transcripts(kept, players=players)),
         Section("corpus", "Corpus and credits", origin.corpus(results)),
         Section("settings", "Settings", origin.settings(results)),
         Section("provenance", "Versions and machine", origin.provenance(results)),

@@ -3,10 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from interlingua.metrics import Comparison, Metric, SystemOutputs, Tallies, pooled_difference, pooled_ratio_difference
+from interlingua.metrics import (
+    Comparison,
+    Metric,
+    SystemOutputs,
+    Tallies,
+    pooled_difference,
+    pooled_ratio_difference,
+    transcript_errors,
+)
 from interlingua.metrics.significance import Difference as Found
 from interlingua.report.records import Difference, Pair, Results
 from interlingua.results import UtteranceResult
+
+_CHARACTERS = "zh"  # a language whose error rate `transcript_errors` counts by characters
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,34 @@ def translation_difference(
     return _record(pooled_difference(compared, metric=metric)) if compared else None
 
 
+def transcript_difference(
+    before: Run, after: Run, systems: tuple[str, str], languages: Sequence[str], *, characters: bool = False
+) -> Difference | None:
+    """The error rate (per cent) of ``after``'s transcripts less that of ``before``'s, meaned over languages.
+
+    Args:
+        before: the run that the other is compared with.
+        after: the other.
+        systems: of either.
+        languages: spoken.
+        characters: count characters in any language, not words where they are spaced.
+
+    Returns:
+        None where a run didn't keep its transcripts, or those of other utterances.
+    """
+    sides: list[list[Tallies]] = [[], []]
+    for language in languages:
+        old, new = (_heard(run, system, language) for run, system in zip((before, after), systems, strict=True))
+        said = [{i: text for i, (text, _) in side.items()} for side in (old, new)]
+        if not old or said[0] != said[1]:
+            return None
+        for found, held in zip(sides, (new, old), strict=True):
+            texts = {i: heard for i, (_, heard) in held.items()}
+            counted = _CHARACTERS if characters else language
+            found.append(transcript_errors(texts, said[0], language=counted, clusters=_clusters(before)))
+    return _record(pooled_ratio_difference(*sides)) if languages else None
+
+
 def _hits(run: Run, method: str, pair: Pair) -> dict[str, tuple[float, float]]:
     """Utterance id -> (1 where the right one was first, 1)."""
     query, candidate = pair
@@ -85,6 +123,16 @@ def _outputs(run: Run, system: str, direction: Pair) -> SystemOutputs | None:
         return None
     texts = {i: t.hypothesis for i, t in kept.items()}
     return SystemOutputs(texts, {i: t.reference for i, t in kept.items()}, _clusters(run), target)
+
+
+def _heard(run: Run, system: str, language: str) -> dict[str, tuple[str, str]]:
+    """Utterance id -> what is said, and what the system heard."""
+    return {
+        r.utterance.id: (r.utterance.text or "", t.hypothesis)
+        for r in run.utterances
+        for t in r.transcripts
+        if (r.utterance.language, t.system) == (language, system)
+    }
 
 
 def _clusters(run: Run) -> dict[str, str]:

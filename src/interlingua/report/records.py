@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from interlingua.errors import ResultsError, UsageError
+from interlingua.experiments.methods import DEFAULT_METHOD
 from interlingua.languages import language_name
 
 Interval = tuple[float, float]
@@ -498,9 +499,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def methods(self) -> list[str]:
-        """Retrieval methods that were run: the known ones first, in `METHODS`' order."""
+        """Retrieval methods that were run: the default one, the other known ones in `METHODS`' order, the rest."""
         found = dict.fromkeys(r.method for r in self.retrieval)
-        return [m for m in METHODS if m in found] + [m for m in found if m not in METHODS]
+        order = dict.fromkeys((DEFAULT_METHOD, *METHODS, *found))
+        return [m for m in order if m in found]
 
     @property
     def main_method(self) -> str | None:

@@ -65,7 +65,7 @@ def correlations(results: Results) -> list[Block]:
     for kind, title in _KINDS.items():
         rows: list[list[Cell]] = []
         for measure, method in measures:
-            row: list[Cell] = [_measure(measure, method, found.pivot), title.lower()]
+            row: list[Cell] = [measure_name(measure, method, found.pivot), title.lower()]
             for seen_only in (False, True) if unseen else (False,):
                 row += _correlation(pairs.get((measure, method, kind, seen_only)))
             rows.append(row)
@@ -127,7 +127,7 @@ def _table(found: Robustness) -> Table:
     unknown = [name_of(r.language) for r in found.languages if None in r.distance.values()]
     caption = [
         f"R@1 by {method_label(method)}. In brackets: 95% intervals. Below the rule, if there is one: languages that "
-        "Whisper has no token for, under the token that stands in.",
+        "Whisper has no token for, under the token that stands in. WER counts characters where words aren't spaced.",
         _DISTANCE,
     ]
     if unknown:
@@ -212,7 +212,8 @@ def _correlation(found: RankCorrelation | None) -> list[Cell]:
     return [Number(found.value, digits=2, signed=True), str(found.n), P(found.p)]
 
 
-def _measure(measure: str, method: str | None, pivot: str) -> str:
+def measure_name(measure: str, method: str | None, pivot: str) -> str:
+    """What is correlated with distance, in words."""
     if method is None:
         return _SCORES.get(measure, measure)
     way = "to" if measure == "to_pivot" else "from"

@@ -1,16 +1,18 @@
 """What several runs measured, side by side, with paired tests where the same utterances were kept."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import TypeVar
 
+import msgspec
+
 from interlingua.metrics import Metric as TextMetric
-from interlingua.report import comparison_plots as plots
 from interlingua.report import transfer
-from interlingua.report.markup import details, escape, figure, signatures_by_label
-from interlingua.report.pairing import Run, recall_difference, translation_difference
+from interlingua.report.lines import Line, compared, not_tested, scaled, side_by_side
+from interlingua.report.markup import details
+from interlingua.report.pairing import Run, recall_difference, transcript_difference, translation_difference
 from interlingua.report.records import (
     Change,
     Difference,
@@ -25,15 +27,10 @@ from interlingua.report.records import (
     method_label,
     name_of,
 )
-from interlingua.report.tables import Block, Cell, Table, difference, p_value, score
+from interlingua.report.tables import Block
 
 Row = TypeVar("Row", Translation, SystemScores)
 
-_DRAWN = 40  # rows up to which a table has a picture
-_PAIRED = (
-    "p: two-sided, by approximate randomisation, not corrected for the number of rows. A difference without an "
-    "interval is not tested: what came out for each utterance wasn't kept, or is of other utterances."
-)
 _TASKS = {  # task -> title, its score, and what that is called
     "new": ("Into the new target", "chrf", "chrF"),
     "translate": ("Translation into English", "chrf", "chrF"),
@@ -41,35 +38,20 @@ _TASKS = {  # task -> title, its score, and what that is called
     "transcribe": ("Transcription", "error", "error rate, %"),
     "detect": ("Naming the language", "error", "error rate, %"),
 }
-_OUTPUT_MEASURES: dict[
-    str, tuple[str, float, TextMetric | None]
-] = {  # field -> label, scale, what a paired test calls it
-    "chrfpp": ("chrF++", 1, "chrf++"),
-    "bleu": ("BLEU", 1, "bleu"),
-    "off_target": ("Off target, %", 100, None),
-    "comet": ("COMET", 1, None),
-    "error": ("Error rate, %", 1, None),
+_OUTPUT_MEASURES: dict[str, tuple[str, float, int, TextMetric | None]] = {
+    # field -> label, scale, digits, what a paired test of translations calls it
+    "chrfpp": ("chrF++", 1, 1, "chrf++"),
+    "bleu": ("BLEU", 1, 1, "bleu"),
+    "off_target": ("Off target, %", 100, 1, None),
+    "comet": ("COMET", 1, 4, None),
+    "error": ("Error rate, %", 1, 1, None),
 }
 _NEW, _OLD = "new, sources never trained on", "into English"
 
 
-@dataclass(frozen=True)
-class Line:
-    """One thing that several runs measured.
-
-    Attributes:
-        label: what it is.
-        scores: one a run; None where it wasn't measured.
-        differences: one a run but the first, less the first; paired where it has an interval.
-    """
-
-    label: str
-    scores: Sequence[Metric | None]
-    differences: Sequence[Difference | None]
-
-
 def retrieval(runs: Sequence[Run]) -> list[Block]:
     """R@1 under each run's main method; under each other method that runs share, folded away."""
+    runs = [replace(run, results=_with_pivot(run.results)) for run in runs]
     groups = [tuple(run.results.main_method for run in runs)]
     for method in runs[0].results.methods:
         group = tuple(method if method in run.results.methods else None for run in runs)
@@ -95,14 +77,21 @@ def _recall(runs: Sequence[Run], methods: Sequence[str | None], label: str, name
         def paired(i: int) -> Difference | None:
             return recall_difference(runs[0], runs[i], (methods[0] or "", methods[i] or ""), over)
 
-        return _line(label, scores, paired)
+        return compared(label, scores, paired)
 
     common = [pair for pair in pairs if all(pair in found for found in by_run)]
     lines = [line(f"Mean of {len(common)} pairs", common)] if len(common) > 1 else []
     lines += [line(f"{name_of(query)} → {name_of(candidate)}", [(query, candidate)]) for query, candidate in pairs]
-    return _side_by_side(
-        runs, name, "R@1, %", lines, f"R@1 under {label}, by language of the query and the candidates."
-    )
+    return side_by_side(runs, name, "R@1, %", lines, f"R@1 under {label}, by language of the query and the candidates.")
+
+
+def _with_pivot(results: Results) -> Results:
+    """Results whose retrieval includes that of a robustness study, to and from its pivot."""
+    found = results.robustness
+    if found is None:
+        return results
+    rows = [row for r in found.languages for way in (r.to_pivot, r.from_pivot) for row in way.values()]
+    return msgspec.structs.replace(results, retrieval=[*results.retrieval, *rows])
 
 
 def _mean_recall(found: Sequence[Retrieval], wanted: int) -> Metric | None:
@@ -119,11 +108,11 @@ def translation(runs: Sequence[Run]) -> list[Block]:
     for label, rows in _matched([run.results.translation for run in runs], lambda row: row.pair_name):
         measured: tuple[tuple[TextMetric, list[Line]], ...] = (("chrf", lines["chrF"]), ("bleu", lines["BLEU"]))
         for metric, of_metric in measured:
-            of_metric.append(_line(label, [getattr(r, metric, None) for r in rows], _pairing(runs, rows, metric)))
+            of_metric.append(compared(label, [getattr(r, metric, None) for r in rows], _pairing(runs, rows, metric)))
     return [
         block
         for label, of_metric in lines.items()
-        for block in _side_by_side(runs, f"translation-{label.lower()}", label, of_metric, f"{label} by direction.")
+        for block in side_by_side(runs, f"translation-{label.lower()}", label, of_metric, f"{label} by direction.")
     ]
 
 
@@ -131,14 +120,13 @@ def outputs(runs: Sequence[Run]) -> list[Block]:
     """Systems' scores by task and language spoken."""
     matched = _matched([run.results.outputs for run in runs], _output_name)
     parts: list[Block] = []
-    for metric, (label, scale, paired) in _OUTPUT_MEASURES.items():
-        lines = [
-            _line(label, [_scaled(getattr(r, metric, None), scale) for r in rows], _pairing(runs, rows, paired))
-            for label, rows in matched
-        ]
-        parts += _side_by_side(
-            runs, f"outputs-{metric}".replace("_", "-"), label, lines, f"{label} of systems' outputs."
-        )
+    for metric, (label, scale, digits, paired) in _OUTPUT_MEASURES.items():
+        lines = []
+        for name, rows in matched:
+            test = _transcribed(runs, rows) if metric == "error" else _pairing(runs, rows, paired)
+            lines.append(compared(name, [scaled(getattr(r, metric, None), scale) for r in rows], test))
+        of_measure = f"outputs-{metric}".replace("_", "-")
+        parts += side_by_side(runs, of_measure, label, lines, f"{label} of systems' outputs.", digits=digits)
     return parts
 
 
@@ -153,9 +141,9 @@ def after_training(runs: Sequence[Run]) -> list[Block]:
             rows = [of_run.get(key) for of_run in found]
             changes: list[Change | None] = [getattr(row, metric) if row else None for row in rows]
             name = next(row.name for row in rows if row)
-            paired = partial(_translated, runs, key[1:]) if metric == "chrf" else _not_tested
-            lines.append(_line(name, [change.after if change else None for change in changes], paired))
-        parts += _side_by_side(runs, f"transfer-{task}", label, lines, f"{title}, after fine-tuning: {label}.")
+            paired = partial(_translated, runs, key[1:]) if metric == "chrf" else not_tested
+            lines.append(compared(name, [change.after if change else None for change in changes], paired))
+        parts += side_by_side(runs, f"transfer-{task}", label, lines, f"{title}, after fine-tuning: {label}.")
     return parts
 
 
@@ -172,8 +160,8 @@ def pareto(runs: Sequence[Run]) -> list[Block]:
             scores = [_as_metric(getattr(variant, side)) if variant else None for variant in variants]
             name, target, test = key
             which = f"{name} → {name_of(target)}" if target else name
-            lines.append(_line(f"{which}, {test}" if test else which, scores, _not_tested))
-        parts += _side_by_side(runs, f"variants-{side}", label, lines, f"{label}, by variant.", what="Variant")
+            lines.append(compared(f"{which}, {test}" if test else which, scores, not_tested))
+        parts += side_by_side(runs, f"variants-{side}", label, lines, f"{label}, by variant.", what="Variant")
     return parts
 
 
@@ -207,77 +195,39 @@ def _pairing(
         before, after = rows[0], rows[i]
         if metric is None or before is None or after is None or before.target is None:
             return None
-        pooled = before.sources if isinstance(before, SystemScores) else []
-        sources = [before.source] if before.source is not None else pooled
-        directions = [(source, before.target) for source in sources]
+        directions = [(source, before.target) for source in _sources(before)]
         return translation_difference(runs[0], runs[i], (before.system, after.system), directions, metric)
 
     return paired
+
+
+def _transcribed(runs: Sequence[Run], rows: Sequence[SystemScores | None]) -> Callable[[int], Difference | None]:
+    """What compares a run's transcripts with the first's, where they were kept."""
+
+    def paired(i: int) -> Difference | None:
+        before, after = rows[0], rows[i]
+        if before is None or after is None:
+            return None
+        return transcript_difference(runs[0], runs[i], (before.system, after.system), _sources(before))
+
+    return paired
+
+
+def _sources(row: Translation | SystemScores) -> list[str]:
+    """The languages that a row is of: one, or several that are pooled."""
+    if row.source is not None:
+        return [row.source]
+    return row.sources if isinstance(row, SystemScores) else []
 
 
 def _translated(runs: Sequence[Run], direction: Pair, i: int) -> Difference | None:
     return translation_difference(runs[0], runs[i], ("after", "after"), [direction], "chrf")
 
 
-def _not_tested(i: int) -> Difference | None:
-    return None
-
-
-def _line(label: str, scores: Sequence[Metric | None], paired: Callable[[int], Difference | None]) -> Line:
-    first, *others = (score.value if score else None for score in scores)
-    differences = [
-        None if first is None or other is None else paired(i) or Difference(value=other - first)
-        for i, other in enumerate(others, start=1)
-    ]
-    return Line(label, scores, differences)
-
-
-def _side_by_side(
-    runs: Sequence[Run], name: str, quantity: str, lines: Sequence[Line], caption: str, *, what: str = "Languages"
-) -> list[Block]:
-    """A picture and a table of what several runs measured; nothing where none but the first did."""
-    held = [line for line in lines if any(line.differences)]
-    if not held:
-        return []
-    names = [run.name for run in runs]
-    parts: list[Block] = []
-    if len(held) <= _DRAWN:
-        drawn = plots.runs_svg([(line.label, line.scores) for line in held], names, quantity, name)
-        parts.append(figure(drawn, f"<b>{escape(caption)}</b> Bars: 95% intervals. The axis need not begin at 0."))
-    head = [what, *names, *(label for other in names[1:] for label in (f"{other} − {names[0]}", f"p, {other}"))]
-    rows: list[list[Cell]] = [
-        [
-            line.label,
-            *(score(s, below=True) for s in line.scores),
-            *(cell for d in line.differences for cell in (difference(d, below=True), p_value(d))),
-        ]
-        for line in held
-    ]
-    caption += f" In brackets: 95% intervals. {_PAIRED}"
-    parts.append(
-        Table(name=name, title=quantity, head=head, bodies=[rows], caption=caption, pinned=True, dense=True, ruled=True)
-    )
-    marks = [
-        (other, line.label, d.signature)
-        for line in held
-        for other, d in zip(names[1:], line.differences, strict=True)
-        if d
-    ]
-    signatures = signatures_by_label(marks)
-    return parts + (details("Signatures of the differences", [signatures]) if signatures else [])
-
-
 def _output_name(row: SystemScores) -> str:
     if row.task == "transcribe":
         return f"{row.spoken}, transcribed"
     return f"{row.spoken} → {name_of(row.target or '')}"
-
-
-def _scaled(metric: Metric | None, scale: float) -> Metric | None:
-    if metric is None or metric.value is None:
-        return None
-    ci = metric.ci and (scale * metric.ci[0], scale * metric.ci[1])
-    return Metric(value=scale * metric.value, ci=ci, n=metric.n, signature=metric.signature)
 
 
 def _as_metric(point: Point) -> Metric:

@@ -14,8 +14,8 @@ _POOLS = {
     "into English": "Into English",
     "other targets": "Other targets",
 }
-_HOW = "Hollow: before fine-tuning; filled: after; bars: 95% intervals."
-_PAIRED = (
+HOW = "Hollow: before fine-tuning; filled: after; bars: 95% intervals."
+PAIRED = (
     "Before and after are of the same utterances: the intervals may overlap where the difference, in the table, is "
     "clear of 0. The axis need not begin at 0."
 )
@@ -38,9 +38,9 @@ def new_target(results: Results) -> list[Block]:
         if group
     ]
     parts: list[Block] = [f"<p>Speech into {escape(targets)} text. Source languages {escape('; '.join(told))}.</p>"]
-    drawn = [(_group(r).capitalize(), _source(r, rows), r.chrf) for r in rows if _is_drawn(r.chrf)]
+    drawn = [(_group(r).capitalize(), _source(r, rows), r.chrf) for r in rows if is_drawn(r.chrf)]
     if drawn:
-        caption = f"<b>chrF into {escape(targets)}, by language spoken.</b> {_HOW} {_PAIRED}"
+        caption = f"<b>chrF into {escape(targets)}, by language spoken.</b> {HOW} {PAIRED}"
         parts.append(figure(plots.changes_svg(drawn, "chrF (higher is better)", "transfer"), caption))
     parts.append(_translations("new-target", f"Into {targets}", [g for g in groups if g], with_group=True))
     return [*parts, _signatures(rows)]
@@ -54,18 +54,18 @@ def kept(results: Results) -> list[Block]:
     )
     if translated:
         parts.append("<h3>Translation into English</h3>")
-        drawn = [("", _source(r, translated), r.chrf) for r in translated if _is_drawn(r.chrf)]
+        drawn = [("", _source(r, translated), r.chrf) for r in translated if is_drawn(r.chrf)]
         if drawn:
-            caption = f"<b>chrF into English, by language spoken.</b> {_HOW} {_PAIRED}"
+            caption = f"<b>chrF into English, by language spoken.</b> {HOW} {PAIRED}"
             parts.append(figure(plots.changes_svg(drawn, "chrF (higher is better)", "kept-translation"), caption))
         parts.append(_translations("into-english", "Translation into English", [translated]))
     if others:
         parts += ["<h3>Other targets</h3>", _translations("other-targets", "Other targets", [others])]
     if transcribed:
         parts.append("<h3>Transcription</h3>")
-        drawn = [("", f"{name_of(r.source)}, {r.error.unit}", r.error) for r in transcribed if _is_drawn(r.error)]
+        drawn = [("", f"{name_of(r.source)}, {r.error.unit}", r.error) for r in transcribed if is_drawn(r.error)]
         if drawn:
-            caption = f"<b>Error rates of transcripts, by language.</b> {_HOW}"
+            caption = f"<b>Error rates of transcripts, by language.</b> {HOW}"
             parts.append(
                 figure(plots.changes_svg(drawn, "error rate, % (lower is better)", "kept-transcription"), caption)
             )
@@ -220,7 +220,8 @@ def _compared(change: Change) -> list[Cell]:
     return [difference(change.difference), p_value(change.difference)]
 
 
-def _is_drawn(change: Change) -> bool:
+def is_drawn(change: Change) -> bool:
+    """Whether there is anything of it to draw."""
     return any(m is not None and m.value is not None for m in (change.before, change.after))
 
 

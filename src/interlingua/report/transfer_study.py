@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from interlingua.report.markup import bullets, details, escape, signatures_by_label
+from interlingua.report import transfer
+from interlingua.report import transfer_plots as plots
+from interlingua.report.markup import bullets, details, escape, figure, signatures_by_label
 from interlingua.report.records import Change, Results, StudyRow, name_of
 from interlingua.report.tables import DASH, Block, Cell, Number, Table, Text, count, difference, number, p_value, score
 
@@ -40,6 +42,7 @@ def variants(results: Results) -> list[Block]:
         caption = f"Means over the languages spoken. {_BOTH}"
         head = ["Variant", "Languages spoken", "n", *(h for m in measures for h in _heads(m))]
         blocks.append(f"<h3>{escape(_heading(test, target))}</h3>")
+        blocks += _picture(test, target, rows, pools)
         blocks.append(
             Table(
                 name=f"variants-{test}-{target}",
@@ -135,6 +138,27 @@ def _heading(test: str, target: str) -> str:
 
 def _pool(pool: str, target: str) -> str:
     return f"into {name_of(target)}, {pool.removeprefix(_NEW)}" if pool.startswith(_NEW) else pool
+
+
+def _picture(test: str, target: str, rows: Sequence[StudyRow], pools: Sequence[str]) -> list[Block]:
+    """chrF before and after of every variant, pool by pool."""
+    drawn = [
+        (_heading_of(_pool(pool, target)), r.variant, p.chrf)
+        for pool in pools
+        for r in rows
+        for p in r.pooled
+        if p.pool == pool and transfer.is_drawn(p.chrf)
+    ]
+    if not drawn:
+        return []
+    svg = plots.changes_svg(drawn, "chrF (higher is better)", f"variants-{test}-{target}")
+    caption = f"<b>chrF before and after, by variant: {escape(_heading(test, target))}.</b> {transfer.HOW}"
+    return [figure(svg, f"{caption} {transfer.PAIRED}")]
+
+
+def _heading_of(text: str) -> str:
+    """With a capital; ``capitalize`` would take those of languages away."""
+    return text[:1].upper() + text[1:]
 
 
 def _errors(test: str, target: str, rows: Sequence[StudyRow]) -> list[Block]:

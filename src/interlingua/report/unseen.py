@@ -26,7 +26,8 @@ def languages(results: Results) -> list[Block]:
         "phrases whatever it hears has 0 there. p: two-sided, by approximate randomisation, not corrected for the "
         "number of rows.",
         "Copied: share of the reference's words in long runs that stand word for word in the translation.",
-        "WER and CER are of transcripts under the same token; more than 100% is possible.",
+        "WER and CER are of transcripts under the same token; more than 100% is possible. Where words aren't "
+        "spaced, both count characters.",
     ]
     head = [
         "Language",

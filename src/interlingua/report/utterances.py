@@ -1,4 +1,4 @@
-"""The page's sections on single utterances: every query, every translation, with recordings to hear."""
+"""The page's sections on single utterances: every query, translation and transcript, with recordings to hear."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from interlingua.report.markup import details
 from interlingua.report.players import CLIP_SECONDS, clip
 from interlingua.report.records import Pair, Results, method_label, name_of
 from interlingua.report.tables import Block, Cell, Number, Table, Text, count
-from interlingua.results import Ranked, Translated, UtteranceResult
+from interlingua.results import Ranked, Transcribed, Translated, UtteranceResult
 from interlingua.types import AudioRef, Utterance
 
 PAGE_ROWS = 2000  # of a table; its files hold all
@@ -31,7 +31,8 @@ class Row:
 
 def queries(results: Results, kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
     """Where each query's answer was ranked under the main method, and what was found first; the worst first."""
-    method = results.main_method or ""
+    studied = results.robustness.methods[0] if results.robustness else ""
+    method = results.main_method or studied
     utterances = {r.utterance.id: r.utterance for r in kept}
     by_pair: dict[Pair, list[tuple[Utterance, Ranked]]] = {}
     for r in kept:
@@ -65,6 +66,22 @@ def translations(kept: Sequence[UtteranceResult], *, players: bool) -> list[Bloc
     return _searchable("translations", "Every translation", head, bodies, caption, filters, players=players)
 
 
+def transcripts(kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
+    """Every transcript beside what is said; the worst first."""
+    groups: dict[tuple[str, str], list[tuple[Utterance, Transcribed]]] = {}
+    for r in kept:
+        for heard in r.transcripts:
+            groups.setdefault((r.utterance.language, heard.system), []).append((r.utterance, heard))
+    bodies = [
+        [_transcript(said, heard) for said, heard in sorted(members, key=lambda m: (-m[1].error, m[0].id))]
+        for members in groups.values()
+    ]
+    head = ["Utterance", "Language", "System", "Said", "Heard", "Counted", "Errors, %"]
+    caption = "Errors in normalised words (WER) or characters (CER), in per cent of what is said; the worst first."
+    filters = ["Language", "System"]
+    return _searchable("transcripts", "Every transcript", head, bodies, caption, filters, players=players)
+
+
 def _query(pair: Pair, query: Utterance, found: Ranked, first: Utterance | None) -> Row:
     recordings = {3: query.audio}
     answer = Text(found.first or "nothing")
@@ -91,6 +108,19 @@ def _translation(said: Utterance, made: Translated) -> Row:
         Text(made.reference, language=made.target),
         Text(made.hypothesis or "(empty)", language=made.target),
         Number(made.chrf),
+    ]
+    return Row(cells, {3: said.audio})
+
+
+def _transcript(said: Utterance, heard: Transcribed) -> Row:
+    cells: list[Cell] = [
+        said.id,
+        name_of(said.language),
+        heard.system,
+        Text(said.text or "", language=said.language),
+        Text(heard.hypothesis or "(empty)", language=said.language),
+        heard.unit.upper(),
+        Number(heard.error),
     ]
     return Row(cells, {3: said.audio})
 
