@@ -242,7 +242,7 @@ Python {made["python"]}. Seconds are the process's own (CPU time): the machine h
 
 Synthetic tables in the layout of the originals; every row's recording is looked for on the disk, none is opened. Beside it,
 what Python takes to read the same files' lines and split them, nothing else. Memory is what the process grew by over {ROWS // 10:,} rows and
-over all.
+over all; what a reader holds from the start is in both figures.
 
 | corpus | what is read | s | lines alone, s | ratio | MB, {ROWS // 10:,} rows | MB, {ROWS:,} rows |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -250,6 +250,10 @@ over all.
 
 CoVoST's translations and Common Voice's durations lie in files of their own, in another order: they are held in memory, one language at
 a time. Tables and manifests of one's own remember their ids. Tests hold the bounds (`tests/test_readers.py`).
+
+Not constant, and not measured here: FLEURS from a tar.gz (a split's rows, to read them in the archive's order) and its translations (a sentence
+each), MaSS (all texts), Europarl-ST and MuST-C with several targets (a split's segments), VoxPopuli (a source's ids and texts), SpeechMatrix
+(recordings that stand in a pair), Lhotse's recordings apart from supervisions. `corpus prepare` itself remembers ids and meanings.
 
 ## Recordings inside archives
 

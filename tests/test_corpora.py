@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import utterance
@@ -204,6 +204,7 @@ def slow_edit_distance(a, b) -> int:
 words = st.lists(st.sampled_from(["press", "one", "two", "to"]), max_size=7)
 
 
+@settings(deadline=None)
 @given(words, words)
 def test_edit_similarity_equals_the_textbook(a, b):
     longest = max(len(a), len(b))
@@ -229,6 +230,7 @@ def test_texts_that_differ_in_two_words_of_four_are_not():
     assert cluster_of(a="press one right now", b="press two left now") == {"a": "a", "b": "b"}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40))
 def test_exactly_two_thirds_is_near_at_every_length(k):
     same, mine, theirs = ["same"] * 2 * k, ["mine"] * k, ["theirs"] * k
@@ -262,6 +264,7 @@ def test_a_threshold_of_one_keeps_identical_texts_only():
     assert cluster_meanings(texts, 1.0) == {"a": "a", "b": "b", "c": "a"}
 
 
+@settings(deadline=None)
 @given(st.permutations(["press one now", "press two now", "say it", "say what", "press two then"]))
 def test_clusters_dont_depend_on_the_order(order):
     texts = {text: {"en": text} for text in order}

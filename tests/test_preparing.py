@@ -1,6 +1,8 @@
 """`interlingua corpus`: what is written, checked and counted, from trees in the real layout."""
 
 import json
+import os
+import threading
 import wave
 from pathlib import Path
 
@@ -86,7 +88,7 @@ def test_an_id_that_comes_twice_is_written_once_and_counted(tmp_path, spoken):
     done, log = prepare(tmp_path / "m.jsonl", [*spoken, spoken[0]])
     assert read_manifest(tmp_path / "m.jsonl") == spoken
     assert done.repeated_ids == 1
-    assert log == ["left out 1 recordings that were there twice (the same id)"]
+    assert log == ["m.jsonl: left out 1 (its id stands already before): en/0"]
 
 
 def test_nothing_left_is_an_error_and_writes_nothing(tmp_path):
@@ -168,7 +170,7 @@ def test_download_comes_first(tmp_path, spoken, capsys, monkeypatch):
             "--download: covost can't be fetched by a program. covost: fetch Common",
         ),
         (("fleurs", "--download", "--languages", "fr"), "--download needs --root"),
-        (("fleurs", "--root", "nowhere"), "nowhere: no such folder. fleurs: fetch data/<lang>/"),
+        (("fleurs", "--root", "nowhere"), "nowhere: no such file or folder. fleurs: fetch data/<lang>/"),
         (("mass", "--min-words", "3"), "--min-words is of the prompts corpus"),
         (("prompts", "--split", "test"), "--split test: the prompts corpus has no splits"),
     ],
@@ -349,6 +351,18 @@ def test_statistics_without_durations_invent_none(tmp_path, capsys):
     assert "unknown" in command(capsys, "stats", tmp_path / "m.jsonl")[1].splitlines()[1].split()[2]
 
 
+@pytest.mark.parametrize("verb", ["check", "stats"])
+def test_what_comes_through_a_pipe_is_read_once(tmp_path, spoken, capsys, verb):
+    write_manifest(tmp_path / "m.jsonl", spoken)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=((tmp_path / "m.jsonl").read_bytes(),))
+    writer.start()
+    through = command(capsys, verb, pipe)
+    writer.join()
+    assert through[:2] == command(capsys, verb, tmp_path / "m.jsonl")[:2]
+
+
 # ---------------------------------------------------------------- list
 
 
@@ -359,7 +373,7 @@ def test_list_names_every_corpus_and_tells_all_of_one(capsys):
     assert [line.split()[0] for line in out.splitlines()] == list(CORPORA)
     _, out, _ = command(capsys, "list", "mass")
     assert "fetch: clone https://github.com/getalp/mass-dataset as ROOT" in out
-    assert "--option titles=… (bool)" in out
+    assert "--option titles=… (yes or no)" in out
     described = json.loads(command(capsys, "list", "fleurs", "--json")[1])["fleurs"]
     assert (described["downloads"], described["licence"]) == (True, "CC-BY 4.0")
     assert command(capsys, "list", "flores")[0] == 2

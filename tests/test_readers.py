@@ -353,7 +353,9 @@ def test_a_download_that_makes_no_sense(hub, tmp_path, languages, said):
 
 @pytest.mark.parametrize("release", [4, 11, 17])
 def test_any_release_of_common_voice(tmp_path, spoken, release):
-    found, log = read("common-voice", common_voice_tree(tmp_path, spoken, release=release, durations=True))
+    found, log = read(
+        "common-voice", common_voice_tree(tmp_path, spoken, release=release, durations=True), split="train"
+    )
     assert log == []
     assert [(u.language, u.text, u.speaker, u.gender, u.split) for u in found] == [
         (u.language, u.text, u.speaker, u.gender, "train") for u in spoken_by_locale(spoken)
@@ -382,7 +384,7 @@ def test_train_dev_and_test_are_read_and_validated_is_not(tmp_path, spoken):
 def test_a_clip_that_is_missing_is_named(tmp_path, spoken):
     root = common_voice_tree(tmp_path, spoken)
     (root / "fr" / "clips" / "common_voice_fr_1003.mp3").unlink()
-    found, log = read("common-voice", root)
+    found, log = read("common-voice", root, split="train")
     assert len(found) == 6
     assert log == ["common-voice fr/train: left out 1 (recording missing): common_voice_fr_1003.mp3"]
 
@@ -417,7 +419,7 @@ def test_locales_become_our_codes(tmp_path, spoken):
 
 
 def test_a_folder_whose_language_is_unknown_is_told(tmp_path, spoken):
-    found, log = read("common-voice", locales(tmp_path, spoken, "sv-SE", "tok"))
+    found, log = read("common-voice", locales(tmp_path, spoken, "sv-SE", "tok"), split="train")
     assert {u.language for u in found} == {"sv"}
     assert log == [f"{tmp_path / 'tok'}: left out, for 'tok' is no language code that is known here"]
 
@@ -459,7 +461,7 @@ def test_a_table_without_the_columns_is_named(tmp_path, spoken):
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_covost_joined_and_prepared(tmp_path, spoken, prepared):
-    found, log = read("covost", covost_tree(tmp_path, spoken, prepared=prepared))
+    found, log = read("covost", covost_tree(tmp_path, spoken, prepared=prepared), split="train")
     translated = [u for u in spoken_by_locale(spoken) if u.translations]
     assert [(u.language, u.text, u.translations, u.speaker, u.split) for u in found] == [
         (u.language, u.text, u.translations, u.speaker, "train") for u in translated
@@ -745,7 +747,7 @@ def test_an_empty_folder_says_what_to_fetch(tmp_path, name):
         read(name, tmp_path)
     assert "\n" not in str(caught.value)
     with pytest.raises(
-        CorpusError, match=rf"no such folder. {name}: .*; then `interlingua corpus prepare {name} --root"
+        CorpusError, match=rf"no such file or folder. {name}: .*; then `interlingua corpus prepare {name} --root"
     ):
         read(name, tmp_path / "none")
     with pytest.raises(UsageError, match=r"--root is missing"):
@@ -805,7 +807,8 @@ def test_wrong_options_are_named(name, given, said):
 
 
 @pytest.mark.parametrize(
-    "name", ["archives", *(f"corpora.{m}" for m in ("tables", "clips", "common_voice", "mass_verses", "fleurs"))]
+    "name",
+    ["archives", *(f"corpora.{m}" for m in ("tables", "clips", "common_voice", "mass_verses", "fleurs", "registry"))],
 )
 def test_examples_in_docstrings(name):
     tried = doctest.testmod(importlib.import_module(f"interlingua.{name}"))

@@ -1,5 +1,6 @@
 """``interlingua corpus``: prepare corpora, check them, count them."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,17 +97,15 @@ def check(manifest: Path, *, quick: bool = False, json: bool = False) -> int:
         quick: read the audio's bytes without decoding them.
         json: print the findings as JSON, one object a line.
     """
-    from interlingua.corpora import read_any
     from interlingua.corpora.checking import PROBLEMS, check_utterances
     from interlingua.metrics.offtarget import written_in
     from interlingua.progress import track
 
-    total = sum(1 for _ in read_any(manifest, repeated=True, log=note))
+    read = _readings(manifest, repeated=True)
+    total = sum(1 for _ in read(note))
     counts: dict[str, int] = {}
     with track(total, "checking") as done:
-        for finding in check_utterances(
-            read_any(manifest, repeated=True), decode=not quick, written_in=written_in, done=done
-        ):
+        for finding in check_utterances(read(_unsaid), decode=not quick, written_in=written_in, done=done):
             counts[finding.problem] = counts.get(finding.problem, 0) + 1
             if json:
                 emit({"id": finding.id, "problem": finding.problem, "detail": finding.detail}, lines=True)
@@ -127,13 +126,13 @@ def stats(manifest: Path, *, json: bool = False) -> None:
             the recordings' headers.
         json: print the result as JSON.
     """
-    from interlingua.corpora import read_any
     from interlingua.corpora.statistics import corpus_statistics, measured, unmeasured
     from interlingua.progress import track
 
-    lacking = sum(unmeasured(u) for u in read_any(manifest, log=note))
+    read = _readings(manifest)
+    lacking = sum(unmeasured(u) for u in read(note))
     with track(lacking, "measuring") as done:
-        found = corpus_statistics(measured(read_any(manifest), done)).as_dict()
+        found = corpus_statistics(measured(read(_unsaid), done)).as_dict()
     if json:
         emit(found)
         return
@@ -179,15 +178,30 @@ def list_(name: str | None = None, *, json: bool = False) -> None:
                 print(f"--option {key}=… ({kind})")
 
 
+def _readings(manifest: Path, *, repeated: bool = False) -> Callable[[Callable[[str], None]], Iterator[Any]]:
+    """Begins to read a manifest (log), as often as asked; what comes through a pipe is held."""
+    from interlingua.corpora import read_any
+
+    if manifest.exists() and not (manifest.is_file() or manifest.is_dir()):
+        held = list(read_any(manifest, repeated=repeated, log=note))
+        return lambda log: iter(held)
+    return lambda log: read_any(manifest, repeated=repeated, log=log)
+
+
+def _unsaid(line: str) -> None:
+    """A log for a second reading: the first said it."""
+
+
 def _described(corpus: Any) -> dict[str, Any]:
-    options = {key: getattr(kind, "__name__", None) or str(kind) for key, kind in corpus.options.items()}
+    from interlingua.corpora.registry import written
+
     return {
         "title": corpus.title,
         "fetch": corpus.fetch,
         "downloads": corpus.download is not None or corpus.self_fetching,
         "synthetic": corpus.synthetic,
         "licence": corpus.licence,
-        "options": {k: v.replace("typing.", "") if "[" in v else v for k, v in options.items()},
+        "options": {key: written(kind) for key, kind in corpus.options.items()},
     }
 
 

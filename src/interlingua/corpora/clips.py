@@ -24,7 +24,7 @@ class Clips:
         missing: the error's text where neither is there.
 
     Raises:
-        CorpusError: neither is there.
+        CorpusError: neither is there, or a folder can't be looked into.
         AudioError: the archive can't be read.
     """
 
@@ -33,6 +33,9 @@ class Clips:
     ) -> None:
         self._folders = [str(folder) for folder in folders if folder.is_dir()]
         self._archive = next((archive for archive in archives if archive.is_file()), None)
+        for folder in self._folders:
+            if not os.access(folder, os.X_OK):
+                raise CorpusError(f"{folder}: this folder can't be looked into; check its permissions")
         self._log = log
         self._members: dict[str, str] | None = None
         if not self._folders and self._archive is None:

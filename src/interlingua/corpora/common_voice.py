@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from interlingua.corpora.clips import Clips, stem
-from interlingua.corpora.folders import language_folders
+from interlingua.corpora.folders import folder_name, language_folders
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.tables import read_table, sentence_key
 from interlingua.errors import CorpusError, UsageError
@@ -53,6 +53,8 @@ def read_common_voice(
         there = [table for table in tables if table.is_file()]
         if not there:
             raise CorpusError(f"{folder}: no {', '.join(t.name for t in tables)} is here. {FETCH}")
+        if lacking := [table.name for table in tables if table not in there]:
+            log(f"common-voice {folder_name(folder)}: no {', '.join(lacking)} is here")
         seconds = clip_seconds(folder)
         for table in there:
             yield from _read(folder, language, table, seconds, log)
@@ -102,7 +104,7 @@ def locale_clips(folder: Path, log: Callable[[str], None]) -> Clips:
 def _read(
     folder: Path, language: str, table: Path, seconds: dict[str, float], log: Callable[[str], None]
 ) -> Iterator[Utterance]:
-    locale, split = folder.resolve().name, table.stem
+    locale, split = folder_name(folder), table.stem
     left = LeftOut(f"common-voice {locale}/{split}")
     clips = locale_clips(folder, log)
     rows = (row for _, row in read_table(table, required=("path", "sentence"), left=left))

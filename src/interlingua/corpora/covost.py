@@ -12,7 +12,7 @@ from pathlib import Path
 
 from interlingua.corpora.clips import Clips, stem
 from interlingua.corpora.common_voice import clip_seconds, gender_of, locale_clips
-from interlingua.corpora.folders import language_folders
+from interlingua.corpora.folders import folder_name, language_folders
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.tables import Row, read_table, sentence_key
 from interlingua.errors import CorpusError, UsageError
@@ -62,16 +62,23 @@ def read_covost(
             missing = [t for t in wanted if t not in {table.target for table in tables}]
             if missing:
                 raise CorpusError(f"{folder}: no translations into {', '.join(missing)} are here. {FETCH}")
+        for name in SPLITS if split is None else (split,):
+            lacking = sorted({t.target for t in tables} - {t.target for t in tables if name in t.splits})
+            if lacking and split is not None:
+                raise CorpusError(f"{folder}: no {name} with translations into {', '.join(lacking)} is here. {FETCH}")
+            if lacking:
+                log(f"covost {folder_name(folder)}: no {name} with translations into {', '.join(lacking)} is here")
         yield from _read(folder, language, tables, split, log)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """One file of translations; ``split`` is None where it holds all of them."""
+    """One file of translations: its language, and the splits to read from it."""
 
     path: Path
     target: str
-    split: str | None
+    splits: tuple[str, ...]
+    prepared: bool
 
 
 @dataclass(slots=True)
@@ -86,29 +93,36 @@ class _Recording:
 
 def _tables(folder: Path) -> list[_Table]:
     """The files of a source language's folder, and those beside the folder that name it."""
-    source = folder.resolve().name
-    found: dict[tuple[str, str | None], _Table] = {}
+    source = folder_name(folder)
+    found: dict[tuple[str, str | None], Path] = {}
     for path in sorted([*folder.glob("covost_v2.*"), *folder.parent.glob(f"covost_v2.{source}_*")]):
         match = _FILE.fullmatch(path.name)
         if match and match[1] == source and path.is_file():
-            target = normalise_language(match[2])
-            found.setdefault((target, match[3]), _Table(path, target, match[3]))  # .tsv comes before .tsv.tar.gz
-    prepared = {target for target, split in found if split}
-    return [t for (target, split), t in found.items() if split or target not in prepared]
+            try:
+                target = normalise_language(match[2])
+            except UsageError as e:
+                raise CorpusError(f"{path}: {e}") from e
+            found.setdefault((target, match[3]), path)  # .tsv comes before .tsv.tar.gz
+    made = []
+    for (target, split), path in found.items():
+        splits = (split,) if split else tuple(s for s in SPLITS if (target, s) not in found)  # prepared ones go first
+        if splits:
+            made.append(_Table(path, target, splits, split is not None))
+    return made
 
 
 def _read(
     folder: Path, language: str, tables: list[_Table], split: str | None, log: Callable[[str], None]
 ) -> Iterator[Utterance]:
-    source = folder.resolve().name
+    source = folder_name(folder)
     left = LeftOut(f"covost {source}")
     clips = locale_clips(folder, log)
     seconds = clip_seconds(folder)
     recordings: dict[str, _Recording] = {}
     joined = False
     for table in tables:
-        if split is None or table.split in (None, split):
-            joined = joined or table.split is None
+        if split is None or split in table.splits:
+            joined = joined or not table.prepared
             _collect(table, split, recordings, left)
     for name, recording in clips.in_order(_sentences(folder, recordings, joined, left), lambda pair: pair[0]):
         yield from _utterance(source, language, name, recording, clips, seconds, left)
@@ -117,12 +131,12 @@ def _read(
 
 def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording], left: LeftOut) -> None:
     """Put a table's rows into ``recordings`` by their path."""
-    required = ("path", "translation", "split") if table.split is None else ("path", "translation", "sentence")
+    required = ("path", "translation", "sentence" if table.prepared else "split")
     for _, row in read_table(table.path, required=required, left=left, escapes=True):
-        part = table.split or _SPLIT_OF.get(row["split"])
+        part = table.splits[0] if table.prepared else _SPLIT_OF.get(row["split"])
         if part is None:
             left.add(f"split {row['split']!r}, which CoVoST 2 doesn't use", row["path"])
-        elif split is None or part == split:
+        elif part in table.splits if split is None else part == split:
             known = recordings.setdefault(row["path"], _Recording(part, {}))
             if table.target in known.translations:
                 left.add(f"a second translation into {table.target} of a recording", row["path"])

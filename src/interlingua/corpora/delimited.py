@@ -7,6 +7,7 @@ byte order mark, Windows' line ends, quotes by the rules of CSV. An unusable lin
 import csv
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as e:
         raise ManifestError(f"{path}:{number}: not UTF-8 (byte {e.object[e.start]:#04x}); save it as UTF-8") from e
-    except (OSError, EOFError) as e:
+    except (OSError, EOFError, zlib.error) as e:
         reason = (e.strerror if isinstance(e, OSError) else None) or e
         raise ManifestError(f"{path}: can't be read ({reason}); check the path, or fetch it again") from e
 

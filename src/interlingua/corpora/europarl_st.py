@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from interlingua.archives import refusal
-from interlingua.corpora.folders import language_folders
+from interlingua.corpora.folders import folder_name, language_folders
 from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.segments import merged, parallel_lines, text_lines
+from interlingua.corpora.segments import merged, parallel_lines, seconds, text_lines
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -53,8 +53,9 @@ def read_europarl_st(
         below = {p: normalise_language(p.name) for p in sorted(folder.iterdir()) if _is_target(p)}
         chosen = {p: code for p, code in below.items() if wanted is None or code in wanted}
         if not chosen:
-            has = ", ".join(p.name for p in below) or "none"
-            raise CorpusError(f"{folder}: no target {', '.join(targets or ())} is here, only {has}. {FETCH}")
+            has = ", ".join(p.name for p in below)
+            asked = f"target {', '.join(targets)} is here, only {has}" if targets and has else "target is here"
+            raise CorpusError(f"{folder}: no {asked}. {FETCH}")
         there = sorted({p.parent.name for target in chosen for p in target.glob("*/segments.lst")})
         if split is None and NOISY in there:
             log(f"europarl_st {spoken}: left out {NOISY}, whose translations were judged bad; --split {NOISY} reads it")
@@ -69,7 +70,7 @@ def read_europarl_st(
             yield from merged(parts, left)
             left.report(log)
     if not found:
-        raise CorpusError(f"{root}: no split {split or ''} with a segments.lst is here. {FETCH}")
+        raise CorpusError(f"{root}: no split{f' {split}' if split else ''} with a segments.lst is here. {FETCH}")
 
 
 def _is_target(folder: Path) -> bool:
@@ -88,7 +89,7 @@ def _segments(source: Path, target: Path, code: str, spoken: str, split: str, le
     speakers = _speakers(folder)
     files: dict[str, Path | None] = {}
     texts = parallel_lines(
-        folder / "segments.lst", folder / f"segments.{source.resolve().name}", folder / f"segments.{target.name}"
+        folder / "segments.lst", folder / f"segments.{folder_name(source)}", folder / f"segments.{target.name}"
     )
     for number, (segment, text, translation) in enumerate(texts, start=1):
         where = f"{folder / 'segments.lst'}:{number}"
@@ -120,7 +121,7 @@ def _segments(source: Path, target: Path, code: str, spoken: str, split: str, le
 def _segment(line: str, where: str) -> tuple[str, float, float]:
     try:
         speech, start, end = line.split()
-        return speech, float(start), float(end)
+        return speech, seconds(start), seconds(end)
     except ValueError:
         raise CorpusError(f"{where}: {line[:80]!r} isn't a speech, a start and an end; unpack it again") from None
 

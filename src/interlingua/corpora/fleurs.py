@@ -8,14 +8,14 @@ language, split and file name. FLEURS names no speakers. Not every sentence exis
 """
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from interlingua.archives import row_member
 from interlingua.corpora.clips import Clips, stem
-from interlingua.corpora.folders import language_folders
+from interlingua.corpora.folders import folder_name, language_folders
 from interlingua.corpora.hub import download_files
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.tables import read_table
@@ -48,6 +48,7 @@ LANGUAGES = (
 _GENDERS = {"MALE": "male", "FEMALE": "female", "OTHER": "other", "0": "male", "1": "female", "2": "other"}
 _ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
 _BATCH = 1000  # rows of a parquet file at a time
+_TABLE = ("id", "num_samples", "raw_transcription", "transcription", "gender")  # its columns, but for the audio
 _TEXT = {"raw": "raw_transcription", "normalised": "transcription"}
 
 
@@ -143,7 +144,7 @@ class _Part:
 
     @property
     def name(self) -> str:
-        return f"{self.folder.resolve().name}/{self.split}"
+        return f"{folder_name(self.folder)}/{self.split}"
 
 
 def _split(asked: str) -> str:
@@ -174,7 +175,7 @@ def _read(
 ) -> Iterator[Utterance]:
     name = part.name
     left = LeftOut(f"fleurs {name}")
-    rows = _with_clips(part, left, log) if part.tables[0].suffix == ".tsv" else _parquet_rows(part)
+    rows = _with_clips(part, left, log) if part.tables[0].suffix == ".tsv" else _parquet_rows(part, left)
     for row, audio in rows:
         meaning, samples = str(row["id"]).strip(), str(row["num_samples"]).strip()
         yield Utterance(
@@ -218,26 +219,32 @@ def _tsv_rows(part: _Part, left: LeftOut) -> Iterator[dict[str, Any]]:
             left.add("no id or file name", f"{part.tables[0].name}:{number}")
 
 
-def _parquet_rows(part: _Part, *, audio: bool = True) -> Iterator[tuple[dict[str, Any], AudioRef]]:
+def _parquet_rows(part: _Part, left: LeftOut) -> Iterator[tuple[dict[str, Any], AudioRef]]:
     """Rows of parquet files; the recordings' bytes stay where they are."""
+    for path in part.tables:
+        for number, row in _batches(path, [*_TABLE, "path", "audio.path"]):
+            inside = (row["audio"] or {}).get("path") or row.get("path")
+            if row["id"] is None or row["audio"] is None:
+                left.add("no id or recording", f"{path.name}, row {number}")
+                continue
+            name = posixpath.basename(inside) if inside else f"{path.stem}-{number}"
+            yield {**row, "file_name": name}, AudioRef(str(path), member=row_member(number))
+
+
+def _batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number, row) of a parquet file."""
     import pyarrow.parquet as pq
 
-    for path in part.tables:
-        try:
-            file = pq.ParquetFile(path)
-            wanted = ["id", "num_samples", "raw_transcription", "transcription", "gender"]
-            if audio:
-                wanted += ["path", "audio.path"]
-            number = 0
-            for batch in file.iter_batches(_BATCH, columns=wanted):
-                for row in batch.to_pylist():
-                    inside = (row.get("audio") or {}).get("path") or row.get("path")
-                    name = posixpath.basename(inside) if inside else f"{path.stem}-{number}"
-                    yield {**row, "file_name": name}, AudioRef(str(path), member=row_member(number))
-                    number += 1
-        except (OSError, ValueError, KeyError) as e:
-            reason = " ".join(str(e).split())
-            raise CorpusError(f"{path}: no parquet file of FLEURS ({reason}); fetch it again") from e
+    try:
+        file = pq.ParquetFile(path)
+        lacking = {*_TABLE, "audio"} - set(file.schema_arrow.names)
+        if lacking:
+            raise ValueError(f"without a column {min(lacking)}")
+        rows = (row for batch in file.iter_batches(_BATCH, columns=columns) for row in batch.to_pylist())
+        yield from enumerate(rows)
+    except (OSError, ValueError) as e:
+        reason = " ".join(str(e).split())
+        raise CorpusError(f"{path}: no parquet file of FLEURS ({reason}); fetch it again") from e
 
 
 def _sentences(part: _Part, text: str) -> dict[str, str]:
@@ -247,7 +254,8 @@ def _sentences(part: _Part, text: str) -> dict[str, str]:
     if part.tables[0].suffix == ".tsv":
         rows: Iterator[dict[str, Any]] = _tsv_rows(part, LeftOut(part.name))
     else:
-        rows = (row for row, _ in _parquet_rows(part, audio=False))
+        rows = (row for path in part.tables for _, row in _batches(path, _TABLE))
     for row in rows:
-        sentences.setdefault(str(row["id"]).strip(), row[column])
+        if row["id"] is not None and row[column] is not None:
+            sentences.setdefault(str(row["id"]).strip(), row[column])
     return sentences

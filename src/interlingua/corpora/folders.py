@@ -1,5 +1,6 @@
 """A corpus's folders, one a language, named by its own codes."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def language_folders(
     there: list[tuple[Path, str]] = []
     for folder in [root] if holds(root) else [p for p in below if holds(p)]:
         try:
-            there.append((folder, normalise_language(folder.resolve().name)))
+            there.append((folder, normalise_language(folder_name(folder))))
         except UsageError:
             log(f"{folder}: left out, for {folder.name!r} is no language code that is known here")
     if not there:
@@ -46,13 +47,18 @@ def language_folders(
         return there
     chosen: dict[Path, str] = {}
     for asked in languages:
-        same = [(p, code) for p, code in there if _plain(p.resolve().name) == _plain(asked)]
+        same = [(p, code) for p, code in there if _plain(folder_name(p)) == _plain(asked)]
         found = same or [(p, code) for p, code in there if code == normalise_language(asked)]
         if not found:
-            names = ", ".join(p.resolve().name for p, _ in there)
+            names = ", ".join(folder_name(p) for p, _ in there)
             raise CorpusError(f"{root}: no {asked!r} is here, only {names}. {fetch}")
         chosen.update(found)
     return list(chosen.items())
+
+
+def folder_name(folder: Path) -> str:
+    """A folder's name, which says its language: a link's own, not its target's; that of ``.``, too."""
+    return Path(os.path.abspath(folder)).name  # noqa: PTH100  # resolve() would follow links
 
 
 def _plain(code: str) -> str:

@@ -11,6 +11,7 @@ ROOT, and are read there.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from interlingua.corpora.delimited import read_rows
 from interlingua.corpora.embedded import write_audio
 from interlingua.corpora.hub import download_folder
 from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.rows import NO_FILE, Columns, Locate, Rows, clip_path, parse_columns, split_name
+from interlingua.corpora.rows import NO_FILE, Columns, Locate, Rows, clip_path, is_file, parse_columns, split_name
 from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageError
 from interlingua.types import AudioRef, Utterance
 
@@ -67,7 +68,7 @@ def read_huggingface(
     """Utterances of a data set, row by row; several audio columns make several utterances that share a meaning.
 
     Args:
-        root: the data set's folder; with ``hub`` the folder that receives its audio.
+        root: the data set's folder; with ``hub`` the folder that receives its audio, made if need be.
         languages: which to keep; None: all.
         split: which to read; ``dev`` and ``validation`` are one; None: all.
         hub: OWNER/NAME of a data set on the hub.
@@ -160,26 +161,36 @@ def _audio_folder(base: Path, table: Path) -> Iterator[_Item]:
         yield _Item(row, f"{table}:{number}", f"{place}:{number}", _split(place) or _split(first), folder, prefix)
 
 
+@contextmanager
+def _readable(path: Path, mend: str) -> Iterator[None]:
+    """Whatever Arrow can't read inside the block becomes a CorpusError that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as e:
+        raise CorpusError(f"{path}: can't be read ({' '.join(str(e).split())}); {mend}") from e
+
+
 def _plain_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     import pyarrow.parquet as pq
 
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=_BATCH):
-        for row in batch.to_pylist():
-            yield number, row
-            number += 1
+    with _readable(path, "fetch it again"):
+        batches = pq.ParquetFile(path).iter_batches(batch_size=_BATCH)
+        yield from enumerate(row for batch in batches for row in batch.to_pylist())
 
 
 def _parquet(base: Path, path: Path) -> Iterator[_Item]:
     """Rows of a shard; its audio isn't loaded, unless it must be seen which rows have none."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = path.relative_to(base).as_posix()
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as e:
-        raise CorpusError(f"{path}: no readable parquet file ({str(e).splitlines()[0]}); fetch it again") from e
+    with _readable(path, "fetch it again"):
+        yield from _shard(path, path.relative_to(base).as_posix(), pq.ParquetFile(path))
+
+
+def _shard(path: Path, place: str, file: Any) -> Iterator[_Item]:
+    import pyarrow as pa
+
     schema = file.schema_arrow
     labels = _labels(schema.metadata)
     audio = [f.name for f in schema if pa.types.is_struct(f.type) and {"bytes", "path"} <= {g.name for g in f.type}]
@@ -232,16 +243,17 @@ def _saved(base: Path, state: Path) -> Iterator[_Item]:
     number = 0
     for name in names:
         path = clip_path(folder, str(name), str(state))
-        try:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-                labels = _labels(stream.schema.metadata)
-                for batch in stream:
-                    for row in batch.to_pylist():
-                        cells = {c: _name(v, labels.get(c)) for c, v in row.items()}
-                        yield _Item(cells, f"{folder}, row {number}", f"{place}/{number}", _split(place), folder)
-                        number += 1
-        except (pa.ArrowException, OSError) as e:
-            raise CorpusError(f"{path}: can't be read ({str(e).splitlines()[0]}); save the data set again") from e
+        with (
+            _readable(path, "save the data set again"),
+            pa.memory_map(str(path)) as source,
+            pa.ipc.open_stream(source) as stream,
+        ):
+            labels = _labels(stream.schema.metadata)
+            for batch in stream:
+                for row in batch.to_pylist():
+                    cells = {c: _name(v, labels.get(c)) for c, v in row.items()}
+                    yield _Item(cells, f"{folder}, row {number}", f"{place}/{number}", _split(place), folder)
+                    number += 1
 
 
 # --- the hub ---------------------------------------------------------------------------------------------
@@ -334,7 +346,7 @@ def _locate(folder: Path, out: Path | None, paths_allowed: bool) -> Locate:
         if not paths_allowed and not Path(path).is_absolute():
             return "neither bytes nor a file"
         found = clip_path(folder, path.strip(), where)
-        return AudioRef(str(found)) if found.is_file() else NO_FILE
+        return AudioRef(str(found)) if is_file(found) else NO_FILE
 
     return locate
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from interlingua.corpora.delimited import is_json, read_json_rows
 from interlingua.corpora.embedded import write_audio
 from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.rows import NO_FILE, clip_path, split_name
+from interlingua.corpora.rows import NO_FILE, clip_path, is_file, split_name
 from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -110,7 +112,11 @@ class _Manifest:
 
 def _manifests(root: Path, log: Callable[[str], None]) -> list[_Manifest]:
     folder = root if root.is_dir() else root.parent
-    kinds = {p: kind for p in sorted(folder.iterdir()) if p.is_file() and is_json(p) and (kind := _kind(p, root))}
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and (is_json(p) or p == root)]
+    kinds = {p: kind for p in files if (kind := _kind(p, root, log))}
+    if root == folder and files and not kinds:
+        names = ", ".join(p.name for p in files[:5])
+        raise CorpusError(f"{root}: no cut, recording or supervision is the first line of {names}. {FETCH}")
     if root != folder:
         if root not in kinds:
             raise ManifestError(f"{root}: its first line is no cut, recording or supervision of Lhotse's")
@@ -134,13 +140,15 @@ def _manifests(root: Path, log: Callable[[str], None]) -> list[_Manifest]:
     return made
 
 
-def _kind(path: Path, root: Path) -> str | None:
-    """The kind of a manifest; a broken one is passed over unless it was asked for."""
+def _kind(path: Path, root: Path, log: Callable[[str], None]) -> str | None:
+    """The kind of a manifest; a broken one is passed over, and told, unless it was asked for."""
     try:
         return next((kind_of(row) for _, row in read_json_rows(path)), None)
-    except ManifestError:
+    except ManifestError as e:
         if path == root:
             raise
+        if root.is_dir():
+            log(f"passed over: {e}")
         return None
 
 
@@ -169,7 +177,7 @@ class _Sources:
         if not isinstance(recording, Mapping) or not isinstance(recording.get("sources"), list):
             return "no recording"
         for source in recording["sources"]:
-            self._refuse(source, where)
+            self.refuse(source, where)
         if recording.get("transforms"):
             return "augmented (transforms): save the manifest before augmentation"
         asked = {channels} if isinstance(channels, int) else set(channels) if channels is not None else None
@@ -181,9 +189,8 @@ class _Sources:
                 return self._file(recording, source, where)
         return "one channel of several, or several files: write each channel to a file"
 
-    def _refuse(self, source: Any, where: str) -> None:
-        if not isinstance(source, Mapping) or not isinstance(source.get("source", ""), str):
-            raise ManifestError(f"{where}: a source is no object with type and source")
+    def refuse(self, source: Row, where: str) -> None:
+        """Raise ManifestError for what isn't a file: a command is never run, a URL never fetched."""
         if source.get("type") == "command":
             raise ManifestError(
                 f"{where}: a source is a shell command ({source['source'][:60]!r}), which is never run; save the audio "
@@ -209,7 +216,7 @@ class _Sources:
         if source.get("type") != "file":
             return f"a source of type {source.get('type')!r}"
         path = clip_path(self._base, source["source"], where)
-        if self._keep_missing or path.is_file():
+        if self._keep_missing or is_file(path):
             return path
         return (
             NO_FILE
@@ -218,12 +225,65 @@ class _Sources:
         )
 
 
+# --- lines -----------------------------------------------------------------------------------------------
+
+
+class _Source(msgspec.Struct):
+    """A line's own types: they only check it, the readers below use the mapping."""
+
+    type: str
+    source: str
+    channels: list[int] | None = None
+
+
+class _Recording(msgspec.Struct):
+    sources: list[_Source] | None = None
+    duration: float | None = None
+
+
+class _Supervision(msgspec.Struct):
+    start: float | None = None
+    duration: float | None = None
+    text: str | None = None
+    language: str | None = None
+    speaker: str | int | None = None
+    gender: str | None = None
+    channel: int | list[int] | None = None
+
+
+class _Cut(msgspec.Struct):
+    start: float | None = None
+    duration: float | None = None
+    channel: int | list[int] | None = None
+    supervisions: list[_Supervision] | None = None
+    recording: _Recording | None = None
+    tracks: "list[_Track] | None" = None
+
+
+class _Track(msgspec.Struct):
+    cut: _Cut
+
+
+def _lines(path: Path, kind: type[msgspec.Struct]) -> Iterator[tuple[Row, str]]:
+    """(line, place) of a manifest.
+
+    Raises:
+        ManifestError: a line isn't what Lhotse writes.
+    """
+    for number, row in read_json_rows(path):
+        where = f"{path}:{number}"
+        try:
+            msgspec.convert(row, kind)
+        except msgspec.ValidationError as e:
+            raise ManifestError(f"{where}: no line of Lhotse's ({e}); write the manifest again") from e
+        yield row, where
+
+
 # --- utterances ------------------------------------------------------------------------------------------
 
 
 def _cuts(manifest: _Manifest, sources: _Sources, language: str | None, left: LeftOut) -> Iterator[Utterance]:
-    for number, row in read_json_rows(manifest.path):
-        where = f"{manifest.path}:{number}"
+    for row, where in _lines(manifest.path, _Cut):
         cut = _sole_track(row)
         if isinstance(cut, str):
             left.add(cut, str(row.get("id")))
@@ -258,14 +318,12 @@ def _joined(manifest: _Manifest, sources: _Sources, language: str | None, left: 
     """Supervisions and the recordings that they name."""
     assert manifest.recordings is not None
     recordings: dict[str, Row] = {}
-    for number, row in read_json_rows(manifest.recordings):
-        where = f"{manifest.recordings}:{number}"
+    for row, where in _lines(manifest.recordings, _Recording):
         for source in row.get("sources") or []:
-            sources._refuse(source, where)
+            sources.refuse(source, where)
         recordings[str(row.get("id"))] = {k: row[k] for k in ("id", "sources", "duration", "transforms") if k in row}
     unused = set(recordings)
-    for number, row in read_json_rows(manifest.path):
-        where = f"{manifest.path}:{number}"
+    for row, where in _lines(manifest.path, _Supervision):
         recording = recordings.get(str(row.get("recording_id")))
         if recording is None:
             left.add("its recording isn't in the other manifest", f"{row.get('id')} ({row.get('recording_id')})")
@@ -283,8 +341,7 @@ def _joined(manifest: _Manifest, sources: _Sources, language: str | None, left: 
 
 
 def _recordings(manifest: _Manifest, sources: _Sources, language: str | None, left: LeftOut) -> Iterator[Utterance]:
-    for number, row in read_json_rows(manifest.path):
-        where = f"{manifest.path}:{number}"
+    for row, where in _lines(manifest.path, _Recording):
         path = sources.find(row, None, where)
         if isinstance(path, str):
             left.add(path, f"{where} ({row.get('id')})")
@@ -332,19 +389,19 @@ def _supervised(
     if end <= begin:
         left.add("a supervision outside its recording", name)
         return
-    said = supervision.get("language")
+    said, translations = supervision.get("language"), {}
+    custom = supervision.get("custom") or {}
+    translated = custom.get("translated_text") if isinstance(custom, Mapping) else None
     try:
         spoken = normalise_language(said) if said else language
+        if isinstance(translated, Mapping):
+            translations = {normalise_language(c): t for c, t in translated.items() if isinstance(t, str) and t.strip()}
     except UsageError as e:
         raise ManifestError(f"{where}: supervision {name}: {e}") from e
     if spoken is None:
         left.add("no supervision says the language; give the option language", name)
         return
-    custom = supervision.get("custom") or {}
-    translated = custom.get("translated_text") if isinstance(custom, Mapping) else None
-    translations = {}
-    if isinstance(translated, Mapping):
-        translations = {normalise_language(c): t for c, t in translated.items() if isinstance(t, str) and t.strip()}
+    speaker = supervision.get("speaker")
     begin, seconds = round(begin, 8), round(end - begin, 8)
     yield Utterance(
         id=name,
@@ -353,7 +410,7 @@ def _supervised(
         text=(supervision.get("text") or "").strip() or None,
         translations=translations,
         split=manifest.split,
-        speaker=supervision.get("speaker") or None,
+        speaker=None if speaker in (None, "") else str(speaker),
         gender=supervision.get("gender") or None,
         duration=seconds,
     )
@@ -363,6 +420,6 @@ def _seconds(row: Row, key: str, where: str, *, negative: bool = False) -> Any:
     value = row.get(key)
     if value is None:
         return 0.0 if negative else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (negative or value >= 0):
+    if not (negative or value >= 0):
         raise ManifestError(f"{where}: {key} is {value!r:.40}, not seconds")
     return float(value)

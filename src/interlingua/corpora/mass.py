@@ -70,7 +70,7 @@ def _holds_verses(folder: Path) -> bool:
 
 def _texts(folder: Path) -> dict[str, str]:
     """Stem -> text of every verse."""
-    return {path.stem: verse_text(path) for path in sorted((folder / "txt").glob("*.txt"))}
+    return {path.stem: verse_text(path) for path in sorted((folder / "txt").iterdir()) if path.suffix == ".txt"}
 
 
 def _recordings(folder: Path) -> dict[str, str]:
@@ -92,6 +92,7 @@ def _read(
     log: Callable[[str], None],
 ) -> Iterator[Utterance]:
     left = LeftOut(f"mass {folder.name}")
+    silent: list[str] = []
     recordings = _recordings(folder)
     translations = {
         other: {verse_of(stem): text for stem, text in texts[other].items()} for other in sorted(others - {code})
@@ -105,6 +106,8 @@ def _read(
         elif stem not in recordings:
             left.add("recording missing", f"{stem}.wav")
         else:
+            if stem not in texts[code]:
+                silent.append(stem)
             yield Utterance(
                 id=f"{code}/{stem}",
                 audio=AudioRef(recordings[stem]),
@@ -116,6 +119,8 @@ def _read(
                 meaning=meaning_of(verse),
             )
     left.report(log)
+    if silent:
+        log(f"mass {folder.name}: {len(silent)} recordings have no text in txt/, such as {silent[0]}")
 
 
 def _place(stem: str) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from interlingua.archives import refusal
 from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.segments import merged, parallel_lines
+from interlingua.corpora.segments import merged, parallel_lines, seconds
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -56,11 +56,13 @@ def read_mustc(
     chosen = {p: code for p, code in there.items() if wanted is None or code in wanted}
     if not chosen:
         has = f"only {', '.join(p.name for p in there)}" if there else "not one en-<t>/data"
-        raise CorpusError(f"{root}: no target {', '.join(targets or ())} is here, {has}. {FETCH}")
+        lacking = f"target {', '.join(targets)}" if targets and there else "folder of a target"
+        raise CorpusError(f"{root}: no {lacking} is here, {has}. {FETCH}")
     names = sorted({p.name for folder in chosen for p in (folder / "data").iterdir() if _tables(p)})
     asked = SPLITS.get(split, split) if split else None
     if not names or (asked is not None and asked not in names):
-        raise CorpusError(f"{root}: no split {split or ''} is here, only {', '.join(names) or 'none'}. {FETCH}")
+        has = f", only {', '.join(names)}" if names else ""
+        raise CorpusError(f"{root}: no split{f' {split}' if split else ''} is here{has}. {FETCH}")
     for name in names if asked is None else [asked]:
         left = LeftOut(f"mustc {name}")
         parts = [
@@ -109,9 +111,9 @@ def _segment(line: str, where: str) -> tuple[str, float, float, str | None]:
 
     try:
         # Strings alone: YAML's own numbers would make 1e-05 a string and 1_0 a ten.
-        (segment,) = yaml.load(line, Loader=yaml.BaseLoader)
+        (segment,) = yaml.load(line, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # C: 8 times as fast
         speaker = segment.get("speaker_id")
-        return segment["wav"], float(segment["offset"]), float(segment["duration"]), speaker or None
+        return segment["wav"], seconds(segment["offset"]), seconds(segment["duration"]), speaker or None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as e:
-        reason: Any = f"no {e}" if isinstance(e, KeyError) else type(e).__name__
+        reason: Any = f"no {e}" if isinstance(e, KeyError) else " ".join(str(e).split())[:100]
         raise CorpusError(f"{where}: {line[:60]!r} is no segment ({reason}); unpack the corpus again") from e

@@ -13,7 +13,7 @@ import msgspec
 
 from interlingua.corpora.delimited import read_json_rows
 from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.rows import NO_FILE, clip_path
+from interlingua.corpora.rows import NO_FILE, clip_path, is_file
 from interlingua.errors import ManifestError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -70,12 +70,21 @@ def read_nemo(
             yield utterance
             continue
         first = held.setdefault(utterance.id, utterance)
-        if first.language != utterance.language or (first.text and utterance.text not in (None, first.text)):
-            differ.add("another row says another language or transcript", f"{root.name}:{number}")
+        if first is utterance:
             continue
-        held[utterance.id] = msgspec.structs.replace(
-            first, text=first.text or utterance.text, translations=utterance.translations | first.translations
-        )
+        known, new = first.translations, utterance.translations
+        if (
+            first.language != utterance.language
+            or (first.text and utterance.text not in (None, first.text))
+            or any(known.get(code, text) != text for code, text in new.items())
+        ):
+            differ.add("another row says another language, transcript or translation", f"{root.name}:{number}")
+        elif utterance.text in (None, first.text) and new.keys() <= known.keys():
+            differ.add("another row says nothing more", f"{root.name}:{number}")
+        else:
+            held[utterance.id] = msgspec.structs.replace(
+                first, text=first.text or utterance.text, translations=known | new
+            )
     yield from held.values()
     left.report(log)
     differ.report(log)
@@ -98,7 +107,7 @@ def _utterance(
         left.add("several audio files in a row; write one", where)
         return None
     path = clip_path(folder, row["audio_filepath"], where)
-    if not keep_missing and not path.is_file():
+    if not keep_missing and not is_file(path):
         left.add(f"{NO_FILE}; relative paths are taken from {folder}", f"{where} ({row['audio_filepath'][:80]})")
         return None
     code = _string(row, "source_lang", where) or _string(row, "lang", where) or language

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from interlingua.corpora.manifest import write_manifest
+from interlingua.corpora.leftovers import LeftOut
+from interlingua.corpora.manifest import iter_manifest, write_manifest
 from interlingua.corpora.splits import split_by_cluster
-from interlingua.errors import CorpusError, UsageError
+from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.types import Utterance
 
 Log = Callable[[str], None]
@@ -82,23 +83,40 @@ def prepare_manifest(
 
     Raises:
         CorpusError: nothing is left to write.
-        UsageError: no utterance was asked for, or another rotation than there are.
+        UsageError: no utterance was asked for, another rotation than there are, or ``out`` holds something else.
     """
+    _refuse_other(out)
     if max_utterances is not None and max_utterances < 1:
         raise UsageError(f"--max-utterances {max_utterances}: use 1 or more")
     prepared = Prepared(RULES[positives])
     wanted = None if max_utterances is None else _choose(read(lambda line: None), positives, max_utterances)
-    utterances = _kept(read(log), prepared, positives, wanted)
+    repeated = LeftOut(out.name)
+    utterances = _kept(read(log), prepared, positives, wanted, repeated)
     if rotation is not None:
         utterances = iter(split_by_cluster(list(utterances), rotation))
     write_manifest(out, utterances)
-    if prepared.repeated_ids:
-        log(f"left out {prepared.repeated_ids} recordings that were there twice (the same id)")
+    repeated.report(log)
     return prepared
 
 
+def _refuse_other(out: Path) -> None:
+    """Raise UsageError if a file is there that is no manifest, such as the table that is read."""
+    if not out.exists() or out.is_dir():  # a folder is told when it is written
+        return
+    try:
+        if out.is_file() and (not out.stat().st_size or next(iter_manifest(out))):
+            return
+    except ManifestError:
+        pass
+    raise UsageError(f"--out {out}: is there and is no manifest; it would be lost: name another file")
+
+
 def _kept(
-    utterances: Iterator[Utterance], prepared: Prepared, positives: Positives, wanted: set[tuple[str, str]] | None
+    utterances: Iterator[Utterance],
+    prepared: Prepared,
+    positives: Positives,
+    wanted: set[tuple[str, str]] | None,
+    repeated: LeftOut,
 ) -> Iterator[Utterance]:
     ids: set[str] = set()
     for utterance in utterances:
@@ -107,6 +125,7 @@ def _kept(
             continue
         if utterance.id in ids:
             prepared.repeated_ids += 1
+            repeated.add("its id stands already before", utterance.id)
             continue
         if positives == "first" and prepared.recordings[key]:
             prepared.other_recordings += 1
@@ -115,7 +134,10 @@ def _kept(
         prepared.add(utterance)
         yield utterance
     if not prepared.utterances:
-        raise CorpusError("no utterance is left to write; the lines above say what was left out and why")
+        raise CorpusError(
+            "no utterance is left to write: every row was left out, as the lines above say, or none is of the "
+            "languages and the split asked for"
+        )
 
 
 def _choose(utterances: Iterator[Utterance], positives: Positives, most: int) -> set[tuple[str, str]]:

@@ -18,11 +18,12 @@ can't use an option raises UsageError.
 """
 
 import inspect
+import os
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -83,7 +84,7 @@ class Corpus:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The reader's own options: name -> type."""
+        """The reader's own options: name -> type; `written` says how a value is written."""
         hints = typing.get_type_hints(self.read)
         parameters = inspect.signature(self.read).parameters.values()
         return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in CONTRACT}
@@ -146,14 +147,31 @@ def read_corpus(
 
     Raises:
         UsageError: no such corpus, or no root where one is needed.
-        CorpusError: the folder isn't there; the message says what to fetch.
+        CorpusError: the folder isn't there, which the message says what to fetch for, or can't be looked into.
     """
     corpus = get_corpus(name)
+    fetches = corpus.self_fetching or options.get("hub") is not None  # then a reader makes ROOT
     if root is None and not corpus.self_fetching:
         raise UsageError(f"--root is missing. {corpus.fetch_hint()}")
-    if root is not None and not corpus.self_fetching and not root.exists():
-        raise CorpusError(f"{root}: no such folder. {corpus.fetch_hint()}")
+    if root is not None and not fetches and not root.exists():
+        raise CorpusError(f"{root}: no such file or folder. {corpus.fetch_hint()}")
+    if root is not None and root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
+        raise CorpusError(f"{root}: this folder can't be looked into; check its permissions")
     return corpus.read(root, languages=languages, split=split, log=log, **options)
+
+
+def written(kind: Any) -> str:
+    """How an option's value is written, by its type.
+
+    >>> written(bool), written(tuple[str, ...] | None), written(Literal["raw", "normalised"])
+    ('yes or no', 'words with commas between them', 'raw or normalised')
+    """
+    kinds = [a for a in typing.get_args(kind) if a is not type(None)] if type(None) in typing.get_args(kind) else [kind]
+    if any(typing.get_origin(k) is tuple for k in kinds):
+        return "words with commas between them"
+    if typing.get_origin(kinds[0]) is Literal:
+        return " or ".join(typing.get_args(kinds[0]))
+    return {bool: "yes or no", int: "a whole number", float: "a number"}.get(kinds[0], "a word")
 
 
 def _typed(value: str, kind: Any, text: str) -> Any:
@@ -165,7 +183,7 @@ def _typed(value: str, kind: Any, text: str) -> Any:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as e:
-        raise UsageError(f"--option {text}: {e}") from e
+        raise UsageError(f"--option {text}: write {written(kind)}") from e
 
 
 CORPORA: dict[str, Corpus] = {

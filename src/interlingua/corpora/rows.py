@@ -95,9 +95,14 @@ def in_folder(folder: Path, keep_missing: bool = False) -> Locate:
         if not isinstance(cell, str) or not cell.strip():
             return NO_FILE
         path = clip_path(folder, cell.strip(), where)
-        return AudioRef(str(path)) if keep_missing or path.is_file() else NO_FILE
+        return AudioRef(str(path)) if keep_missing or is_file(path) else NO_FILE
 
     return locate
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; no name is too long to be asked after, as a sentence is in the wrong column."""
+    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises OSError then
 
 
 def clip_path(folder: Path, name: str, where: str) -> Path:
@@ -124,7 +129,7 @@ def clip_path(folder: Path, name: str, where: str) -> Path:
         )
     if Path(name).is_absolute():
         return Path(name)
-    if "\0" in name or Path(os.path.normpath(name)).parts[0] == os.pardir:
+    if "\0" in name or Path(os.path.normpath(name)).parts[:1] == (os.pardir,):
         raise ManifestError(f"{where}: {name[:80]!r} leads out of {folder}; write the absolute path if that is meant")
     return Path(os.path.abspath(folder)) / name  # noqa: PTH100  # links are kept: resolve() would follow them
 

@@ -1,5 +1,6 @@
 """Speech translation corpora that lay out a talk's segments once for each target language: their lines, and merging."""
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,18 @@ import msgspec
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.errors import CorpusError
 from interlingua.types import Utterance
+
+
+def seconds(written: str) -> float:
+    """A place in a recording.
+
+    Raises:
+        ValueError: no number, a negative one, or none that a clock shows (``nan``, ``inf``).
+    """
+    value = float(written)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{written} is no place in a recording")
+    return value
 
 
 def text_lines(path: Path) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 ``ROOT/aligned_speech/<a>-<b>.tsv.gz`` with the columns ``score, <a>_audio, <b>_audio``; a cell such as
 ``lt_aud.zip:5203779181:21527`` says at which byte of ``ROOT/audios/lt_aud.zip`` a recording begins and how long it is.
-The zip's own record stands right before that byte and names the file, so the archive (100 GB and more) needs neither
-unpacking nor listing.
+The zip's own record stands right before that byte and names the file, so the archive (100 GB and more) needs no
+unpacking, and no listing before its audio is read.
 """
 
+import math
 import re
 import struct
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,7 +54,7 @@ def read_speechmatrix(
         log: receives a line on whatever was left out, and how much.
 
     Raises:
-        CorpusError: no table is there, or a cell isn't what it should be.
+        CorpusError: no table is there, a zip ends early, or a cell isn't what it should be.
         UsageError: another split than train.
     """
     if split not in (None, "train"):
@@ -87,11 +89,10 @@ def _pairs(
     left: LeftOut,
 ) -> Iterator[Utterance]:
     columns = ("score", *(f"{code}_audio" for code in pair))
-    below = 0
     for number, row in read_table(path, required=columns, left=left):
         where = f"{path}:{number}"
         if _score(row["score"], where) < least_score:
-            below += 1
+            left.add(f"a score below {least_score:g}", f"{path.name}:{number}")
             continue
         places = [_place(row[column], where) for column in columns[1:]]
         if any(place[:2] in placed for place in places):
@@ -110,13 +111,13 @@ def _pairs(
                 meaning=f"{'-'.join(pair)}/{number}",
                 split="train",
             )
-    if below:
-        left.add(f"a score below {least_score:g}", f"{below} pairs")
 
 
 def _score(cell: str, where: str) -> float:
     try:
-        return float(cell)
+        if math.isfinite(score := float(cell)):
+            return score
+        raise ValueError(cell)
     except ValueError:
         raise CorpusError(f"{where}: the score is {cell[:20]!r}; fetch the table again") from None
 
@@ -140,6 +141,8 @@ class _Archives:
         """The member that begins at a byte and is stored there as it is; None: there is none."""
         if name not in self._files:
             path = self.folder / name
+            if path.is_file() and not zipfile.is_zipfile(path):
+                raise CorpusError(f"{path}: no zip file, or it ends early; fetch it again")
             self._files[name] = self._stack.enter_context(path.open("rb")) if path.is_file() else None
         file = self._files[name]
         if file is None:

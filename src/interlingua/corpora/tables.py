@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,7 @@ def read_table(
         CorpusError: the file can't be read, isn't UTF-8, or lacks a required column.
     """
     with _lines(path) as lines:
-        names = tuple(header or ())
+        names, number = tuple(header or ()), 0
         for number, line in enumerate(lines, start=1):
             cells = _cells(line, escapes, f"{path}:{number}", first=number == 1)
             if not names:
@@ -63,16 +64,18 @@ def read_table(
             for column in names[len(cells) :]:
                 row[column] = ""
             yield number, row
-        if not names:
+        if not number:
             raise CorpusError(f"{path}: the file is empty; fetch it again")
 
 
-def sentence_key(language: str, sentence: str) -> str:
-    """What recordings of one sentence share where the corpus has no number for it.
+def sentence_key(language: str, sentence: str) -> str | None:
+    """What recordings of one sentence share where the corpus has no number for it; None: nothing, it isn't known.
 
-    >>> sentence_key("fr", "Bonjour."), sentence_key("fr", "bonjour.")
-    ('fr:80fa40a352ddb746', 'fr:ae66531256f11411')
+    >>> sentence_key("fr", "Bonjour."), sentence_key("fr", "bonjour."), sentence_key("fr", "")
+    ('fr:80fa40a352ddb746', 'fr:ae66531256f11411', None)
     """
+    if not sentence.strip():
+        return None
     return f"{language}:{hashlib.blake2b(sentence.encode(), digest_size=8).hexdigest()}"
 
 
@@ -117,6 +120,6 @@ def _lines(path: Path) -> Iterator[IO[bytes]]:
         else:
             with path.open("rb") as file:
                 yield file
-    except (OSError, EOFError) as e:
+    except (OSError, EOFError, zlib.error) as e:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else e
         raise CorpusError(f"{path}: can't be read ({reason}); fetch it again") from e
