@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import threading
 import wave
 from pathlib import Path
@@ -17,6 +19,7 @@ from interlingua.corpora.checking import PROBLEMS, check_utterances
 from interlingua.corpora.preparing import RULES, prepare_manifest
 from interlingua.corpora.statistics import corpus_statistics, measured
 from interlingua.errors import CorpusError, UsageError
+from interlingua.languages import normalise_languages
 from interlingua.types import AudioRef
 from trees import fleurs_tree
 
@@ -181,6 +184,52 @@ def test_what_can_t_be_prepared_is_one_line(tmp_path, capsys, arguments, said):
     assert said in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+WRITTEN = [
+    line.replace("\\\n", "")
+    for page in ("data.md", "data-more.md")
+    for line in re.findall(r"^interlingua (corpus prepare (?:[^#\n\\]|\\\n)+)", (DOCS / page).read_text(), re.M)
+    if "NAME" not in line
+]
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_what_the_pages_say_can_be_typed(written, monkeypatch, capsys):
+    """As far as its options go: the corpora aren't here."""
+    asked = []
+
+    def read(name, root, *, languages, split, log, **options):
+        asked.append((name, normalise_languages(languages or ())))
+        return iter(())
+
+    monkeypatch.setattr("interlingua.corpora.registry.read_corpus", read)
+    monkeypatch.setattr(fleurs, "download_files", lambda *_, **__: None)
+    code, _, err = command(capsys, *shlex.split(written)[1:])
+    assert (code, "no utterance is left to write" in err) == (2, True), err
+    assert [name for name, _ in asked] == [written.split()[2]]
+
+
+def test_the_pages_tell_every_corpus_that_has_files():
+    from interlingua.corpora.registry import CORPORA
+
+    told = {written.split()[2] for written in WRITTEN}
+    assert told == {name for name, corpus in CORPORA.items() if not corpus.self_fetching}
+
+
+def test_languages_with_commas_between_them(tmp_path, tree, capsys):
+    out = tmp_path / "m.jsonl"
+    assert command(capsys, "prepare", "fleurs", "--root", tree, "--out", out, "--languages", "fr,en")[0] == 0
+    assert [u.language for u in read_manifest(out)] == ["fr"] * 4 + ["en"] * 4
+
+
+def test_what_is_there_is_looked_at_before_anything_is_fetched(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fleurs, "download_files", None)
+    (tmp_path / "m.jsonl").write_text("mine")
+    arguments = ("--root", tmp_path / "new", "--languages", "fr", "--download", "--out", tmp_path / "m.jsonl")
+    code, _, err = command(capsys, "prepare", "fleurs", *arguments)
+    assert (code, "is there and is no manifest" in err) == (2, True)
 
 
 # ---------------------------------------------------------------- check

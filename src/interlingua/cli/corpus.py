@@ -37,7 +37,8 @@ def prepare(
             languages) and ``udhr`` (SYNTHETIC speech of languages that Whisper has no token for) fetch themselves.
         out: the manifest to write (JSON lines).
         root: folder of the corpus; default: in the cache, for those that fetch themselves.
-        languages: languages to read, in the corpus's codes or Whisper's; default: all that are there.
+        languages: languages to read, in the corpus's codes or Whisper's, with spaces or commas between them; default:
+            all that are there.
         split: the split to read; default: all that are there.
         positives: of several recordings of a sentence: keep all (each is a positive of each), or the first.
         max_utterances: at most so many of each language; sentences that most languages share come first.
@@ -48,17 +49,19 @@ def prepare(
         rotation: split into train, dev and test by near-duplicate cluster, 0 to 4: which fifth is test.
         json: print the result as JSON.
     """
-    from interlingua.corpora.preparing import prepare_manifest
+    from interlingua.corpora.preparing import check_out, prepare_manifest
     from interlingua.corpora.registry import get_corpus, read_corpus
     from interlingua.errors import UsageError
 
     corpus = get_corpus(name)
+    languages = tuple(code for written in languages for code in written.split(",") if code)
     options = corpus.parse_options(option)
     for key, value in (("min_words", min_words), ("include_non_speech", include_non_speech or None)):
         if value is not None:
             if key not in corpus.options:
                 raise UsageError(f"--{key.replace('_', '-')} is of the prompts corpus; leave it out")
             options[key] = value
+    check_out(out)
     if download:
         if corpus.download is None:
             raise UsageError(f"--download: {name} can't be fetched by a program. {corpus.fetch_hint()}")

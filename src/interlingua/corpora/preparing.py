@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.manifest import iter_manifest, write_manifest
-from interlingua.corpora.splits import split_by_cluster
+from interlingua.corpora.splits import check_rotation, split_by_cluster
 from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.types import Utterance
 
@@ -85,7 +85,9 @@ def prepare_manifest(
         CorpusError: nothing is left to write.
         UsageError: no utterance was asked for, another rotation than there are, or ``out`` holds something else.
     """
-    _refuse_other(out)
+    check_out(out)
+    if rotation is not None:
+        check_rotation(rotation)
     if max_utterances is not None and max_utterances < 1:
         raise UsageError(f"--max-utterances {max_utterances}: use 1 or more")
     prepared = Prepared(RULES[positives])
@@ -99,8 +101,12 @@ def prepare_manifest(
     return prepared
 
 
-def _refuse_other(out: Path) -> None:
-    """Raise UsageError if a file is there that is no manifest, such as the table that is read."""
+def check_out(out: Path) -> None:
+    """Refuse to write a manifest over something else, such as the table that is read.
+
+    Raises:
+        UsageError: a file is there that is no manifest.
+    """
     if not out.exists() or out.is_dir():  # a folder is told when it is written
         return
     try:

@@ -22,14 +22,19 @@ def split_by_cluster(utterances: Sequence[Utterance], rotation: int = 0) -> list
     Raises:
         UsageError: another rotation, or fewer clusters than folds.
     """
-    if not 0 <= rotation < FOLDS:
-        raise UsageError(f"rotation {rotation}: use 0 to {FOLDS - 1}")
+    check_rotation(rotation)
     names = sorted({_cluster(u) for u in utterances})
     if len(names) < FOLDS:
         raise UsageError(f"{len(names)} clusters can't be split into {FOLDS} folds; read more, or leave --rotation out")
     fold = {names[c]: place % FOLDS for place, c in enumerate(np.random.default_rng(SEED).permutation(len(names)))}
     roles = {rotation: "test", (rotation + 1) % FOLDS: "dev"}
     return [msgspec.structs.replace(u, split=roles.get(fold[_cluster(u)], "train")) for u in utterances]
+
+
+def check_rotation(rotation: int) -> None:
+    """Raise UsageError if there is no such rotation."""
+    if not 0 <= rotation < FOLDS:
+        raise UsageError(f"rotation {rotation}: use 0 to {FOLDS - 1}")
 
 
 def refuse_split(corpus: str, split: str | None) -> None:
