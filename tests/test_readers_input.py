@@ -451,3 +451,13 @@ def test_a_folder_that_can_t_be_looked_into(tmp_path, prepare, name, path, monke
     monkeypatch.setattr(os, "access", lambda p, mode: str(p) != str(closed) and asked(p, mode))
     with pytest.raises(CorpusError, match=r"this folder can't be looked into; check its permissions"):
         list(read_corpus(name, tmp_path / "root"))
+
+
+def test_a_large_archive_is_announced(prepare, monkeypatch):
+    monkeypatch.setattr("interlingua.corpora.clips._LARGE", 100)
+    code, lines, _ = prepare("fleurs", None, "--languages", "fr")
+    assert code == 0
+    assert [line.partition(": ")[2] for line in lines] == [
+        "reading what 0.0 GB hold",
+        "read in place, in its own order; unpack it where speed matters",
+    ]

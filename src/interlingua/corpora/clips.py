@@ -10,6 +10,7 @@ from interlingua.archives import Listing, list_members, refusal
 from interlingua.errors import CorpusError
 from interlingua.types import AudioRef
 
+_LARGE = 500_000_000  # bytes of an archive whose listing takes long
 T = TypeVar("T")
 
 
@@ -38,6 +39,7 @@ class Clips:
                 raise CorpusError(f"{folder}: this folder can't be looked into; check its permissions")
         self._log = log
         self._members: dict[str, str] | None = None
+        self._told = False
         if not self._folders and self._archive is None:
             raise CorpusError(missing)
 
@@ -78,7 +80,13 @@ class Clips:
         return self._listing().sequential
 
     def _listing(self) -> Listing:
-        return Listing({}, (), False) if self._archive is None else list_members(self._archive)
+        if self._archive is None:
+            return Listing({}, (), False)
+        size = self._archive.stat().st_size
+        if size > _LARGE and not self._told:
+            self._log(f"{self._archive}: reading what {size / 1e9:.1f} GB hold")
+            self._told = True
+        return list_members(self._archive)
 
 
 def stem(name: str) -> str:
