@@ -11,6 +11,7 @@ from interlingua.corpora import write_manifest
 from interlingua.errors import OutputsError, UsageError
 from interlingua.experiments.output_files import read_systems
 from interlingua.experiments.outputs import BUCKETS, bucket_of, evaluate_outputs, groups_of, missing_ids, unscored
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import (
     SystemOutputs,
     compare_translations,
@@ -207,6 +208,21 @@ def test_nothing_to_score_is_an_error(files):
 
 
 # ---------------------------------------------------------------- scores
+
+
+def test_every_translation_and_transcript_is_kept(files):
+    heard = {u.id: u.text for u in corpus() if u.language == "fr"}
+    first = min(heard)
+    lines = [line(i, t, "fr") for i, t in heard.items() if i != first] + [line(i, t, "zh") for i, t in GOOD.items()]
+    systems = read(files(base=lines))
+    log = UtteranceLog(corpus())
+    evaluate_outputs(corpus(), systems, groups_of(corpus(), systems), log=log)
+    kept = {r.utterance.id: r for r in log.results}
+    assert {i: r.translations[0].hypothesis for i, r in kept.items()} == GOOD
+    told = {i: [(t.system, t.hypothesis, t.unit, t.error) for t in r.transcripts] for i, r in kept.items()}
+    assert told[first] == [("base", "", "wer", 100)]
+    assert all(told[i] == [("base", heard[i], "wer", 0)] for i in heard.keys() - {first})
+    assert all(told[i] == [] for i in kept.keys() - heard.keys())
 
 
 def test_scores_are_those_of_the_metrics_and_pooled_is_their_mean(files):

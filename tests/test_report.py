@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from interlingua.errors import ResultsError
+from interlingua.experiments.methods import DEFAULT_METHOD
 from interlingua.report import alignment_heatmap, recall_heatmap, similarity_heatmap, write_report
 from interlingua.report.plots import spread
 from interlingua.report.records import read_records
@@ -253,6 +254,16 @@ def test_changed_number_changes_summary_table_and_heat_map(tmp_path: Path, page:
     assert "French → Spanish does best" in changed
     assert '91.2<span class="ci">' in changed  # table
     assert re.search(r"<text[^>]*>91\.2</text>", changed)  # heat map
+
+
+def test_the_default_method_comes_first_where_it_was_run() -> None:
+    def run(*methods: str) -> list[str]:
+        rows = [{"query": "en", "candidate": "fr", "method": m, "r1": 0.5} for m in methods]
+        return read_records({"retrieval": rows}).methods
+
+    assert run("mine", "duration", "seqsim", DEFAULT_METHOD) == [DEFAULT_METHOD, "seqsim", "duration", "mine"]
+    assert run("mean-pool", "seqsim") == ["seqsim", "mean-pool"]
+    assert run() == []
 
 
 def test_lead_names_range_candidates_pairs_and_chance() -> None:

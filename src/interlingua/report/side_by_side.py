@@ -141,7 +141,7 @@ def after_training(runs: Sequence[Run]) -> list[Block]:
             rows = [of_run.get(key) for of_run in found]
             changes: list[Change | None] = [getattr(row, metric) if row else None for row in rows]
             name = next(row.name for row in rows if row)
-            paired = partial(_translated, runs, key[1:]) if metric == "chrf" else not_tested
+            paired = partial(_trained, runs, task, key[1:])
             lines.append(compared(name, [change.after if change else None for change in changes], paired))
         parts += side_by_side(runs, f"transfer-{task}", label, lines, f"{title}, after fine-tuning: {label}.")
     return parts
@@ -220,8 +220,13 @@ def _sources(row: Translation | SystemScores) -> list[str]:
     return row.sources if isinstance(row, SystemScores) else []
 
 
-def _translated(runs: Sequence[Run], direction: Pair, i: int) -> Difference | None:
-    return translation_difference(runs[0], runs[i], ("after", "after"), [direction], "chrf")
+def _trained(runs: Sequence[Run], task: str, direction: Pair, i: int) -> Difference | None:
+    after = ("after", "after")
+    if task == "detect":  # the languages named aren't kept
+        return None
+    if task == "transcribe":
+        return transcript_difference(runs[0], runs[i], after, direction[:1])
+    return translation_difference(runs[0], runs[i], after, [direction], "chrf")
 
 
 def _output_name(row: SystemScores) -> str:
