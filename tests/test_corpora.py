@@ -118,6 +118,7 @@ def test_windows_line_ends_are_harmless(tmp_path):
         ('{"id": "b", "audio": {"path": ""}, "language": "en"}', "`audio.path` is empty"),
         ('{"id": "b", "audio": {"path": "b", "offset": -0.5}, "language": "en"}', "`audio.offset` is -0.5 s"),
         ('{"id": "b", "audio": {"path": "b", "duration": -1}, "language": "en"}', "`audio.duration` is -1.0 s"),
+        ('{"id": "b", "audio": {"path": "b"}, "language": "en", "duration": -1}', "`duration` is -1.0 s"),
         (GOOD, "stands already in line 1"),
     ],
 )

@@ -679,7 +679,7 @@ def test_a_table_of_mass_whose_recordings_are_elsewhere(tmp_path, spoken):
         (("B01___01_Matthew_____ENGESVN1DA_verse_1", "../../x"), r"csv:10: '../../x' leads out of"),
         ((",Available,", ",Avail,"), r"no table of MaSS's check-verses.py"),
         (("Matthew_1_verse_1,", "Matthew_1,verse_1,"), r"csv:\d+: 6 cells, not 5; make the table again"),
-        (("ID,Label,english", "ID,Label,Englisch"), r"unknown language 'Englisch'"),
+        (("ID,Label,english", "ID,Label,Englisch"), r"csv:1: unknown language 'Englisch'"),
     ],
 )
 def test_a_wrong_table_of_mass_is_named(tmp_path, spoken, change, said):
@@ -731,6 +731,13 @@ def test_biblenet_s_json(tmp_path, spoken, indent):
     shutil.rmtree(tmp_path / "data" / "french_corpus")
     with pytest.raises(CorpusError, match=r"the recordings of langB aren't here; it says ./data/french_corpus"):
         list(read_any(path))
+
+
+def test_a_json_that_only_looks_like_biblenet_s_is_told(tmp_path):
+    base = {f"audio_{side}_base_path": "." for side in ("langA", "langB")}
+    (tmp_path / "x.json").write_text(json.dumps({**base, "data": 5}))
+    with pytest.raises(ManifestError, match=r"x.json:1: no column with audio among audio_langA_base_path"):
+        list(read_any(tmp_path / "x.json"))
 
 
 def test_mass_has_no_splits(tmp_path, spoken):

@@ -276,6 +276,7 @@ def test_ids_are_unique(clips):
         ("audio,language,start,end\na.wav,en,2,1\n", "end 1.0 s isn't behind 2.0 s"),
         ("audio,language,id,id\na.wav,en,1,2\n", "two columns are called 'id'"),
         ("audio,language,translation_elvish\na.wav,en,x\n", "unknown language 'elvish'"),
+        ("audio,language\ra.wav,en\r", "lines end with carriage returns alone"),
     ],
 )
 def test_a_wrong_table_is_named_in_one_line(clips, text, said):
@@ -287,7 +288,13 @@ def test_a_wrong_table_is_named_in_one_line(clips, text, said):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [("[1]", "a list; write one object a line"), ('{"audio": ', "no JSON"), ("7", "no JSON object")]
+    ("line", "said"),
+    [
+        ("[1]", "a list; write one object a line"),
+        ('{"audio": ', "no JSON"),
+        ("7", "no JSON object"),
+        ('{"audio": "a.wav", "language": "en", "translations": "Oui"}', "translations is no object of languages"),
+    ],
 )
 def test_a_wrong_line_of_json(clips, line, said):
     with pytest.raises(ManifestError, match=rf"t.jsonl:1: {said}"):

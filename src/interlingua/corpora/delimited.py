@@ -50,6 +50,8 @@ def read_table_rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise ManifestError(
             f"{path}: the file is empty; its first line must name the columns, such as audio,language,text"
         )
+    if "\r" in header:
+        raise ManifestError(f"{path}: lines end with carriage returns alone; save it with the line ends of today")
     delimiter = _delimiter(header)
     rest = (
         _quoted(path, number, lines, delimiter)

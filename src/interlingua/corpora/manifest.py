@@ -76,9 +76,14 @@ def _decode(line: str, where: str) -> Utterance:
     problem = None if utterance.audio.member is None else refusal(utterance.audio.member)
     if problem:
         raise ManifestError(f"{where}: `audio.member` {utterance.audio.member!r} {problem}")
-    for field, seconds in (("offset", utterance.audio.offset), ("duration", utterance.audio.duration)):
+    audio = utterance.audio
+    for field, seconds in (
+        ("audio.offset", audio.offset),
+        ("audio.duration", audio.duration),
+        ("duration", utterance.duration),
+    ):
         if seconds is not None and seconds < 0:
-            raise ManifestError(f"{where}: `audio.{field}` is {seconds} s; it can't be negative")
+            raise ManifestError(f"{where}: `{field}` is {seconds} s; it can't be negative")
     return msgspec.structs.replace(utterance, language=language, translations=translations)
 
 

@@ -25,7 +25,7 @@ from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.mass_verses import language_of, meaning_of, verse_of, verse_text
 from interlingua.corpora.rows import clip_path, split_name
 from interlingua.corpora.splits import refuse_split
-from interlingua.errors import CorpusError, ManifestError
+from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
@@ -141,7 +141,10 @@ def _csv_rows(
     names, paths = head[0][2:], head[1][2 : len(head[0])]
     folders: dict[int, tuple[str, Path]] = {}
     for column, (name, base) in enumerate(zip(names, paths, strict=True), start=2):
-        code, folder = normalise_language(name), _folder(base, path)
+        try:
+            code, folder = normalise_language(name), _folder(base, path)
+        except UsageError as e:
+            raise ManifestError(f"{path}:1: {e}") from e
         if folder is not None:
             folders[column] = code, folder
         elif wanted is not None and code in wanted:
@@ -180,7 +183,8 @@ def _biblenet(path: Path) -> Mapping[str, Any] | None:
 
 
 def _is_biblenet(content: Any) -> bool:
-    return isinstance(content, dict) and {"data", *(f"audio_{side}_base_path" for side in _SIDES)} <= set(content)
+    keys = {f"audio_{side}_base_path" for side in _SIDES}
+    return isinstance(content, dict) and keys <= set(content) and isinstance(content.get("data"), list)
 
 
 def _biblenet_rows(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, str, list[_Verse]]]:

@@ -337,6 +337,10 @@ class Rows:
                 )
             found[self._target] = alone
         several = row.get(layout.columns.get("translations", ""))
+        if isinstance(several, str) and several.strip():
+            raise ManifestError(
+                f"{where}: translations is no object of languages and texts; call a column translation_<language>"
+            )
         if isinstance(several, Mapping):
             found |= {_code(str(code), where): _text(several, code, where) for code in several}
         return {code: text for code, text in found.items() if text is not None}
