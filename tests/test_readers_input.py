@@ -3,12 +3,14 @@
 Whatever is wrong with a tree is one line that names the place and the mend; the exit code is 2 and nothing is written.
 """
 
+import base64
 import gzip
 import io
 import json
 import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.corpora import read_manifest
 from interlingua.corpora.registry import read_corpus
-from interlingua.errors import CorpusError
+from interlingua.errors import CorpusError, FetchError, UsageError
 from trees import wav_bytes
 
 WAV = wav_bytes(sweep(0.3, 300))
@@ -222,6 +224,7 @@ WRONG = [
         (),
         "lt-sl.tsv.gz:2: the score is 'nan'",
     ),
+    ("huggingface", {}, ("--option", "config=a.wav"), "root/a.wav: a file, not a folder. --option hub=OWNER/NAME"),
     ("huggingface", {"metadata.csv": ""}, (), "metadata.csv: the file is empty; its first line must name the columns"),
     ("huggingface", {"metadata.csv": MISSING, "metadata.parquet": b"PAR1"}, (), "metadata.parquet: can't be read ("),
     (
@@ -404,6 +407,23 @@ def test_a_speaker_s_number_is_a_name(prepare, tmp_path):
     assert found.speaker == "0"
 
 
+def test_recordings_that_a_manifest_holds_don_t_take_each_other_s_place(prepare, tmp_path):
+    def holding(name, data):
+        source = {"type": "memory", "channels": [0], "source": base64.b64encode(data).decode()}
+        recording = {"id": name, "sources": [source], "duration": 0.2}
+        said = CUT["supervisions"][0] | {"id": name, "duration": 0.2}
+        return json.dumps(CUT | {"id": name, "supervisions": [said], "recording": recording}) + "\n"
+
+    held = {"a/b": WAV, "a b": OTHER, "a-b": wav_bytes(sweep(0.2, 900)), "é" * 300: WAV}
+    manifest = "".join(holding(name, data) for name, data in held.items())
+    folder = tmp_path / "held"
+    given = ("--option", f"audio_folder={folder}")
+    code, lines, found = prepare("lhotse", {"cuts.jsonl.gz": gzip.compress(manifest.encode())}, *given)
+    assert code == 0, lines
+    assert {u.id: Path(u.audio.path).read_bytes() for u in found} == held
+    assert len(list(folder.iterdir())) == 4
+
+
 def test_audio_beside_a_parquet_file_is_read_and_one_outside_refused(prepare):
     def shard(*paths):
         audio = pa.array([{"bytes": None, "path": path} for path in paths], AUDIO)
@@ -461,3 +481,38 @@ def test_a_large_archive_is_announced(prepare, monkeypatch):
         "reading what 0.0 GB hold",
         "read in place, in its own order; unpack it where speed matters",
     ]
+
+
+def test_genders_of_fleurs_in_words_and_in_numbers(prepare):
+    genders = [None, "female", "male", "other"]
+    row = TREES["fleurs"]["data/fr_fr/dev.tsv"]
+    rows = "".join(row.replace("1.wav", f"{n}.wav").replace("FEMALE", (g or "").upper()) for n, g in enumerate(genders))
+    packed = tar_gz(**{f"dev/{n}.wav": wav_bytes(sweep(0.2, 200 + 50 * n)) for n in range(4)})
+    tree = {"data/fr_fr/dev.tsv": rows, "data/fr_fr/audio/dev.tar.gz": packed}
+    assert [u.gender for u in prepare("fleurs", tree, "--languages", "fr")[2]] == genders
+    numbers = pa.array([None, 1, 0, 2], pa.int64())
+    columns = {
+        name: (cells if isinstance(cells, list) else cells.to_pylist())[:1] * 4 for name, cells in FLEURS_ROWS.items()
+    }
+    columns |= {"path": list("abcd"), "audio": pa.array([{"bytes": WAV, "path": f"{n}.wav"} for n in range(4)], AUDIO)}
+    found = prepare("fleurs", a_parquet(**columns | {"gender": numbers}), "--languages", "fr")[2]
+    assert [u.gender for u in found] == genders
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "said"),
+    [
+        (ImportError("To support decoding audio data, please install 'torchcodec'."), CorpusError, "streaming=no"),
+        (ValueError("Config name is missing. Please pick one among: ['a', 'b']"), UsageError, "give the option config"),
+        (ConnectionError("Couldn't reach the Hub"), FetchError, "check the name and the network, or give the option"),
+    ],
+)
+def test_what_the_hub_s_package_says_is_told_with_the_mend(tmp_path, monkeypatch, failure, error, said):
+    def fail(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(pytest.importorskip("datasets"), "load_dataset", fail)
+    with pytest.raises(error, match=f"^owner/name: .*{said}") as caught:
+        list(read_corpus("huggingface", tmp_path / "new", hub="owner/name"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()

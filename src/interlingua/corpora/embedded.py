@@ -1,5 +1,6 @@
 """Audio that a data set holds as bytes: written to a folder of the caller's, since an utterance's audio is a file."""
 
+import hashlib
 import posixpath
 import re
 from pathlib import Path
@@ -15,7 +16,8 @@ def write_audio(folder: Path, name: str, data: bytes, original: str | None = Non
 
     Args:
         folder: it lies right below.
-        name: ours, such as ``train-17``; letters that a file name can't safely have become hyphens.
+        name: ours, such as ``train-17``; letters that a file name can't safely have become hyphens, and a hash of the
+            name is added then, for another name may become the same.
         data: the file's bytes.
         original: what the data set calls the file; only its ending is used, and only where the bytes don't tell.
     """
@@ -23,7 +25,10 @@ def write_audio(folder: Path, name: str, data: bytes, original: str | None = Non
     if not ending and original:
         said = posixpath.splitext(original)[1].lower()
         ending = said if said in _RAW or re.fullmatch(r"\.[a-z0-9]{1,5}", said) else ""
-    path = folder / (re.sub(r"[^\w.-]+", "-", name).lstrip(".-")[:200] + (ending or ".audio"))
+    safe = re.sub(r"[^\w.-]+", "-", name).lstrip(".-")[:100]
+    if safe != name:
+        safe = f"{safe}-{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}"
+    path = folder / (safe + (ending or ".audio"))
     if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
         with atomic_file(path) as temporary:
             temporary.write_bytes(data)

@@ -129,7 +129,7 @@ def read_huggingface(
 def _from_disk(root: Path, config: str | None, log: Callable[[str], None]) -> Iterator[_Item]:
     base = root / config if config else root
     if not base.is_dir():
-        raise CorpusError(f"{base}: no such folder. {FETCH}")
+        raise CorpusError(f"{base}: {'a file, not a folder' if base.exists() else 'no such folder'}. {FETCH}")
     tables = sorted(p for name in _METADATA for p in base.rglob(name))
     if tables:
         for table in tables:
