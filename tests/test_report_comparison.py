@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from interlingua.metrics import (
     transcript_errors,
 )
 from interlingua.report import write_comparison
-from interlingua.results import load_utterances, save_results
+from interlingua.results import load_results, load_utterances, save_results
 from interlingua.retrieval.evaluation import Items, evaluate_scores
 from interlingua.types import Utterance
 
@@ -166,6 +167,27 @@ def test_other_queries_are_not_paired(runs: list[Path], tmp_path: Path) -> None:
     assert rows["Italian → French"]["p, other"]  # its queries are all there
 
 
+def test_heat_maps_of_the_runs_stand_side_by_side_on_one_scale(tmp_path: Path) -> None:
+    for name, r1 in (("a", 0.21), ("b", 0.84)):
+        pairs = permutations(("en", "fr", "zh"), 2)
+        rows = [{"query": q, "candidate": c, "method": "seqsim", "r1": r1 + i / 100} for i, (q, c) in enumerate(pairs)]
+        save_results(tmp_path / name, {"retrieval": rows})
+    text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html").read_text(encoding="utf-8")
+    first, second = re.findall(r'<div class="row">.*?</div>', text, re.DOTALL)[0].split("</figure>")[:2]
+    shown = [re.findall(r"<text[^>]*>(\d+)</text>", part) for part in (first, second)]
+    assert shown == [[str(n) for n in range(21, 27)], [str(n) for n in range(84, 90)]]
+    assert ["<b>a</b>: SeqSim" in first, "<b>b</b>: SeqSim" in second] == [True, True]
+    assert text.count("<svg") == 2 + 1
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    # the same value has the same colour in both: a's best is far from b's worst
+    save_results(tmp_path / "b", {"retrieval": load_results(tmp_path / "a")[0]["retrieval"]})
+    text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html").read_text(encoding="utf-8")
+    again, same = re.findall(r'<div class="row">.*?</div>', text, re.DOTALL)[0].split("</figure>")[:2]
+    images = [re.findall(r'href="(data:image/png[^"]+)"', part) for part in (first, second, again, same)]
+    assert images[2] == images[3] != images[0] != images[1]
+
+
 def test_three_runs_and_different_utterances_are_told(runs: list[Path], tmp_path: Path) -> None:
     import json
 
@@ -197,15 +219,19 @@ def test_fine_tunings_are_compared_after_training_with_a_picture_of_gain_and_los
             {"pool": "new, sources never trained on", "chrf": {"value": gain, "ci": [gain - 1, gain + 1]}},
             {"pool": "into English", "chrf": {"value": gain - 10, "ci": [gain - 11, gain - 9]}},
         ]
-        log = UtteranceLog([utterance("fr", f"m{i}") for i in range(4)])
+        texts = {f"fr/m{i}": f"une phrase {i}" for i in range(4)}
+        log = UtteranceLog([utterance("fr", f"m{i}", text=text) for i, text in enumerate(texts.values())])
         references = {f"fr/m{i}": f"una frase {i}" for i in range(4)}
         log.translated("after", "es", {i: f"{t} {name}" for i, t in references.items()}, references)
+        log.transcribed("after", "fr", {i: t for i, t in texts.items() if name == "plain" or i > "fr/m0"}, texts)
         save_results(tmp_path / name, {"transfer": rows, "transfer_pooled": pooled}, utterances=log.results)
     made = write_comparison([tmp_path / "plain", tmp_path / "replay"], tmp_path / "c.html")
     row = table(made, "transfer-new")["French → Spanish"]
     assert float(row["replay − plain"]) < 0  # that of the translations kept: one wrong word is longer
     assert row["p, replay"]
-    assert table(made, "transfer-transcribe")["French"]["replay − plain"] == "0"
+    heard = table(made, "transfer-transcribe")["French"]
+    assert heard["replay − plain"] == "25"  # of the transcripts kept: one of four is empty
+    assert heard["p, replay"]
     assert table(made, "gain-against-loss")["replay"]["Gain on the new target"] == "6"
 
 

@@ -71,11 +71,16 @@ def alignment_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         return png(figure, path)
 
 
-def recall_svg(results: Results, method: str, *, small: bool = False, top: float | None = None) -> str:
-    """The recall heat map for the page; ``small`` leaves out intervals, names and colour bar."""
+def recall_svg(
+    results: Results, method: str, *, small: bool = False, top: float | None = None, name: str | None = None
+) -> str:
+    """The recall heat map for the page; ``small`` leaves out intervals, names and colour bar.
+
+    ``name``, where a page has several of one method, tells them apart.
+    """
     with style(STAND_IN):
         figure = draw_recall(results, method, intervals=not small, small=small, top=top, title=False, ink=STAND_IN)
-        return svg(figure, f"recall-{method}")
+        return svg(figure, name or f"recall-{method}")
 
 
 def similarity_svg(results: Results, arrays: Mapping[str, np.ndarray]) -> str:

@@ -9,9 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from interlingua.metrics import Metric as TextMetric
-from interlingua.report import transfer
+from interlingua.report import plots, transfer
 from interlingua.report.lines import Line, compared, not_tested, scaled, side_by_side
-from interlingua.report.markup import details
+from interlingua.report.markup import details, escape, figure
 from interlingua.report.pairing import Run, recall_difference, transcript_difference, translation_difference
 from interlingua.report.records import (
     Change,
@@ -63,8 +63,26 @@ def retrieval(runs: Sequence[Run]) -> list[Block]:
         told = (f"{run.name} {method_label(m)}" for run, m in zip(runs, group, strict=True) if m)
         label = names.pop() if len(names) == 1 else f"each run's main method ({', '.join(told)})"
         blocks = _recall(runs, group, label, f"recall-{place + 1}")
+        if place == 0 and blocks:
+            parts += _heat_maps(runs, group)
         parts += details(f"The same under {label}", blocks) if parts and blocks else blocks
     return parts
+
+
+def _heat_maps(runs: Sequence[Run], methods: Sequence[str | None]) -> list[Block]:
+    """A heat map of each run's R@1, on one colour scale; nothing where languages are two."""
+    drawn = [(run, m) for run, m in zip(runs, methods, strict=True) if m and len(run.results.scores(m)) > 2]
+    if len(drawn) < 2:
+        return []
+    top = max(plots.colour_top(run.results) for run, _ in drawn)
+    maps = [
+        figure(
+            plots.recall_svg(run.results, method, small=True, top=top, name=f"recall-of-run-{i}"),
+            f"<b>{escape(run.name)}</b>: {escape(method_label(method))}; rows: query, columns: candidates.",
+        )
+        for i, (run, method) in enumerate(drawn, start=1)
+    ]
+    return ["<h3>R@1, %, on the same colour scale</h3>", f'<div class="row">\n{"".join(maps)}</div>']
 
 
 def _recall(runs: Sequence[Run], methods: Sequence[str | None], label: str, name: str) -> list[Block]:
