@@ -23,7 +23,7 @@ from interlingua.experiments.transfer_study import TransferStudy, run_transfer_s
 from interlingua.experiments.transfer_work import permuted, some_of
 from interlingua.models import load_whisper
 from interlingua.models.targets import read_targets
-from interlingua.results import load_results
+from interlingua.results import load_results, load_utterances
 from interlingua.transfer.config import FinetuneConfig
 from interlingua.transfer.examples import Example
 from interlingua.types import AudioRef
@@ -270,6 +270,13 @@ def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp
         ("en", False),
         ("fr", True),
     }
+    kept = load_utterances(tmp_path / "study")
+    systems = ["untrained", *variants]
+    english = next(r for r in kept if r.utterance.language == "en")
+    assert [(t.system, t.target) for t in english.translations] == [(s, "es") for s in systems]
+    assert [t.system for t in english.transcripts] == systems
+    french = next(r for r in kept if r.utterance.language == "fr")
+    assert [(t.system, t.target) for t in french.translations] == [(s, t) for s in systems for t in ("es", "en")]
     curves = {p["name"]: p["curve"] for p in results["pareto"]}
     assert len(curves["wise-ft"]) == 3  # none, half and all
     assert curves["l2sp"] is None  # two trainings

@@ -30,7 +30,7 @@ from interlingua.experiments.transfer_study import run_transfer_study
 from interlingua.metrics import CometScores, score_translations
 from interlingua.models.targets import read_targets
 from interlingua.report import write_report
-from interlingua.results import load_results
+from interlingua.results import load_results, load_utterances
 from interlingua.transfer.examples import text_example
 from interlingua.types import AudioRef
 from trees import covost_tree, fleurs_tree
@@ -126,6 +126,9 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
     assert all(r["n"] == 4 for r in found.values())
     assert [(r["task"], r["source"], r["n"]) for r in rows["plain", "covost"]["table"]] == [("new", "en", 4)]
     assert rows["plain", "covost"]["new_unseen"] is None
+    kept = load_utterances(tmp_path / "out")
+    assert len({r.utterance.id for r in kept}) == len(kept) == 4 + 4 * len(SPOKEN)  # both tests
+    assert {t.system for r in kept for t in r.translations} == {"untrained", "plain", "permuted"}
     pools = {p["pool"]: p for p in rows["plain", "fleurs"]["pooled"]}
     assert pools["new, sources never trained on"]["languages"] == ["de", "fr", "ja"]
     assert pools["new, sources trained on"]["languages"] == ["en"]

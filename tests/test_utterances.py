@@ -9,7 +9,7 @@ import pytest
 from helpers import utterance
 from interlingua.errors import ResultsError
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
-from interlingua.experiments.transfer import each_translation
+from interlingua.experiments.transfer import each_answer
 from interlingua.experiments.utterances import UtteranceLog, first_of
 from interlingua.metrics import score_transcripts, segment_scores
 from interlingua.results import Ranked, corpus_hash, load_results, load_utterances, provenance, save_results
@@ -108,18 +108,20 @@ def test_ranks_of_another_log_are_taken_over() -> None:
     }
 
 
-def test_a_fine_tunings_translations_are_kept_before_and_after() -> None:
+def test_answers_before_and_after_a_fine_tuning_are_kept() -> None:
     said = [utterance("fr", "a", text="un", translations={"en": "one", "es": "uno"}), utterance("en", "a", text="one")]
     before = {"new fr-es": {"fr/a": "unos"}, "translate fr-en": {}, "transcribe fr-fr": {"fr/a": "un"}}
     after = {"new fr-es": {"fr/a": "uno"}, "translate fr-en": {"fr/a": "one"}, "detect fr-fr": {"fr/a": "fr"}}
-    kept, nothing = each_translation(before, after, said)
+    after["transcribe fr-fr"] = {}
+    kept, nothing = each_answer({"before": before, "after": after}, said)
     assert [(t.system, t.target, t.hypothesis, t.reference) for t in kept.translations] == [
         ("before", "es", "unos", "uno"),
         ("before", "en", "", "one"),
         ("after", "es", "uno", "uno"),
         ("after", "en", "one", "one"),
     ]
-    assert nothing.translations == []
+    assert [(t.system, t.hypothesis, t.error) for t in kept.transcripts] == [("before", "un", 0), ("after", "", 100)]
+    assert (nothing.translations, nothing.transcripts) == ([], [])
 
 
 def results_of(folder: Path) -> UtteranceLog:

@@ -35,7 +35,7 @@ from interlingua.experiments.transfer import (
     Question,
     answered,
     answers,
-    each_translation,
+    each_answer,
     new_questions,
     old_questions,
     other_questions,
@@ -178,7 +178,7 @@ def run_finetune(
             seeds={"training": config.seed, "bootstrap and randomisation": BOOTSTRAP_SEED},
         ),
     }
-    save_results(config.out, results, utterances=each_translation(before, after, test))
+    save_results(config.out, results, utterances=each_answer({"before": before, "after": after}, test))
     processes.wait_for_everyone()
     return config.out
 

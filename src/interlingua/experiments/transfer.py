@@ -134,15 +134,19 @@ def references(utterances: Sequence[Utterance], source: str, target: str) -> dic
     return {i: text for i, text in texts.items() if text}
 
 
-def each_translation(before: Outputs, after: Outputs, utterances: Sequence[Utterance]) -> list[UtteranceResult]:
-    """Every translation of the utterances, as the systems ``before`` and ``after``."""
+def each_answer(systems: Mapping[str, Outputs], utterances: Sequence[Utterance]) -> list[UtteranceResult]:
+    """Every translation and transcript of the utterances, by system."""
     log = UtteranceLog(utterances)
-    for system, outputs in (("before", before), ("after", after)):
+    for system, outputs in systems.items():
         for key, said in outputs.items():
             kind, _, pair = key.partition(" ")
             source, target = pair.split("-")
-            if kind in ("new", "translate", "other") and (expected := references(utterances, source, target)):
-                log.translated(system, target, {i: t for i, t in said.items() if i in expected}, expected)
+            expected = references(utterances, source, target)
+            texts = {i: t for i, t in said.items() if i in expected}
+            if expected and kind == "transcribe":
+                log.transcribed(system, source, texts, expected)
+            elif expected and kind != "detect":
+                log.translated(system, target, texts, expected)
     return log.results
 
 

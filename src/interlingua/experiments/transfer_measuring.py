@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import numpy as np
 from interlingua.errors import CometError
 from interlingua.experiments.comet_scores import comet_change, kept_comet
 from interlingua.experiments.published import UNKNOWN, read_published
-from interlingua.experiments.transfer import ENGLISH, Outputs, as_row, pooled_change, references, transfer_rows
+from interlingua.experiments.transfer import (
+    ENGLISH,
+    Outputs,
+    as_row,
+    each_answer,
+    pooled_change,
+    references,
+    transfer_rows,
+)
 from interlingua.experiments.transfer_settings import DEV, PERMUTED, PLAIN, Run, Training
 from interlingua.experiments.transfer_work import Work
 from interlingua.languages import PromptKind
@@ -25,6 +34,7 @@ from interlingua.metrics import (
 )
 from interlingua.metrics.comet import Segment
 from interlingua.progress import track
+from interlingua.results import UtteranceResult
 
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 UNTRAINED = "untrained"
@@ -70,7 +80,7 @@ class Measuring:
     def results(self) -> dict[str, Any]:
         """Rows by target, variant and test; variants that aren't done are left out. See `interlingua.results`."""
         study = self.work.study
-        told = [one for target in study.targets for one in self._found(target)]
+        told = self._told
         comet = self._comet(told)
         found: dict[str, Any] = {"transfer": [], "transfer_pooled": [], "pareto": [], "study": []}
         asked = [(one, variant) for one in told if PLAIN in one.chosen for variant in one.chosen]
@@ -87,6 +97,19 @@ class Measuring:
                 advance(1)
         found["published_transfer"] = self._published(found["study"]) if study.corpora else []
         return found
+
+    def utterances(self) -> list[UtteranceResult]:
+        """What the untrained model and each variant as chosen say of each test's utterances; of the first seed."""
+        study, kept = self.work.study, []
+        for test in self.work.data.tests:
+            systems = {}
+            for found in (one for one in self._told if one.test == test):
+                into = f", {found.target}" if len(study.targets) > 1 else ""
+                untrained = {c: found.before[c[0]] for c in self.cells}
+                for name, said in {UNTRAINED: untrained, **found.after}.items():
+                    systems[name + into] = self._all_tests(said, test)
+            kept += each_answer(systems, [u for r in study.rotations for u in self.work.data.part(r, test)])
+        return kept
 
     def candidates(self, variant: str, target: str) -> dict[tuple[Training, float], dict[Cell, Run]]:
         """The runs of each of a variant's candidates, by rotation and seed."""
@@ -138,16 +161,9 @@ class Measuring:
 
     def table(self, before: Said, after: Said, sources: Sequence[str], test: str) -> list[dict[str, Any]]:
         """Rows by direction, of all rotations' tests together (no utterance is in two of them); of the first seed."""
-        study, data = self.work.study, self.work.data
-        tested = {r: {u.id for u in data.part(r, test)} for r in study.rotations}
-        was, now = (
-            {
-                key: {i: t for r in tested for i, t in side[r, study.seeds[0]][key].items() if i in tested[r]}
-                for key in _only(side[study.rotations[0], study.seeds[0]], ("new", "translate"))
-            }
-            for side in (before, after)
-        )
-        return transfer_rows(was, now, [u for r in tested for u in data.part(r, test)], sources)
+        was, now = (_only(self._all_tests(side, test), ("new", "translate")) for side in (before, after))
+        asked = [u for r in self.work.study.rotations for u in self.work.data.part(r, test)]
+        return transfer_rows(was, now, asked, sources)
 
     def share_of_plain(
         self, target: str, spoken: Sequence[str], mine: Said, plain: Said, untrained: Said, test: str
@@ -170,6 +186,19 @@ class Measuring:
         some = whole != 0  # with few clusters a draw may hold none that plain gains on
         low, high = np.percentile(gain[some] / whole[some], [2.5, 97.5])
         return {"value": (value["mine"] - value[UNTRAINED]) / most, "ci": [float(low), float(high)]}
+
+    def _all_tests(self, said: Said, test: str) -> Outputs:
+        """What was said in all rotations' tests together, by the first seed."""
+        study = self.work.study
+        tested = {r: {u.id for u in self.work.data.part(r, test)} for r in study.rotations}
+        return {
+            key: {i: t for r in tested for i, t in said[r, study.seeds[0]][key].items() if i in tested[r]}
+            for key in said[study.rotations[0], study.seeds[0]]
+        }
+
+    @cached_property
+    def _told(self) -> list[_Found]:
+        return [one for target in self.work.study.targets for one in self._found(target)]
 
     def _found(self, target: str) -> list[_Found]:
         """What was said in each test, into one target."""

@@ -68,12 +68,13 @@ def run_transfer_study(
         minutes = (time.monotonic() - clock) / 60
         log(f"training {done + 1} of {len(runs)} into {run.target}: {run.training.settings} ({minutes:.0f} min so far)")
         work.do(run)
+    measuring = Measuring(work)
     test = ", ".join(study.tests) or "all rotations pooled, clusters resampled"
     results = {
         "title": f"Transfer: {study.source} speech into {', '.join(study.targets)}",
         "settings": {**msgspec.to_builtins(study, enc_hook=str), "test": test},
         **({"corpus": {"rules": list(data.rules)}} if data.rules else {}),
-        **Measuring(work).results(),
+        **measuring.results(),
         "failures": failures,
         "provenance": provenance(
             compute,
@@ -84,7 +85,7 @@ def run_transfer_study(
             seeds={"bootstrap": BOOTSTRAP_SEED, **{f"training {n}": s for n, s in enumerate(study.seeds, 1)}},
         ),
     }
-    save_results(study.out, results)
+    save_results(study.out, results, utterances=measuring.utterances())
     return study.out
 
 
