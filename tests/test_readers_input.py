@@ -516,3 +516,40 @@ def test_what_the_hub_s_package_says_is_told_with_the_mend(tmp_path, monkeypatch
         list(read_corpus("huggingface", tmp_path / "new", hub="owner/name"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("fleurs", "data/fr_fr"),
+        ("fleurs", "data/fr_fr/dev.tsv"),
+        ("common-voice", "fr/clips"),
+        ("covost", "zh-CN/validated.tsv"),
+        ("mass", "dataset/spanish/txt"),
+        ("mass", "dataset/spanish/wav"),
+        ("europarl-st", "en/audios"),
+        ("mustc", "en-de/data/dev/wav"),
+        ("voxpopuli-s2s", "transcribed_data/en/fr/s2s.tsv"),
+        ("speechmatrix", "audios/lt_aud.zip"),
+        ("huggingface", "metadata.csv"),
+        ("lhotse", ""),
+        ("nemo", "table"),
+        ("plain", "table"),
+    ],
+)
+def test_what_may_not_be_read_is_named(prepare, tmp_path, capsys, name, path):
+    prepare(name)
+    closed = tmp_path / "root" / path
+    mode = closed.stat().st_mode
+    closed.chmod(0)
+    try:
+        if os.access(closed, os.R_OK):
+            pytest.skip("this user may read everything")
+        root, out = tmp_path / "root" / ("table" if "" in TREES[name] else ""), tmp_path / "new.jsonl"
+        assert run(["corpus", "prepare", name, "--root", str(root), "--out", str(out)]) == 2
+    finally:
+        closed.chmod(mode)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"interlingua: {closed}")
+    assert "ermission" in told
+    assert not out.exists()

@@ -75,9 +75,13 @@ def _texts(folder: Path) -> dict[str, str]:
 
 def _recordings(folder: Path) -> dict[str, str]:
     """Stem -> path of every WAV file below the folder."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
     return {
         name.removesuffix(".wav").removesuffix("_one_channel"): f"{place}/{name}"
-        for place, _, names in os.walk(folder)
+        for place, _, names in os.walk(folder, onerror=stop)
         for name in sorted(names)
         if name.endswith(".wav")
     }

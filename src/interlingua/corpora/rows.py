@@ -12,6 +12,7 @@ Several recordings of one meaning stand in columns ``audio_<x>``, ``<x>_audio`` 
 languages and speakers in ``text_<x>`` or ``<x>_text``, and so on. ``<x>`` may be the language itself.
 """
 
+import errno
 import math
 import os
 import re
@@ -101,8 +102,17 @@ def in_folder(folder: Path, keep_missing: bool = False) -> Locate:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; no name is too long to be asked after, as a sentence is in the wrong column."""
-    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises OSError then
+    """Whether a file is there; a name may be too long to be one, such as a sentence in the wrong column.
+
+    Raises:
+        OSError: its folder can't be looked into.
+    """
+    try:
+        return path.is_file()
+    except OSError as e:
+        if e.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def clip_path(folder: Path, name: str, where: str) -> Path:

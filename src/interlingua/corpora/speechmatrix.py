@@ -141,9 +141,9 @@ class _Archives:
         """The member that begins at a byte and is stored there as it is; None: there is none."""
         if name not in self._files:
             path = self.folder / name
-            if path.is_file() and not zipfile.is_zipfile(path):
-                raise CorpusError(f"{path}: no zip file, or it ends early; fetch it again")
             self._files[name] = self._stack.enter_context(path.open("rb")) if path.is_file() else None
+            if (opened := self._files[name]) and not zipfile.is_zipfile(opened):
+                raise CorpusError(f"{path}: no zip file, or it ends early; fetch it again")
         file = self._files[name]
         if file is None:
             return None
