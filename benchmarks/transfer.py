@@ -50,14 +50,7 @@ def main() -> None:
     sections = []
     for path in [Path(n) for n in names] or [ROOT / "recipes" / f"{name}.yaml" for name in RECIPES]:
         settings = read_recipe(path)
-        if (
-            not train
-            and not (
-                settings.shared or settings.out
-                if isinstance(settings, TransferStudy)
-                else settings.out / "results.json"
-            ).exists()
-        ):
+        if not train and not (settings.out / "results.json").exists():
             print(f"{path.name}: not done; left out")
             continue
         if isinstance(settings, TransferStudy):
