@@ -178,6 +178,7 @@ def test_heat_maps_of_the_runs_stand_side_by_side_on_one_scale(tmp_path: Path) -
     assert shown == [[str(n) for n in range(21, 27)], [str(n) for n in range(84, 90)]]
     assert ["<b>a</b>: SeqSim" in first, "<b>b</b>: SeqSim" in second] == [True, True]
     assert text.count("<svg") == 2 + 1
+    assert "The same under" not in text  # what the maps stand above isn't folded away
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     # the same value has the same colour in both: a's best is far from b's worst

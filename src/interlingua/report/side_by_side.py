@@ -63,9 +63,10 @@ def retrieval(runs: Sequence[Run]) -> list[Block]:
         told = (f"{run.name} {method_label(m)}" for run, m in zip(runs, group, strict=True) if m)
         label = names.pop() if len(names) == 1 else f"each run's main method ({', '.join(told)})"
         blocks = _recall(runs, group, label, f"recall-{place + 1}")
-        if place == 0 and blocks:
-            parts += _heat_maps(runs, group)
-        parts += details(f"The same under {label}", blocks) if parts and blocks else blocks
+        if blocks and not parts:
+            parts = [*_heat_maps(runs, group), *blocks]
+        elif blocks:
+            parts += details(f"The same under {label}", blocks)
     return parts
 
 
