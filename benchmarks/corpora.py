@@ -21,6 +21,7 @@ from typing import Any
 from interlingua.archives import row_member
 from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts, read_any
+from interlingua.corpora.preparing import prepare_manifest
 from interlingua.corpora.registry import read_corpus
 from interlingua.files import write_text
 from interlingua.results import provenance
@@ -37,8 +38,16 @@ TABLES = {  # corpus -> what is read
     "manifest": "a manifest of ours; its recordings aren't looked for",
     "nemo": "a NeMo manifest",
     "lhotse": "cuts of Lhotse's, one supervision each",
+    "prepare": "a CSV written as a manifest by `corpus prepare`",
 }
-OWN = {"plain": "all.csv", "pairs": "all.csv", "manifest": "all.jsonl", "nemo": "all.json", "lhotse": "cuts.jsonl"}
+OWN = {
+    "prepare": "all.csv",
+    "plain": "all.csv",
+    "pairs": "all.csv",
+    "manifest": "all.jsonl",
+    "nemo": "all.json",
+    "lhotse": "cuts.jsonl",
+}
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "corpora.md"
 
 
@@ -46,7 +55,7 @@ def main() -> None:
     """Measure and write the page."""
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     with tempfile.TemporaryDirectory() as work:
-        tables = [measure_table(Path(work) / name, name) for name in TABLES]
+        tables = [measure_table(Path(work), name) for name in TABLES]
         archives = measure_archives(Path(work) / "clips")
     made = provenance("float32", "cpu", time.monotonic() - clock, started)
     write_text(PAGE, page(tables, archives, made))
@@ -56,23 +65,25 @@ def main() -> None:
 
 
 def measure_table(root: Path, name: str) -> dict[str, Any]:
-    """Time and memory of a corpus of ROWS rows, beside those of its lines alone."""
-    lay_out(root, name)
-    tables = [p for p in sorted(root.rglob("*")) if p.suffix in (".tsv", ".csv", ".json", ".jsonl")]
+    """Time and memory of corpora of a tenth of ROWS rows and of all, beside those of the latter's lines alone."""
+    few, every = root / f"{name}-few", root / name
+    lay_out(few, name, ROWS // 10)
+    lay_out(every, name, ROWS)
+    tables = [p for p in sorted(every.rglob("*")) if p.suffix in (".tsv", ".csv", ".json", ".jsonl")]
     row = {
         "name": name,
         "lines": in_a_process(lines, tables),
-        "few": in_a_process(rows, name, root, ROWS // 10),
-        "all": in_a_process(rows, name, root, ROWS),
+        "few": in_a_process(rows, name, few),
+        "all": in_a_process(rows, name, every),
     }
     print(row, flush=True)
     return row
 
 
-def lay_out(root: Path, name: str) -> None:
-    """Tables of ROWS rows in the corpus's layout; the recordings are empty, for they aren't read."""
+def lay_out(root: Path, name: str, n_rows: int) -> None:
+    """Tables of so many rows in the corpus's layout; the recordings are empty, for they aren't read."""
     sentence = "The cat, which had been asleep on the roof since the morning, sat up and looked at number {}."
-    numbers = range(ROWS)
+    numbers = range(n_rows)
     clips = "clips" if name in OWN else {"fleurs": "data/en_us/audio/train"}.get(name, "en/clips")
     ending = "wav" if name == "fleurs" or name in OWN else "mp3"
     (root / clips).mkdir(parents=True)
@@ -94,10 +105,10 @@ def lay_out(root: Path, name: str) -> None:
                 [str(n // 3), f"{n}.wav", said(n), said(n).lower(), "|".join(said(n)), "51200", "MALE"]
             ),
         )
-    elif name == "plain":
+    elif name in ("plain", "prepare"):
         write("all.csv", "path,text,language,duration", lambda n: f'clips/{n}.wav,"{said(n)}",en,3.2')
     elif name == "pairs":
-        numbers = range(0, ROWS, 2)
+        numbers = range(0, n_rows, 2)
         write(
             "all.csv",
             "audio_en,audio_fr,text_en,text_fr",
@@ -129,11 +140,12 @@ def json_row(name: str, n: int, text: str) -> dict[str, Any]:
     return {**cut, "supervisions": [said], "recording": recording}
 
 
-def rows(name: str, root: Path, most: int) -> int:
-    """Read a corpus, up to so many rows."""
+def rows(name: str, root: Path) -> int:
+    """Read a corpus, or write its manifest."""
     path = root / OWN[name] if name in OWN else root
-    found = read_any(path) if name == "manifest" else read_corpus(name, path)
-    return sum(1 for _, _ in zip(range(most), found, strict=False))
+    if name == "prepare":
+        return prepare_manifest(lambda _: read_corpus("plain", path), root / "manifest.jsonl").utterances
+    return sum(1 for _ in (read_any(path) if name == "manifest" else read_corpus(name, path)))
 
 
 def lines(paths: list[Path]) -> int:
@@ -241,8 +253,8 @@ Python {made["python"]}. Seconds are the process's own (CPU time): the machine h
 ## {ROWS:,} rows
 
 Synthetic tables in the layout of the originals; every row's recording is looked for on the disk, none is opened. Beside it,
-what Python takes to read the same files' lines and split them, nothing else. Memory is what the process grew by over {ROWS // 10:,} rows and
-over all; what a reader holds from the start is in both figures.
+what Python takes to read the same files' lines and split them, nothing else. Memory is what the process grew by over a corpus
+of {ROWS // 10:,} rows and over one of {ROWS:,}.
 
 | corpus | what is read | s | lines alone, s | ratio | MB, {ROWS // 10:,} rows | MB, {ROWS:,} rows |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -253,7 +265,7 @@ a time. Tables and manifests of one's own remember their ids. Tests hold the bou
 
 Not constant, and not measured here: FLEURS from a tar.gz (a split's rows, to read them in the archive's order) and its translations (a sentence
 each), MaSS (all texts), Europarl-ST and MuST-C with several targets (a split's segments), VoxPopuli (a source's ids and texts), SpeechMatrix
-(recordings that stand in a pair), Lhotse's recordings apart from supervisions. `corpus prepare` itself remembers ids and meanings.
+(recordings that stand in a pair), Lhotse's recordings apart from supervisions. `corpus prepare` remembers ids and meanings, too.
 
 ## Recordings inside archives
 

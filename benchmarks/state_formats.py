@@ -134,7 +134,7 @@ greedy, in CTranslate2's int8 on a CPU, for both alike.
 | mean over frames of the error's norm by the state's | | {relative_error(stores[REFERENCE], stores[SMALL]):.2f}% |
 
 chrF on test: mean of the seeds, and each; pooled rows are means over languages. The difference has its 95% interval, clusters and seeds resampled, paired by
-utterance and seed; p is by approximate randomisation. Seeds of one format differ by nothing but the order of examples: how far apart they lie is
+utterance and seed; p is by approximate randomisation over clusters, the trainings taken as they are. Seeds of one format differ by nothing but the order of examples: how far apart they lie is
 what training varies by anyway. Before training the model is one and the same: what differs there is the reading.
 
 | | n | `{REFERENCE}` | `{SMALL}` | `{SMALL}` less `{REFERENCE}` | p | most between two seeds of a format |

@@ -86,6 +86,7 @@ is test. The best epoch is chosen by chrF on dev. Where a variant lists several 
 target among those that lose nothing into English there (or, if all lose, the one that loses least). Decoding is greedy, on a CPU in CTranslate2's int8, as it is deployed there, before
 and after alike. All figures are on test; intervals are 95% bootstrap intervals, clusters resampled over all languages, rotations and seeds together and paired where
 a difference is given; where there are several seeds, each rotation's are resampled, too.
+p is by approximate randomisation over clusters, the trainings taken as they are.
 
 **Controls**: `{PERMUTED}` trains on the same texts dealt out anew over the audio (what is learnt is the domain's text alone), and every gain is over the
 best of three untrained prompts, chosen on dev.

@@ -14,10 +14,11 @@ from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import UsageError
-from interlingua.experiments import needs, transfer_needs
+from interlingua.experiments import needs
 from interlingua.experiments.recipes import changed, read_recipe
 from interlingua.experiments.suite import Suite
 from interlingua.experiments.tally import Tally, count_encoding, count_seconds
+from interlingua.experiments.transfer_study import needs as transfer_needs
 from interlingua.results import load_results
 from interlingua.types import AudioRef, FrameSpec, Utterance
 

@@ -17,16 +17,17 @@ from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.corpora.fleurs import fleurs_code
 from interlingua.errors import CometError, CorpusError, ResultsError, UsageError
-from interlingua.experiments import comet_scores, finetuning, transfer_work
+from interlingua.experiments import comet_scores, finetuning
 from interlingua.experiments.comet_scores import kept_comet
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.needs import with_durations
 from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.transfer import references
-from interlingua.experiments.transfer_data import study_data
-from interlingua.experiments.transfer_settings import TransferStudy
 from interlingua.experiments.transfer_study import run_transfer_study
+from interlingua.experiments.transfer_study import work as transfer_work
+from interlingua.experiments.transfer_study.data import study_data
+from interlingua.experiments.transfer_study.settings import TransferStudy
 from interlingua.metrics import CometScores, score_translations
 from interlingua.models.targets import read_targets
 from interlingua.report import write_report

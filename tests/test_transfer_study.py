@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from helpers import utterance
-from interlingua.experiments import transfer_data
-from interlingua.experiments.transfer_data import study_data
-from interlingua.experiments.transfer_measuring import Measuring
 from interlingua.experiments.transfer_study import TransferStudy
-from interlingua.experiments.transfer_work import Work
+from interlingua.experiments.transfer_study import data as transfer_data
+from interlingua.experiments.transfer_study.data import study_data
+from interlingua.experiments.transfer_study.measuring import Measuring
+from interlingua.experiments.transfer_study.work import Work
 from interlingua.metrics import score_translations
 
 WORDS = (

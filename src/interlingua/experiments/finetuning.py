@@ -29,6 +29,7 @@ from interlingua.experiments.needs import (
     spent,
     training_seconds,
     with_durations,
+    time_of_each,
 )
 from interlingua.experiments.transfer import (
     Outputs,
@@ -105,6 +106,8 @@ def run_finetune(
         require_decodable(held, whisper)
     with processes.main_process_first():  # it makes what the others then read
         claim(config, opened, {"device": where, "compute": compute, "revision": whisper.revision})
+        if processes.is_main_process and not (config.out / "before.json").exists():
+            _say_needs(config, [new, dev, test], where, compute, log)
         stores: list[States] = [*opened]
         if not stores:
             fast = load_whisper(config.model, dtype=best_compute(where), device=where)
@@ -203,7 +206,7 @@ def _say_needs(
     seconds = training_seconds(whisper, config, new, texts, config.context, compute, device)
     log(f"to train: about {spent(seconds)}, by the time of one step on noise")
     each = answer_seconds(load_whisper(config.model, device=device), test, encoder)
-    log(f"to decode: about {each:.2f} s an answer; before and after, of each test utterance four or more")
+    log(f"to decode: before and after, of each test utterance four answers or more; {time_of_each(each)}")
     log("not estimated: rehearsal, Fisher information, scoring")
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import torch
 
 from interlingua.audio import load_audio
 from interlingua.encode import Context, WhisperEncoder, estimate_bytes, free_bytes, seconds_known
+from interlingua.errors import AudioError
 from interlingua.experiments.tally import count_encoding, count_seconds
 from interlingua.models import Whisper
 from interlingua.store import FrameStore
@@ -114,20 +116,34 @@ def training_seconds(
     return step * config.epochs * -(-len(utterances) // config.batch_size)
 
 
-def answer_seconds(whisper: Whisper, utterances: Sequence[Utterance], encoder: WhisperEncoder) -> float:
-    """How long one answer takes: the mean of a few utterances that are transcribed, encoding apart."""
+def answer_seconds(whisper: Whisper, utterances: Sequence[Utterance], encoder: WhisperEncoder) -> float | None:
+    """How long one answer takes: the mean of a few utterances that are transcribed, encoding apart.
+
+    None: none of these can be read; whether that matters is found where they are encoded.
+    """
     drawn = np.random.default_rng(0).permutation(len(utterances))[:DECODED]
-    heard = [u for i in drawn if 0 < (seconds_of(u := utterances[i]) or 0) <= WINDOW_SECONDS]
+    heard = {}
+    for u in (utterances[i] for i in drawn):
+        with suppress(AudioError):
+            if 0 < (seconds_of(u) or 0) <= WINDOW_SECONDS:
+                heard[u.id] = load_audio(u.audio)
     if not heard:
-        return 0.0
-    encoded = encoder.encode([load_audio(u.audio) for u in heard])
-    frames = [Frames(u.id, v.astype(np.float16), n) for u, (v, n) in zip(heard, encoded, strict=True)]
+        return None
+    encoded = encoder.encode(list(heard.values()))
+    frames = [Frames(i, v.astype(np.float16), n) for i, (v, n) in zip(heard, encoded, strict=True)]
     decoder = fast_decoder(whisper)
     prompt = whisper.prompt(whisper.languages[0], "transcribe")
     list(decoder.decode(frames[:1], prompt, most_tokens=1))  # the first takes longer
     clock = time.perf_counter()
     list(decoder.decode(frames, prompt, most_tokens=MOST_TOKENS))
     return (time.perf_counter() - clock) / len(frames)
+
+
+def time_of_each(seconds: float | None) -> str:
+    """How long an answer takes, for people; see `answer_seconds`."""
+    return (
+        "how long one takes isn't known, for no recording can be read" if seconds is None else f"{seconds:.2f} s each"
+    )
 
 
 def say_room(folder: Path, log: Callable[[str], None]) -> None:

@@ -18,7 +18,7 @@ from interlingua.encode import best_compute, best_device, free_bytes
 from interlingua.errors import InterlinguaError, ResultsError, UsageError
 from interlingua.experiments.needs import shown_time
 from interlingua.experiments.tally import Tally
-from interlingua.experiments.transfer_settings import TransferStudy
+from interlingua.experiments.transfer_study.settings import TransferStudy
 from interlingua.files import write_text
 from interlingua.results import provenance
 
@@ -102,10 +102,11 @@ def run_suite(suite: Suite, *, dry_run: bool = False, log: Callable[[str], None]
     device, tally = best_device(), Tally()
     for name, settings in suite.settings().items():
         log(f"{name}: {settings.plan()}")
-        begun, failed = time.monotonic(), None
+        begun, failed, mine = time.monotonic(), None, Tally()
         try:
-            with tally.of(settings.folder if isinstance(settings, TransferStudy) else settings.out):
+            with mine.of(settings.folder if isinstance(settings, TransferStudy) else settings.out):
                 run_recipe(settings, dry_run=dry_run, log=_of(name, log))
+            tally.add(mine)  # what a part said before it failed isn't needed
         except InterlinguaError as e:
             failed = str(e)
         except (OSError, RuntimeError, MemoryError) as e:  # a full disk, a GPU's memory: the next part may have room

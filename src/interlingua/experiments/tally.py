@@ -34,6 +34,11 @@ class Tally:
         finally:
             _listening.reset(token)
 
+    def add(self, other: "Tally") -> None:
+        """Take in what another holds."""
+        self.encoded |= other.encoded
+        self.seconds += other.seconds
+
     def total(self) -> tuple[float, float, float]:
         """Seconds of audio to encode, bytes of disk, and seconds of work."""
         audio, disk, seconds = (sum(held[i] for held in self.encoded.values()) for i in range(3))

@@ -95,8 +95,8 @@ def seed_draws(cells: Sequence[Cell | None], samples: int, seed: int = BOOTSTRAP
     """How often each of G groups is drawn through its training's seed, in each sample: (G, samples).
 
     In every fold as many seeds are drawn, with replacement, as it has; all of a training's groups come or go together.
-    One seed, or no cell, is always there: such an interval knows nothing of how much trainings differ. Of two or three
-    seeds the draws' variance is 1/2 or 2/3 of what trainings vary by, as with every bootstrap of so few.
+    One seed, or no cell, is always there: such an interval knows nothing of how much trainings differ. With two or
+    three seeds a fold the draws vary by 1/2 or 2/3 of the variance of their mean, as with every bootstrap of so few.
     """
     seeds: dict[int, set[int]] = {}
     for cell in cells:

@@ -73,8 +73,9 @@ class Difference:
 
     Attributes:
         score: the difference in score points (after - before) with its interval, n (segments) and signature.
-        p_bootstrap: two-sided; twice the share of draws on the rarer side of 0.
-        p_randomisation: two-sided; the share of random swaps of the systems that differ as much.
+        p_bootstrap: two-sided; twice the share of draws, of clusters and seeds, on the rarer side of 0.
+        p_randomisation: two-sided; the share of random swaps of the systems, cluster by cluster, that differ as much.
+            It takes the trainings as they are: what another seed would give is no part of it.
         draws: (samples,) differences, one a bootstrap draw.
     """
 
@@ -224,7 +225,7 @@ def _ratio_pool(groups: Sequence[Tallies]) -> _Pool:
     scale = groups[0].scale
 
     def rate(totals: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # no segment of the group was drawn: `_Pool.scores` leaves it out
+        with np.errstate(invalid="ignore"):  # no segment of the group was drawn: `_Pool.draws` leaves it out
             return np.asarray(np.nan_to_num(scale * totals[:, 0] / totals[:, 1]))
 
     return _Pool(

@@ -11,7 +11,10 @@ from interlingua.report.tables import DASH, Block, Cell, Number, Table, Text, co
 _METRICS = {"bleu": ("BLEU", 1), "chrf": ("chrF", 1), "comet": ("COMET", 4)}
 _TASKS = {"transcribe": "Error rate of transcripts", "detect": "Languages named wrongly"}
 _NEW = "new, "
-_P = "p: two-sided, by approximate randomisation, not corrected for the number of rows."
+_P = (
+    "p: two-sided, by approximate randomisation over clusters, the trainings taken as they are; not corrected for the "
+    "number of rows."
+)
 _BOTH = (
     "Before: the untrained model, under the prompt that did best on dev. In brackets: 95% intervals. Differences are "
     f"paired, after − before. {_P}"

@@ -15,8 +15,8 @@ import torch
 from interlingua.errors import CorpusError
 from interlingua.experiments.finetuning import dev_scores, kept, kept_examples, named_targets
 from interlingua.experiments.transfer import Outputs, Question, answered, answers, new_questions, old_questions
-from interlingua.experiments.transfer_data import StudyData, learnable
-from interlingua.experiments.transfer_settings import DEV, TRAIN, Run, TransferStudy
+from interlingua.experiments.transfer_study.data import StudyData, learnable
+from interlingua.experiments.transfer_study.settings import DEV, TRAIN, Run, TransferStudy
 from interlingua.files import write_text
 from interlingua.languages import PromptKind
 from interlingua.models import Whisper, load_whisper

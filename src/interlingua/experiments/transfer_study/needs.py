@@ -4,10 +4,17 @@ from collections import Counter
 from collections.abc import Callable
 
 from interlingua.encode import WhisperEncoder
-from interlingua.experiments.needs import answer_seconds, encoding_needs, say_room, spent, training_seconds
-from interlingua.experiments.transfer_data import StudyData, learnable
-from interlingua.experiments.transfer_settings import DEV, TRAIN, TransferStudy
-from interlingua.experiments.transfer_work import Work, some_of
+from interlingua.experiments.needs import (
+    answer_seconds,
+    encoding_needs,
+    say_room,
+    spent,
+    time_of_each,
+    training_seconds,
+)
+from interlingua.experiments.transfer_study.data import StudyData, learnable
+from interlingua.experiments.transfer_study.settings import DEV, TRAIN, TransferStudy
+from interlingua.experiments.transfer_study.work import Work, some_of
 from interlingua.models import load_whisper
 from interlingua.store import FrameStore
 from interlingua.transfer.states import LiveStates
@@ -31,23 +38,34 @@ def say_needs(
     new = [u for u in data.every if u.id not in held]
     log(f"to encode: {encoding_needs(new, encoder)}")
     say_room(study.folder, log)
-    runs = [run for run in {run.name: run for run in study.runs()}.values() if not work.is_done(run)]
+    undone = [run for run in study.runs() if not work.is_done(run)]
+    if not undone:
+        log("to train: nothing")
+        return
+    trainings = {run.name: run for run in undone}.values()
     seconds, n = 0.0, 0
-    for run in runs:
+    paces: dict[tuple[str, str], float] = {}  # seconds of a training for each of its utterances
+    for run in trainings:
         able = learnable(data.part(run.rotation, TRAIN), run)
         learnt = some_of(able, run.training.settings.get("utterances"), run.seed)
         config = run.training.config(run.target, run.seed, study.out)
         texts = [u.translations[run.target] for u in learnt]
-        spoilt = load_whisper(study.model, device=device)
-        seconds += training_seconds(spoilt, config, learnt, texts, study.context, compute, device)
+        kind = run.target, run.training.digest
+        if kind not in paces:
+            spoilt = load_whisper(study.model, device=device)
+            taken = training_seconds(spoilt, config, learnt, texts, study.context, compute, device)
+            del spoilt  # its gradients and moments
+            paces[kind] = taken / len(learnt)
+        seconds += paces[kind] * len(learnt)
         n += config.epochs * len(learnable(data.part(run.rotation, DEV), run))
-    log(f"to train: {len(runs)} trainings, about {spent(seconds)}, by the time of one step on noise")
+    log(f"to train: {len(trainings)} trainings, about {spent(seconds)}, by the time of one step on noise")
     whisper = load_whisper(study.model, device=device)
-    for run in (run for run in study.runs() if not work.is_done(run)):
+    for run in undone:
         for part in work.parts(run):
             spoken = Counter(u.language for u in data.part(run.rotation, part))
             n += sum(spoken[q.source] for q in work.questions(whisper, run, part))
     asked = [u for name in data.tests for u in data.part(study.rotations[0], name)]
     each = answer_seconds(whisper, asked, encoder)
-    log(f"to decode: {n} answers of models being trained and trained, about {spent(n * each)}, by {each:.2f} s each")
+    about = time_of_each(each) if each is None else f"about {spent(n * each)}, by {time_of_each(each)}"
+    log(f"to decode: {n} answers of models being trained and trained, {about}")
     log("not estimated: answers before training, rehearsal, scoring, COMET")

@@ -20,8 +20,8 @@ from interlingua.experiments.transfer import (
     references,
     transfer_rows,
 )
-from interlingua.experiments.transfer_settings import DEV, PERMUTED, PLAIN, Run, Training
-from interlingua.experiments.transfer_work import Work
+from interlingua.experiments.transfer_study.settings import DEV, PERMUTED, PLAIN, Run, Training
+from interlingua.experiments.transfer_study.work import Work
 from interlingua.languages import PromptKind
 from interlingua.metrics import (
     Cell,
@@ -102,11 +102,12 @@ class Measuring:
         """What the untrained model and each variant as chosen say of each test's utterances; of the first seed."""
         study, kept = self.work.study, []
         for test in self.work.data.tests:
-            systems = {}
+            systems: dict[str, Outputs] = {}
             for found in (one for one in self._told if one.test == test):
                 into = f", {found.target}" if len(study.targets) > 1 else ""
-                untrained = {c: found.before[c[0]] for c in self.cells}
-                for name, said in {UNTRAINED: untrained, **found.after}.items():
+                untrained = self._all_tests({c: found.before[c[0]] for c in self.cells}, test)
+                systems[UNTRAINED] = {**systems.get(UNTRAINED, {}), **untrained}  # the old questions are the same
+                for name, said in found.after.items():
                     systems[name + into] = self._all_tests(said, test)
             kept += each_answer(systems, [u for r in study.rotations for u in self.work.data.part(r, test)])
         return kept

@@ -1,10 +1,4 @@
-"""The transfer study: fine-tunings with and without remedies, and controls, compared at equal budget.
-
-On the prompts corpus everything is split by near-duplicate cluster and rotated; other corpora have splits of their own
-(Ma et al., arXiv 2407.01130, section 4.3: CoVoST 2 to train on, FLEURS to test on). What a variant leaves open (the
-share of the change that is kept) is chosen on dev; all is measured on test. Every answer is kept, so an interrupted
-study goes on where it was.
-"""
+"""The study from its settings to its results."""
 
 import datetime
 import time
@@ -15,18 +9,16 @@ import msgspec
 
 from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.experiments.finetuning import begun_with, made_states
-from interlingua.experiments.transfer_data import StudyData, digest_of, study_data
-from interlingua.experiments.transfer_measuring import Measuring, published_scores
-from interlingua.experiments.transfer_needs import say_needs
-from interlingua.experiments.transfer_settings import CONTEXT, DEV, PERMUTED, PLAIN, TRAIN, TransferStudy
-from interlingua.experiments.transfer_work import MOST_TOKENS_OF_CORPORA, Work
+from interlingua.experiments.transfer_study.data import StudyData, digest_of, study_data
+from interlingua.experiments.transfer_study.measuring import Measuring, published_scores
+from interlingua.experiments.transfer_study.needs import say_needs
+from interlingua.experiments.transfer_study.settings import DEV, TRAIN, TransferStudy
+from interlingua.experiments.transfer_study.work import MOST_TOKENS_OF_CORPORA, Work
 from interlingua.metrics import score_translations
 from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
 from interlingua.transfer.states import States
-
-__all__ = ["CONTEXT", "PERMUTED", "PLAIN", "TransferStudy", "run_transfer_study"]
 
 ANSWERS = 1  # raise it where code changes what a training gives: kept answers are refused then
 OFTEN = 2  # readings of the states of dev and tests, at least
@@ -57,10 +49,12 @@ def run_transfer_study(
     for target in study.targets:
         score_translations({}, {"": "1"}, target=target, metric="bleu")
     encoder = WhisperEncoder(whisper, context=study.context)
-    if dry_run:
+    if not dry_run:
+        begun_with(study.folder / "shared.json", _begun(study, data, whisper) | {"device": device, "compute": compute})
+    if dry_run or train:
         say_needs(study, data, encoder, compute, device, log)
+    if dry_run:
         return study.out
-    begun_with(study.folder / "shared.json", _begun(study, data, whisper) | {"device": device, "compute": compute})
     learnt, heard, failures = _states(study, data, encoder, log)
     work = Work(study, data, learnt, heard, compute, device, log)
     runs = list({run.name: run for run in study.runs()}.values())
