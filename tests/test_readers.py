@@ -542,6 +542,21 @@ def test_the_targets_asked_for(tmp_path, spoken):
         read("covost", root, languages=("en",), targets=("ru", "de"))
 
 
+def test_a_split_that_only_some_targets_have(tmp_path, spoken):
+    root = covost(tmp_path, spoken, [f"{CLIP(1000)}\tHallo\ttest"])
+    prepared = root / "en" / "covost_v2.en_ca.dev.tsv"
+    prepared.write_text(f"path\tsentence\ttranslation\tclient_id\n{CLIP(1001)}\ta\tHola\ts\n")
+    (found,), log = read("covost", root, split="test")
+    assert found.translations == {"de": "Hallo"}
+    assert log == ["covost en: no test with translations into ca is here"]
+    lacking = r"no test with translations into ca is here. fetch"
+    with pytest.raises(CorpusError, match=lacking):
+        read("covost", root, split="test", targets=("ca", "de"))
+    (root / "en" / "covost_v2.en_de.tsv").unlink()
+    with pytest.raises(CorpusError, match=lacking):
+        read("covost", root, split="test")
+
+
 def test_no_table_to_join_with(tmp_path, spoken):
     root = covost(tmp_path, spoken, [f"{CLIP(1000)}\tHallo\ttrain"])
     (root / "en" / "validated.tsv").unlink()

@@ -319,6 +319,13 @@ def test_rows_of_a_parquet_file_without_id_or_audio_are_left_out_and_named(prepa
     assert lines == ["fleurs fr_fr/dev: left out 1 (no id or recording): 0000.parquet, row 1"]
 
 
+def test_a_parquet_file_that_holds_the_audio_s_bytes_alone(prepare):
+    audio = [{"bytes": WAV}, {"bytes": OTHER}]
+    code, lines, found = prepare("fleurs", a_parquet(audio=audio, path=None), "--languages", "fr")
+    assert (code, lines, [u.id for u in found]) == (0, [], ["fr_fr/dev/0000-0", "fr_fr/dev/0000-1"])
+    assert [len(load_audio(u.audio)) for u in found] == [4800, 8000]
+
+
 def test_a_link_s_name_says_the_language(prepare, tmp_path):
     prepare("common-voice")
     (tmp_path / "root" / "fr").rename(tmp_path / "release-17")

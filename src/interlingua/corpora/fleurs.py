@@ -223,8 +223,9 @@ def _parquet_rows(part: _Part, left: LeftOut) -> Iterator[tuple[dict[str, Any], 
     """Rows of parquet files; the recordings' bytes stay where they are."""
     for path in part.tables:
         for number, row in _batches(path, [*_TABLE, "path", "audio.path"]):
-            inside = (row["audio"] or {}).get("path") or row.get("path")
-            if row["id"] is None or row["audio"] is None:
+            audio = row.get("audio", {})  # of files without audio.path nothing is read
+            inside = (audio or {}).get("path") or row.get("path")
+            if row["id"] is None or audio is None:
                 left.add("no id or recording", f"{path.name}, row {number}")
                 continue
             name = posixpath.basename(inside) if inside else f"{path.stem}-{number}"
