@@ -171,7 +171,7 @@ PAIR = {"query": "en", "candidate": "fr", "method": "seqsim"}
         ({"retrieval": [{**PAIR, "r1": "0.5"}]}, "row 1: r1 is '0.5', and no number"),
         ({"retrieval": [{**PAIR, "r1": True}]}, "row 1: r1 is True, and no number"),
         ({"retrieval": [{**PAIR, "r1": float("nan")}]}, "row 1: r1 is nan, and no number"),
-        ({"retrieval": [{**PAIR, "r1": 50.0}]}, "row 1: r1 is 50.0, and lies in 0 to 1"),
+        ({"retrieval": [{**PAIR, "r1": 50.0}]}, "row 1: r1 is 50.0, and must lie in 0 to 1"),
         ({"retrieval": [{**PAIR, "r1": 0.5}] * 2}, "row 2: a second figure of en, fr, seqsim, r1"),
         ({"retrieval": [{**PAIR, "method": "sequsim", "r1": 0.5}]}, "no method 'sequsim'; use one of"),
         ({"retrieval": [{**PAIR, "query": "elvish", "r1": 0.5}]}, "elvish"),
@@ -192,7 +192,12 @@ def test_a_file_of_published_figures_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("figure", "message"), [({"bleu": 101}, "in 0 to 100"), ({"wer": -1}, "above 0"), ({}, "no bleu or")]
+    ("figure", "message"),
+    [
+        ({"bleu": 101}, "bleu is 101, and must lie in 0 to 100"),
+        ({"wer": -1}, "wer is -1, and must not be below 0"),
+        ({}, "no bleu or"),
+    ],
 )
 def test_figures_of_unseen_languages_lie_where_they_can(tmp_path, figure, message):
     path = tmp_path / "published.json"

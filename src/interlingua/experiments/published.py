@@ -84,8 +84,7 @@ def _figures(row: Any, keys: Sequence[str], measures: Sequence[str]) -> dict[tup
         if isinstance(figure, bool) or not isinstance(figure, int | float) or not math.isfinite(figure):
             raise ValueError(f"{name} is {figure!r}, and no number")
         if not low <= figure <= high:
-            raise ValueError(
-                f"{name} is {figure}, and lies {f'in {low:g} to {high:g}' if high < math.inf else 'above 0'}"
-            )
+            where = f"must lie in {low:g} to {high:g}" if high < math.inf else f"must not be below {low:g}"
+            raise ValueError(f"{name} is {figure}, and {where}")
     named = [normalise_language(row[key]) if key in _LANGUAGES else row[key] for key in keys]
     return {(*named, name): float(row[name]) for name in given}
