@@ -266,6 +266,15 @@ def test_the_default_method_comes_first_where_it_was_run() -> None:
     assert run() == []
 
 
+def test_the_main_method_of_a_robustness_study_is_its_first() -> None:
+    rows = [{"query": "en", "candidate": "fr", "method": m, "r1": 0.5} for m in ("seqsim", DEFAULT_METHOD)]
+    study = {"pivot": "en", "methods": ["seqsim", DEFAULT_METHOD], "languages": []}
+    assert read_records({"retrieval": rows}).main_method == DEFAULT_METHOD
+    assert read_records({"robustness": study}).main_method == "seqsim"
+    assert read_records({"robustness": study, "retrieval": rows}).main_method == "seqsim"  # as runs are compared
+    assert read_records({}).main_method is None
+
+
 def test_lead_names_range_candidates_pairs_and_chance() -> None:
     results = fake_results()
     set_r1(results, "seqsim", 0.4)

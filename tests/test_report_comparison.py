@@ -23,7 +23,9 @@ from interlingua.metrics import (
     score_translations,
     transcript_errors,
 )
-from interlingua.report import write_comparison
+from interlingua.report import unseen, write_comparison
+from interlingua.report.records import read_records
+from interlingua.report.tables import Table
 from interlingua.results import load_results, load_utterances, save_results
 from interlingua.retrieval.evaluation import Items, evaluate_scores
 from interlingua.types import Utterance
@@ -315,6 +317,23 @@ def test_unseen_languages_are_compared_in_pairs(tmp_path: Path) -> None:
         assert float(row["p, good"]) == pytest.approx(expected.p_randomisation, abs=1e-6)
     off = table(made, "languages-off-target")["Asturian"]
     assert (off["bad"], off["good"], off["good − bad"], off["p, good"]) == ("50", "20", "-30", "")
+
+
+def test_a_token_that_was_tried_beside_others_was_not_forbidden(tmp_path: Path) -> None:
+    scores = {"bleu": {"value": 1.0}, "chrf": {"value": 2.0}, "off_target": {"value": 0.0}}
+    folders = []
+    for name, tokens in (("own", ["fr"]), ("more", ["fr", "es"])):
+        about = {"language": "fr", "seen": True, "own_token": tokens == ["fr"], "n": 2, "n_clusters": 2}
+        candidates = [{"token": token, **scores} for token in tokens]
+        row = {**about, "candidates": candidates, "chosen": tokens[-1], "oracle": "fr"}
+        save_results(tmp_path / name, {"unseen": [row]})
+        folders.append(tmp_path / name)
+    made = write_comparison(folders, tmp_path / "c.html")
+    assert {label: (r["own"], r["more"]) for label, r in table(made, "languages-tokens").items()} == {
+        "French": ("fr", "es")
+    }
+    (shown,) = [b for b in unseen.languages(read_records({"unseen": [row]})) if isinstance(b, Table)]
+    assert [[str(cell.note) for cell, *_ in body] for body in shown.bodies] == [[""]]
 
 
 def test_unseen_languages_of_other_utterances_stand_side_by_side_only(tmp_path: Path) -> None:

@@ -364,6 +364,11 @@ class UnderTokens(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, Metric] | None = None
 
     @property
+    def forbidden(self) -> bool:
+        """Whether the language has a token that wasn't tried."""
+        return self.seen and self.language not in {c.token for c in self.candidates}
+
+    @property
     def scores(self) -> Candidate:
         """Those of the chosen token."""
         return next(c for c in self.candidates if c.token == self.chosen)
@@ -506,8 +511,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def main_method(self) -> str | None:
-        """The default method where it was run, else the paper's SeqSim, else the first, else None."""
-        return next(iter(self.methods), None)
+        """The method shown where only one is: a robustness study's first, else the first of `methods`, else None."""
+        return next(iter(self.robustness.methods if self.robustness else self.methods), None)
 
     @property
     def languages(self) -> list[str]:

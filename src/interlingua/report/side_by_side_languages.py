@@ -93,9 +93,10 @@ def _asked(results: Results) -> dict[Key, Asked]:
     found: dict[Key, Asked] = {}
     for r in results.unseen:
         scores, error = r.scores, r.error or {}
-        found[r.language, r.seen and not r.own_token] = Asked(
+        asked = Asked(
             r.chosen, scores.bleu, scores.chrf, scores.off_target, error.get("words"), error.get("characters")
         )
+        found.setdefault((r.language, r.forbidden), asked)  # its own token alone comes before it among others
     for d in results.robustness.languages if results.robustness else []:  # English is transcribed only
         found.setdefault((d.language, False), Asked(d.token, d.bleu, d.chrf, d.off_target, d.wer, d.cer))
     return found

@@ -16,8 +16,8 @@ def languages(results: Results) -> list[Block]:
         return []
     groups = [
         [r for r in rows if not r.seen],
-        [r for r in rows if r.seen and not r.own_token],
-        [r for r in rows if r.own_token],
+        [r for r in rows if r.forbidden],
+        [r for r in rows if r.seen and not r.forbidden],
     ]
     caption = [
         "Under the token that the default rule takes without references; a language that has a token of its own is a "
@@ -131,7 +131,7 @@ def _row(r: UnderTokens) -> list[Cell]:
 
 
 def _name(r: UnderTokens) -> Text:
-    note = "its own token" if r.own_token else "its own token forbidden" if r.seen else ""
+    note = "its own token" if r.own_token else "its own token forbidden" if r.forbidden else ""
     return Text(name_of(r.language), note=note)
 
 

@@ -31,8 +31,7 @@ class Row:
 
 def queries(results: Results, kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
     """Where each query's answer was ranked under the main method, and what was found first; the worst first."""
-    studied = results.robustness.methods[0] if results.robustness else ""
-    method = results.main_method or studied
+    method = results.main_method or ""
     utterances = {r.utterance.id: r.utterance for r in kept}
     by_pair: dict[Pair, list[tuple[Utterance, Ranked]]] = {}
     for r in kept:
