@@ -12,6 +12,7 @@ from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.corpora.distance import language_distance
 from interlingua.errors import CorpusError, UsageError
+from interlingua.experiments import robustness
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.retrieval import evaluate_retrieval
@@ -199,6 +200,17 @@ def test_pairs_one_by_one_give_what_all_at_once_give(tmp_path):
     assert 0 < min(r["r1"] for r in found) < 1
 
 
+def test_what_is_no_number_is_never_kept(tmp_path, monkeypatch):
+    pair = [utterance(code, "m") for code in ("en", "fr")]
+    store = FrameStore.create(tmp_path / "s", FrameSpec("tiny", "r", 1, "speech", 1, "float32", "float32"), 8)
+    store.write([Frames(u.id, np.ones((6, 8), np.float32), 6) for u in pair])
+    monkeypatch.setattr(robustness, "evaluate_retrieval", lambda *_, **__: ([{"r1": float("nan")}], None))
+    log = UtteranceLog(pair)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        both_ways(pair, "en", store, ("seqsim",), tmp_path / "kept", log, compute="float32", device="cpu")
+    assert not list((tmp_path / "kept").glob("*"))
+
+
 # ---------------------------------------------------------------- from FLEURS' files to the report
 
 LANGUAGES = ("en", "fr", "tr", "wo", "kea")
@@ -290,6 +302,30 @@ def test_from_the_publishers_files_to_the_report(recipe, tmp_path, capsys):
     assert kept.keys() == before.keys()
     assert all(kept[i].retrieval == before[i].retrieval for i in kept)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "answers").iterdir()} == answers
+
+
+def test_one_model_is_held_through_retrieval(wav_manifest, tiny_whisper_folder, tmp_path, monkeypatch):
+    wav_manifest.write_text(wav_manifest.read_text().replace('"audio":{', '"text":"so it is","audio":{'))
+    held = []
+
+    class Kept(robustness.Answers):
+        def __init__(self, *args):
+            super().__init__(*args)
+            held.append(self.encoding)
+
+    def encode(utterances, encoder, *args, **settings):
+        held.append(encoder._whisper)
+        raise CorpusError("far enough")
+
+    monkeypatch.setattr(robustness, "Answers", Kept)
+    monkeypatch.setattr(robustness, "encode_manifest", encode)
+    corpus = CorpusSource(name="manifest", root=wav_manifest)
+    study = RobustnessStudy(
+        corpus=corpus, out=tmp_path / "out", pivot="de", model=str(tiny_whisper_folder), methods=("seqsim",)
+    )
+    with pytest.raises(CorpusError, match="far enough"):
+        run_robustness_study(study, log=lambda line: None)
+    assert held[0] is held[1]
 
 
 def test_another_pivot_and_a_recording_that_can_not_be_read(wav_manifest, tiny_whisper_folder, tmp_path):

@@ -12,7 +12,7 @@ from interlingua.experiments.needs import encoding_needs, not_encoded, spent, wi
 from interlingua.models import Whisper, load_whisper
 from interlingua.translation import fast_decoder
 from interlingua.translation.related import MOST_HEARD, candidate_tokens
-from interlingua.types import SAMPLE_RATE, Frames, Utterance
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Frames, Utterance
 
 FRAMES, ANSWERS = "frames.lance", "answers"  # in the folder of the results
 TOKENS_PER_SECOND = 4  # of speech: people say two to three words a second
@@ -30,6 +30,8 @@ def answer_needs(
 ) -> str:
     """Hours of audio, disk, and the time that encoding and decoding take here, of what isn't done yet.
 
+    Where nothing is left to decode, no weights are loaded and nothing is measured.
+
     Args:
         utterances: that are translated into English and transcribed.
         model: model spec.
@@ -38,17 +40,20 @@ def answer_needs(
         tokens: language -> candidates that were named.
         forbidden: languages that are asked without their own token too.
     """
-    device = best_device()
-    encoder = WhisperEncoder(load_whisper(model, dtype=best_compute(device), device=device), context=context)
-    whisper = load_whisper(model, device=device)
-    whisper.require_translation()
+    known = load_whisper(model, weights=False)
+    known.require_translation()
     sized = with_durations(utterances)
     outputs = {
-        language: outputs_of(language, whisper.languages, tokens, forbidden)
+        language: outputs_of(language, known.languages, tokens, forbidden)
         for language in dict.fromkeys(u.language for u in sized)
     }
     n = sum(outputs[u.language] for u in sized)
     left = max(0, n - answers_kept(folder))
+    if not left:
+        return "nothing is left to decode"
+    device = best_device()
+    encoder = WhisperEncoder(load_whisper(model, dtype=best_compute(device), device=device), context=context)
+    whisper = load_whisper(model, device=device)
     seconds = sum(outputs[u.language] * (u.duration or 0.0) for u in sized)
     decoding = left / n * seconds * TOKENS_PER_SECOND * token_seconds(encoder, whisper, seconds / n)
     encoding = encoding_needs(not_encoded(utterances, folder / FRAMES), encoder)
@@ -83,7 +88,11 @@ def outputs_of(
 
 
 def token_seconds(encoder: WhisperEncoder, whisper: Whisper, seconds: float) -> float:
-    """Time that one token of an output takes, on a few recordings of noise of this length (in seconds), now."""
+    """Time that one token of an output takes, on a few recordings of noise of this length (in seconds), now.
+
+    Longer ones than Whisper's window, which has 30 s, are taken to be as long as that.
+    """
+    seconds = min(seconds, WINDOW_SECONDS)
     random = np.random.default_rng(0)
     noise = [random.normal(0, 0.01, round(seconds * SAMPLE_RATE)).astype(np.float32) for _ in range(_NOISES)]
     frames = [Frames(str(i), values, n) for i, (values, n) in enumerate(encoder.encode(noise))]

@@ -7,6 +7,7 @@ stands how far the language is from the pivot, and rank correlations of the two 
 
 import datetime
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,6 +135,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     if dry_run:
         return study.out
     answers = Answers(study.out, asked, study.model, study.context)
+    encoder = WhisperEncoder(answers.encoding, context=RETRIEVED)  # one model is held, not a second beside it
     store, report = encode_manifest(utterances, encoder, folder, pooling=study.pool)
     methods = usable_methods(study.methods, utterances, log)
     languages = [code for code in dict.fromkeys(u.language for u in utterances) if code != pivot]
@@ -267,7 +269,8 @@ def both_ways(
                 pair, store, method, pairs=[(language, pivot)], corpus=corpus, compute=compute, device=device, log=log
             )
             ranks = {r.utterance.id: r.retrieval for r in log.results}
-            write_text(path, msgspec.json.encode(BothWays(rows=found, ranks=ranks)).decode() + "\n")
+            both = msgspec.to_builtins(BothWays(rows=found, ranks=ranks))
+            write_text(path, json.dumps(both, allow_nan=False) + "\n")  # msgspec writes null for what is no number
         held = msgspec.json.decode(path.read_bytes(), type=BothWays)
         kept.ranked_before(held.ranks)
         rows += held.rows
