@@ -14,9 +14,9 @@ from helpers import sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import UsageError
-from interlingua.experiments import needs
+from interlingua.experiments import needs, recipes
 from interlingua.experiments.recipes import changed, read_recipe
-from interlingua.experiments.suite import Suite
+from interlingua.experiments.suite import Suite, run_suite
 from interlingua.experiments.tally import Tally, count_encoding, count_seconds
 from interlingua.experiments.transfer_study import needs as transfer_needs
 from interlingua.results import load_results
@@ -164,6 +164,20 @@ def test_a_dry_run_adds_up_what_all_parts_need(tmp_path, tiny_whisper_folder, ca
     (line,) = re.findall(r"interlingua: 4 parts together: (.*)", said)
     # encoded by r, p, and t with u; trained by t and u
     assert re.match(r"0.60 h of audio to encode, 0.01 GB of frames \(\d+ GB are free\), about 70.0 min; what ", line)
+
+
+def test_what_a_part_said_before_it_failed_is_not_added_up(tmp_path, retrieval, monkeypatch):
+    def run_recipe(settings, **_):
+        count_seconds(3600.0)
+        if settings.out.name == "bad":
+            raise UsageError("no")
+
+    monkeypatch.setattr(recipes, "run_recipe", run_recipe)
+    suite = read_recipe(suite_of(tmp_path, good={"recipe": str(retrieval)}, bad={"recipe": str(retrieval)}))
+    news = []
+    with pytest.raises(UsageError, match="1 of 2 parts can't be run: bad: no"):
+        run_suite(suite, dry_run=True, log=news.append)
+    assert re.match("1 parts together: .*, about 60.0 min;", news[-1])
 
 
 def test_needs_are_counted_once_a_folder():
