@@ -27,9 +27,9 @@ from interlingua.experiments.needs import (
     encoding_needs,
     say_room,
     spent,
+    time_of_each,
     training_seconds,
     with_durations,
-    time_of_each,
 )
 from interlingua.experiments.transfer import (
     Outputs,
