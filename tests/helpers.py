@@ -1,7 +1,10 @@
 """What several test modules share: run-time type checks, a tiny Whisper, short synthetic recordings."""
 
+import ctypes
+import os
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args, runtime_checkable
 
@@ -123,3 +126,22 @@ def intended(names, trainable, embeddings, frozen_layers):
         "lora": [n for n in layers if n.endswith(("_proj.weight", "fc1.weight", "fc2.weight"))],
     }
     return {*blocks[trainable], *(["embed_tokens.weight"] if embeddings else [])}
+
+
+@contextmanager
+def as_an_ordinary_user() -> Iterator[None]:
+    """Within, files' modes hold for root, too: this thread gives up the capabilities that pass over them (Linux)."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # capget's version 3, and this thread
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the same of capabilities from 32 on
+    assert libc.capget(header, held) == 0, os.strerror(ctypes.get_errno())
+    fewer = (ctypes.c_uint32 * 6)(*held)
+    fewer[0] &= ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    assert libc.capset(header, fewer) == 0, os.strerror(ctypes.get_errno())
+    try:
+        yield
+    finally:
+        assert libc.capset(header, held) == 0, os.strerror(ctypes.get_errno())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from interlingua.archives import Listing, list_members, refusal
+from interlingua.corpora.folders import check_folder
 from interlingua.errors import CorpusError
 from interlingua.types import AudioRef
 
@@ -35,8 +36,7 @@ class Clips:
         self._folders = [str(folder) for folder in folders if folder.is_dir()]
         self._archive = next((archive for archive in archives if archive.is_file()), None)
         for folder in self._folders:
-            if not os.access(folder, os.X_OK):
-                raise CorpusError(f"{folder}: this folder can't be looked into; check its permissions")
+            check_folder(folder)
         self._log = log
         self._members: dict[str, str] | None = None
         self._told = False

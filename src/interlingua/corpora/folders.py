@@ -8,6 +8,16 @@ from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language
 
 
+def check_folder(folder: str | Path, *, listed: bool = False) -> None:
+    """Raise CorpusError if the files in a folder can't be reached or, with ``listed``, their names not be read."""
+    try:
+        os.stat(f"{folder}/.")  # noqa: PTH116  # a Path drops the dot, which is what asks for permission
+        if listed:
+            os.scandir(folder).close()
+    except PermissionError as e:
+        raise CorpusError(f"{folder}: this folder can't be looked into; check its permissions") from e
+
+
 def language_folders(
     root: Path,
     languages: tuple[str, ...] | None,

@@ -18,7 +18,6 @@ can't use an option raises UsageError.
 """
 
 import inspect
-import os
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from interlingua.corpora import (
     speechmatrix,
     voxpopuli_s2s,
 )
+from interlingua.corpora.folders import check_folder
 from interlingua.corpora.prompts import read_prompts
 from interlingua.corpora.udhr import read_udhr
 from interlingua.errors import CorpusError, UsageError
@@ -155,8 +155,8 @@ def read_corpus(
         raise UsageError(f"--root is missing. {corpus.fetch_hint()}")
     if root is not None and not fetches and not root.exists():
         raise CorpusError(f"{root}: no such file or folder. {corpus.fetch_hint()}")
-    if root is not None and root.is_dir() and not os.access(root, os.R_OK | os.X_OK):
-        raise CorpusError(f"{root}: this folder can't be looked into; check its permissions")
+    if root is not None and root.is_dir():
+        check_folder(root, listed=True)
     return corpus.read(root, languages=languages, split=split, log=log, **options)
 
 

@@ -204,6 +204,7 @@ def _say_needs(
     texts = [u.translations[config.target] for u in new]
     whisper = load_whisper(config.model, device=device)
     seconds = training_seconds(whisper, config, new, texts, config.context, compute, device)
+    del whisper  # its gradients and moments
     log(f"to train: about {spent(seconds)}, by the time of one step on noise")
     each = answer_seconds(load_whisper(config.model, device=device), test, encoder)
     log(f"to decode: before and after, of each test utterance four answers or more; {time_of_each(each)}")
