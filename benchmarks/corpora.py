@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from interlingua.archives import row_member
 from interlingua.audio import load_audio
+from interlingua.audio.archives import row_member
 from interlingua.corpora import prepare_prompts, read_any
 from interlingua.corpora.preparing import prepare_manifest
 from interlingua.corpora.registry import read_corpus

@@ -17,14 +17,14 @@ import torch
 
 from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
-from interlingua.encode import WhisperEncoder, pool_frames
+from interlingua.encoding import WhisperEncoder, pool_frames
 from interlingua.experiments.demo import translation_subset
 from interlingua.files import write_text
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance
-from interlingua.retrieval.evaluation import Items, evaluate_scores
-from interlingua.similarity import seqsim
+from interlingua.retrieval.evaluate import Items, evaluate_scores
+from interlingua.retrieval.seqsim import seqsim
 from interlingua.translation import translate_frames
 from interlingua.types import SAMPLE_RATE, Frames, Samples, Utterance
 

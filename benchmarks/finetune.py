@@ -18,16 +18,16 @@ from transformers.training_args import OptimizerNames
 
 from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
-from interlingua.encode import WhisperEncoder, best_compute
+from interlingua.encoding import WhisperEncoder, best_compute
+from interlingua.encoding.store import FrameStore
 from interlingua.files import write_text
+from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.decoder import CachedDecoder, Step
+from interlingua.finetuning.examples import IGNORED, Batches, collate, translation_examples
+from interlingua.finetuning.trainable import choose_parameters
+from interlingua.finetuning.trainer import CachedTrainer, training_arguments
 from interlingua.models import load_whisper
 from interlingua.results import provenance
-from interlingua.store import FrameStore
-from interlingua.transfer.config import FinetuneConfig
-from interlingua.transfer.decoder import CachedDecoder, Step
-from interlingua.transfer.examples import IGNORED, Batches, collate, translation_examples
-from interlingua.transfer.trainable import choose_parameters
-from interlingua.transfer.trainer import CachedTrainer, training_arguments
 from interlingua.translation import decode
 from interlingua.types import SAMPLE_RATE, Frames, Utterance
 from stores import encoded

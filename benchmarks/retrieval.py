@@ -18,16 +18,16 @@ import numpy as np
 import seqsim_page
 from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
-from interlingua.encode import WhisperEncoder, pool_frames
+from interlingua.encoding import WhisperEncoder, pool_frames
 from interlingua.experiments.cascade import english_texts
 from interlingua.experiments.frames import loud_frames, side_by_side, unit
-from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, RECIPES, Recipe
 from interlingua.experiments.retrieval import Corpus, EnglishTexts, score_pairs
-from interlingua.experiments.scoring import FOLDS, places
 from interlingua.files import write_text
 from interlingua.models import load_sentence_encoder, load_whisper
 from interlingua.results import provenance
-from interlingua.retrieval.evaluation import evaluate_scores
+from interlingua.retrieval.evaluate import evaluate_scores
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, RECIPES, Recipe
+from interlingua.retrieval.scoring import FOLDS, places
 from interlingua.retrieval.soundalikes import control_rows, soundalike_share
 from interlingua.translation import translate_frames
 from interlingua.types import FrameArray, Frames, Utterance

@@ -17,8 +17,8 @@ import numpy as np
 from gallery import Item, gallery_frames
 from interlingua.files import atomic_file, write_text
 from interlingua.results import provenance
+from interlingua.retrieval.features import fit_whitening
 from interlingua.retrieval.search import STAGES, Gallery, Ranking, Stage, agreement
-from interlingua.similarity import fit_whitening
 from interlingua.types import FrameArray
 from stores import COMPUTE, prompt_frames
 

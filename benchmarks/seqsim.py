@@ -18,11 +18,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from interlingua.encode import pool_frames
+from interlingua.encoding import pool_frames
 from interlingua.files import atomic_file, write_text
 from interlingua.results import provenance
-from interlingua.retrieval.evaluation import Items, evaluate_scores
-from interlingua.similarity import SimilarityCompute, pack, reduce_directions, seqsim_both
+from interlingua.retrieval.evaluate import Items, evaluate_scores
+from interlingua.retrieval.seqsim import SimilarityCompute, pack, reduce_directions, seqsim_both
 from interlingua.types import FrameArray
 from peers import PEERS, run_peer
 from stores import prompt_frames

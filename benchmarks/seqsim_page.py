@@ -7,10 +7,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from interlingua.experiments.methods import DEFAULT_METHOD
 from interlingua.files import atomic_file, write_text
-from interlingua.report.records import METHODS, method_label
-from interlingua.retrieval.evaluation import bootstrap_means
+from interlingua.retrieval.evaluate import bootstrap_means
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHOD_LABELS, method_label
 
 Hits = dict[str, list[int]]
 BASE = "seqsim"
@@ -57,7 +56,7 @@ def page(found: dict[str, Any], clusters: Sequence[str]) -> str:
     methods, made = found["methods"], found["provenance"]
     base, best, cascade = (methods[m]["hits"] for m in (BASE, DEFAULT_METHOD, "cascade"))
     n, pairs = len(clusters), len(base)
-    names = [m for m in METHODS if m in methods]
+    names = [m for m in METHOD_LABELS if m in methods]
     names.sort(key=lambda m: -mean(methods[m]["hits"]))
     rows = []
     for m in names:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from interlingua.corpora import prepare_prompts
-from interlingua.encode import WhisperEncoder, best_compute, encode_manifest
+from interlingua.encoding import WhisperEncoder, best_compute, encode_manifest
+from interlingua.encoding.store import FrameStore
 from interlingua.models import load_whisper
-from interlingua.store import FrameStore
 from interlingua.types import FrameArray, Utterance
 
 OUT = Path("runs/study")

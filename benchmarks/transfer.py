@@ -22,9 +22,9 @@ from interlingua.experiments.transfer_study import (
     run_transfer_study,
 )
 from interlingua.files import write_text
+from interlingua.finetuning.config import FinetuneConfig
 from interlingua.metrics.correlation import rank_correlation
 from interlingua.results import load_results
-from interlingua.transfer.config import FinetuneConfig
 from stores import encoded
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from interlingua.errors import InterlinguaError, ResultsError
-from interlingua.experiments.methods import DEFAULT_METHOD
 from interlingua.files import write_text
 from interlingua.languages import language_name
 from interlingua.report import alignment_heatmap, recall_heatmap
-from interlingua.report.records import METHODS, method_label
 from interlingua.results import load_results
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHOD_LABELS, method_label
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- begin: written by docs/update.py -->", "<!-- end -->"
@@ -41,7 +40,7 @@ def summary(results: dict[str, Any]) -> str:
     rows = of_method(results, "seqsim")
     low, high = min(rows, key=lambda r: r["r1"]), max(rows, key=lambda r: r["r1"])
     controls = [
-        f"{method_label(m)} {mean_r1(results, m):.1%}" for m in METHODS if m != "seqsim" and of_method(results, m)
+        f"{method_label(m)} {mean_r1(results, m):.1%}" for m in METHOD_LABELS if m != "seqsim" and of_method(results, m)
     ]
     return (
         f"*{len(rows)} ordered pairs, {rows[0]['n']} prompts in {rows[0]['n_clusters']} clusters, Whisper-base as it is, "
@@ -119,7 +118,7 @@ def results_page(full: dict[str, Any], found: dict[str, Any]) -> str:
                     f"{min(r['r1'] for r in of_method(full, m)):.3f}",
                     f"{max(r['r1'] for r in of_method(full, m)):.3f}",
                 ]
-                for m in METHODS
+                for m in METHOD_LABELS
                 if of_method(full, m)
             ],
         ),

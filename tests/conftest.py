@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py and layers.py: 
 
 # Axis names in annotations are checked in every call of these modules; set up before anything imports them.
 # An axis has one size within a call; those that begin with an underscore (_T, _S) differ between arrays.
-CHECKED = ["store", "encode", "similarity", "retrieval", "metrics", "translation", "transfer"]
-install_import_hook([f"interlingua.{name}" for name in CHECKED], "helpers.checked")
+CHECKED = ["encoding", "retrieval", "metrics", "translation", "finetuning"]
+install_import_hook([f"interlingua.{name}" for name in CHECKED], "checking.checked")
 
 
 @pytest.fixture(autouse=True)

@@ -1,23 +1,26 @@
-"""What several test modules share: run-time type checks, a tiny Whisper, short synthetic recordings."""
+"""What several test modules share: a tiny Whisper, short synthetic recordings, saved results."""
 
 import ctypes
+import json
 import os
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args, runtime_checkable
 
+import msgspec
 import numpy as np
 import torch
-from beartype import BeartypeConf, beartype
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
+from interlingua import results
 from interlingua.languages import WHISPER_LANGUAGES
 from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 
+ROOT = Path(__file__).parent.parent  # of the checkout
+RECIPES = ROOT / "recipes"
 N_LANGUAGES = 99  # as in Whisper-base; Cantonese came with large-v3
 SPECIAL_TOKENS = [  # in Whisper's order
     "<|endoftext|>",
@@ -32,15 +35,6 @@ SPECIAL_TOKENS = [  # in Whisper's order
 ]
 END = 256  # id of <|endoftext|>, behind one token a byte
 VOCABULARY = END + len(SPECIAL_TOKENS) + 1501  # the last are the timestamps, <|0.00|> to <|30.00|>
-
-
-def checked(function: Callable) -> Callable:
-    """beartype, which refuses annotations with a protocol unless it can be asked at run time: so it can here."""
-    for hint in getattr(function, "__annotations__", {}).values():
-        for part in (hint, *get_args(hint)):
-            if getattr(part, "_is_protocol", False):
-                runtime_checkable(part)
-    return beartype(conf=BeartypeConf(is_pep484_tower=True))(function)  # an int is a float, as PEP 484 has it
 
 
 def save_tiny_whisper(folder: Path) -> Path:
@@ -145,3 +139,15 @@ def as_an_ordinary_user() -> Iterator[None]:
         yield
     finally:
         assert libc.capset(header, held) == 0, os.strerror(ctypes.get_errno())
+
+
+def records(found: dict) -> results.Results:
+    """A dictionary in the form of ``results.json`` as records."""
+    return msgspec.convert(found, results.Results)
+
+
+def load_results(folder: Path) -> tuple[dict, dict]:
+    """``results.json`` as plain JSON, with the schema's empty parts, and the arrays: what the files say."""
+    _, arrays = results.load_results(folder)
+    saved = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+    return {**msgspec.json.decode(msgspec.json.encode(results.Results())), **saved}, arrays

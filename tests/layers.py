@@ -8,19 +8,17 @@ ORDER = (  # a module or a package each
     "types",
     "errors",
     "files",
-    "languages",
     "progress",
-    "archives",
+    "languages",
+    "registry",
     "audio",
     "corpora",
     "models",
-    "store",
-    "encode",
-    "similarity",
+    "encoding",
     "retrieval",
     "metrics",
     "translation",
-    "transfer",
+    "finetuning",
     "results",
     "experiments",
     "report",
@@ -28,7 +26,7 @@ ORDER = (  # a module or a package each
     "cli",
 )
 APART = ("retrieval", "translation")  # neither may know the other
-KNOW_BOTH = ("experiments", "report", "doctor", "cli")
+KNOW_BOTH = ("results", "experiments", "report", "doctor", "cli")
 
 
 def violations(

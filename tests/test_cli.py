@@ -9,14 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from helpers import load_results
 from interlingua import __version__
 from interlingua.cli import run
 from interlingua.corpora import prompts
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.models import packaged
 from interlingua.progress import track
-from interlingua.results import finite, load_results, provenance, save_results
-from interlingua.store import FrameStore
+from interlingua.results import finite, provenance, save_results
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_a_wrong_search_is_one_line_and_exit_2(encode, call, tmp_path, options, 
 
 
 def test_search_whitens_the_queries_by_a_background_of_their_language(encode, call, tmp_path, monkeypatch):
-    monkeypatch.setattr("interlingua.similarity.transform.LEAST_UTTERANCES", 3)
+    monkeypatch.setattr("interlingua.retrieval.features.LEAST_UTTERANCES", 3)
     encode("--languages", "en", store="queries.lance")
     encode("--languages", "fr", store="gallery.lance")
     encode(store="all.lance")

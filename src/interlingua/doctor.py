@@ -77,7 +77,7 @@ def _python() -> Finding:
 def _devices() -> list[Finding]:
     import torch
 
-    from interlingua.encode import best_compute
+    from interlingua.encoding import best_compute
 
     cores = os.cpu_count()
     findings = [Finding("cpu", True, f"{cores} cores, {torch.get_num_threads()} threads, {best_compute('cpu')}")]

@@ -1,89 +1,7 @@
-"""Result folders: ``results.json`` with everything that was measured, and what stands beside it.
+"""Result folders: what experiments write, reports read, and nothing else describes.
 
-``arrays.npz`` holds what pictures are drawn of, ``utterances.jsonl`` what came out for each utterance
-(`UtteranceResult`, a line each).
-
-The frame of ``results.json``, in which every part but the first three is optional::
-
-    {"schema": 1,
-     "title": "…",
-     "provenance": {"command", "started", "seconds", "version", "commit", "dirty", "python", "platform",
-                    "packages": {name: version}, "device": {"name", "threads", "compute"},
-                    "corpus": {"utterances", "sha256"}, "seeds": {what: number}},
-     "settings": {name: value},
-     "corpus": {"title", "n_meanings", "n_clusters", "rules": [text],
-                "languages": [{"language", "n", "seconds", "voice", "variety", "licence"}]},
-     "retrieval": [{"query", "candidate", "method", "n", "n_candidates", "n_clusters", "r1", "r1_ci", "r5",
-                    "r10", "mrr", "mrr_ci", "r1_cluster", "chance_cluster", "chance", "chance_r5",
-                    "chance_r10", "median_rank", "signature"}],
-     "published": [{"query", "candidate", "method", "ours", "published"}],
-     "translation": [{"source", "target", "system", "n", "bleu": {"value", "ci", "n", "signature"},
-                      "chrf": {…}}],
-     "transfer": [{"task": "new" | "other" | "translate" | "transcribe" | "detect", "source", "target", "trained", "n",
-                   "chrf": {"before": {"value", "ci", "n", "signature"}, "after": {…},
-                            "difference": {"value", "ci", "n", "signature", "p_bootstrap", "p_randomisation"}},
-                   "bleu": {…}, "off_target": {"before", "after"}, "error": {"before", "after"}}],
-     "transfer_pooled": [{"pool", "languages": [code], "chrf": {"value", "ci", …, "p_randomisation"}}],
-     "pareto": [{"name", "target", "gain": {"value", "ci"}, "loss": {"value", "ci"}, "curve": [[gain, loss]]}],
-     "study": [{"variant", "target", "test", "sources": [code], "errors": {task: [before, after]},
-                "pooled": [{"pool", "languages": [code], "chrf": {"before", "after", "difference"}, "bleu": {…},
-                            "comet": {…} | {"reason"}}], "table": [as "transfer"], …}],
-     "published_transfer": [{"test", "variant", "source", "target", "metric", "ours", "published"}],
-     "outputs": [{"system", "task": "translate" | "transcribe", "source", "sources": [code], "target", "n", "missing",
-                  "bleu": {"value", "ci", "n", "signature"} | {"reason"}, "chrf++", "chrf", "off_target", "comet",
-                  "error"}],
-     "outputs_compared": [{"system", "against", …, "bleu": {"value", …, "p_bootstrap", "p_randomisation"}, …}],
-     "outputs_by_duration": [{"system", …, "duration", …}],
-     "worst": [{"system", "id", "task", "source", "target", "metric", "score", "transcript", "reference",
-                "hypothesis"}],
-     "unseen": [{"language", "name", "seen", "own_token", "synthetic", "speakers": [text], "n", "n_clusters", "seconds",
-                 "candidates": [{"token", "bleu": {…}, "chrf": {…}, "off_target": {…}}],
-                 "rules": {rule: {"token", "scores": {token: number}}}, "chosen", "oracle",
-                 "permuted": {"chrf" | "bleu": {"value", "difference": {"value", "ci", …, "p_randomisation"}}},
-                 "copied", "error": {"words": {…}, "characters": {…}}}],
-     "unseen_rules": [{"rule", "default", "languages": [code], "right", "chrf", "loss", "against_first": {…}}],
-     "published_unseen": [{"language", "metric", "ours", "published"}],
-     "robustness": {"pivot", "methods": [name], "rules": [text],
-                    "languages": [{"language", "name", "family", "seen", "token", "n", "n_clusters", "seconds",
-                                   "distance": {"typological", "genealogical"}, "to_pivot": {method: row of retrieval},
-                                   "from_pivot": {…}, "bleu": {…}, "chrf", "off_target", "wer", "cer"}],
-                    "correlations": [{"measure", "method", "kind", "seen_only", "value", "p", "n", "signature"}]},
-     "left_out": [text],
-     "failures": [text],
-     "samples": [{"id", "source", "target", "transcript", "reference", "hypothesis"}],
-     "alignment": {"query": {"id", "language", "text", "seconds", "words": [{"word", "start", "end"}]},
-                   "candidate": {…}, "precision", "recall", "f1"},
-     "similarity": {"query", "candidate", "method"},
-     "timings": {stage: seconds}}
-
-``corpus`` identifies the utterances, without where their audio lies (`corpus_hash`).
-
-``published`` sets our R@1 beside others', or beside the reason why there is none.
-
-Methods are ``seqsim`` and ``mean-pool`` over the encoder's frames, and the controls ``duration``, ``seqsim:log-
-mel`` and ``seqsim:random-weights``. Proportions lie in 0-1, BLEU and chrF in 0-100, times in seconds.
-``arrays.npz`` may hold ``alignment`` (n, m) and ``similarity`` (N, M).
-
-``transfer`` is before and after a fine-tuning: a transcript's row has ``error`` (WER or CER in per cent, as its
-signature says), that of ``detect`` too (languages named wrongly, in per cent), the others the rest; ``off_target``
-lies in 0-1. Of a ``pareto`` variant, ``gain`` is the chrF difference of the new target, pooled over sources never
-trained on, ``loss`` that of X into English, pooled: below 0 where something was lost.
-``curve``, which may be absent, holds both for shares of the change, from none to all; where variants have several
-``target``, which may be absent too, each target gets a picture of its own.
-
-``study`` is a transfer study's variants, each in each test, beside the untrained model under its best prompt;
-``published_transfer`` sets plain fine-tuning, and the model before it (``untrained``), beside others' figures.
-
-``unseen`` is translation into English under language tokens that stand in for a language without one: a row a
-language, two for one that is asked without its own token too (``own_token`` says which). ``chosen`` is the token that
-the default rule takes without references, ``oracle`` the one with the highest chrF; ``permuted``, ``copied`` (0-1)
-and ``error`` are under the chosen one. ``permuted`` is the mean score against references dealt out anew, and by how
-much the true ones are above it. ``synthetic`` speech was read by a machine. ``unseen_rules`` is every rule's mean
-over the rows with several candidates: ``right`` counts those where it takes the oracle's token, ``loss`` is chrF
-below the oracle. ``left_out`` says which utterances couldn't be scored.
-
-``robustness`` sets every language beside its distance (0-1) to a pivot: ``kind`` of a correlation is the distance's,
-and with ``seen_only`` it is over languages that the model has a token for. Its translations are in ``unseen`` too.
+``results.json`` is one `Results`; ``arrays.npz`` holds the matrices that are drawn; ``utterances.jsonl`` has a
+`UtteranceResult` a line. Proportions lie in 0-1, BLEU and chrF in 0-100, error rates are per cent, times are seconds.
 """
 
 import datetime
@@ -99,18 +17,543 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from interlingua import __version__
-from interlingua.errors import ResultsError
+from interlingua.errors import ResultsError, UsageError
 from interlingua.files import atomic_file, write_text
+from interlingua.languages import language_name
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHOD_LABELS, PAPER_METHOD
 from interlingua.types import AudioRef, Utterance
 
 SCHEMA = 1
 _PACKAGES = ("torch", "transformers", "ctranslate2", "numpy", "sacrebleu", "pylance", "av")
+
+
+Interval = tuple[float, float]
+Pair = tuple[str, str]
+
+
+class Retrieval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One method on one ordered language pair; proportions in 0-1."""
+
+    query: str
+    candidate: str
+    method: str
+    r1: float
+    r1_ci: Interval | None = None
+    r5: float | None = None
+    r10: float | None = None
+    mrr: float | None = None
+    mrr_ci: Interval | None = None
+    r1_cluster: float | None = None
+    chance_cluster: float | None = None
+    n: int | None = None
+    n_candidates: int | None = None
+    n_clusters: int | None = None
+    chance: float | None = None
+    chance_r5: float | None = None
+    chance_r10: float | None = None
+    median_rank: float | None = None
+    signature: str | None = None
+
+    @property
+    def pair(self) -> Pair:
+        """Query and candidate language."""
+        return self.query, self.candidate
+
+    @property
+    def pair_name(self) -> str:
+        """The pair in words, e.g. ``English → French``."""
+        return f"{name_of(self.query)} → {name_of(self.candidate)}"
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """BLEU or chrF in 0-100, with its interval and signature."""
+
+    value: float | None = None
+    ci: Interval | None = None
+    n: int | None = None
+    signature: str | None = None
+
+
+class Translation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One system on one translation direction."""
+
+    source: str
+    target: str
+    system: str = ""
+    n: int | None = None
+    bleu: Metric | None = None
+    chrf: Metric | None = None
+
+    @property
+    def pair_name(self) -> str:
+        """The direction in words."""
+        return f"{name_of(self.source)} → {name_of(self.target)}"
+
+
+class Difference(Metric, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A paired difference, after less before, with its two-sided p."""
+
+    p_bootstrap: float | None = None
+    p_randomisation: float | None = None
+
+
+class Measured(Difference, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A score or difference of a system, or the reason why there is none."""
+
+    reason: str | None = None
+
+
+class SystemScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A system's scores on one language spoken, or (``source`` None) on several, pooled.
+
+    ``against``: they are differences from that system. ``bleu``, ``chrfpp`` (chrF++) and ``chrf`` lie in 0-100,
+    ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's own scale.
+    """
+
+    system: str
+    task: Literal["translate", "transcribe"]
+    source: str | None = None
+    sources: list[str] = []
+    target: str | None = None
+    against: str | None = None
+    duration: str | None = None
+    n: int | None = None
+    missing: int | None = None
+    bleu: Measured | None = None
+    chrfpp: Measured | None = msgspec.field(name="chrf++", default=None)
+    chrf: Measured | None = None
+    off_target: Measured | None = None
+    comet: Measured | None = None
+    error: Measured | None = None
+
+    @property
+    def spoken(self) -> str:
+        """The language spoken in words."""
+        if self.source is not None:
+            return name_of(self.source)
+        return f"all {len(self.sources)}" if self.sources else "all"
+
+
+class BadOutput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One of a system's worst outputs; ``score`` is sentence chrF++ (0-100), or its error rate in per cent."""
+
+    system: str
+    id: str = ""
+    task: Literal["translate", "transcribe"] = "translate"
+    source: str = ""
+    target: str = ""
+    metric: str = ""
+    score: float | None = None
+    transcript: str | None = None
+    reference: str | None = None
+    hypothesis: str | None = None
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One score before and after fine-tuning, or the reason why there is none."""
+
+    before: Metric | None = None
+    after: Metric | None = None
+    difference: Difference | None = None
+    reason: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """What an error rate counts, by its signature: ``WER``, ``CER``, or ``error rate`` where nothing says."""
+        signature = next((m.signature for m in (self.before, self.after) if m and m.signature), "")
+        unit = signature.partition("|")[0]
+        return unit.upper() if unit in ("wer", "cer") else "error rate"
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One task in one language, before and after.
+
+    A task is the new target, another target, translation into English, transcription, or naming the language.
+    ``chrf`` and ``bleu`` lie in 0-100, ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's scale.
+    """
+
+    task: Literal["new", "other", "translate", "transcribe", "detect"]
+    source: str
+    target: str
+    trained: bool = False
+    n: int | None = None
+    chrf: Change = Change()
+    bleu: Change = Change()
+    off_target: Change = Change()
+    error: Change = Change()
+    comet: Change = Change()
+
+    @property
+    def name(self) -> str:
+        """The direction in words, or the language spoken where there is no other."""
+        if self.task in ("transcribe", "detect"):
+            return name_of(self.source)
+        return f"{name_of(self.source)} → {name_of(self.target)}"
+
+
+class Pooled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A chrF difference pooled over languages."""
+
+    pool: str
+    languages: list[str] = []
+    chrf: Difference | None = None
+
+
+class StudyPool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A variant's scores pooled over languages, before and after."""
+
+    pool: str
+    languages: list[str] = []
+    chrf: Change = Change()
+    bleu: Change = Change()
+    comet: Change = Change()
+
+
+class StudyRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One variant of a transfer study in one test; ``errors`` are per cent before and after, by task."""
+
+    variant: str
+    target: str
+    test: str = ""
+    sources: list[str] = []
+    errors: dict[str, tuple[float, float]] = {}
+    pooled: list[StudyPool] = []
+    table: list[Transfer] = []
+
+
+class BesideTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Our score in one direction and another's, or why there is none."""
+
+    test: str
+    variant: str
+    source: str
+    target: str
+    metric: Literal["bleu", "chrf", "comet"]
+    ours: float
+    published: float | str
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A difference that a picture is drawn of, with its interval and signature."""
+
+    value: float
+    ci: Interval | None = None
+    signature: str | None = None
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One way to fine-tune: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
+
+    ``curve`` holds (gain, loss) of shares of the change, from none to all. Variants of several targets get a
+    picture each.
+    """
+
+    name: str
+    target: str = ""
+    test: str = ""
+    gain: Point
+    loss: Point
+    curve: list[tuple[float, float]] | None = None
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One translated utterance."""
+
+    id: str = ""
+    source: str = ""
+    target: str = ""
+    transcript: str | None = None
+    reference: str | None = None
+    hypothesis: str | None = None
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A spoken word and its place in time (seconds), where known."""
+
+    word: str
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def times(self) -> tuple[float, float]:
+        """Start and end; 0 where unknown."""
+        return self.start or 0.0, self.end or 0.0
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One of the two aligned utterances."""
+
+    id: str = ""
+    language: str = ""
+    text: str | None = None
+    seconds: float | None = None
+    words: list[Word] | None = None
+    probability: float | None = None
+    transcribed: bool = False
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A query word and its best candidate word; SeqSim of the two."""
+
+    query: Word
+    candidate: Word
+    similarity: float | None = None
+
+
+class Alignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Two utterances whose frames were compared, and SeqSim's three scores of them."""
+
+    query: Side
+    candidate: Side
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    mean: float | None = None
+    matches: list[Match] = []
+
+
+class Similarity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which languages and method the stored score matrix belongs to."""
+
+    query: str
+    candidate: str
+    method: str = PAPER_METHOD
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Our R@1 and another's (0 to 1), or why there is none."""
+
+    query: str
+    candidate: str
+    method: str
+    ours: float
+    published: float | str
+
+
+class BesideScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Our score of a language beside another's, or why there is none; ``bleu``, ``chrf``, ``wer`` or ``cer``."""
+
+    language: str
+    metric: str
+    ours: float
+    published: float | str
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Translations into English under one language token."""
+
+    token: str
+    bleu: Metric
+    chrf: Metric
+    off_target: Metric
+
+
+class Permuted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The mean score against references dealt out anew, and how much the true ones are above it."""
+
+    value: float | None = None
+    difference: Difference | None = None
+
+
+class RuleChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The token that a rule takes, and what it scores each by."""
+
+    token: str | None
+    scores: dict[str, float] = {}
+
+
+class UnderTokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A language under its own token, or under those that stand in for it; ``error`` in per cent."""
+
+    language: str
+    name: str = ""
+    seen: bool
+    own_token: bool
+    synthetic: bool = False
+    speakers: list[str] = []
+    n: int
+    n_clusters: int
+    seconds: float | None = None
+    candidates: list[Candidate]
+    rules: dict[str, RuleChoice] = {}
+    chosen: str
+    oracle: str
+    permuted: dict[str, Permuted] = {}
+    copied: float | None = None
+    error: dict[str, Metric] | None = None
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether the language has a token that wasn't tried."""
+        return self.seen and self.language not in {c.token for c in self.candidates}
+
+    @property
+    def scores(self) -> Candidate:
+        """Those of the chosen token."""
+        return next(c for c in self.candidates if c.token == self.chosen)
+
+
+class TokenRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a rule that takes a token without references does, over languages."""
+
+    rule: str
+    default: bool
+    languages: list[str]
+    right: int
+    chrf: float
+    loss: float
+    against_first: Difference
+
+
+class Distant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A language beside its distance to the pivot; retrieval by method, both ways."""
+
+    language: str
+    name: str = ""
+    family: str | None = None
+    seen: bool
+    token: str
+    distance: dict[str, float | None]
+    n: int
+    n_clusters: int | None = None
+    seconds: float | None = None
+    to_pivot: dict[str, Retrieval] = {}
+    from_pivot: dict[str, Retrieval] = {}
+    bleu: Metric | None = None
+    chrf: Metric | None = None
+    off_target: Metric | None = None
+    wer: Metric | None = None
+    cer: Metric | None = None
+
+
+class RankCorrelation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Of a measure with a distance, over languages."""
+
+    measure: str
+    method: str | None = None
+    kind: str
+    seen_only: bool
+    value: float | None = None
+    p: float | None = None
+    n: int
+    signature: str
+
+
+class Robustness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Every language beside its distance to a pivot."""
+
+    pivot: str
+    methods: list[str]
+    rules: list[str] = []
+    languages: list[Distant]
+    correlations: list[RankCorrelation] = []
+
+
+class CorpusLanguage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One language's recordings and whom to credit for them."""
+
+    language: str
+    n: int | None = None
+    seconds: float | None = None
+    voice: str | None = None
+    variety: str | None = None
+    licence: str | None = None
+
+
+class Corpus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What was measured on."""
+
+    title: str = ""
+    n_meanings: int | None = None
+    n_clusters: int | None = None
+    rules: list[str] = []
+    languages: list[CorpusLanguage] = []
+
+
+class CorpusUsed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which utterances: how many, and the SHA-256 of their records."""
+
+    utterances: int
+    sha256: str
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where the results come from."""
+
+    command: str | None = None
+    started: str | None = None
+    seconds: float | None = None
+    version: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    python: str | None = None
+    platform: str | None = None
+    packages: dict[str, str | None] = {}
+    device: dict[str, Any] = {}
+    corpus: CorpusUsed | None = None
+    seeds: dict[str, int] = {}
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A whole ``results.json``."""
+
+    title: str = ""
+    provenance: Provenance = Provenance()
+    settings: dict[str, Any] = {}
+    corpus: Corpus | None = None
+    retrieval: list[Retrieval] = []
+    published: list[Beside] = []
+    robustness: Robustness | None = None
+    unseen: list[UnderTokens] = []
+    unseen_rules: list[TokenRule] = []
+    published_unseen: list[BesideScore] = []
+    left_out: list[str] = []
+    translation: list[Translation] = []
+    transfer: list[Transfer] = []
+    transfer_pooled: list[Pooled] = []
+    pareto: list[Variant] = []
+    study: list[StudyRow] = []
+    published_transfer: list[BesideTransfer] = []
+    outputs: list[SystemScores] = []
+    outputs_compared: list[SystemScores] = []
+    outputs_by_duration: list[SystemScores] = []
+    worst: list[BadOutput] = []
+    samples: list[Sample] = []
+    failures: list[str] = []
+    alignment: Alignment | None = None
+    similarity: Similarity | None = None
+    timings: dict[str, float | None] = {}
+
+    @property
+    def methods(self) -> list[str]:
+        """Retrieval methods that were run: the default one, the other known ones in `METHODS`' order, the rest."""
+        found = dict.fromkeys(r.method for r in self.retrieval)
+        order = dict.fromkeys((DEFAULT_METHOD, *METHOD_LABELS, *found))
+        return [m for m in order if m in found]
+
+    @property
+    def main_method(self) -> str | None:
+        """The method shown where only one is: a robustness study's first, else the first of `methods`, else None."""
+        return next(iter(self.robustness.methods if self.robustness else self.methods), None)
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages of the retrieval results: the corpus's order first, then that of appearance."""
+        seen = dict.fromkeys(code for r in self.retrieval for code in r.pair)
+        order = [lang.language for lang in self.corpus.languages] if self.corpus else []
+        return [c for c in dict.fromkeys(order) if c in seen] + [c for c in seen if c not in order]
+
+    def scores(self, method: str) -> dict[Pair, Retrieval]:
+        """One method's results by ordered pair of two different languages, in the languages' order."""
+        found = {r.pair: r for r in self.retrieval if r.method == method and r.query != r.candidate}
+        place = {code: i for i, code in enumerate(self.languages)}
+        return dict(sorted(found.items(), key=lambda item: (place[item[0][0]], place[item[0][1]])))
 
 
 class Ranked(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -162,13 +605,16 @@ class UtteranceResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def save_results(
     folder: str | Path,
-    results: Mapping[str, Any],
+    results: "Results | Mapping[str, Any]",
     arrays: Mapping[str, np.ndarray] | None = None,
     utterances: Iterable[UtteranceResult] = (),
 ) -> Path:
     """Write ``results.json`` (``arrays.npz``, ``utterances.jsonl``) into ``folder`` and return the former's path."""
     folder = Path(folder)
-    text = json.dumps({"schema": SCHEMA, **results}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    if not isinstance(results, Results):
+        results = msgspec.convert({k: v for k, v in results.items() if v is not None}, Results)
+    text = json.dumps(as_json(results), ensure_ascii=False, indent=1, allow_nan=False)
+    text += "\n"
     folder.mkdir(parents=True, exist_ok=True)
     if arrays:
         with atomic_file(folder / "arrays.npz") as temporary, temporary.open("wb") as out:
@@ -186,11 +632,11 @@ def save_results(
     return path
 
 
-def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def load_results(folder: str | Path) -> "tuple[Results, dict[str, np.ndarray]]":
     """Read a result folder: (results, arrays).
 
     Raises:
-        ResultsError: no ``results.json`` there, not JSON, or of another schema.
+        ResultsError: no ``results.json`` there, not JSON, or of another schema; a wrong field is named.
     """
     path = Path(folder) / "results.json"
     try:
@@ -201,6 +647,11 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
         raise ResultsError(f"{path}: not a readable results file ({e})") from e
     if not isinstance(results, dict) or results.get("schema") != SCHEMA:
         raise ResultsError(f"{path}: not a results file of schema {SCHEMA}; measure again with this version")
+    del results["schema"]
+    try:
+        found = msgspec.convert(results, Results)
+    except msgspec.ValidationError as e:
+        raise ResultsError(f"{path}: {e}; measure again with this version") from e
     arrays: dict[str, np.ndarray] = {}
     stored = path.with_name("arrays.npz")
     if stored.exists():
@@ -209,7 +660,12 @@ def load_results(folder: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarr
                 arrays = dict(data)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
             raise ResultsError(f"{stored}: not a readable array file ({e})") from e
-    return results, arrays
+    return found, arrays
+
+
+def as_json(results: "Results") -> dict[str, Any]:
+    """What ``results.json`` holds."""
+    return {"schema": SCHEMA, **msgspec.to_builtins(results)}
 
 
 def load_utterances(folder: str | Path) -> list[UtteranceResult]:
@@ -248,7 +704,7 @@ def provenance(
     *,
     utterances: Iterable[Utterance] = (),
     seeds: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
+) -> "Provenance":
     """Where a result comes from: command, versions, commit, machine, corpus and seeds.
 
     Args:
@@ -263,20 +719,20 @@ def provenance(
 
     commit, dirty = _commit()
     corpus = list(utterances)
-    return {
-        "command": _command(),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "version": __version__,
-        "commit": commit,
-        "dirty": dirty,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "device": {"name": _device_name(device), "threads": torch.get_num_threads(), "compute": compute},
-        **({"corpus": {"utterances": len(corpus), "sha256": corpus_hash(corpus)}} if corpus else {}),
-        **({"seeds": dict(seeds)} if seeds else {}),
-    }
+    return Provenance(
+        command=_command(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(seconds, 1),
+        version=__version__,
+        commit=commit,
+        dirty=dirty,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: _version(name) for name in _PACKAGES},
+        device={"name": _device_name(device), "threads": torch.get_num_threads(), "compute": compute},
+        corpus=CorpusUsed(utterances=len(corpus), sha256=corpus_hash(corpus)) if corpus else None,
+        seeds=dict(seeds or {}),
+    )
 
 
 def finite(value: float) -> float | None:
@@ -343,3 +799,11 @@ def _commit() -> tuple[str | None, bool | None]:
     if tracked is None or commit is None:
         return None, None
     return commit, bool(git("status", "--porcelain", "--untracked-files=no"))
+
+
+def name_of(code: str) -> str:
+    """English name of a language, or the code itself where nobody knows it."""
+    try:
+        return language_name(code)
+    except UsageError:
+        return code

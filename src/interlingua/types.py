@@ -45,7 +45,7 @@ class AudioRef(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         offset: where the stretch begins, in seconds.
         duration: how long it is, in seconds.
         member: what is meant inside the archive: the name in a tar, tar.gz or zip file, or ``row=123`` of a parquet
-            file; see `interlingua.archives`.
+            file; see `interlingua.audio.archives`.
     """
 
     path: str
@@ -82,6 +82,11 @@ class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     speaker: str | None = None
     gender: str | None = None
     duration: float | None = None
+
+    @property
+    def group(self) -> str:
+        """What intervals resample and splits keep together: the cluster, else the meaning, else the utterance."""
+        return self.cluster or self.meaning or self.id
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,16 @@ def align(
         device: where to encode.
         json: print the result as JSON.
     """
-    from interlingua.encode import best_device
+    import msgspec
+
+    from interlingua import results
+    from interlingua.encoding import best_device
     from interlingua.errors import UsageError
     from interlingua.experiments import alignment
     from interlingua.languages import normalise_language
     from interlingua.models import load_whisper
     from interlingua.report import alignment_heatmap
+    from interlingua.results import Results
     from interlingua.types import AudioRef, Utterance
 
     if out.suffix.lower() != ".png":  # what can be wrong is found before the model is loaded, perhaps downloaded
@@ -72,7 +76,9 @@ def align(
     ]
     found = alignment.align(whisper, *spoken)
     result = _as_dict(found)
-    alignment_heatmap({"alignment": result}, {"alignment": found.similarity}, out)
+    alignment_heatmap(
+        Results(alignment=msgspec.convert(result, results.Alignment)), {"alignment": found.similarity}, out
+    )
     for side in spoken:
         if side.lacking:
             note(f"interlingua: {side.id}: no words: {side.lacking}")

@@ -24,15 +24,15 @@ def demo(
     """
     from interlingua.experiments.demo import run_demo
     from interlingua.report import write_report
-    from interlingua.results import load_results
+    from interlingua.results import as_json, load_results
 
     folder = run_demo(config, log=note)
     page = write_report(folder)
     results, _ = load_results(folder)
     if json:
-        emit(results)
+        emit(as_json(results))
     else:
         print(f"report: {page}")
-    for line in results["failures"]:
+    for line in results.failures:
         note(f"interlingua: failed: {line}")
-    return 1 if results["failures"] else 0
+    return 1 if results.failures else 0

@@ -45,7 +45,7 @@ def encode(
         json: print the result as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encode import (
+    from interlingua.encoding import (
         Context,
         WhisperEncoder,
         best_compute,

@@ -10,8 +10,8 @@ import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
-from interlingua.experiments.methods import DEFAULT_METHOD, Method, SimilarityFormat
 from interlingua.experiments.output_files import Task
+from interlingua.retrieval.methods import DEFAULT_METHOD, Method, SimilarityFormat
 
 app = cyclopts.App(name="evaluate", help="Measure retrieval, translation and any system's outputs.")
 
@@ -50,14 +50,14 @@ def retrieval(
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encode import best_compute, best_device
+    from interlingua.encoding import best_compute, best_device
+    from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
     from interlingua.experiments.frames import side_by_side, without_quiet
     from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
-    from interlingua.experiments.scoring import FOLD_SEED, LEAST_CLUSTERS
     from interlingua.experiments.utterances import UtteranceLog
-    from interlingua.retrieval.evaluation import BOOTSTRAP_SEED
-    from interlingua.store import FrameStore
+    from interlingua.retrieval.evaluate import BOOTSTRAP_SEED
+    from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS
 
     if "cascade" in method and not texts:
         raise UsageError("--method cascade compares English texts; name the file to keep them in with --texts")
@@ -147,13 +147,13 @@ def translation(
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encode import best_device
+    from interlingua.encoding import best_device
+    from interlingua.encoding.store import FrameStore
     from interlingua.errors import CorpusError
     from interlingua.experiments.translation import TARGET, translation_baseline
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.metrics.segments import BOOTSTRAP_SEED
     from interlingua.models import load_whisper
-    from interlingua.store import FrameStore
     from interlingua.translation import require_decodable
 
     if out:
@@ -288,10 +288,12 @@ def _english_texts(utterances: Any, frames: Any, model: str, device: str, path: 
 
 
 def _warn_near_chance(results: dict[str, Any]) -> None:
-    from interlingua.report.records import read_records
-    from interlingua.report.summary import summarise
+    import msgspec
 
-    summary = summarise(read_records(results))
+    from interlingua.report.summary import summarise
+    from interlingua.results import Results
+
+    summary = summarise(msgspec.convert(results, Results))
     for line in summary.near_chance:
         note(f"interlingua: near chance: {line}")
     if summary.near_chance:

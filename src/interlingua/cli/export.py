@@ -8,7 +8,7 @@ import cyclopts
 from interlingua.cli.output import emit, note
 
 if TYPE_CHECKING:
-    from interlingua.transfer.export import ExportReport
+    from interlingua.finetuning.export import ExportReport
 
 _HELP = """Write a trained model for transformers and faster-whisper, checked.
 
@@ -44,7 +44,7 @@ def export(
         least_chrf: chrF (0 to 100) that the texts after must reach against those before.
         json: print the result as JSON.
     """
-    from interlingua.transfer.export import export as write
+    from interlingua.finetuning.export import export as write
 
     report = write(
         model, out, formats=format, quantization=quantization, dtype=dtype, check=check, least_chrf=least_chrf

@@ -1,12 +1,15 @@
 """``interlingua finetune``: teach the decoder a new target language."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
-from interlingua.transfer.config import FinetuneConfig
+from interlingua.finetuning.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from interlingua.results import Change
 
 app = cyclopts.App(name="finetune", help="Teach the decoder a new target language from one source language.")
 
@@ -27,7 +30,7 @@ def finetune(
     """
     from interlingua.experiments.finetuning import is_main_process, run_finetune
     from interlingua.report import write_report
-    from interlingua.results import load_results
+    from interlingua.results import as_json, load_results
 
     out = run_finetune(settings, device=device, log=lambda line: note(f"interlingua: {line}"))
     if not is_main_process():
@@ -35,22 +38,22 @@ def finetune(
     results, _ = load_results(out)
     note(f"report: {write_report(out)}")
     if json:
-        emit(results)
+        emit(as_json(results))
     else:
-        for row in results["transfer"]:
-            name = f"{row['task']} {row['source']}-{row['target']}"
-            if "chrf" in row:
-                difference = row["chrf"]["difference"]
-                low, high = difference["ci"]
-                print(
-                    f"{name:22} n={row['n']} chrF {row['chrf']['before']['value']:.1f} -> "
-                    f"{row['chrf']['after']['value']:.1f} ({difference['value']:+.1f} [{low:.1f}, {high:.1f}])"
-                )
-            else:
-                before, after = (row["error"][side]["value"] for side in ("before", "after"))
-                print(f"{name:22} n={row['n']} error {before:.1f}% -> {after:.1f}%")
-        for row in results["transfer_pooled"]:
-            low, high = row["chrf"]["ci"]
-            print(f"{row['pool']}: {row['chrf']['value']:+.1f} chrF [{low:.1f}, {high:.1f}]")
+        for row in results.transfer:
+            name = f"{row.task} {row.source}-{row.target}"
+            change, unit = (row.chrf, "chrF") if row.chrf.difference else (row.error, "error %")
+            if change.before and change.after:
+                print(f"{name:22} n={row.n} {unit} {change.before.value:.1f} -> {change.after.value:.1f}{_ci(change)}")
+        for pool in results.transfer_pooled:
+            if pool.chrf and pool.chrf.ci:
+                print(f"{pool.pool}: {pool.chrf.value:+.1f} chrF [{pool.chrf.ci[0]:.1f}, {pool.chrf.ci[1]:.1f}]")
         print(f"model: {out / 'model'}")
     return 0
+
+
+def _ci(change: "Change") -> str:
+    difference = change.difference
+    if difference is None or difference.ci is None:
+        return ""
+    return f" ({difference.value:+.1f} [{difference.ci[0]:.1f}, {difference.ci[1]:.1f}])"

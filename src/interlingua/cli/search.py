@@ -4,7 +4,7 @@ import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
-from interlingua.experiments.methods import SimilarityFormat
+from interlingua.retrieval.methods import SimilarityFormat
 
 app = cyclopts.App(name="search", help="Find the utterances of a gallery that mean the same.")
 
@@ -42,12 +42,12 @@ def search(
         check: also search this many queries exhaustively, and report how far the rankings agree.
         json: print the result as JSON.
     """
-    from interlingua.encode import best_compute, best_device
+    from interlingua.encoding import best_compute, best_device
+    from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
     from interlingua.progress import track
+    from interlingua.retrieval.features import LEAST_UTTERANCES, fit_whitening
     from interlingua.retrieval.search import Gallery, Stage, agreement
-    from interlingua.similarity.transform import LEAST_UTTERANCES, fit_whitening
-    from interlingua.store import FrameStore
 
     if top < 1 or check < 0:
         raise UsageError(f"--top {top} --check {check}: use 1 or more, and 0 or more")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from interlingua.archives import Listing, list_members, refusal
+from interlingua.audio.archives import Listing, list_members, refusal
 from interlingua.corpora.folders import check_folder
 from interlingua.errors import CorpusError
 from interlingua.types import AudioRef

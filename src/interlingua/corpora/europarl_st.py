@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from interlingua.archives import refusal
+from interlingua.audio.archives import refusal
 from interlingua.corpora.folders import folder_name, language_folders
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.segments import merged, parallel_lines, seconds, text_lines

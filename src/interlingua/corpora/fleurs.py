@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from interlingua.archives import row_member
+from interlingua.audio.archives import row_member
 from interlingua.corpora.clips import Clips, stem
 from interlingua.corpora.folders import folder_name, language_folders
 from interlingua.corpora.hub import download_files

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interlingua.archives import refusal
+from interlingua.audio.archives import refusal
 from interlingua.errors import FetchError, HashMismatchError
 from interlingua.files import check_sha256
 

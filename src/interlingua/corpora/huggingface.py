@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interlingua.archives import row_member
+from interlingua.audio.archives import row_member
 from interlingua.corpora.delimited import read_rows
 from interlingua.corpora.embedded import write_audio
 from interlingua.corpora.hub import download_folder

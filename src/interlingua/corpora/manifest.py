@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from interlingua.archives import refusal
+from interlingua.audio.archives import refusal
 from interlingua.corpora.delimited import read_lines
 from interlingua.errors import ManifestError, UsageError
 from interlingua.files import atomic_file

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from interlingua.archives import refusal
+from interlingua.audio.archives import refusal
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.segments import merged, parallel_lines, seconds
 from interlingua.errors import CorpusError, UsageError

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from interlingua.archives import refusal
+from interlingua.audio.archives import refusal
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.tables import read_table
 from interlingua.errors import CorpusError, UsageError

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from interlingua.archives import list_members, read_member
+from interlingua.audio.archives import list_members, read_member
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.errors import CorpusError
 

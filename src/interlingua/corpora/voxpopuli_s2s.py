@@ -10,7 +10,7 @@ translations to the letter.
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from interlingua.archives import refusal
+from interlingua.audio.archives import refusal
 from interlingua.corpora.folders import language_folders
 from interlingua.corpora.leftovers import LeftOut
 from interlingua.corpora.tables import read_table

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from interlingua.audio import load_audio
-from interlingua.encode import WhisperEncoder
+from interlingua.encoding import WhisperEncoder
 from interlingua.errors import ModelError, TooLongAudioError
 from interlingua.models import Whisper
-from interlingua.similarity import alignment_matrix, reduce_directions
+from interlingua.retrieval.seqsim import alignment_matrix, reduce_directions
 from interlingua.translation import Word, place_words, translate_frames
 from interlingua.translation.detect import detect_language
 from interlingua.types import (
@@ -79,7 +79,7 @@ class Alignment:
         query: the one side, n frames.
         candidate: the other side, m frames.
         similarity: (n, m) similarity of every two frames.
-        precision: mean over query frames of the best similarity; see `interlingua.similarity.reference`.
+        precision: mean over query frames of the best similarity; see `interlingua.retrieval.reference`.
         recall: mean over candidate frames of the best similarity.
         mean: of precision and recall.
         f1: their harmonic mean.

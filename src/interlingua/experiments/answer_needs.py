@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from interlingua.encode import WhisperEncoder, best_compute, best_device
+from interlingua.encoding import WhisperEncoder, best_compute, best_device
 from interlingua.experiments.needs import encoding_needs, not_encoded, spent, with_durations
 from interlingua.models import Whisper, load_whisper
 from interlingua.translation import fast_decoder

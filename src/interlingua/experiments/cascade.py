@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
 from interlingua.models import SentenceEncoder, Task, Whisper
 from interlingua.progress import track
-from interlingua.store import FrameStore
 from interlingua.translation import require_decodable, translate_frames
 from interlingua.types import Matrix, Utterance
 

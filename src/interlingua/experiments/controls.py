@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interlingua.encode import Encoded
+from interlingua.encoding import Encoded
 from interlingua.models import Whisper
 from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, FrameSpec, Samples
 

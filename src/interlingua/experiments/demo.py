@@ -13,19 +13,19 @@ import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
-from interlingua.encode import Encoder, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import Encoder, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding.store import FrameStore
 from interlingua.experiments.alignment import align, listen
 from interlingua.experiments.config import DemoConfig, SettledDemo
 from interlingua.experiments.controls import RANDOM_SEED, LogMelEncoder, with_random_weights
-from interlingua.experiments.methods import DEFAULT_METHOD, Method
 from interlingua.experiments.retrieval import Pair, evaluate_retrieval
-from interlingua.experiments.scoring import FOLD_SEED, LEAST_CLUSTERS
 from interlingua.experiments.translation import translation_baseline
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
-from interlingua.retrieval.evaluation import BOOTSTRAP_SEED
-from interlingua.store import FrameStore
+from interlingua.retrieval.evaluate import BOOTSTRAP_SEED
+from interlingua.retrieval.methods import DEFAULT_METHOD, Method
+from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS
 from interlingua.types import WINDOW_SECONDS, Matrix, Utterance
 
 SHOWN_PAIR = {"en", "fr"}  # the pair whose score matrix and whose best example are drawn

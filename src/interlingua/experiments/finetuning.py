@@ -12,7 +12,7 @@ import msgspec
 from accelerate import PartialState
 
 from interlingua.corpora import read_manifest
-from interlingua.encode import (
+from interlingua.encoding import (
     WhisperEncoder,
     best_compute,
     best_device,
@@ -20,6 +20,7 @@ from interlingua.encode import (
     estimate_bytes,
     free_bytes,
 )
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, ResultsError
 from interlingua.experiments.config import Device
 from interlingua.experiments.needs import (
@@ -45,6 +46,12 @@ from interlingua.experiments.transfer import (
     transfer_rows,
 )
 from interlingua.files import sha256_file, write_text
+from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.examples import Example, translation_examples
+from interlingua.finetuning.finetune import MOST_TOKENS, rehearsal_examples, train
+from interlingua.finetuning.states import LiveStates, States
+from interlingua.finetuning.trainable import merged_copy
+from interlingua.finetuning.trainer import Evaluate
 from interlingua.languages import PromptKind
 from interlingua.metrics import score_translations
 from interlingua.metrics.segments import BOOTSTRAP_SEED
@@ -52,13 +59,6 @@ from interlingua.models import Whisper, load_whisper
 from interlingua.models.saving import save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
 from interlingua.results import provenance, save_results
-from interlingua.store import FrameStore
-from interlingua.transfer.config import FinetuneConfig
-from interlingua.transfer.examples import Example, translation_examples
-from interlingua.transfer.finetune import MOST_TOKENS, rehearsal_examples, train
-from interlingua.transfer.states import LiveStates, States
-from interlingua.transfer.trainable import merged_copy
-from interlingua.transfer.trainer import Evaluate
 from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 

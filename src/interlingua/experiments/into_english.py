@@ -18,7 +18,8 @@ import numpy as np
 from interlingua.corpora.clusters import words_of
 from interlingua.corpora.registry import get_corpus
 from interlingua.corpora.udhr import is_synthetic
-from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.answer_needs import ANSWERS, FRAMES
 from interlingua.experiments.corpus_source import CorpusSource
@@ -28,7 +29,6 @@ from interlingua.files import write_text
 from interlingua.languages import language_name, normalise_languages
 from interlingua.metrics import Comparison, off_target_rate, pooled_difference, score_transcripts, score_translations
 from interlingua.models import Task, Whisper, load_whisper
-from interlingua.store import FrameStore
 from interlingua.translation import Decoder, fast_decoder
 from interlingua.translation.related import (
     DEFAULT_RULE,

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 from interlingua.audio import load_audio
-from interlingua.encode import Context, WhisperEncoder, estimate_bytes, free_bytes, seconds_known
+from interlingua.encoding import Context, WhisperEncoder, estimate_bytes, free_bytes, seconds_known
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import AudioError
 from interlingua.experiments.tally import count_encoding, count_seconds
+from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.decoder import CachedDecoder
+from interlingua.finetuning.examples import Example, collate
+from interlingua.finetuning.finetune import MOST_TOKENS, parameters_of
+from interlingua.finetuning.states import seconds_of
 from interlingua.models import Whisper
-from interlingua.store import FrameStore
-from interlingua.transfer.config import FinetuneConfig
-from interlingua.transfer.decoder import CachedDecoder
-from interlingua.transfer.examples import Example, collate
-from interlingua.transfer.finetune import MOST_TOKENS, parameters_of
-from interlingua.transfer.states import seconds_of
 from interlingua.translation import fast_decoder
 from interlingua.types import FRAMES_PER_SECOND, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SECONDS, Frames, Utterance
 

@@ -15,7 +15,7 @@ from interlingua.experiments.robustness import RobustnessStudy, run_robustness_s
 from interlingua.experiments.suite import Suite, run_suite
 from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
 from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
-from interlingua.transfer.config import FinetuneConfig
+from interlingua.finetuning.config import FinetuneConfig
 
 Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy | RobustnessStudy | Suite
 

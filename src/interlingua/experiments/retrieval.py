@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.cascade import cascade_scores
-from interlingua.experiments.methods import METHODS, RECIPES, Method, Recipe
-from interlingua.experiments.scoring import FOLDS, Directions, Scorer, Speech
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.models import SentenceEncoder
 from interlingua.progress import track
 from interlingua.results import finite
-from interlingua.retrieval.evaluation import Items, RetrievalResult, evaluate_scores
-from interlingua.similarity import SimilarityCompute
-from interlingua.store import FrameStore
+from interlingua.retrieval.evaluate import Items, RetrievalResult, evaluate_scores
+from interlingua.retrieval.methods import METHODS, RECIPES, Method, Recipe
+from interlingua.retrieval.scoring import FOLDS, Directions, Scorer, Speech
+from interlingua.retrieval.seqsim import SimilarityCompute
 from interlingua.types import FRAMES_PER_SECOND, FrameArray, Matrix, Utterance
 
 Pair = tuple[str, str]
@@ -44,7 +44,7 @@ def evaluate_retrieval(
     Args:
         utterances: with meanings; at least two languages.
         store: their frames; the speech part of each is read.
-        method: how to score (`interlingua.experiments.methods`).
+        method: how to score (`interlingua.retrieval.methods`).
         pairs: unordered pairs of languages; None means all.
         name: the method's name in the results (controls say what their frames are).
         compute: number format of SeqSim's products.

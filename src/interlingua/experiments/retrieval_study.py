@@ -11,19 +11,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import UsageError
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetuning import begun_with
-from interlingua.experiments.methods import DEFAULT_METHOD, METHODS, Method
 from interlingua.experiments.needs import encoding_needs, not_encoded
 from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, read_published
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
-from interlingua.experiments.scoring import FOLD_SEED, LEAST_CLUSTERS
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
 from interlingua.results import provenance, save_results
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method
+from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS
 from interlingua.types import Utterance
 
 EXAMPLE = '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}'

@@ -18,7 +18,8 @@ import msgspec
 
 from interlingua.corpora.distance import KINDS, language_distance, language_family
 from interlingua.corpora.udhr import is_synthetic
-from interlingua.encode import Context, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import Context, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.answer_needs import answer_needs
 from interlingua.experiments.corpus_source import CorpusSource
@@ -31,11 +32,9 @@ from interlingua.experiments.into_english import (
     with_english,
     with_reference,
 )
-from interlingua.experiments.methods import DEFAULT_METHOD, Method
 from interlingua.experiments.needs import encoding_needs, not_encoded
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.retrieval_study import require_methods, usable_methods
-from interlingua.experiments.scoring import FOLD_SEED
 from interlingua.experiments.unseen import chosen_scores, keep, keep_transcripts, samples
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.files import write_text
@@ -44,12 +43,13 @@ from interlingua.metrics.correlation import PERMUTATION_SEED, rank_correlation
 from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
 from interlingua.results import Ranked, provenance, save_results
-from interlingua.similarity import SimilarityCompute
-from interlingua.store import FrameStore
+from interlingua.retrieval.methods import DEFAULT_METHOD, Method
+from interlingua.retrieval.scoring import FOLD_SEED
+from interlingua.retrieval.seqsim import SimilarityCompute
 from interlingua.types import Utterance
 
 RETRIEVED = "speech"
-"""Context of the frames that are compared; see `interlingua.encode`."""
+"""Context of the frames that are compared; see `interlingua.encoding`."""
 SCORES = ("bleu", "chrf", "off_target", "wer", "cer")
 
 

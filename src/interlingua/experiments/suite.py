@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from interlingua.encode import best_compute, best_device, free_bytes
+from interlingua.encoding import best_compute, best_device, free_bytes
 from interlingua.errors import InterlinguaError, ResultsError, UsageError
 from interlingua.experiments.needs import shown_time
 from interlingua.experiments.tally import Tally

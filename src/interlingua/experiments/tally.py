@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from interlingua.encode import estimate_bytes
+from interlingua.encoding import estimate_bytes
 from interlingua.types import FrameSpec, Utterance
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interlingua.experiments.utterances import UtteranceLog
+from interlingua.finetuning.finetune import CHUNK_UTTERANCES, MOST_TOKENS
+from interlingua.finetuning.states import States
 from interlingua.languages import PromptKind
 from interlingua.metrics import (
     Comparison,
@@ -22,8 +24,6 @@ from interlingua.models import Whisper
 from interlingua.models.targets import prompt_tokens, read_targets
 from interlingua.progress import track
 from interlingua.results import UtteranceResult
-from interlingua.transfer.finetune import CHUNK_UTTERANCES, MOST_TOKENS
-from interlingua.transfer.states import States
 from interlingua.translation import fast_decoder
 from interlingua.types import Utterance
 

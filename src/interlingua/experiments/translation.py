@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper
 from interlingua.progress import track
-from interlingua.store import FrameStore
 from interlingua.translation import translate_frames
 from interlingua.types import Utterance
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from interlingua.corpora.udhr import is_synthetic
-from interlingua.encode import Context
+from interlingua.encoding import Context
 from interlingua.errors import UsageError
 from interlingua.experiments.answer_needs import answer_needs
 from interlingua.experiments.corpus_source import CorpusSource

@@ -6,7 +6,7 @@ import numpy as np
 
 from interlingua.metrics import segment_scores, transcript_errors
 from interlingua.results import Ranked, Transcribed, Translated, UtteranceResult
-from interlingua.retrieval.evaluation import Items, Ranks
+from interlingua.retrieval.evaluate import Items, Ranks
 from interlingua.types import Matrix, Utterance
 
 

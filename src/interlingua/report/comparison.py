@@ -9,7 +9,6 @@ from interlingua.report.markup import escape
 from interlingua.report.origin import origin_facts, plain
 from interlingua.report.page import Section, write_page
 from interlingua.report.pairing import Run
-from interlingua.report.records import read_records
 from interlingua.report.tables import Block, Cell, Table
 from interlingua.results import load_results, load_utterances
 
@@ -26,7 +25,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise UsageError("a comparison takes two result folders or more, each once")
     runs = [
-        Run(name, read_records(load_results(folder)[0]), load_utterances(folder))
+        Run(name, load_results(folder)[0], load_utterances(folder))
         for name, folder in zip(_names(folders), folders, strict=True)
     ]
     measured = [

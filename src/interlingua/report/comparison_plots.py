@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from interlingua.report.drawing import ACCENT, PAPER, STAND_IN, style, svg
-from interlingua.report.records import Metric
+from interlingua.results import Metric
 
 _WIDTH = 5.6  # inches
 _APART, _BETWEEN = 0.14, 0.2  # inches: runs of one row; rows

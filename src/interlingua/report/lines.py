@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from interlingua.report import comparison_plots as plots
 from interlingua.report.markup import details, escape, figure, signatures_by_label
 from interlingua.report.pairing import Run
-from interlingua.report.records import Difference, Metric
 from interlingua.report.tables import Block, Cell, Table, difference, p_value, score
+from interlingua.results import Difference, Metric
 
 _DRAWN = 40  # rows up to which a table has a picture
 _PAIRED = (

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from interlingua.report.markup import bullets, escape
-from interlingua.report.records import Provenance, Results, name_of
 from interlingua.report.tables import DASH, Block, Cell, Table, count, facts, number
+from interlingua.results import Provenance, Results, name_of
 
 _PAPER = "Method: Ma et al., Cross-Lingual Transfer Learning for Speech Translation (arXiv 2407.01130)."
 

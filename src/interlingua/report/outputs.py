@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from interlingua.report.markup import details, escape, signatures_by_label, text_lines
-from interlingua.report.records import BadOutput, Measured, Results, SystemScores, name_of
 from interlingua.report.tables import Block, Cell, Number, Table, count, difference, score
+from interlingua.results import BadOutput, Measured, Results, SystemScores, name_of
 
 WORST_SHOWN = 3  # outputs of each system, by target; the others are folded away
 

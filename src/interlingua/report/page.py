@@ -22,10 +22,9 @@ from interlingua.report import (
 )
 from interlingua.report.latex import latex
 from interlingua.report.markup import bullets, escape, html_of
-from interlingua.report.records import Results, read_records
 from interlingua.report.summary import Summary, summarise
 from interlingua.report.tables import Block, Table
-from interlingua.results import UtteranceResult, load_results, load_utterances
+from interlingua.results import Results, UtteranceResult, load_results, load_utterances
 
 _DEFAULT_TITLE = "Cross-lingual retrieval and translation"
 
@@ -52,8 +51,7 @@ def write_report(folder: Path, *, players: bool = True) -> Path:
     Raises:
         ResultsError: no results there, or not of this version's schema.
     """
-    saved, arrays = load_results(folder)
-    results = read_records(saved)
+    results, arrays = load_results(folder)
     summary = summarise(results)
     sections = _sections(results, arrays, summary, load_utterances(folder), players)
     path = Path(folder) / "report.html"

@@ -13,8 +13,7 @@ from interlingua.metrics import (
     transcript_errors,
 )
 from interlingua.metrics.significance import Difference as Found
-from interlingua.report.records import Difference, Pair, Results
-from interlingua.results import UtteranceResult
+from interlingua.results import Difference, Pair, Results, UtteranceResult
 
 _CHARACTERS = "zh"  # a language whose error rate `transcript_errors` counts by characters
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,59 +14,47 @@ from matplotlib.patches import Rectangle
 
 from interlingua.errors import ResultsError
 from interlingua.report.drawing import INK, STAND_IN, png, style, svg
-from interlingua.report.records import (
-    PAPER_METHOD,
-    Alignment,
-    Results,
-    Side,
-    method_label,
-    name_of,
-    read_records,
-)
 from interlingua.report.summary import percent
+from interlingua.results import Alignment, Match, Results, Side, name_of
+from interlingua.retrieval.methods import PAPER_METHOD, method_label
 
 COLOURS = "viridis"  # perceptually uniform, and readable for the colour-blind
 _INTERVALS_UP_TO = 8  # languages: beyond, cells have no room for intervals
 _WORD_POINTS = 8.0
 
 
-def recall_heatmap(results: Mapping[str, Any], path: Path, method: str = PAPER_METHOD) -> Path:
+def recall_heatmap(results: Results, path: Path, method: str = PAPER_METHOD) -> Path:
     """Write a PNG of R@1: query languages as rows, candidate languages as columns.
 
     Raises:
         ResultsError: ``method`` was not run on any pair of two languages.
     """
-    records = read_records(results)
     with style(INK):
-        return png(draw_recall(records, method, intervals=False), path)
+        return png(draw_recall(results, method, intervals=False), path)
 
 
-def similarity_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> Path:
+def similarity_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: Path) -> Path:
     """Write a PNG of the stored score matrix: a row for each query, a column for each candidate.
 
     Raises:
         ResultsError: the folder holds no such matrix.
     """
-    records = read_records(results)
     with style(INK):
-        return png(draw_similarity(records, arrays), path)
+        return png(draw_similarity(results, arrays), path)
 
 
-def alignment_heatmap(results: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> Path:
+def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: Path) -> Path:
     """Write a PNG of the frames of two utterances compared one by one, with their words placed in time.
 
-    Where the alignment holds ``matches`` (words as in its sides: ``[{"query": word, "candidate": word}]``), each
-    pair of words is framed.
+    Where the alignment holds ``matches``, each pair of words is framed.
 
     Raises:
         ResultsError: the folder holds no alignment.
     """
-    records = read_records(results)
     with style(INK):
-        figure = draw_alignment(records, arrays)
-        matches = (results.get("alignment") or {}).get("matches") or []
-        _frame_words(figure.axes[0], [(m["query"], m["candidate"]) for m in matches])
-        _explain(figure, records)
+        figure = draw_alignment(results, arrays)
+        _frame_words(figure.axes[0], results.alignment.matches if results.alignment else [])
+        _explain(figure, results)
         return png(figure, path)
 
 
@@ -282,12 +269,13 @@ def _best_matches(axes: Axes, matrix: np.ma.MaskedArray, down: float, across: fl
     )  # fmt: skip
 
 
-def _frame_words(axes: Axes, matches: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+def _frame_words(axes: Axes, matches: Sequence[Match]) -> None:
     """A frame around where each query word meets its best candidate word."""
-    for i, (query, candidate) in enumerate(matches):
-        size = candidate["end"] - candidate["start"], query["end"] - query["start"]
+    for i, match in enumerate(matches):
+        (left, right), (low, high) = match.candidate.times, match.query.times
+        size = right - left, high - low
         label = "" if i else "best match of each query word"
-        corner = candidate["start"], query["start"]
+        corner = left, low
         axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=0.9, label=label))
 
 

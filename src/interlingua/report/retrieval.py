@@ -7,9 +7,10 @@ import numpy as np
 
 from interlingua.report import plots
 from interlingua.report.markup import details, escape, figure, language_attributes, signature_list
-from interlingua.report.records import METHODS, Results, Side, method_label, name_of
 from interlingua.report.summary import Summary, is_near_chance, percent
 from interlingua.report.tables import DASH, Block, Cell, Number, Table, Text, number
+from interlingua.results import Results, Side, name_of
+from interlingua.retrieval.methods import METHOD_LABELS, method_label
 
 _CHANCE = "chance"  # in `published`: no method, but chance itself
 Arrays = Mapping[str, np.ndarray]
@@ -43,7 +44,7 @@ def retrieval(results: Results, arrays: Arrays, summary: Summary) -> list[Block]
         for other in others:
             found = results.scores(other)
             mean = percent(fmean(s.r1 for s in found.values()))
-            what = METHODS.get(other, ("", ""))[1]
+            what = METHOD_LABELS.get(other, ("", ""))[1]
             text = f"<b>{escape(method_label(other))}</b>{', ' if what else ''}{escape(what)}. Mean {mean}"
             text += f" over {len(found)} {'pair' if len(found) == 1 else 'pairs'}"
             text += "; · not run." if len(found) < n_pairs else "."
@@ -147,7 +148,7 @@ def methods(results: Results) -> list[Block]:
         head += ["Pairs run", "R@1 on these", f"{method_label(main)} on these"]
     rows: list[list[Cell]] = []
     for method, scores in by_method.items():
-        row: list[Cell] = [Text(*METHODS.get(method, (method, "")))]
+        row: list[Cell] = [Text(*METHOD_LABELS.get(method, (method, "")))]
         if common:
             shared = [scores[p] for p in ours if p in common]
             row += [number(_mean(v), 100) for v in zip(*((s.r1, s.r5, s.r10) for s in shared), strict=True)]

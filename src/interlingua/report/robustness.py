@@ -4,18 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from interlingua.report.markup import bullets, details, escape, figure, signature_list, signatures_by_label
-from interlingua.report.records import (
-    Distant,
-    Metric,
-    RankCorrelation,
-    Results,
-    Retrieval,
-    Robustness,
-    method_label,
-    name_of,
-)
 from interlingua.report.robustness_plots import DistantPoint, distance_svg
 from interlingua.report.tables import Block, Cell, Number, P, Table, Text, count, number, score
+from interlingua.results import Distant, Metric, RankCorrelation, Results, Retrieval, Robustness, name_of
+from interlingua.retrieval.methods import method_label
 
 _KINDS = {"typological": "Typological", "genealogical": "Genealogical"}
 _SCORES = {

@@ -13,7 +13,8 @@ from interlingua.report import plots, transfer
 from interlingua.report.lines import Line, compared, not_tested, scaled, side_by_side
 from interlingua.report.markup import details, escape, figure
 from interlingua.report.pairing import Run, recall_difference, transcript_difference, translation_difference
-from interlingua.report.records import (
+from interlingua.report.tables import Block
+from interlingua.results import (
     Change,
     Difference,
     Metric,
@@ -24,10 +25,9 @@ from interlingua.report.records import (
     SystemScores,
     Translation,
     Variant,
-    method_label,
     name_of,
 )
-from interlingua.report.tables import Block
+from interlingua.retrieval.methods import method_label
 
 Row = TypeVar("Row", Translation, SystemScores)
 

@@ -7,9 +7,9 @@ from interlingua.metrics import Metric as TextMetric
 from interlingua.report.lines import compared, not_tested, scaled, side_by_side
 from interlingua.report.markup import details
 from interlingua.report.pairing import Run, transcript_difference, translation_difference
-from interlingua.report.records import Difference, Metric, Results, name_of
 from interlingua.report.robustness import measure_name
 from interlingua.report.tables import Block, Cell, Table
+from interlingua.results import Difference, Metric, Results, name_of
 
 Key = tuple[str, bool]
 """A language, and whether its own token was forbidden."""

@@ -53,7 +53,7 @@ def _entry(folder: Path, part: PartDone) -> str:
     said = f"{part.plan} ({part.recipe}, {part.seconds:.0f} s)"
     if part.failed:
         return f"<h3>{name}</h3>\n<p>{escape(said)}</p>\n<aside><p>Failed: {escape(part.failed)}</p></aside>"
-    title = load_results(folder / part.name)[0].get("title") or part.name
+    title = load_results(folder / part.name)[0].title or part.name
     return f'<h3><a href="{name}/report.html">{name}: {escape(title)}</a></h3>\n<p>{escape(said)}</p>'
 
 

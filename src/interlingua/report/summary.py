@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from interlingua.report.records import CONTROLS, METHODS, Results, Retrieval, method_label, name_of
+from interlingua.results import Results, Retrieval, name_of
+from interlingua.retrieval.methods import CONTROLS, METHOD_LABELS, method_label
 
 # A control's share of the main method's distance from chance, from which on …
 CONTROL_EXPLAINS = 0.9  # … it does as well
@@ -179,7 +180,7 @@ def _mean_pool(results: Results, method: str) -> str:
     ours, theirs = fmean(main[p].r1 for p in common), fmean(pooled[p].r1 for p in common)
     better = sum(main[p].r1 > pooled[p].r1 for p in common)
     return (
-        f"One averaged vector an utterance ({METHODS['mean-pool'][0].lower()}) reaches {percent(theirs)} "
+        f"One averaged vector an utterance ({METHOD_LABELS['mean-pool'][0].lower()}) reaches {percent(theirs)} "
         f"where {method_label(method)}, frame by frame, reaches {percent(ours)}; the latter is ahead in "
         f"{better} of {len(common)} {'pair' if len(common) == 1 else 'pairs'}."
     )

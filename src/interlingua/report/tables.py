@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from interlingua.report.records import Difference, Interval, Metric
+from interlingua.results import Difference, Interval, Metric
 
 DASH = "–"  # what isn't known
 INTERVAL_NOTE = " [95% CI]"  # in a column's head: in CSV the bounds are columns of their own

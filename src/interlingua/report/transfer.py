@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from interlingua.report import transfer_plots as plots
 from interlingua.report.markup import escape, figure, signatures_by_label
-from interlingua.report.records import Change, Difference, Point, Results, Transfer, Variant, name_of
 from interlingua.report.tables import Block, Cell, Table, Text, count, difference, p_value, score
+from interlingua.results import Change, Difference, Point, Results, Transfer, Variant, name_of
 
 _TRAINED, _NEVER = "trained on", "never trained on"
 _POOLS = {

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from interlingua.report.drawing import ACCENT, PAPER, STAND_IN, style, svg
 from interlingua.report.labels import label_points
-from interlingua.report.records import Change, Metric, Variant
+from interlingua.results import Change, Metric, Variant
 
 _WIDTH = 5.6  # inches
 _ROW, _HEADING = 0.36, 0.34  # inches

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from interlingua.report import transfer
 from interlingua.report import transfer_plots as plots
 from interlingua.report.markup import bullets, details, escape, figure, signatures_by_label
-from interlingua.report.records import Change, Results, StudyRow, name_of
 from interlingua.report.tables import DASH, Block, Cell, Number, Table, Text, count, difference, number, p_value, score
+from interlingua.results import Change, Results, StudyRow, name_of
 
 _METRICS = {"bleu": ("BLEU", 1), "chrf": ("chrF", 1), "comet": ("COMET", 4)}
 _TASKS = {"transcribe": "Error rate of transcripts", "detect": "Languages named wrongly"}

@@ -3,8 +3,8 @@
 from collections import Counter
 
 from interlingua.report.markup import details, signatures_by_label, text_lines
-from interlingua.report.records import Results, Sample, name_of
 from interlingua.report.tables import Block, Cell, Table, count, score
+from interlingua.results import Results, Sample, name_of
 
 SAMPLES_SHOWN = 3  # translations shown of each source language; the others are folded away
 

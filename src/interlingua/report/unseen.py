@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from interlingua.report.markup import bullets, details, signatures_by_label
-from interlingua.report.records import Results, TokenRule, UnderTokens, name_of
 from interlingua.report.tables import Block, Cell, Table, Text, count, difference, number, p_value, score
+from interlingua.results import Results, TokenRule, UnderTokens, name_of
 
 _METRICS = {"bleu": "BLEU", "chrf": "chrF", "wer": "WER, %", "cer": "CER, %"}
 

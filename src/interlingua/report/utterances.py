@@ -6,9 +6,9 @@ from itertools import accumulate
 
 from interlingua.report.markup import details
 from interlingua.report.players import CLIP_SECONDS, clip
-from interlingua.report.records import Pair, Results, method_label, name_of
 from interlingua.report.tables import Block, Cell, Number, Table, Text, count
-from interlingua.results import Ranked, Transcribed, Translated, UtteranceResult
+from interlingua.results import Pair, Ranked, Results, Transcribed, Translated, UtteranceResult, name_of
+from interlingua.retrieval.methods import method_label
 from interlingua.types import AudioRef, Utterance
 
 PAGE_ROWS = 2000  # of a table; its files hold all

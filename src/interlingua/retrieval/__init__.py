@@ -1,5 +1,1 @@
-"""Retrieval evaluation: recall, MRR, chance and intervals."""
-
-from interlingua.retrieval.evaluation import Items, RetrievalResult, evaluate_scores
-
-__all__ = ["Items", "RetrievalResult", "evaluate_scores"]
+"""Retrieval: SeqSim, what improves it, and how it is evaluated; importing the package loads nothing."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int
 
-from interlingua.encode import pool_frames
+from interlingua.encoding import pool_frames
 from interlingua.errors import UsageError
-from interlingua.similarity import Packed, Reduction, SimilarityCompute, pack, seqsim
+from interlingua.retrieval.seqsim import Packed, Reduction, SimilarityCompute, pack, seqsim
 from interlingua.types import FrameArray, Matrix
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from interlingua.corpora.clusters import edit_similarity
-from interlingua.retrieval.evaluation import Items, evaluate_scores
+from interlingua.retrieval.evaluate import Items, evaluate_scores
 from interlingua.types import Matrix
 
 ALIKE = 0.6  # edit similarity from which two phonetic spellings sound alike

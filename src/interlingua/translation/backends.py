@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from interlingua.encode import best_compute, encoder_states
+from interlingua.encoding import best_compute, encoder_states
 from interlingua.errors import UsageError
 from interlingua.models import (
     Whisper,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from interlingua.encode import Context
+from interlingua.encoding import Context
 from interlingua.languages import language_name
 from interlingua.metrics.recognition import UNSPACED
 from interlingua.translation.asking import Asked

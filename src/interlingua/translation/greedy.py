@@ -34,7 +34,7 @@ def decode_frames(
 
     Args:
         whisper: the model that made the frames, or one whose decoder was trained further.
-        frames: with their context (all T frames are read); see `interlingua.encode` on why it matters.
+        frames: with their context (all T frames are read); see `interlingua.encoding` on why it matters.
         prompt: first tokens of the decoder, such as ``Whisper.prompt`` gives.
         most_tokens: longest output; None is what the decoder has positions for.
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from interlingua.encode import Context
+from interlingua.encoding import Context
 from interlingua.errors import UsageError
 from interlingua.metrics.recognition import UNSPACED
 from interlingua.translation.guards import Flag

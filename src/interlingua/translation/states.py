@@ -1,8 +1,8 @@
 """Whether a frame store's frames are what a decoder reads."""
 
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreMismatchError
 from interlingua.models import Whisper
-from interlingua.store import FrameStore
 
 
 def require_decodable(store: FrameStore, whisper: Whisper) -> None:

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 
-from interlingua.encode import WhisperEncoder
+from interlingua.encoding import WhisperEncoder
+from interlingua.encoding.store import FrameStore
 from interlingua.experiments.needs import (
     answer_seconds,
     encoding_needs,
@@ -15,9 +16,8 @@ from interlingua.experiments.needs import (
 from interlingua.experiments.transfer_study.data import StudyData, learnable
 from interlingua.experiments.transfer_study.settings import DEV, TRAIN, TransferStudy
 from interlingua.experiments.transfer_study.work import Work, some_of
+from interlingua.finetuning.states import LiveStates
 from interlingua.models import load_whisper
-from interlingua.store import FrameStore
-from interlingua.transfer.states import LiveStates
 
 
 def say_needs(

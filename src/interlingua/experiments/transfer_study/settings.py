@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from interlingua.encode import Context
+from interlingua.encoding import Context
 from interlingua.errors import UsageError
 from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.finetuning.config import FinetuneConfig
 from interlingua.languages import normalise_languages
-from interlingua.transfer.config import FinetuneConfig
 
 CONTEXT = "speech+8"  # of the states: docs/encoding.md
 PLAIN, PERMUTED = "plain", "permuted"

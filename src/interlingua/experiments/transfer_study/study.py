@@ -7,18 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-from interlingua.encode import WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.experiments.finetuning import begun_with, made_states
 from interlingua.experiments.transfer_study.data import StudyData, digest_of, study_data
 from interlingua.experiments.transfer_study.measuring import Measuring, published_scores
 from interlingua.experiments.transfer_study.needs import say_needs
 from interlingua.experiments.transfer_study.settings import DEV, TRAIN, TransferStudy
 from interlingua.experiments.transfer_study.work import MOST_TOKENS_OF_CORPORA, Work
+from interlingua.finetuning.states import States
 from interlingua.metrics import score_translations
 from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import Whisper, load_whisper
 from interlingua.results import provenance, save_results
-from interlingua.transfer.states import States
 
 ANSWERS = 1  # raise it where code changes what a training gives: kept answers are refused then
 OFTEN = 2  # readings of the states of dev and tests, at least

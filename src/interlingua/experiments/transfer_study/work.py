@@ -18,13 +18,13 @@ from interlingua.experiments.transfer import Outputs, Question, answered, answer
 from interlingua.experiments.transfer_study.data import StudyData, learnable
 from interlingua.experiments.transfer_study.settings import DEV, TRAIN, Run, TransferStudy
 from interlingua.files import write_text
+from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.examples import Example, translation_examples
+from interlingua.finetuning.finetune import MOST_TOKENS, Change, fisher_of, rehearsal_examples, train
+from interlingua.finetuning.states import States
 from interlingua.languages import PromptKind
 from interlingua.models import Whisper, load_whisper
 from interlingua.models.saving import save_whisper
-from interlingua.transfer.config import FinetuneConfig
-from interlingua.transfer.examples import Example, translation_examples
-from interlingua.transfer.finetune import MOST_TOKENS, Change, fisher_of, rehearsal_examples, train
-from interlingua.transfer.states import States
 from interlingua.types import Utterance
 
 MOST_TOKENS_OF_CORPORA = 224  # of an answer: Whisper's own limit; sentences of FLEURS are longer than prompts

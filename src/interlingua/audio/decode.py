@@ -1,0 +1,741 @@
+"""Audio in: any file, bytes, file object or array becomes float32 mono at 16 kHz.
+
+FFmpeg's libraries do the work, through PyAV and in this process. Data flows one way::
+
+    source -> _Input -> _open: one track -> _frames -> _skip -> _mono -> blocks -> _Stretch.cut -> samples
+
+The steps between are generators, so a stretch of a long file costs what the stretch costs, and a file
+that is too long is given up as soon as that shows. The check for missing audio sits at the end of
+``_frames``: it runs only for a reader who wanted the end.
+
+No state is shared: threads may decode at the same time. FFmpeg's log needs no care: PyAV discards it
+unless the user calls ``av.logging.set_level``, which is global, so nothing here touches it.
+"""
+
+import hashlib
+import io
+import math
+import os
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeAlias
+
+import av
+import numpy as np
+
+from interlingua.audio.archives import read_member
+from interlingua.errors import (
+    AudioError,
+    AudioNotFoundError,
+    EmptyAudioError,
+    NoChannelsError,
+    NonFiniteAudioError,
+    NotAudioError,
+    TooLongAudioError,
+    TruncatedAudioError,
+    UsageError,
+)
+from interlingua.types import SAMPLE_RATE, AudioRef, Samples
+
+
+class ArrayLike(Protocol):
+    """What NumPy can read as an array: an ndarray, a torch tensor on the CPU."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray: ...
+
+
+FileSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+AudioSource: TypeAlias = FileSource | ArrayLike | AudioRef
+
+MAX_SECONDS = 4 * 3600.0  # what load_audio refuses by default: more than any single recording here
+TOLERANCE = 0.1  # seconds that may be missing before audio counts as truncated
+MAX_CHANNELS = 32  # an array with more rows and columns than this is no audio (a spectrogram, say)
+
+_RAW = {".g722": "g722", ".gsm": "gsm"}  # no header: only the file's name tells
+_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"\x1aE\xdf\xa3")  # WAV, FLAC, Ogg, Matroska
+_GAPLESS = {"wav", "flac", "mp3", "aiff", "au"}  # samples follow each other: counting tells the time
+_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # pauses allowed: time stamps tell the time
+_SEEKABLE = _TIMED | {"wav", "flac", "mp3", "ogg"}  # seeking lands on the time stamp it names
+_PREROLL = 1  # seconds decoded and dropped after a seek, so that lossy decoders have settled
+_BLOCK = 60 * 48_000  # samples of an array handed to the resampler at a time
+
+
+def load_audio(
+    source: AudioSource,
+    *,
+    sample_rate: int | None = None,
+    format: str | None = None,
+    offset: float | None = None,
+    duration: float | None = None,
+    max_seconds: float = MAX_SECONDS,
+    base: Path | None = None,
+) -> Samples:
+    """Read a recording, or a stretch of one, as float32 mono at 16 kHz.
+
+    Channels are averaged. A stretch is cut from the resampled recording, sample for sample (lossy
+    codecs: as exact as their container's time stamps); containers with an index are entered near it.
+
+    Args:
+        source: a path, a file's bytes, a binary file object (read from where it stands to its end), an
+            AudioRef (which may mean a file inside an archive), or an array: (S,), (channels, S) or
+            (S, channels), where the smaller axis is the channels; float, or int16 and int32, which are
+            scaled to [-1, 1).
+        sample_rate: of an array, Hz; None means 16000. A file states its own.
+        format: FFmpeg's name of the container, for bytes without a header (``g722``, ``gsm``); None
+            means by the content, or by the name's ending for .g722 and .gsm.
+        offset: where to begin, seconds; None means at the start. An AudioRef brings its own.
+        duration: how much to read, seconds; None means to the end. An AudioRef brings its own.
+        max_seconds: refuse to read more than this.
+        base: the folder that an AudioRef's relative path is relative to; None means the current one.
+
+    Returns:
+        (S,) samples; at least one, all finite. Never shares memory with ``source``.
+
+    Raises:
+        AudioNotFoundError: no such file, or no such member of an archive.
+        NotAudioError: no audio in it: text, a picture, a silent film, a folder, noise.
+        EmptyAudioError: no samples (or fewer than the resampler can use, some 5 ms), or ``offset`` lies
+            past the end.
+        TruncatedAudioError: the data breaks, or ends more than 0.1 s before its header or ``duration``
+            says. A header is believed where it is exact: WAV, FLAC, AIFF, AU, MP4, Matroska and MP3
+            with a frame count. Other files tell only by breaking.
+        NonFiniteAudioError: NaN or infinity among the samples.
+        NoChannelsError: zero channels.
+        TooLongAudioError: more than ``max_seconds``.
+        AudioError: the file can't be read (permission, input/output).
+        UsageError: an argument is wrong.
+    """
+    source, offset, duration = _resolve(source, offset, duration, base)
+    stretch = _Stretch(offset or 0.0, duration, max_seconds)
+    if duration is not None and duration > max_seconds:
+        raise stretch.too_long(_name(source))
+    if _is_array(source):
+        if format is not None:
+            raise UsageError("array: format is for files and bytes; leave it out")
+        return _from_array(source, sample_rate, stretch)
+    if sample_rate is not None:
+        raise UsageError(f"{_name(source)}: sample_rate is for arrays, a file states its own; leave it out")
+    return _from_file(_Input.of(source, format), stretch)
+
+
+def audio_hash(
+    source: AudioSource,
+    *,
+    sample_rate: int | None = None,
+    offset: float | None = None,
+    duration: float | None = None,
+    base: Path | None = None,
+) -> str:
+    """Hex BLAKE2b (128 bits) of a recording's content, for telling whether stored frames still fit.
+
+    A file hashes as its bytes, wherever it lies, in an archive too; an array as its type, shape, rate and values. The
+    stretch is part of the hash. Arguments are load_audio's.
+
+    Raises:
+        AudioNotFoundError: no such file.
+        AudioError: the file can't be read.
+        UsageError: an argument is wrong.
+    """
+    source, offset, duration = _resolve(source, offset, duration, base)
+    digest = hashlib.blake2b(digest_size=16)
+    if _is_array(source):
+        array = _as_array(source)
+        digest.update(f"{array.dtype.str} {array.shape} {sample_rate or SAMPLE_RATE}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    else:
+        with _Input.of(source, None).open() as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    if (offset or 0.0, duration) != (0.0, None):
+        digest.update(f" from {offset or 0.0!r} for {duration!r}".encode())
+    return digest.hexdigest()
+
+
+def duration_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> float:
+    """Seconds of a recording: as its header says for WAV and FLAC, else by decoding all of it.
+
+    An AudioRef is measured from its offset, to its duration where it has one.
+
+    Raises:
+        AudioError: as load_audio does; a FLAC file that was cut passes unnoticed.
+        UsageError: an argument is wrong.
+    """
+    path, offset, duration = _resolve(source, None, None, base)
+    if duration is not None:
+        return duration
+    media = _Input.of(path, format)
+    with _open(media) as track:
+        if track.exact and track.declared is not None:
+            seconds = track.declared
+        else:
+            counts: Counter[int] = Counter()
+            for frame in _frames(track):
+                counts[frame.sample_rate] += frame.samples
+            seconds = sum(count / rate for rate, count in counts.items())
+            if track.declared and 0 < seconds - track.declared <= TOLERANCE:
+                seconds = track.declared  # as in _decode
+    if seconds <= (offset or 0.0):
+        raise _no_samples(media.name, offset or 0.0)
+    return seconds - (offset or 0.0)
+
+
+def sample_rate_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> int:
+    """Hz that a recording states itself, before anything is resampled.
+
+    Raises:
+        AudioError: as load_audio does, as far as a header shows it.
+        UsageError: an argument is wrong.
+    """
+    path, _, _ = _resolve(source, None, None, base)
+    with _open(_Input.of(path, format)) as track:
+        return int(track.stream.rate)
+
+
+def declared_duration(source: FileSource | AudioRef, *, base: Path | None = None) -> float | None:
+    """Seconds of a recording as its header says, read without decoding; None where it doesn't say exactly.
+
+    Raises:
+        AudioError: as load_audio does, of what shows without decoding.
+        UsageError: an argument is wrong.
+    """
+    path, offset, duration = _resolve(source, None, None, base)
+    if duration is not None:
+        return duration
+    with _open(_Input.of(path, None)) as track:
+        return None if track.declared is None else max(0.0, track.declared - (offset or 0.0))
+
+
+# --- what the user wants -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """The part of a recording that is wanted: seconds, and samples at 16 kHz from the recording's start."""
+
+    offset: float
+    duration: float | None
+    max_seconds: float
+
+    @property
+    def second(self) -> int:
+        """Where decoding begins: at a whole second, where every rate's resampling is in phase."""
+        return max(0, math.floor(self.offset) - 1)
+
+    @property
+    def first(self) -> int:
+        return round(self.offset * SAMPLE_RATE)
+
+    @property
+    def last(self) -> int | None:
+        return None if self.duration is None else self.first + round(self.duration * SAMPLE_RATE)
+
+    @property
+    def limit(self) -> float:
+        """A recording that goes on past this sample is too long."""
+        return math.inf if self.duration is not None else (self.offset + self.max_seconds) * SAMPLE_RATE
+
+    def too_long(self, name: str) -> TooLongAudioError:
+        return TooLongAudioError(
+            f"{name}: longer than {self.max_seconds:g} s; give an offset and a duration, or raise max_seconds"
+        )
+
+    def cut(self, samples: Samples, start: int, name: str) -> Samples:
+        """The stretch out of ``samples``, which begin at sample ``start`` and go to its end at least.
+
+        Raises:
+            EmptyAudioError: no samples, or none in the stretch.
+            TruncatedAudioError: they end before the stretch does.
+            NonFiniteAudioError: NaN or infinity in the stretch.
+        """
+        end = start + len(samples)
+        if len(samples) == 0 or end <= self.first:
+            raise _no_samples(name, self.offset)
+        if self.last is not None and self.last - end > TOLERANCE * SAMPLE_RATE:
+            raise TruncatedAudioError(
+                f"{name}: {self.duration:g} s from {self.offset:g} s asked for, but it ends at "
+                f"{end / SAMPLE_RATE:.2f} s; correct the duration or fetch it again"
+            )
+        piece = samples[self.first - start : None if self.last is None else self.last - start]
+        if len(piece) == 0:
+            raise EmptyAudioError(f"{name}: a duration of {self.duration} s holds no sample; leave it out")
+        if not np.isfinite(piece).all():
+            raise NonFiniteAudioError(f"{name}: NaN or infinity among its samples; convert or record it again")
+        return piece
+
+
+def _no_samples(name: str, offset: float) -> EmptyAudioError:
+    if offset:
+        return EmptyAudioError(f"{name}: no samples at {offset:g} s or later; correct the offset")
+    return EmptyAudioError(f"{name}: no samples; fetch or record it again")
+
+
+# --- what the user gave ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """A file inside an archive."""
+
+    archive: Path
+    member: str
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An encoded recording: where its bytes are and what to call it in messages."""
+
+    name: str
+    data: Path | bytes
+    format: str | None
+
+    @classmethod
+    def of(cls, source: Any, format: str | None) -> "_Input":
+        name = _name(source)
+        if isinstance(source, _Inside):
+            return cls(name, read_member(source.archive, source.member), format)
+        if isinstance(source, bytes | bytearray | memoryview):
+            return cls(name, bytes(source), format)
+        if isinstance(source, str | os.PathLike):
+            return cls(name, Path(source), format)
+        return cls(name, _read(source, name), format)
+
+    def open(self) -> BinaryIO:
+        """The bytes as a seekable file."""
+        if isinstance(self.data, bytes):
+            return io.BytesIO(self.data)
+        try:
+            if self.data.is_dir():
+                raise NotAudioError(f"{self.name}: a folder, not a recording; name a file in it")
+            return self.data.open("rb")
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+            raise AudioNotFoundError(f"{self.name}: no such file; check the path") from error
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+
+
+def _resolve(
+    source: Any, offset: float | None, duration: float | None, base: Path | None
+) -> tuple[Any, float | None, float | None]:
+    """Unpack an AudioRef and check the stretch; UsageError where it makes no sense."""
+    if isinstance(source, AudioRef):
+        if offset is not None or duration is not None:
+            raise UsageError(f"{source.path}: an AudioRef brings its own offset and duration; leave them out")
+        offset, duration = source.offset, source.duration
+        path = Path(base or ".") / source.path
+        source = path if source.member is None else _Inside(path, source.member)
+    for what, seconds in (("offset", offset), ("duration", duration)):
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise UsageError(f"{_name(source)}: {what} is {seconds} s; give a number of seconds from 0 up")
+    return source, offset, duration
+
+
+def _name(source: Any) -> str:
+    """What messages call a source."""
+    if isinstance(source, str | os.PathLike):
+        return os.fsdecode(source)
+    if isinstance(source, _Inside):
+        return f"{source.archive}::{source.member}"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "audio bytes"
+    if _is_array(source):
+        return "array"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "audio stream"
+
+
+def _read(source: Any, name: str) -> bytes:
+    """All that is left in a file object."""
+    if not hasattr(source, "read"):
+        raise UsageError(
+            f"{type(source).__name__}: no audio source; give a path, bytes, a binary file object or an array"
+        )
+    try:
+        data = source.read()
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    except UnicodeDecodeError:
+        data = ""
+    if not isinstance(data, bytes):
+        raise UsageError(f"{name}: a file object that gives no bytes; open it in binary mode ('rb')")
+    return data
+
+
+def _unreadable(name: str, error: OSError) -> AudioError:
+    return AudioError(f"{name}: can't be read ({error.strerror or error}); check its permissions and the disk")
+
+
+# --- arrays ---------------------------------------------------------------------------------------------
+
+
+def _is_array(source: Any) -> bool:
+    return hasattr(source, "__array__")
+
+
+def _as_array(source: Any) -> np.ndarray:
+    try:
+        return np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch: on a GPU, or with a gradient
+        raise UsageError("array: NumPy can't read it; for a tensor call .detach().cpu() first") from error
+
+
+def _from_array(source: Any, sample_rate: int | None, stretch: _Stretch) -> Samples:
+    """The stretch out of an array of any accepted type and shape."""
+    rate = SAMPLE_RATE if sample_rate is None else sample_rate
+    if not 1 <= rate <= 1_000_000:
+        raise UsageError(f"array: sample_rate is {rate}; give its rate in Hz, such as 16000")
+    channels = _channels_first(_as_array(source))
+    count = channels.shape[1]
+    if count * SAMPLE_RATE > stretch.limit * rate:
+        raise stretch.too_long("array")
+    mono = _average(channels)
+    if channels.dtype.kind == "i":
+        mono /= np.float32(2 ** (8 * channels.dtype.itemsize - 1))
+    if rate != SAMPLE_RATE:
+        frames = (_frame(mono[None, i : i + _BLOCK], "mono", rate) for i in range(0, count, _BLOCK))
+        mono = _join(list(_mono(frames)))
+    return stretch.cut(mono, 0, "array")
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    """(channels, S) of an array, or the error that names what is wrong with it."""
+    if array.dtype.kind != "f" and array.dtype.str[1:] not in ("i2", "i4"):
+        raise UsageError(f"array: of type {array.dtype}; give float32, float64, int16 or int32")
+    if array.ndim not in (1, 2):
+        raise UsageError(f"array: of shape {array.shape}; give (S,), (channels, S) or (S, channels)")
+    channels = array[None] if array.ndim == 1 else array
+    if channels.shape[0] > channels.shape[1]:
+        channels = channels.T
+    few, many = channels.shape
+    if few == 0 and 1 <= many <= MAX_CHANNELS:
+        raise EmptyAudioError(f"array: of shape {array.shape}, no samples; leave this recording out")
+    if few == 0:
+        raise NoChannelsError(f"array: of shape {array.shape}, zero channels; leave this recording out")
+    if few > MAX_CHANNELS:
+        raise UsageError(f"array: of shape {array.shape}, {few} channels; give samples, not a spectrogram")
+    return channels
+
+
+# --- files: one open track ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Track:
+    """An opened audio stream.
+
+    ``declared`` is its length in seconds where the header says so exactly, else None; ``exact`` tells
+    that nothing but the header is needed for that; ``known`` that the data begins like a known format.
+    """
+
+    name: str
+    container: Any
+    stream: Any
+    declared: float | None
+    exact: bool
+    known: bool
+
+    @property
+    def kind(self) -> str:
+        return str(self.container.format.name)
+
+    def packets(self) -> Iterator[Any]:
+        """The stream's packets and the empty one that flushes the decoder.
+
+        Where a stream first appears midway (MPEG-TS), PyAV stumbles over it after the last packet.
+        """
+        with suppress(IndexError):
+            yield from self.container.demux(self.stream)
+
+    def position(self, frame: Any) -> float | None:
+        """Seconds from the stream's start to the frame's, or None without a time stamp."""
+        if frame.pts is None:
+            return None
+        return float((frame.pts - (self.stream.start_time or 0)) * frame.time_base)
+
+
+@contextmanager
+def _open(media: _Input) -> Iterator[_Track]:
+    """Open the best audio stream; every failure of FFmpeg inside the block becomes an AudioError."""
+    with media.open() as file:
+        try:
+            head = file.read(12)
+            if not head:
+                raise EmptyAudioError(f"{media.name}: 0 bytes; fetch or record it again")
+            known = head.startswith(_MAGIC) or head[4:8] == b"ftyp"
+            format = media.format or (None if known else _RAW.get(Path(media.name).suffix.lower()))
+            if format == "gsm" and head[0] >> 4 != 0xD:  # FFmpeg would decode anything
+                raise NotAudioError(f"{media.name}: no GSM 06.10 frames; name another file")
+            wav = _wav_header(file, media.name)
+            with _container(file, media.name, format, wav, known) as container:
+                stream = container.streams.best("audio")
+                if stream is None or stream.codec_context is None or not stream.rate:
+                    raise NotAudioError(f"{media.name}: no audio track that can be decoded; name another file")
+                if stream.channels > 64:
+                    raise NotAudioError(f"{media.name}: {stream.channels} channels; FFmpeg mixes at most 64")
+                promised = None if wav is None else wav.promised
+                declared = promised or _declared(file, container, stream)
+                plain = container.format.name == "flac" if wav is None else wav.plain and promised is None
+                yield _Track(media.name, container, stream, declared, plain and declared is not None, known)
+        except av.FFmpegError as error:
+            raise _broken(media.name, error) from error
+        except OSError as error:
+            raise _unreadable(media.name, error) from error
+
+
+@contextmanager
+def _container(file: BinaryIO, name: str, format: str | None, wav: "_WavHeader | None", known: bool) -> Iterator[Any]:
+    """FFmpeg's view of an open file."""
+    options = {"protocol_whitelist": "none"}  # a playlist must not make us open other files
+    if wav is not None and wav.plain:
+        options["probesize"] = "32"  # else FFmpeg spends 3 ms to see whether the PCM is DTS in disguise
+    file.seek(0)
+    try:
+        container = av.open(file, "r", format=format, container_options=options, metadata_errors="replace")
+    except av.FFmpegError as error:
+        if known:
+            raise TruncatedAudioError(f"{name}: ends or breaks inside its header; fetch it again") from error
+        raise NotAudioError(f"{name}: FFmpeg finds no audio in it; name another file") from error
+    except ValueError as error:
+        raise UsageError(f"{name}: FFmpeg knows no format {format!r}; leave it out") from error
+    with container:
+        yield container
+
+
+@dataclass(frozen=True)
+class _WavHeader:
+    """``plain``: PCM, no probing needed. ``promised``: the header's seconds if data is missing, else None."""
+
+    plain: bool
+    promised: float | None
+
+
+def _wav_header(file: BinaryIO, name: str) -> _WavHeader | None:
+    """Read what a WAV header says, which FFmpeg hides (it goes by the file's size); None: no WAV.
+
+    Raises:
+        NoChannelsError: the header says zero channels.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        return None
+    tag = byte_rate = 0
+    while len(chunk := file.read(8)) == 8:
+        ident, length = struct.unpack("<4sI", chunk)
+        start = file.tell()
+        if ident == b"fmt " and len(fields := file.read(12)) == 12:
+            tag, channels, _, byte_rate = struct.unpack("<HHII", fields)
+            if channels == 0:
+                raise NoChannelsError(f"{name}: its WAV header says zero channels; convert or record it again")
+        if ident == b"data":
+            # a writer that couldn't go back leaves a placeholder of nearly 2 GiB or more
+            cut = byte_rate > 0 and length < 0x7FFF0000 and start + length > size
+            return _WavHeader(tag in (1, 3, 0xFFFE), length / byte_rate if cut else None)
+        file.seek(start + length + length % 2)
+    return _WavHeader(False, None)
+
+
+def _declared(file: BinaryIO, container: Any, stream: Any) -> float | None:
+    """The stream's length in seconds, if this kind of header says it exactly."""
+    kind = container.format.name
+    seconds = float(stream.duration * stream.time_base) if stream.duration else None
+    if kind == "mp3":
+        counted = _xing_seconds(file, stream.rate)
+        # less than the count by the encoder's delay; where it differs more, FFmpeg went by the bit rate
+        near = seconds is not None and counted is not None and abs(counted - seconds) < 0.25
+        return seconds if near else None
+    if kind == "matroska,webm":
+        end = _clock(stream.metadata.get("DURATION", ""))
+        if end is None and len(container.streams) == 1 and container.duration:
+            end = container.duration / 1e6
+        return None if end is None else end - float((stream.start_time or 0) * stream.time_base)
+    return seconds if kind in _GAPLESS | _TIMED else None
+
+
+def _clock(text: str) -> float | None:
+    """Seconds of Matroska's ``hh:mm:ss.nnnnnnnnn``."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _xing_seconds(file: BinaryIO, rate: int) -> float | None:
+    """Length by the frame count that most MP3 encoders leave in the first frame; None: no count."""
+    here = file.tell()
+    file.seek(0)
+    head = file.read(10)
+    tagged = head.startswith(b"ID3") and len(head) == 10  # then four bytes of seven bits say how long
+    file.seek(10 + sum(byte << 7 * i for i, byte in enumerate(head[:5:-1])) if tagged else 0)
+    frame = file.read(2048)
+    file.seek(here)  # FFmpeg reads on from there
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if at < 0 or len(frame) < at + 12 or not frame[at + 7] & 1:
+        return None
+    (count,) = struct.unpack_from(">I", frame, at + 8)
+    return float(count * (1152 if rate >= 32_000 else 576) / rate)
+
+
+# --- files: decoding ------------------------------------------------------------------------------------
+
+
+def _from_file(media: _Input, stretch: _Stretch) -> Samples:
+    """The stretch's samples; whatever is wrong with the file is raised as load_audio says."""
+    if stretch.second > _PREROLL:
+        samples = _decode(media, stretch, seek=True)
+        if samples is not None:
+            return samples
+    samples = _decode(media, stretch, seek=False)
+    assert samples is not None  # only a seek can fail
+    return samples
+
+
+def _decode(media: _Input, stretch: _Stretch, *, seek: bool) -> Samples | None:
+    """Decode from the stretch's second on and cut it out; None if ``seek`` doesn't lead there."""
+    with _open(media) as track:
+        declared = round((track.declared or 0.0) * SAMPLE_RATE)
+        if declared > stretch.limit:
+            raise stretch.too_long(media.name)
+        frames = _from_second(track, stretch.second, seek)
+        if frames is None:
+            return None
+        blocks: list[Samples] = []
+        start = end = stretch.second * SAMPLE_RATE
+        for block in _mono(frames):
+            blocks.append(block)
+            end += len(block)
+            if end > stretch.limit:
+                raise stretch.too_long(media.name)
+            if stretch.last is not None and end >= stretch.last:
+                break
+        if 0 < declared < end <= declared + TOLERANCE * SAMPLE_RATE:
+            end = declared  # an encoder fills up its last frame; the header says how far the audio goes
+        return stretch.cut(_join(blocks)[: end - start], start, media.name)
+
+
+def _from_second(track: _Track, second: int, seek: bool) -> Iterator[Any] | None:
+    """Frames from exactly ``second`` on; None if a seek was asked for and doesn't lead there."""
+    frames = _frames(track)
+    if not seek:
+        return _skip(frames, second, 0.0) if second else frames
+    if track.kind not in _SEEKABLE:
+        return None
+    stream = track.stream
+    try:
+        ticks = int((second - _PREROLL) / stream.time_base) + (stream.start_time or 0)
+        track.container.seek(ticks, stream=stream)
+        first = next(frames, None)
+    except (av.FFmpegError, AudioError):
+        return None
+    position = None if first is None else track.position(first)
+    if position is None or position > second:
+        return None
+    return _skip(chain((first,), frames), second, position)
+
+
+def _skip(frames: Iterator[Any], second: int, position: float) -> Iterator[Any]:
+    """Drop what lies before ``second``; the first frame begins at ``position`` seconds."""
+    ahead: int | None = None  # samples still to drop
+    for frame in _convert(frames):
+        if ahead is None:
+            ahead = round((second - position) * frame.sample_rate)
+        if ahead <= 0:
+            yield frame
+        elif ahead < frame.samples:
+            values = frame.to_ndarray()[:, ahead * frame.layout.nb_channels :]
+            yield _frame(values, frame.layout, frame.sample_rate)
+        ahead -= frame.samples
+
+
+def _frames(track: _Track) -> Iterator[Any]:
+    """Decoded frames to the stream's end.
+
+    A packet that breaks before the first frame is skipped (a decoder may need a start). One that breaks
+    later is a hole and an error; but in MP3 it may be a tag behind the last frame, or a seam of at most
+    0.1 s between files put together.
+
+    Raises, at the hole or at the end:
+        TruncatedAudioError: data breaks, or is missing by the header's account.
+        NotAudioError: nothing but errors came out.
+    """
+    gapless, mp3 = track.kind in _GAPLESS, track.kind == "mp3"
+    heard = 0.0  # seconds from the stream's start to the last frame's end
+    lost = 0.0  # seconds of packets that broke after the first frame
+    begun = False
+    problem: av.FFmpegError | None = None
+    for packet in track.packets():
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            problem = error
+            lost += float((packet.duration or 0) * packet.time_base) if begun else 0.0
+            continue
+        for frame in frames:
+            if problem is not None and begun and (not mp3 or lost > TOLERANCE):
+                raise _broken(track.name, problem)
+            position = None if begun and gapless else track.position(frame)
+            heard = (heard if position is None else position) + frame.samples / frame.sample_rate
+            begun = True
+            yield frame
+    if track.declared and (not begun or heard < track.declared - TOLERANCE):
+        raise TruncatedAudioError(
+            f"{track.name}: ends after {heard:.2f} s, its header says {track.declared:.2f} s; fetch it again"
+        )
+    if problem is not None and not begun and not track.known:
+        raise NotAudioError(f"{track.name}: nothing in it can be decoded; name another file") from problem
+    if problem is not None and not mp3:
+        raise _broken(track.name, problem)
+
+
+def _broken(name: str, error: Any) -> TruncatedAudioError:
+    return TruncatedAudioError(f"{name}: the data breaks ({error.strerror}); fetch it again")
+
+
+# --- samples --------------------------------------------------------------------------------------------
+
+
+def _mono(frames: Iterable[Any]) -> Iterator[Samples]:
+    """Frames of any kind as mono blocks of about a second at 16 kHz; no sample of the tail is lost."""
+    for block in _convert(frames, rate=SAMPLE_RATE, frame_size=SAMPLE_RATE):  # one block, not 50 frames
+        yield _average(block.to_ndarray().reshape(block.samples, -1).T)
+
+
+def _convert(frames: Iterable[Any], **target: int) -> Iterator[Any]:
+    """Frames as interleaved float32, resampled if ``target`` says so.
+
+    Interleaved, because PyAV crashes on planar frames of more than 8 channels. Where a stream changes
+    its rate, format or layout midway, a new resampler takes over.
+    """
+
+    def kind(frame: Any) -> tuple[str, str, int]:
+        return frame.format.name, frame.layout.name, frame.sample_rate
+
+    for _, alike in groupby(frames, key=kind):
+        resampler = av.AudioResampler("flt", **target)
+        for frame in chain(alike, (None,)):  # None flushes
+            yield from (converted for converted in resampler.resample(frame) if converted is not None)
+
+
+def _average(channels: np.ndarray) -> Samples:
+    """(S,) float32, the mean of (channels, S)."""
+    contiguous = np.ascontiguousarray(channels)  # 10 times as fast as striding over interleaved samples
+    with np.errstate(over="ignore", invalid="ignore"):  # _Stretch.cut reports what isn't finite
+        mean: Samples = contiguous.mean(axis=0, dtype=np.float32)
+    return mean
+
+
+def _frame(values: np.ndarray, layout: Any, rate: int) -> Any:
+    """A frame of interleaved float32, (1, S * channels)."""
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), "flt", layout)
+    frame.sample_rate = rate
+    return frame
+
+
+def _join(blocks: list[Samples]) -> Samples:
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

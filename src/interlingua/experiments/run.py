@@ -1,0 +1,159 @@
+"""One run: a result folder that one configuration owns, what is kept in it, and how it is finished.
+
+Every experiment and `finetune` goes the same way: read the settings, `Run` claims the folder, work that is done
+already is read from it (`kept`, `kept_by_id`), `Run.save` writes the results with their provenance. Interrupted, the
+same call goes on where it was; another configuration is refused.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from interlingua.errors import ResultsError
+from interlingua.files import atomic_file, write_text
+from interlingua.results import Results, UtteranceResult, provenance, save_results
+from interlingua.types import Utterance
+
+T = TypeVar("T")
+
+
+class Run:
+    """A result folder, its clock and its log.
+
+    Args:
+        out: the folder; `claim` makes it.
+        compute: number format that the encoder works in, for the provenance.
+        device: ``cpu`` or ``cuda``, the one that is used.
+        log: takes a line of news.
+    """
+
+    def __init__(
+        self, out: Path, *, compute: str = "none", device: str = "cpu", log: Callable[[str], None] = print
+    ) -> None:
+        self.out, self.compute, self.device, self.log = out, compute, device, log
+        self._started, self._clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._clock
+
+    def claim(self, settings: Mapping[str, Any], folder: Path | None = None) -> None:
+        """See `claim`; the run's own folder unless another one, shared by several runs, is named."""
+        claim(folder or self.out, settings)
+
+    def save(
+        self,
+        results: Results,
+        *,
+        measured_on: Iterable[Utterance] = (),
+        seeds: Mapping[str, int] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        utterances: Iterable[UtteranceResult] = (),
+    ) -> Path:
+        """Write the results with their provenance, and return the folder.
+
+        Args:
+            results: what was measured; its provenance is filled in.
+            measured_on: the corpus, which the provenance identifies.
+            seeds: of everything drawn at random.
+            arrays: what pictures are drawn of.
+            utterances: what came out for each.
+        """
+        made = provenance(self.compute, self.device, self.seconds, self._started, utterances=measured_on, seeds=seeds)
+        save_results(self.out, msgspec.structs.replace(results, provenance=made), arrays, utterances)
+        return self.out
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write which settings a folder's contents depend on (``begun.json``), or refuse a folder that has others.
+
+    Settings that the file doesn't have yet are added to it. Paths and tuples are compared as JSON has them.
+
+    Raises:
+        ResultsError: a setting differs; it is named, with both values.
+    """
+    path = folder / "begun.json"
+    try:
+        held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as e:
+        raise ResultsError(f"{path}: not readable ({e}); delete {folder}, or name another --out") from e
+    mine = json.loads(json.dumps(msgspec.to_builtins(dict(settings), enc_hook=str)))
+    for name, value in mine.items():
+        if name in held and held[name] != value:
+            raise ResultsError(
+                f"{folder}: begun with {name} {held[name]!r}, not {value!r}; name another --out, or delete {folder}"
+            )
+    write_text(path, json.dumps({**held, **mine}, indent=1, ensure_ascii=False) + "\n")
+
+
+def kept(path: Path, make: Callable[[], T], kind: type[T]) -> T:
+    """A value from a JSON file, or made and written there.
+
+    Raises:
+        ResultsError: the file can't be read as ``kind``.
+    """
+    if not path.exists():
+        write_text(path, msgspec.json.encode(make()).decode() + "\n")
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.DecodeError as e:
+        raise ResultsError(f"{path}: not readable ({e}); delete it") from e
+
+
+def kept_by_id(
+    path: Path,
+    origins: Mapping[str, str],
+    make: Callable[[Sequence[str]], Iterable[Mapping[str, T]]],
+    kind: type[T],
+) -> dict[str, T]:
+    """One value an utterance from a file of JSON lines; those that it lacks are made and added to it.
+
+    A run that is killed loses what ``make`` hadn't yielded; half a line is dropped.
+
+    Args:
+        path: the file; lines of utterances that aren't asked for stay.
+        origins: id -> digest of what the value depends on (audio, model, prompt); a line of another one is made anew.
+        make: yields the values of the ids that are lacking, piece by piece; an id may be left without one.
+        kind: of the values.
+
+    Raises:
+        ResultsError: a whole line isn't such a value; file and line are named.
+    """
+    line = msgspec.defstruct("Line", [("id", str), ("origin", str), ("value", kind)], forbid_unknown_fields=True)
+    held: dict[str, Any] = {}
+    if path.exists():
+        whole, _, half = path.read_bytes().rpartition(b"\n")
+        decoder = msgspec.json.Decoder(line)
+        for number, text in enumerate(whole.splitlines(), start=1):
+            try:
+                found: Any = decoder.decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError) as e:
+                raise ResultsError(f"{path}:{number}: not a kept value ({e}); delete the file") from e
+            held[found.id] = found
+        if half:
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(whole + b"\n" if whole else b"")
+    lacking = [i for i, origin in origins.items() if i not in held or held[i].origin != origin]
+    if lacking:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file, contextlib.closing(_each(make(lacking))) as pieces:
+            for piece in pieces:
+                rows = {i: line(id=i, origin=origins[i], value=value) for i, value in piece.items()}
+                file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows.values()))
+                file.flush()
+                os.fsync(file.fileno())
+                held |= rows
+    return {i: held[i].value for i, origin in origins.items() if i in held and held[i].origin == origin}
+
+
+def _each(pieces: Iterable[Mapping[str, T]]) -> Any:
+    yield from pieces

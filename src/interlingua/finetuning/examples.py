@@ -1,0 +1,199 @@
+"""What a decoder is trained on: a prompt, a text, and the cached encoder states of an utterance."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from interlingua.errors import CorpusError
+from interlingua.finetuning.states import States
+from interlingua.languages import PromptKind
+from interlingua.models import Whisper
+from interlingua.models.targets import prompt_tokens
+from interlingua.translation import pad_states
+from interlingua.types import Frames, Utterance
+
+IGNORED = -100  # of labels: no loss there (PyTorch's own default)
+UNSPACED = ("zh", "ja", "yue", "th", "lo", "my", "km", "bo")  # Whisper writes these without a leading space
+POOL_BATCHES = 8  # batches are made of utterances of like length among so many batches' worth of them
+
+
+@dataclass(frozen=True)
+class Example:
+    """One thing to learn.
+
+    Attributes:
+        utterance: id of what is heard.
+        prompt: the decoder's first tokens.
+        labels: tokens of the text, then the end token.
+        rehearsal: whether it is an old task that must not be forgotten.
+        context: which of the stores its states come from.
+    """
+
+    utterance: str
+    prompt: tuple[int, ...]
+    labels: tuple[int, ...]
+    rehearsal: bool = False
+    context: int = 0
+
+
+def text_example(whisper: Whisper, utterance: str, prompt: Sequence[int], text: str, language: str) -> Example:
+    """An example whose labels are a text in the form in which Whisper writes that language.
+
+    Raises:
+        CorpusError: the text is empty, or longer than the decoder has positions for.
+    """
+    lead = "" if language in UNSPACED else " "
+    ids = whisper.tokenizer(lead + text.strip(), add_special_tokens=False).input_ids
+    most = whisper.model.config.max_target_positions - len(prompt)
+    if not text.strip() or len(ids) > most:
+        raise CorpusError(f"{utterance}: {len(ids)} tokens of text to learn; 1 to {most} are possible: leave it out")
+    return Example(utterance, tuple(prompt), (*ids, end_token(whisper)))
+
+
+def translation_examples(
+    utterances: Sequence[Utterance], whisper: Whisper, target: str, prompt: PromptKind, *, token: str | None = None
+) -> list[Example]:
+    """Every utterance with its reference in the target language.
+
+    Args:
+        utterances: each with a reference in ``target`` (its own text if that is its language).
+        whisper: whose tokens are used.
+        target: language of the references.
+        prompt: how the decoder is asked for it.
+        token: language whose token stands for the target; None: its own.
+
+    Raises:
+        CorpusError: an utterance has no reference, or too long a one.
+    """
+    examples = []
+    for u in utterances:
+        text = u.translations.get(target)
+        if text is None:
+            raise CorpusError(f"{u.id}: no reference in {target!r}; `translations` has {', '.join(u.translations)}")
+        start = prompt_tokens(whisper, prompt, source=u.language, target=token or target)
+        examples.append(text_example(whisper, u.id, start, text, target))
+    return examples
+
+
+def end_token(whisper: Whisper) -> int:
+    """Id of the token that ends a text."""
+    end = whisper.model.generation_config.eos_token_id
+    return int(end[0] if isinstance(end, list) else end)
+
+
+class StateDataset(Dataset[tuple[Example, Frames]]):
+    """Examples with the states of their utterances, read batch by batch.
+
+    Args:
+        examples: their ``context`` counts ``stores``.
+        stores: where the states come from.
+
+    Raises:
+        StoreError: an utterance is not in its store.
+    """
+
+    def __init__(self, examples: Sequence[Example], stores: Sequence[States]) -> None:
+        for i, store in enumerate(stores):
+            missing = sorted({e.utterance for e in examples if e.context == i and e.utterance not in store})
+            if missing:
+                store.read(missing)  # says so
+        self.examples = examples
+        self._stores = stores
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> tuple[Example, Frames]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Example, Frames]]:
+        """A batch in one read of each store."""
+        chosen = [self.examples[i] for i in indices]
+        found: dict[tuple[str, int], Frames] = {}
+        for i in sorted({e.context for e in chosen}):
+            ids = [e.utterance for e in chosen if e.context == i]
+            found |= {(f.id, i): f for f in self._stores[i].read(ids)}
+        return [(e, found[e.utterance, e.context]) for e in chosen]
+
+
+def collate(items: Sequence[tuple[Example, Frames]]) -> dict[str, torch.Tensor]:
+    """Examples -> one padded batch.
+
+    Returns:
+        ``states`` (B, T, D), ``lengths`` (B,), ``tokens`` and ``labels`` (B, L), where the label at a place is the
+        token that should come next, and ``rehearsal`` (B,).
+    """
+    states, lengths = pad_states([frames.values for _, frames in items])
+    longest = max(len(e.prompt) + len(e.labels) - 1 for e, _ in items)
+    tokens = torch.zeros(len(items), longest, dtype=torch.long)
+    labels = torch.full_like(tokens, IGNORED)
+    for row, (e, _) in enumerate(items):
+        ids = [*e.prompt, *e.labels]
+        tokens[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+        labels[row, len(e.prompt) - 1 : len(ids) - 1] = torch.tensor(e.labels)
+    rehearsal = torch.tensor([e.rehearsal for e, _ in items])
+    return {"states": states, "lengths": lengths, "tokens": tokens, "labels": labels, "rehearsal": rehearsal}
+
+
+class Batches(Sampler[list[int]]):
+    """Shuffled batches of like length; the order depends on the seed and the epoch alone, so it can be resumed.
+
+    Each batch holds ``size`` new examples and, where there is anything to rehearse, ``rehearsed`` old ones, which are
+    drawn in an order of their own that starts anew when it ends.
+
+    Args:
+        examples: new ones and those to rehearse.
+        n_speech: frames of speech of each utterance.
+        size: new examples of a batch; the last one may be smaller.
+        rehearsed: old examples of a batch.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], n_speech: Mapping[str, int], size: int, rehearsed: int = 0, seed: int = 0
+    ) -> None:
+        self._length = np.array([(n_speech[e.utterance], e.context) for e in examples])
+        self._new = np.array([i for i, e in enumerate(examples) if not e.rehearsal])
+        self._old = np.array([i for i, e in enumerate(examples) if e.rehearsal])
+        self._size, self._rehearsed, self._seed = size, rehearsed if len(self._old) else 0, seed
+        self._epoch = 0
+        self.batch_size, self.drop_last = None, False  # accelerate asks; None: batches differ in size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._new) // self._size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self._seed, self._epoch])
+        order = random.permutation(self._new)
+        pools = [order[i : i + POOL_BATCHES * self._size] for i in range(0, len(order), POOL_BATCHES * self._size)]
+        alike = np.concatenate(
+            [pool[np.lexsort(self._length[pool].T)] for pool in pools]
+        )  # alike in context, then in length
+        batches = [alike[i : i + self._size] for i in range(0, len(alike), self._size)]
+        old = self._old_of_epoch(len(batches))
+        by_length = sorted(range(len(batches)), key=lambda i: self._frames(batches[i]))
+        for i, rehearsed in zip(by_length, old, strict=True):  # short ones beside short ones
+            batches[i] = np.concatenate([batches[i], rehearsed])
+        for i in random.permutation(len(batches)):
+            yield batches[i].tolist()
+
+    def _frames(self, batch: np.ndarray) -> float:
+        return float(self._length[batch, 0].mean())
+
+    def _old_of_epoch(self, n: int) -> np.ndarray:
+        """(n, rehearsed) old examples, the shortest first: the epoch's stretch of an endless series of permutations."""
+        if not self._rehearsed:
+            return np.zeros((n, 0), dtype=int)
+        start, need = self._epoch * n * self._rehearsed, n * self._rehearsed
+        rounds = range(start // len(self._old), (start + need - 1) // len(self._old) + 1)
+        drawn = np.concatenate([np.random.default_rng([self._seed, 1, r]).permutation(self._old) for r in rounds])
+        first = start - rounds[0] * len(self._old)
+        stretch = drawn[first : first + need]
+        return stretch[np.argsort(self._length[stretch, 0], kind="stable")].reshape(n, self._rehearsed)

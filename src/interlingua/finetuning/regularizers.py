@@ -1,0 +1,164 @@
+"""Remedies against forgetting: what is added to the loss so that old tasks are kept.
+
+Each remedy is one small class; any of them go together. The paper leaves the remedy open (section 5 shows the loss).
+Freezing (`trainable.choose_parameters`) and interpolation after training (`interpolation`) need no loss.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.nn.functional import kl_div, log_softmax
+
+from interlingua.errors import ResultsError, UsageError
+from interlingua.files import atomic_file
+from interlingua.finetuning.decoder import CachedDecoder, Step
+
+Values = Mapping[str, torch.Tensor]
+
+
+class Remedy(Protocol):
+    """Something that keeps old tasks."""
+
+    def loss(self, step: Step) -> torch.Tensor:
+        """What is added to the loss of a step, a scalar."""
+        ...
+
+
+class L2SP:
+    """Pulls every trained parameter back to where it started (Li et al., arXiv 1802.01483).
+
+    strength / 2 * sum of (p - p0)^2. Of adapters, p0 is their random start, not zero.
+    """
+
+    def __init__(self, trained: Mapping[str, nn.Parameter], strength: float) -> None:
+        self._trained, self._strength = trained, strength
+        self._start = snapshot(trained)
+
+    def loss(self, step: Step) -> torch.Tensor:
+        """See the class."""
+        apart = [(p - self._start[name]).square().sum() for name, p in self._trained.items()]
+        return self._strength / 2 * torch.stack(apart).sum()
+
+
+class EWC:
+    """Elastic weight consolidation (Kirkpatrick et al., arXiv 1612.00796, equation 3).
+
+    strength / 2 * sum of F (p - p0)^2, F the diagonal of the Fisher information of the tasks to keep.
+    """
+
+    def __init__(self, trained: Mapping[str, nn.Parameter], fisher: Values, strength: float) -> None:
+        if fisher.keys() != trained.keys():
+            raise UsageError(
+                "--fisher: the Fisher information is of other parameters than those that are trained; leave it out"
+            )
+        self._trained, self._strength = trained, strength
+        self._fisher = {name: fisher[name].to(p.device) for name, p in trained.items()}
+        self._start = snapshot(trained)
+
+    def loss(self, step: Step) -> torch.Tensor:
+        """See the class."""
+        apart = [(self._fisher[n] * (p - self._start[n]).square()).sum() for n, p in self._trained.items()]
+        return self._strength / 2 * torch.stack(apart).sum()
+
+
+class Replay:
+    """Cross entropy of the rehearsed examples in the batch, which are what the model itself said before."""
+
+    def __init__(self, strength: float) -> None:
+        self._strength = strength
+
+    def loss(self, step: Step) -> torch.Tensor:
+        """See the class."""
+        return self._strength * step.loss(old=True)
+
+
+class Distillation:
+    """Keeps the distribution of the model before training at the rehearsed places (Hinton et al., arXiv 1503.02531).
+
+    strength * KL(before || now), mean over the places of rehearsed examples.
+    """
+
+    def __init__(self, decoder: CachedDecoder, strength: float) -> None:
+        self._strength = strength
+        self._before = copy.deepcopy(decoder).eval().requires_grad_(False)
+
+    def loss(self, step: Step) -> torch.Tensor:
+        """See the class."""
+        old = step.batch["rehearsal"]
+        if not old.any():
+            return step.logits.sum() * 0
+        with torch.no_grad():
+            known = self._before(**{name: values[old] for name, values in step.batch.items()}).logits
+        now = log_softmax(step.logits[step.rehearsal].float(), dim=-1)
+        before = log_softmax(known.float(), dim=-1)
+        return self._strength * kl_div(now, before, log_target=True, reduction="batchmean")
+
+
+def snapshot(trained: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    """A copy of the values."""
+    return {name: p.detach().clone() for name, p in trained.items()}
+
+
+def fisher_information(
+    decoder: CachedDecoder, trained: Mapping[str, nn.Parameter], batches: Iterable[dict[str, torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their loss.
+
+    Args:
+        decoder: the model before training.
+        trained: the parameters that will be trained.
+        batches: one example each (squares of sums are not sums of squares), of the tasks to keep. An example's loss
+            is the sum over its tokens.
+
+    Raises:
+        ValueError: a batch holds several examples, or there are none.
+    """
+    total = {name: torch.zeros_like(p) for name, p in trained.items()}
+    n = 0
+    for batch in batches:
+        if len(batch["states"]) != 1:
+            raise ValueError("the Fisher information takes one example at a time")
+        decoder.zero_grad(set_to_none=True)
+        step = decoder(**batch)
+        loss = torch.nn.functional.cross_entropy(step.logits.float(), step.labels, reduction="sum")
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name, p in trained.items():
+            if p.grad is not None:
+                total[name] += p.grad.square()
+        n += 1
+    decoder.zero_grad(set_to_none=True)
+    if n == 0:
+        raise ValueError("there is nothing to estimate the Fisher information on")
+    return {name: values / n for name, values in total.items()}
+
+
+def save_values(path: Path, values: Values, **about: str) -> None:
+    """Write named values and what they are about (safetensors)."""
+    from safetensors.torch import save_file
+
+    with atomic_file(path) as temporary:
+        save_file({name: v.contiguous() for name, v in values.items()}, temporary, metadata=about)
+
+
+def load_values(path: Path, **about: str) -> dict[str, torch.Tensor]:
+    """Read what `save_values` wrote.
+
+    Raises:
+        ResultsError: they are about something else, or the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            stated = file.metadata() or {}
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (OSError, SafetensorError) as e:
+        raise ResultsError(f"{path}: can't be read ({e}); delete it, it is made again") from e
+    for name, value in about.items():
+        if stated.get(name) != value:
+            raise ResultsError(f"{path}: made with {name} {stated.get(name)!r}, not {value!r}; delete it")
+    return values

@@ -1,0 +1,145 @@
+"""Which of the decoder's parameters are trained; the encoder never is."""
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from interlingua.errors import UsageError
+from interlingua.finetuning.config import Trainable
+from interlingua.models import Whisper
+
+_LORA_TARGETS = ("q_proj", "v_proj", "k_proj", "out_proj", "fc1", "fc2")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters (Hu et al., arXiv 2106.09685) in every projection of the decoder's layers.
+
+    Attributes:
+        rank: of the update of each matrix.
+        alpha: the update is scaled by alpha / rank.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+
+
+def choose_parameters(
+    whisper: Whisper,
+    trainable: Trainable,
+    *,
+    embeddings: bool = False,
+    frozen_layers: int = 0,
+    token: int | None = None,
+    lora: LoraSettings | None = None,
+) -> dict[str, nn.Parameter]:
+    """Freeze all but what is to be trained, and return that by name.
+
+    Args:
+        whisper: changed in place; with ``lora`` its decoder gets adapters (`merge_adapters` folds them in again).
+        trainable: ``decoder`` (all its layers), ``cross-attention`` (those blocks and their norms), ``lora``, or
+            ``target`` (the embedding of the target's token alone: nothing that does not use it can change).
+        embeddings: also the token embeddings, which are the output layer, too.
+        frozen_layers: lowest decoder layers that stay as they are.
+        token: id of the target's token, for ``target``.
+        lora: settings of the adapters.
+
+    Raises:
+        UsageError: nothing would be left to train, or options that don't go together.
+    """
+    model, decoder = whisper.model, whisper.model.model.decoder
+    n_layers = len(decoder.layers)
+    if not 0 <= frozen_layers <= n_layers:
+        raise UsageError(f"--frozen-layers {frozen_layers}: {whisper.model_name} has {n_layers} decoder layers")
+    if frozen_layers and trainable == "target":
+        raise UsageError("--trainable target trains no layer; leave --frozen-layers out")
+    if embeddings and trainable == "target":
+        raise UsageError("--trainable target trains one embedding, --embeddings all of them; leave one out")
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if hasattr(decoder.embed_tokens, "only_row"):  # of a training before this one
+        decoder.embed_tokens.only_row.remove()
+    if trainable == "lora" and frozen_layers < n_layers:
+        _add_adapters(decoder, lora or LoraSettings(), range(frozen_layers, n_layers))
+    if trainable == "target":
+        if token is None:
+            raise UsageError("--trainable target needs the target's token")
+        _train_row(decoder.embed_tokens, token)
+    else:
+        for name, parameter in decoder.named_parameters():
+            if _is_trained(name, trainable, frozen_layers):
+                parameter.requires_grad_(True)
+    if embeddings:
+        decoder.embed_tokens.weight.requires_grad_(True)
+    chosen = dict(trained_parameters(decoder))
+    if not chosen:
+        raise UsageError(f"--trainable {trainable} --frozen-layers {frozen_layers} leaves nothing to train")
+    return chosen
+
+
+def trained_parameters(decoder: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and values of the decoder's parameters that are trained."""
+    return ((name, p) for name, p in decoder.named_parameters() if p.requires_grad)
+
+
+def merge_adapters(decoder: nn.Module) -> None:
+    """Fold adapters into the matrices that they belong to, and remove them."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(decoder.get_submodule(parent), child, module.get_base_layer())
+    vars(decoder).pop("peft_config", None)  # or peft warns of a second adapter when there is a next time
+
+
+def merged_copy(whisper: Whisper) -> Whisper:
+    """The model as it would be if training ended now: a copy without adapters."""
+    copied = replace(whisper, model=copy.deepcopy(whisper.model))
+    copied.model.tie_weights()
+    merge_adapters(copied.model.model.decoder)
+    return copied
+
+
+def _is_trained(name: str, trainable: Trainable, frozen_layers: int) -> bool:
+    layer = re.match(r"layers\.(\d+)\.(.*)", name)
+    if layer and int(layer[1]) < frozen_layers:
+        return False
+    if trainable == "lora":
+        return "lora_" in name
+    if trainable == "cross-attention":
+        return bool(layer) and "encoder_attn" in name
+    return "embed_" not in name  # token embeddings are chosen apart, positions stay
+
+
+def _add_adapters(decoder: nn.Module, settings: LoraSettings, layers: range) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    if settings.rank < 1:
+        raise UsageError(f"--lora-rank {settings.rank}: use 1 or more")
+    config: Any = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=list(_LORA_TARGETS),
+        layers_to_transform=list(layers),
+        layers_pattern="layers",
+    )
+    inject_adapter_in_model(config, decoder)
+
+
+def _train_row(embedding: Any, row: int) -> None:
+    """Let gradients reach one row of the embeddings only."""
+    embedding.weight.requires_grad_(True)
+
+    def keep(gradient: torch.Tensor) -> torch.Tensor:
+        kept = torch.zeros_like(gradient)
+        kept[row] = gradient[row]
+        return kept
+
+    embedding.only_row = embedding.weight.register_hook(keep)

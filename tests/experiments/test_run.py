@@ -1,0 +1,68 @@
+"""Claiming a folder, and what is kept in it across interruptions."""
+
+from pathlib import Path
+
+import pytest
+
+from interlingua.errors import ResultsError
+from interlingua.experiments.run import Run, claim, kept, kept_by_id
+from interlingua.results import Results, load_results
+
+
+def test_a_folder_belongs_to_one_configuration(tmp_path):
+    claim(tmp_path, {"model": "base", "path": Path("a"), "languages": ("en", "fr")})
+    claim(tmp_path, {"model": "base", "languages": ("en", "fr"), "seed": 1})
+    with pytest.raises(ResultsError, match="begun with seed 1, not 2; name another --out"):
+        claim(tmp_path, {"seed": 2})
+    (tmp_path / "begun.json").write_text("{")
+    with pytest.raises(ResultsError, match=r"begun.json: not readable .* delete"):
+        claim(tmp_path, {"seed": 1})
+
+
+def test_a_value_is_made_once(tmp_path):
+    made = []
+    path = tmp_path / "a" / "value.json"
+    for _ in range(2):
+        assert kept(path, lambda: made.append(1) or {"x": (1, 2)}, dict[str, tuple[int, int]]) == {"x": (1, 2)}
+    assert made == [1]
+    with pytest.raises(ResultsError, match=r"value.json: not readable"):
+        kept(path, dict, list[int])
+
+
+def test_values_by_id_survive_a_killed_run_and_follow_their_origin(tmp_path):
+    path, asked = tmp_path / "texts.jsonl", []
+
+    def make(ids):
+        asked.append(list(ids))
+        for i in ids:
+            if i == "c" and len(asked) == 1:
+                raise KeyboardInterrupt
+            yield {i: i.upper()}
+
+    origins = {"a": "1", "b": "1", "c": "1"}
+    with pytest.raises(KeyboardInterrupt):
+        kept_by_id(path, origins, make, str)
+    path.write_bytes(path.read_bytes() + b'{"id": "c", "ori')  # half a line
+    assert kept_by_id(path, origins, make, str) == {"a": "A", "b": "B", "c": "C"}
+    assert asked == [["a", "b", "c"], ["c"]]
+    assert kept_by_id(path, {"a": "1", "b": "2"}, make, str) == {"a": "A", "b": "B"}
+    assert asked[-1] == ["b"]  # its audio changed
+    assert kept_by_id(path, origins | {"b": "2"}, make, str) == {"a": "A", "b": "B", "c": "C"}
+    assert len(asked) == 3
+    path.write_text("nothing of ours\n")
+    with pytest.raises(ResultsError, match=r"texts.jsonl:1: not a kept value"):
+        kept_by_id(path, origins, make, str)
+
+
+def test_an_utterance_may_have_no_value(tmp_path):
+    assert kept_by_id(tmp_path / "a.jsonl", {"a": "", "b": ""}, lambda ids: [{"a": 1}], int) == {"a": 1}
+    assert kept_by_id(tmp_path / "a.jsonl", {"b": ""}, lambda ids: [{"b": 2}], int) == {"b": 2}
+
+
+def test_results_are_saved_with_their_provenance(tmp_path):
+    run = Run(tmp_path / "out", compute="float32")
+    assert run.save(Results(title="a run"), seeds={"bootstrap": 1}) == tmp_path / "out"
+    saved, _ = load_results(tmp_path / "out")
+    assert saved.title == "a run"
+    assert saved.provenance.seeds == {"bootstrap": 1}
+    assert saved.provenance.seconds >= 0

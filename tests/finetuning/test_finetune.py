@@ -1,0 +1,364 @@
+"""Fine-tuning from manifest to result folder, splits, recipes, and the rows of before and after."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from msgspec.structs import replace
+
+from helpers import ROOT, load_results, save_tiny_whisper, sweep, utterance, write_wav
+from interlingua.cli import run
+from interlingua.corpora import read_manifest, split_by_cluster, write_manifest
+from interlingua.encoding import WhisperEncoder, encode_manifest
+from interlingua.errors import ResultsError, StoreMismatchError, UsageError
+from interlingua.experiments import finetuning
+from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments.needs import answer_seconds
+from interlingua.experiments.recipes import read_recipe
+from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
+from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
+from interlingua.experiments.transfer_study import data as transfer_data
+from interlingua.experiments.transfer_study import work as transfer_work
+from interlingua.experiments.transfer_study.work import permuted, some_of
+from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.examples import Example
+from interlingua.models import load_whisper
+from interlingua.models.targets import read_targets
+from interlingua.results import load_utterances
+from interlingua.types import AudioRef
+
+RECIPES = ROOT / "recipes"
+TEXTS = {"en": "a b", "es": "c d", "fr": "e f"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model, ten sentences in three languages with splits, and their states."""
+    path = tmp_path_factory.mktemp("finetune")
+    model = save_tiny_whisper(path / "tiny")
+    spoken = []
+    for i in range(10):
+        split = "test" if i < 3 else "dev" if i < 5 else "train"
+        for j, (language, text) in enumerate(TEXTS.items()):
+            wav = write_wav(path / "audio" / f"{language}-{i}.wav", sweep(0.3 + 0.02 * i, 200 + 40 * j, seed=i))
+            others = {k: f"{v} {i}" for k, v in TEXTS.items() if k != language}
+            spoken.append(
+                utterance(
+                    language,
+                    f"m{i}",
+                    audio=AudioRef(str(wav)),
+                    text=f"{text} {i}",
+                    translations=others,
+                    split=split,
+                    cluster=f"c{i}",
+                )
+            )
+    write_manifest(path / "manifest.jsonl", spoken)
+    whisper = load_whisper(str(model))
+    encode_manifest(spoken, WhisperEncoder(whisper, context="speech+1"), path / "store.lance", dtype="float32")
+    return path
+
+
+def config(folder, out, **settings):
+    given = {"manifest": folder / "manifest.jsonl", "store": (str(folder / "store.lance"),), "target": "es", "out": out}
+    return FinetuneConfig(**{**given, "model": str(folder / "tiny"), "epochs": 2, "compute": "float32", **settings})
+
+
+def test_a_run_writes_a_model_that_knows_its_target_and_rows_for_every_question(folder, tmp_path):
+    out = run_finetune(config(folder, tmp_path / "out", learning_rate=1e-2, l2sp=1e-3), log=lambda line: None)
+    results, _ = load_results(out)
+    asked = {(r["task"], r["source"], r["target"]): r for r in results["transfer"]}
+    assert {k for k in asked if k[0] == "new"} == {("new", "en", "es"), ("new", "fr", "es")}
+    assert {k for k in asked if k[0] == "translate"} == {("translate", "es", "en"), ("translate", "fr", "en")}
+    assert {k[1] for k in asked if k[0] == "transcribe"} == {k[1] for k in asked if k[0] == "detect"} == set(TEXTS)
+    assert asked["new", "en", "es"]["trained"]
+    assert not asked["new", "fr", "es"]["trained"]
+    assert all(r["n"] == 3 for r in results["transfer"])
+    assert read_targets(out / "model").default == "es"
+    assert load_whisper(out / "model").model.generation_config.language == "<|es|>"
+    # the same call again only reads what is there
+    again, _ = load_results(run_finetune(config(folder, out, learning_rate=1e-2, l2sp=1e-3), log=lambda line: None))
+    assert again["transfer"] == results["transfer"]
+
+
+def test_without_a_store_states_are_made_and_kept_or_made_on_the_fly(folder, tmp_path, monkeypatch):
+    told = []
+    cached, live = (config(folder, tmp_path / n, store=(), context="speech+1") for n in ("cached", "live"))
+    run_finetune(cached, log=told.append)
+    assert (tmp_path / "cached" / "frames.lance").is_dir()
+    monkeypatch.setattr(finetuning, "free_bytes", lambda path: 1000)
+    run_finetune(live, log=told.append)
+    assert not (tmp_path / "live" / "frames.lance").exists()
+    assert any("they don't fit; every epoch encodes" in line for line in told)
+    rows = [load_results(tmp_path / n)[0]["transfer"] for n in ("cached", "live")]
+    assert rows[0] == rows[1]  # float16 states either way
+
+
+def test_several_contexts_are_learnt_and_both_are_measured(folder, tmp_path):
+    whisper = load_whisper(str(folder / "tiny"))
+    spoken = read_manifest(folder / "manifest.jsonl")
+    encode_manifest(spoken, WhisperEncoder(whisper, context="speech"), tmp_path / "short.lance", dtype="float32")
+    stores = (str(folder / "store.lance"), str(tmp_path / "short.lance"))
+    settings = config(folder, tmp_path / "out", store=stores, others=("fr",))
+    results, _ = load_results(run_finetune(settings, log=lambda line: None))
+    pools = [r["pool"] for r in results["transfer_pooled"]]
+    assert "other targets" in pools
+    assert f"into English, read from {stores[1]}" in pools
+    assert {r["target"] for r in results["transfer"] if r["task"] == "other"} == {"fr"}
+
+
+def test_two_processes_do_what_one_does_with_two_batches_a_step(folder, tmp_path):
+    spoken = [u for u in read_manifest(folder / "manifest.jsonl") if u.split != "train" or u.meaning != "m9"]
+    write_manifest(tmp_path / "even.jsonl", spoken)  # four utterances to train on: two batches, one for each
+    flags = ["--manifest", str(tmp_path / "even.jsonl"), "--store", str(folder / "store.lance"), "--target", "es"]
+    flags += ["--model", str(folder / "tiny"), "--epochs", "2", "--compute", "float32", "--batch-size", "2"]
+    programs = Path(sys.executable).parent
+    begin = [str(programs / "torchrun"), "--nproc-per-node", "2", str(programs / "interlingua"), "finetune"]
+    ran = subprocess.run([*begin, *flags, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.count("model: ") == 1
+    assert run(["finetune", *flags, "--accumulation", "2", "--out", str(tmp_path / "one")]) == 0
+    one, two = (load_whisper(tmp_path / name / "model").model.state_dict() for name in ("one", "two"))
+    for name, values in one.items():
+        torch.testing.assert_close(two[name], values, rtol=0, atol=1e-6)
+
+
+def test_a_folder_of_other_settings_is_refused(folder, tmp_path):
+    run_finetune(config(folder, tmp_path, epochs=1), log=lambda line: None)
+    with pytest.raises(ResultsError, match=r"begun with epochs 1, not 2; name another --out"):
+        run_finetune(config(folder, tmp_path, epochs=2), log=lambda line: None)
+
+
+def test_states_of_another_model_are_refused(folder, tmp_path):
+    other = save_tiny_whisper(tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    whisper = load_whisper(str(other))
+    whisper.model.model.decoder.layers[0].fc1.weight.data += 1
+    whisper.model.save_pretrained(other)
+    assert json.loads((other / "config.json").read_text())["d_model"] == settings["d_model"]
+    with pytest.raises(StoreMismatchError, match="decoding reads unpooled frames of the last layer of"):
+        run_finetune(config(folder, tmp_path / "out", model=str(other)), log=lambda line: None)
+
+
+def test_the_command_prints_rows_and_a_missing_reference_is_one_line(folder, tmp_path, capsys):
+    flags = ["--manifest", str(folder / "manifest.jsonl"), "--store", str(folder / "store.lance")]
+    flags += ["--model", str(folder / "tiny"), "--epochs", "1", "--compute", "float32"]
+    assert run(["finetune", *flags, "--target", "es", "--out", str(tmp_path / "a")]) == 0
+    assert "new fr-es" in capsys.readouterr().out
+    assert run(["finetune", *flags, "--target", "de", "--out", str(tmp_path / "b")]) == 2
+    assert "no utterance of en in split 'train' has a reference in 'de'" in capsys.readouterr().err
+
+
+def test_splits_keep_clusters_whole_and_test_everything_once():
+    spoken = [utterance("en", f"m{i}", cluster=f"c{i // 2}") for i in range(40)]
+    tested = []
+    for rotation in range(5):
+        split = split_by_cluster(spoken, rotation)
+        of = {}
+        for u in split:
+            of.setdefault(u.cluster, set()).add(u.split)
+        assert all(len(s) == 1 for s in of.values())
+        assert {u.split for u in split} == {"train", "dev", "test"}
+        tested += [u.id for u in split if u.split == "test"]
+    assert sorted(tested) == sorted(u.id for u in spoken)
+    with pytest.raises(UsageError, match="rotation 5: use 0 to 4"):
+        split_by_cluster(spoken, 5)
+    with pytest.raises(UsageError, match="4 clusters can't be split"):
+        split_by_cluster(spoken[:8], 0)
+
+
+def test_the_control_gives_every_text_to_another_utterance():
+    examples = [Example(f"u{i}", (1,), (i, 9)) for i in range(7)]
+    dealt = permuted(examples, seed=3)
+    assert [e.utterance for e in dealt] == [e.utterance for e in examples]
+    assert sorted(e.labels for e in dealt) == sorted(e.labels for e in examples)
+    assert all(a.labels != b.labels for a, b in zip(dealt, examples, strict=True))
+
+
+def test_rows_join_by_id_and_a_missing_answer_counts_as_empty():
+    spoken = [
+        utterance("fr", f"m{i}", text=f"bonjour {i}", translations={"es": f"hola amigo {i}", "en": f"hello {i}"})
+        for i in range(6)
+    ]
+    said = references(spoken, "fr", "es")
+    assert said["fr/m3"] == "hola amigo 3"
+    nothing = {"new fr-es": {}, "translate fr-en": {}, "transcribe fr-fr": {}}
+    right = {
+        "new fr-es": said,
+        "translate fr-en": references(spoken, "fr", "en"),
+        "transcribe fr-fr": references(spoken, "fr", "fr"),
+    }
+    rows = {r["task"]: r for r in transfer_rows(nothing, right, spoken, ["en"])}
+    assert rows["new"]["chrf"]["before"]["value"] == 0
+    assert rows["new"]["chrf"]["after"]["value"] == pytest.approx(100)
+    assert rows["new"]["chrf"]["difference"]["value"] == pytest.approx(100)
+    assert rows["new"]["off_target"]["before"]["value"] == 1
+    assert rows["transcribe"]["error"]["before"]["value"] == pytest.approx(100)
+    assert rows["transcribe"]["error"]["after"]["value"] == 0
+    pooled = {r["pool"]: r["chrf"]["value"] for r in pooled_rows(right, right, spoken, ["en"])}
+    assert pooled == {"new, sources never trained on": 0, "into English": 0}
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_recipes_are_valid(path):
+    settings = read_recipe(path)
+    assert settings.plan()
+    assert settings.out
+    if isinstance(settings, TransferStudy):
+        for one in settings.runs():
+            one.training.config(one.target, one.seed, Path("x"))
+
+
+def test_a_dry_run_says_what_is_needed_and_does_nothing(folder, tmp_path, capsys):
+    path = tmp_path / "r.yaml"
+    out = tmp_path / "out"
+    path.write_text(
+        f"recipe: finetune\nmanifest: {folder / 'manifest.jsonl'}\ntarget: es\nout: {out}\nmodel: {folder / 'tiny'}\n"
+    )
+    assert run(["run", str(path), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "5 utterances to train on, 6 to choose by, 9 to measure on" in said
+    assert re.search(r"20 utterances, 0.00 h of audio .*, the frames \d", said)
+    assert re.search(r"to train: about [\d.]+ min", said)
+    assert re.search(r"to decode: .*; [\d.]+ s each", said)
+    assert not out.exists()
+    utterances = [
+        replace(u, audio=AudioRef("/gone.wav", offset=0.0, duration=1.0))
+        for u in read_manifest(folder / "manifest.jsonl")
+    ]
+    whisper = load_whisper(str(folder / "tiny"))
+    assert answer_seconds(whisper, utterances, WhisperEncoder(whisper, context="speech")) is None  # it doesn't stop
+
+
+def test_a_real_run_says_what_is_needed_before_it_starts_and_not_again(folder, tmp_path):
+    asked = config(folder, tmp_path / "out", epochs=1)
+    told = []
+    run_finetune(asked, log=told.append)
+    starts = [line.split(":")[0] for line in told]
+    assert starts.index("to train") < starts.index("model")
+    told.clear()
+    run_finetune(asked, log=told.append)
+    assert "to train" not in {line.split(":")[0] for line in told}
+
+
+@pytest.fixture
+def study(folder, tmp_path, monkeypatch):
+    """A study of the tiny model on the tiny corpus; counts trainings."""
+    spoken = [replace(u, split=None) for u in read_manifest(folder / "manifest.jsonl")]
+    monkeypatch.setattr(transfer_data, "prepare_prompts", lambda **_: spoken)
+    trained = []
+    original = transfer_work.train
+
+    def counted(*args, **options):
+        trained.append(args[3])
+        return original(*args, **options)
+
+    monkeypatch.setattr(transfer_work, "train", counted)
+
+    def make(variants, **settings):
+        given = {"targets": ("es",), "settings": {"epochs": 1, "learning_rate": 1e-3, "compute": "float32"}}
+        given |= {"out": tmp_path / "study", "shared": tmp_path / "shared", "model": str(folder / "tiny"), **settings}
+        return TransferStudy(variants=variants, **given)
+
+    return make, trained
+
+
+def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp_path):
+    make, trained = study
+    variants = {
+        "plain": {},
+        "permuted": {},
+        "wise-ft": {"shares": [1.0, 0.5]},
+        "l2sp": [{"l2sp": 1.0}, {"l2sp": 0.1}],
+        "fr": {"source": ["fr"]},
+        "half": {"utterances": 3},
+    }
+    told = []
+    results, _ = load_results(run_transfer_study(make(variants), log=told.append))
+    assert len(trained) == 6  # wise-ft is plain's training
+    assert any(line.startswith("to train: 6 trainings") for line in told)
+    rows = {r["variant"]: r for r in results["study"]}
+    assert list(rows) == list(variants)
+    assert rows["l2sp"]["candidates"] == 2
+    assert rows["fr"]["sources"] == ["fr"]
+    assert [c["share"] for c in rows["plain"]["chosen"]] == [1.0]
+    assert rows["plain"]["share_of_plain"]["value"] in (1.0, None)
+    assert {r["task"] for r in rows["plain"]["table"]} == {"new", "translate"}
+    assert {(r["source"], r["trained"]) for r in rows["fr"]["table"] if r["task"] == "new"} == {
+        ("en", False),
+        ("fr", True),
+    }
+    kept = load_utterances(tmp_path / "study")
+    systems = ["untrained", *variants]
+    english = next(r for r in kept if r.utterance.language == "en")
+    assert [(t.system, t.target) for t in english.translations] == [(s, "es") for s in systems]
+    assert [t.system for t in english.transcripts] == systems
+    french = next(r for r in kept if r.utterance.language == "fr")
+    assert [(t.system, t.target) for t in french.translations] == [(s, t) for s in systems for t in ("es", "en")]
+    curves = {p["name"]: p["curve"] for p in results["pareto"]}
+    assert len(curves["wise-ft"]) == 3  # none, half and all
+    assert curves["l2sp"] is None  # two trainings
+    assert curves["plain"] is None
+    told.clear()
+    again, _ = load_results(run_transfer_study(make(variants), log=told.append))
+    assert len(trained) == 6
+    assert "to train: nothing" in told
+    half = next((tmp_path / "shared" / "trainings").glob("*/test-0.5.json"))
+    half.unlink()  # a share that is asked for later
+    run_transfer_study(make(variants), dry_run=True, log=told.append)
+    assert told[-3].startswith("to train: 1 trainings")
+    run_transfer_study(make(variants), log=lambda line: None)
+    trained.pop()
+    assert again["study"] == results["study"]
+    # another study of the same model finds what is done, and leaves out what isn't
+    other = make({"plain": {}, "new": {"l2sp": 2.0}}, out=tmp_path / "other")
+    found, _ = load_results(run_transfer_study(other, train=False, log=lambda line: None))
+    assert [r["variant"] for r in found["study"]] == ["plain"]
+    assert len(trained) == 6
+
+
+def test_a_shared_folder_is_of_one_model(study, folder, tmp_path):
+    make, _ = study
+    variants = {"plain": {}}
+    run_transfer_study(make(variants), log=lambda line: None)
+    other = save_tiny_whisper(tmp_path / "other")
+    with pytest.raises(ResultsError, match="begun with model"):
+        run_transfer_study(make(variants, model=str(other)), log=lambda line: None)
+
+
+def test_a_smaller_draw_is_part_of_a_larger_one():
+    spoken = [utterance("en", f"m{i}") for i in range(20)]
+    small, large = (some_of(spoken, n, seed=1) for n in (5, 12))
+    assert len(small) == 5
+    assert {u.id for u in small} < {u.id for u in large}
+    assert some_of(spoken, None, seed=1) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recipe: [", "no readable YAML"),
+        ("recipe: nothing", "say which experiment it is"),
+        ("recipe: transfer\nout: x\nepochs: 3", "no setting 'epochs'"),
+        ("recipe: transfer\nout: x\ntargets: 3", r"Expected `array`"),
+        ("recipe: transfer\nout: x\nvariants: {permuted: {}}", "'plain' is missing"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {}, permuted: {lr: 1}}", "permuted: no setting 'lr'"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {seed: 1}}", "plain: no setting 'seed'"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {epochs: 0}}", "plain: --epochs 0: use 1 or more"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {source: fr}}", "plain: Expected `array`"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {shares: []}}", "plain: nothing to choose from"),
+        ("recipe: finetune\nmanifest: a\nstore: [b]\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_with_the_file(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_recipe(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(UsageError, match="no readable YAML"):
+        read_recipe(tmp_path / "missing.yaml")

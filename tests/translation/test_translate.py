@@ -1,0 +1,724 @@
+"""Translation of any audio: cutting, engines, guards, tries, formats, live speech, and the job around them."""
+
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from helpers import END, sweep, write_wav
+from interlingua.audio import load_audio
+from interlingua.cli import run
+from interlingua.encoding import WhisperEncoder
+from interlingua.errors import AudioError, EnglishOnlyModelError, ResultsError, UntrainedTaskError, UsageError
+from interlingua.experiments.translating import Recording, find_recordings, translate_recordings
+from interlingua.metrics import score_translations
+from interlingua.models import save_whisper
+from interlingua.models.targets import Base, Target, Targets
+from interlingua.translation import decode_frames, guards
+from interlingua.translation.backends import CTranslate2Backend, Decoded, Decoding, TransformersBackend, load_backend
+from interlingua.translation.chunks import timed_pieces
+from interlingua.translation.formats import as_json, as_srt, as_text, as_tsv, as_vtt, clock
+from interlingua.translation.live import LiveTranslator
+from interlingua.translation.records import Segment, Translation, TranslationOptions
+from interlingua.translation.segmentation import Segmentation, Span, chunks_of, join_regions, speech_regions
+from interlingua.translation.translator import Translator
+from interlingua.translation.words import Word
+from interlingua.types import SAMPLE_RATE, Frames
+
+UNCUT = Segmentation(vad=False, longest=30)
+
+
+# ---------------------------------------------------------------- cutting
+
+
+def test_regions_are_joined_over_short_gaps_only():
+    regions = [Span(0, 10), Span(12, 20), Span(30, 40), Span(41, 95)]
+    assert join_regions(regions, longest=50, gap=5) == [Span(0, 20), Span(30, 40), Span(41, 95)]
+    assert join_regions(regions, longest=100, gap=10) == [Span(0, 95)]
+    assert join_regions(regions, longest=20, gap=10) == [Span(0, 20), Span(30, 40), Span(41, 95)]
+    assert join_regions([], longest=20, gap=10) == []
+
+
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 2.5, 7.3])
+def test_without_vad_chunks_are_all_of_it(seconds):
+    samples = sweep(seconds, 300)
+    spans = chunks_of(samples, Segmentation(vad=False, longest=2))
+    assert np.array_equal(np.concatenate([samples[s.start : s.end] for s in spans]), samples)
+    assert all(0 < s.end - s.start <= 2 * SAMPLE_RATE for s in spans)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"longest": 31}, {"longest": 0.5}, {"threshold": 1.0}, {"pause": -1}, {"gap": -0.1}]
+)
+def test_a_senseless_segmentation_is_refused(fields):
+    with pytest.raises(UsageError):
+        Segmentation(**fields)
+
+
+def test_no_speech_in_silence_or_noise():
+    noise = np.random.default_rng(0).normal(0, 0.02, 5 * SAMPLE_RATE).astype(np.float32)
+    for samples in (np.zeros(5 * SAMPLE_RATE, np.float32), noise):
+        assert chunks_of(samples, Segmentation()) == []
+
+
+@pytest.mark.model
+def test_speech_is_found_where_it_is(prompts_manifest):
+    speech = load_audio(next(u for u in prompts_manifest if u.id == "fr/agent-alreadyon").audio)
+    silence = np.zeros(4 * SAMPLE_RATE, np.float32)
+    how = Segmentation()
+    regions = speech_regions(np.concatenate([silence, speech, silence]), how)
+    assert regions[0].start >= len(silence) - (how.pad + 0.1) * SAMPLE_RATE
+    assert regions[-1].end <= len(silence) + len(speech) + (how.pad + 0.1) * SAMPLE_RATE
+    assert sum(r.end - r.start for r in regions) > 0.6 * len(speech)
+    short = Segmentation(longest=2, gap=0)
+    assert all(s.end - s.start <= 2 * SAMPLE_RATE for s in chunks_of(np.concatenate([speech] * 3), short))
+
+
+# ---------------------------------------------------------------- guards
+
+
+def test_compression_ratio_is_zlibs():
+    text = "you you you you you you you you you you you"
+    assert guards.compression_ratio(text) == len(text) / len(zlib.compress(text.encode()))
+    assert guards.compression_ratio("") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "loops"),
+    [
+        ("press one, press one, press one, press one, press one", True),
+        ("按1发送或按1发送或按1发送或按1发送或按1发送", True),
+        ("Thank you. Thank you. Thank you. Thank you.", True),
+        ("Please enter your password followed by the pound key.", False),
+        ("one, two, three, four, five, six", False),
+        ("1 1 1 1 1", False),  # a number may be read out
+        ("555 555 555 555", False),
+        ("no, no, no, no. I have told you again and again that I won't come to that place with you.", False),
+        ("", False),
+    ],
+)
+def test_loops(text, loops):
+    assert ("loop" in guards.flags_of(text, target="zh" if "按" in text else "en", source=None)) is loops
+
+
+def test_the_language_of_the_output():
+    french = "Bonjour, je voudrais parler avec le directeur de cette maison, s'il vous plaît."
+    assert guards.flags_of(french, target="en", source="fr") == ("wrong-language",)
+    assert guards.flags_of(french, target="fr", source="fr") == ()
+    assert guards.flags_of("Пожалуйста, введите ваш пароль ещё раз", target="en", source="ru") == ("wrong-language",)
+    assert guards.flags_of("Oui, merci.", target="en", source="fr") == ()  # too short to tell
+    assert guards.flags_of("Please tell me when the train to Paris leaves.", target="en", source="fr") == ()
+
+
+def test_doubt_and_silence():
+    words = {"text": "You", "target": "en", "source": "fr"}
+    assert guards.flags_of(**words, log_probability=-0.9, no_speech_probability=0.9) == ()
+    assert guards.flags_of(**words, log_probability=-1.1, no_speech_probability=0.5) == ("unsure",)
+    assert guards.flags_of(**words, log_probability=-1.1, no_speech_probability=0.7) == ("no-speech",)
+    assert guards.flags_of(**words, ended=False) == ("cut-off",)
+
+
+def test_doubled_borders():
+    assert guards.shared_words("The house is old.", "We bought the house. It is old") == 0
+    assert guards.shared_words("the house is old and small", "We know that the house is old.") == 4
+    assert not guards.begins_doubled("the house is", "that is the house")
+    assert not guards.begins_doubled("anything", "")
+
+
+# ---------------------------------------------------------------- timestamps, formats
+
+
+def test_timestamps_cut_the_tokens():
+    t0 = 1000
+    tokens = [t0 + 50, 1, 2, t0 + 100, t0 + 100, 3, t0 + 200]
+    assert timed_pieces(tokens, t0, 10.0) == [(1.0, 2.0, [1, 2]), (2.0, 4.0, [3])]
+    assert timed_pieces([t0, 1, 2], t0, 3.0) == [(0.0, 3.0, [1, 2])]  # the end was never written
+    assert timed_pieces([t0, 1, t0 + 500], t0, 3.0) == [(0.0, 3.0, [1])]  # nothing ends behind the chunk
+    assert timed_pieces([t0 + 100, 1, t0 + 50], t0, 3.0) == [(2.0, 2.0, [1])]  # time doesn't run backwards
+
+
+def translation(*texts, target="en", **fields) -> Translation:
+    segments = [Segment(1.5 * i, 1.5 * i + 1.25, text, "fr", -0.5, 0.01, 1.0, **fields) for i, text in enumerate(texts)]
+    return Translation("talk.wav", target, "fr", 0.9, None, 60.0, 20.0, segments)
+
+
+def test_formats():
+    said = translation("Good morning.", "A & B <i> --> C")
+    assert as_text(said) == "Good morning.\nA & B <i> --> C\n"
+    assert as_srt(said) == (
+        "1\n00:00:00,000 --> 00:00:01,250\nGood morning.\n\n2\n00:00:01,500 --> 00:00:02,750\nA & B <i> --> C\n"
+    )
+    assert as_vtt(said) == (
+        "WEBVTT\nLanguage: en\n\n00:00:00.000 --> 00:00:01.250\nGood morning.\n\n"
+        "00:00:01.500 --> 00:00:02.750\nA &amp; B &lt;i> --&gt; C\n"
+    )
+    assert as_tsv(said).splitlines()[1:] == ["0\t1250\t\tGood morning.", "1500\t2750\t\tA & B <i> --> C"]
+    row = json.loads(as_json(said))
+    assert row["text"] == "Good morning. A & B <i> --> C"
+    assert "words" not in row["segments"][0]
+    assert translation("你好", "再见", target="zh").text == "你好再见"
+    assert as_srt(translation()) == ""
+    assert as_text(translation()) == ""
+
+
+def test_subtitle_lines_are_short():
+    lines = as_srt(translation("one two three four five " * 6)).splitlines()[2:]
+    assert max(map(len, lines)) <= 42
+    chinese = as_srt(translation("请按一" * 20, target="zh")).splitlines()[2:]
+    assert max(map(len, chinese)) <= 20
+    assert "".join(chinese) == "请按一" * 20
+
+
+def test_the_clock_carries_over():
+    assert clock(59.9996, ".") == "00:01:00.000"
+    assert clock(36000, ",") == "10:00:00,000"
+
+
+# ---------------------------------------------------------------- engines
+
+
+@pytest.fixture(scope="module")
+def engines(tiny_whisper_folder):
+    """The same tiny model in both, float32."""
+    return [
+        load_backend(tiny_whisper_folder, backend=name, compute="float32") for name in ("ctranslate2", "transformers")
+    ]
+
+
+@pytest.fixture(scope="module")
+def features(tiny_whisper):
+    extract = tiny_whisper.feature_extractor
+    audio = [sweep(4, 200 * 2**i, seed=i) for i in range(3)]
+    return extract(
+        audio, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="np"
+    ).input_features
+
+
+@pytest.mark.parametrize("how", [Decoding(), Decoding(timestamps=True)], ids=str)
+def test_both_engines_decode_alike(engines, features, how):
+    outputs = []
+    for engine in engines:
+        states = engine.encode(features)
+        prompt = engine.whisper.prompt("fr", "translate")
+        prompt = prompt[:-1] if how.timestamps else prompt
+        outputs.append(engine.generate(states, [prompt] * 3, how))
+    for ours, theirs in zip(*outputs, strict=True):
+        assert ours.tokens == theirs.tokens
+        assert ours.ended == theirs.ended
+        assert ours.no_speech_probability == pytest.approx(theirs.no_speech_probability, rel=0.01, abs=1e-6)
+        if not how.timestamps:
+            assert ours.log_probability == pytest.approx(theirs.log_probability, abs=0.002)
+
+
+def test_ctranslate2_detects_nothing_with_another_vocabulary(engines, features):
+    with pytest.raises(UsageError, match="--from"):
+        engines[0].detect(engines[0].encode(features))
+    (*_, row) = engines[1].detect(engines[1].encode(features))
+    assert sum(row.values()) == pytest.approx(1)
+
+
+def test_transformers_equals_our_greedy_decoder(engines, features, tiny_whisper):
+    engine = engines[1]
+    states = engine.encode(features)
+    prompt = tiny_whisper.prompt("fr", "translate")
+    frames = [Frames(str(i), s.numpy(), len(s)) for i, s in enumerate(states)]
+    most = tiny_whisper.model.config.max_target_positions // 2
+    greedy = {h.id: h.tokens for h in decode_frames(tiny_whisper, frames, prompt, most_tokens=most)}
+    assert [d.tokens for d in engine.generate(states, [prompt] * 3, Decoding())] == [greedy[str(i)] for i in range(3)]
+
+
+def test_sampling_gives_something_else_and_says_so(engines, features):
+    for engine in engines:
+        states, prompt = engine.encode(features), engine.whisper.prompt("fr", "translate")
+        for decoded in engine.generate(states, [prompt] * 3, Decoding(temperature=1.0)):
+            assert decoded.log_probability < 0
+            assert all(t < END for t in decoded.tokens)
+
+
+def test_unknown_engines_and_formats_are_refused(tiny_whisper_folder):
+    with pytest.raises(UsageError, match="backend 'onnx'"):
+        load_backend(tiny_whisper_folder, backend="onnx")
+    with pytest.raises(UsageError, match="compute 'int3'"):
+        CTranslate2Backend(tiny_whisper_folder, compute="int3", device="cpu")
+    engine = TransformersBackend(tiny_whisper_folder, device="cpu")
+    with pytest.raises(UsageError, match="ctranslate2"):
+        engine.place(None, 0, [], [1], 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
+@pytest.mark.parametrize("backend", ["ctranslate2", "transformers"])
+def test_an_adapter_is_merged(tiny_whisper_folder, tmp_path, backend, features):
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from interlingua.models import load_whisper
+
+    whisper = load_whisper(tiny_whisper_folder)
+    model = get_peft_model(whisper.model, LoraConfig(r=2, target_modules=["q_proj", "fc1"], init_lora_weights=False))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.mul_(3)
+    model.peft_config["default"].base_model_name_or_path = str(tiny_whisper_folder)
+    model.save_pretrained(tmp_path / "adapter")
+    plain = load_backend(tiny_whisper_folder, backend=backend, compute="float32")
+    adapted = load_backend(tmp_path / "adapter", backend=backend, compute="float32")
+    prompt = plain.whisper.prompt("fr", "translate")
+    texts = [[d.tokens for d in b.generate(b.encode(features), [prompt] * 3, Decoding())] for b in (plain, adapted)]
+    assert texts[0] != texts[1]
+
+
+# ---------------------------------------------------------------- the translator, with a scripted engine
+
+
+class Scripted:
+    """Says the same of all chunks, one answer a try; remembers what it was asked."""
+
+    def __init__(self, whisper, *answers, language="fr", targets=None):
+        self.whisper, self.targets, self.workers, self.name = whisper, targets, 1, "scripted"
+        self.answers, self.language, self.asked, self.encoded = list(answers), language, [], []
+
+    def encode(self, features):
+        self.encoded.append(features.shape)
+        return features
+
+    def detect(self, states):
+        return [{self.language: 0.75, "en": 0.25}] * len(states)
+
+    def generate(self, states, prompts, how):
+        self.asked.append((states.shape[-1], how, [tuple(p) for p in prompts]))
+        text, log_probability = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        tokens = self.whisper.tokenizer.encode(text, add_special_tokens=False)
+        return [Decoded(tokens, log_probability, 0.01, True)] * len(prompts)
+
+    def place(self, states, row, prompt, tokens, seconds):
+        return [(i, 2 * i) for i in range(len(tokens))]
+
+
+LOOP = ("press one, press one, press one, press one, press one, press one", -0.2)
+GOOD = ("Please tell me when the train to Paris leaves.", -0.4)
+
+
+def test_the_prompt_says_what_is_asked_for(tiny_whisper):
+    backend = Scripted(tiny_whisper, GOOD)
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    audio = sweep(2, 300)
+    found = list(translator.translate_all([("a", audio)], ["en", "fr", "de"]))
+    assert [t.target for t in found] == ["en", "fr", "de"]
+    assert {t.language for t in found} == {"fr"}
+    assert found[0].language_probability == 0.75
+    prompts = [asked[2][0] for asked in backend.asked]
+    assert prompts == [
+        tuple(tiny_whisper.prompt(*p)) for p in [("fr", "translate"), ("fr", "transcribe"), ("de", "transcribe")]
+    ]
+    assert len(backend.encoded) == 1  # for detection and all three
+    backend.asked.clear()
+    said = translator.translate(audio, "en", source="de", spoken_as="es")
+    assert backend.asked[0][2][0] == tuple(tiny_whisper.prompt("es", "translate"))
+    assert (said.language, said.token, said.language_probability) == ("de", "es", None)
+    timed = Translator(backend, TranslationOptions(segmentation=UNCUT, timestamps=True))
+    timed.translate(audio, "en", source="fr")
+    assert backend.asked[-1][2][0] == tuple(tiny_whisper.prompt("fr", "translate")[:-1])
+
+
+def test_a_trained_target_is_asked_for_as_it_was_trained(tiny_whisper):
+    taught = Targets(targets={"kea": Target("haw", "target-transcribe")}, base=Base("base", "0"), sources=("en",))
+    backend = Scripted(tiny_whisper, GOOD, targets=taught)
+    options = TranslationOptions(segmentation=UNCUT, timestamps=True)
+    Translator(backend, options).translate(sweep(2, 300), "kea")
+    assert backend.asked[0][2][0] == tuple(tiny_whisper.prompt("haw", "transcribe"))  # without timestamps all the same
+    assert not backend.asked[0][1].timestamps
+    assert Translator(backend).targets == ["kea", "en"]
+
+
+def test_what_a_guard_objects_to_is_tried_again(tiny_whisper):
+    full = 3000
+    backend = Scripted(tiny_whisper, LOOP, LOOP, GOOD)
+    options = TranslationOptions(context="speech+4", segmentation=UNCUT)
+    (segment,) = Translator(backend, options).translate(sweep(2, 300), source="fr").segments
+    assert [(width, how.temperature) for width, how, _ in backend.asked] == [(600, 0.0), (full, 0.0), (full, 0.4)]
+    assert (segment.text, segment.flags, segment.tries) == (GOOD[0], (), 3)
+
+
+def test_the_least_bad_try_is_kept_and_flagged(tiny_whisper):
+    worse = ("Vous avez un nouveau message, un nouveau message, un nouveau message, un nouveau message, ", -1.5)
+    backend = Scripted(tiny_whisper, worse, LOOP, worse, worse)
+    (segment,) = (
+        Translator(backend, TranslationOptions(segmentation=UNCUT)).translate(sweep(2, 300), source="fr").segments
+    )
+    assert (segment.text, segment.flags, segment.tries) == (LOOP[0], ("loop",), 4)
+
+
+def test_doubt_alone_is_not_worth_another_try(tiny_whisper):
+    backend = Scripted(tiny_whisper, (GOOD[0], -1.2))
+    (segment,) = (
+        Translator(backend, TranslationOptions(segmentation=UNCUT)).translate(sweep(2, 300), source="fr").segments
+    )
+    assert (segment.flags, segment.tries) == (("unsure",), 1)
+
+
+def test_without_guards_nothing_is_tried_again_or_flagged(tiny_whisper):
+    backend = Scripted(tiny_whisper, LOOP)
+    options = TranslationOptions(segmentation=UNCUT, guards=False)
+    (segment,) = Translator(backend, options).translate(sweep(2, 300), source="fr").segments
+    assert (segment.flags, segment.tries) == ((), 1)
+
+
+def test_recordings_come_in_order_however_they_are_batched(tiny_whisper, monkeypatch):
+    monkeypatch.setattr("interlingua.translation.translator.FIRST_WINDOW", 3)
+    monkeypatch.setattr("interlingua.translation.chunk_decoder.BATCH_CHUNKS", 2)
+    backend = Scripted(tiny_whisper, GOOD)
+    recordings = [(str(i), sweep(1 + 3.7 * (i % 3), 200 + i)) for i in range(9)]
+    recordings.insert(4, ("none", np.zeros(1600, np.float32)))
+    heard, seconds = [], []
+    translator = Translator(backend, TranslationOptions(segmentation=Segmentation(vad=False, longest=2)))
+    found = list(
+        translator.translate_all(
+            recordings, ["en", "fr"], source="fr", advance=seconds.append, news=lambda n, t, s: heard.append((n, t, s))
+        )
+    )
+    assert [(t.id, t.target) for t in found] == [(name, t) for name, _ in recordings for t in ("en", "fr")]
+    for t in found:
+        assert t.segments == [s for name, target, new in heard if (name, target) == (t.id, t.target) for s in new]
+        assert [s.start for s in t.segments] == sorted(s.start for s in t.segments)
+        assert len(t.segments) == -(-round(t.duration * 100) // 200)
+    assert sum(seconds) == pytest.approx(sum(len(a) for _, a in recordings) / SAMPLE_RATE)
+
+
+def test_an_unreadable_recording_is_left_out_or_raises(tiny_whisper, tmp_path):
+    translator = Translator(Scripted(tiny_whisper, GOOD), TranslationOptions(segmentation=UNCUT))
+    recordings = [("gone", tmp_path / "gone.wav"), ("here", sweep(1, 300))]
+    with pytest.raises(AudioError, match="gone"):
+        list(translator.translate_all(recordings))
+    failed = {}
+    found = list(translator.translate_all(recordings, failed=failed.__setitem__))
+    assert [t.id for t in found] == ["here"]
+    assert list(failed) == ["gone"]
+
+
+def test_each_chunk_may_have_its_own_language(tiny_whisper):
+    backend = Scripted(tiny_whisper, GOOD)
+    answers = iter([[{"fr": 0.9, "it": 0.1}], [{"it": 0.8, "fr": 0.2}]] * 2)
+    backend.detect = lambda states: next(answers)
+    audio = np.concatenate([sweep(3, 300), sweep(2, 400)])
+    options = TranslationOptions(segmentation=Segmentation(vad=False, longest=3))
+    each = Translator(backend, options).translate(audio, source="each")
+    assert [s.language for s in each.segments] == ["fr", "it"]
+    both = Translator(backend, options).translate(audio, source="auto")
+    assert [s.language for s in both.segments] == ["fr", "fr"]  # 0.9 * 3 s + 0.2 * 2 s
+    assert both.language_probability == pytest.approx((0.9 * 3 + 0.2 * 2) / 5)
+
+
+def test_languages_that_the_model_lacks_are_refused(tiny_whisper):
+    translator = Translator(Scripted(tiny_whisper, GOOD), TranslationOptions(segmentation=UNCUT))
+    for arguments in ({"to": "kea"}, {"to": "kea", "source": "ast"}, {"spoken_as": "kea"}):
+        with pytest.raises(UsageError, match="kea"):
+            translator.translate(sweep(1, 300), **arguments)
+    with pytest.raises(UsageError, match="no target"):
+        list(translator.translate_all([("a", sweep(1, 300))], []))
+
+
+def test_a_language_without_a_token_is_heard_as_a_related_one(tiny_whisper):
+    class Relatives(Scripted):
+        """Under Galician it says what it says under Spanish; under the others, something else each."""
+
+        def generate(self, states, prompts, how):
+            code = next(c for c in self.whisper.languages if self.whisper.language_token(c) == prompts[0][1])
+            said = {"es": "the cat sleeps", "gl": "the cat sleeps", "pt": "all quiet", "ca": "one two"}
+            self.answers = [(said.get(code, "?"), -0.1)]
+            return super().generate(states, prompts, how)
+
+    backend, lines = Relatives(tiny_whisper, GOOD), []
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    recordings = [("a", sweep(1, 300)), ("b", sweep(2, 300))]
+    english, asturian, *_ = translator.translate_all(recordings, ["en", "ast"], source="ast", log=lines.append)
+    assert (english.language, english.token, english.text) == ("ast", "es", "the cat sleeps")
+    assert backend.asked[-1][2][0] == tuple(tiny_whisper.prompt("es", "transcribe"))
+    assert (asturian.target, asturian.token) == ("ast", "es")
+    assert len(lines) == 1
+    assert "Asturian has no token" in lines[0]
+    assert "heard as Spanish" in lines[0]
+    chosen = translator.translate(sweep(1, 300), source="ast", spoken_as="ca")
+    assert (chosen.language, chosen.token, chosen.text) == ("ast", "ca", "one two")
+
+
+def test_a_language_that_nobody_knows_relatives_of_is_heard_as_whisper_hears_it(tiny_whisper):
+    backend, lines = Scripted(tiny_whisper, GOOD), []
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    (said,) = translator.translate_all([("a", sweep(1, 300))], source="nah", log=lines.append)
+    assert said.token == "fr"  # of French and English, which the script hears; they say the same
+    assert "fr, en" in lines[0]
+
+
+def test_a_model_that_only_transcribes_is_asked_for_nothing_else(tiny_whisper):
+    turbo = dataclasses.replace(tiny_whisper, source=dataclasses.replace(tiny_whisper.source, name="tiny-turbo"))
+    backend = Scripted(turbo, GOOD, language="en")
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT))
+    with pytest.raises(UntrainedTaskError, match="turbo"):
+        translator.translate(sweep(1, 300), "en", source="fr")
+    assert translator.translate(sweep(1, 300), "en", source="en").text == GOOD[0]
+    assert backend.asked[-1][2][0] == tuple(turbo.prompt("en", "transcribe"))
+
+
+def test_an_english_only_model_transcribes_english(tiny_whisper, monkeypatch):
+    monkeypatch.setattr(type(tiny_whisper), "is_multilingual", property(lambda self: False))
+    backend = Scripted(tiny_whisper, GOOD, language="en")
+    translator = Translator(backend, TranslationOptions(segmentation=UNCUT))
+    assert translator.translate(sweep(1, 300)).language == "en"
+    settings = tiny_whisper.model.generation_config
+    assert backend.asked[-1][2][0] == (settings.decoder_start_token_id, settings.no_timestamps_token_id)
+    with pytest.raises(EnglishOnlyModelError):
+        translator.translate(sweep(1, 300), "fr")
+
+
+@pytest.mark.parametrize("fields", [{"beam": 0}, {"temperatures": (0.0,)}, {"context": "speech+0"}])
+def test_senseless_options_are_refused(fields):
+    with pytest.raises(UsageError):
+        TranslationOptions(**fields)
+
+
+def test_borders_that_are_doubled_are_flagged(tiny_whisper):
+    backend = Scripted(tiny_whisper, ("we come to the old house", -0.1), ("the old house is for sale", -0.1))
+    options = TranslationOptions(segmentation=Segmentation(vad=False, longest=1))
+    first, second = Translator(backend, options).translate(sweep(1.5, 300), source="fr").segments
+    assert (first.flags, second.flags) == ((), ("doubled",))
+
+
+# ---------------------------------------------------------------- speech that is still going on
+
+
+def test_live_speech_is_cut_where_it_pauses(tiny_whisper, monkeypatch):
+    from interlingua.translation import live as module
+
+    def loud(samples, how):  # stands in for Silero
+        on = np.flatnonzero(np.diff(np.concatenate([[0], (np.abs(samples) > 0.1).astype(int), [0]])))
+        spans = [Span(int(a), int(b)) for a, b in zip(on[::2], on[1::2], strict=True)]
+        return join_regions(spans, round(how.longest * SAMPLE_RATE), round(how.pause * SAMPLE_RATE))
+
+    monkeypatch.setattr(module, "speech_regions", loud)
+    heard = []
+
+    class Counting(Translator):
+        def translate(self, samples, to, *, source, spoken_as):
+            heard.append(samples)
+            seconds, word = len(samples) / SAMPLE_RATE, Word("x", 0.1, 0.2)
+            segment = Segment(0.0, seconds, "x", "fr", -0.1, 0.0, 1.0, words=(word,))
+            return Translation("x", to, source, None, None, seconds, seconds, [segment])
+
+    translator = Counting(Scripted(tiny_whisper, GOOD))
+    tone = np.full(2 * SAMPLE_RATE, 0.5, np.float32)
+    quiet = np.zeros(3 * SAMPLE_RATE, np.float32)
+    stream = np.concatenate([quiet, tone, quiet, tone[: SAMPLE_RATE // 2], quiet, tone])
+    for block in (160, 4000, 40000):
+        heard.clear()
+        live = LiveTranslator(translator, to="en", source="fr")
+        said = list(live.stream(stream[i : i + block] for i in range(0, len(stream), block)))
+        times = [(s.start, s.end) for s in said]
+        assert times == [(3.0, 5.0), (8.0, 8.5), (11.5, 13.5)]
+        assert [s.words[0].start for s in said] == [3.1, 8.1, 11.6]
+        assert sum(len(h) for h in heard) == np.count_nonzero(stream)  # nothing twice, nothing lost
+        assert live.finish() == []
+
+
+# ---------------------------------------------------------------- the job
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.wav", "sub/b.wav", "sub/c.flac.wav"):
+        write_wav(tmp_path / "in" / name, sweep(1, 300))
+    (tmp_path / "in" / "notes.txt").write_text("no audio")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def scripted(tiny_whisper):
+    return Translator(Scripted(tiny_whisper, GOOD), TranslationOptions(segmentation=UNCUT))
+
+
+def only_segment(backend) -> Segment:
+    options = TranslationOptions(segmentation=UNCUT)
+    (segment,) = Translator(backend, options).translate(sweep(2, 300), source="fr").segments
+    return segment
+
+
+def test_what_can_be_named(folder, wav_manifest, tmp_path):
+    assert [r.name for r in find_recordings([str(folder)])] == ["a", "sub/b", "sub/c.flac"]
+    assert [r.name for r in find_recordings([f"{folder}/sub/*.wav"])] == ["b", "c.flac"]
+    found = find_recordings([str(wav_manifest)])
+    assert len(found) == 9
+    assert {r.language for r in found} == {"en", "fr", "de"}
+    table = tmp_path / "table.csv"
+    table.write_text("audio,text,language\nin/a.wav,hello,fr\nin/sub/b.wav,bye,it\n")
+    assert [r.language for r in find_recordings([str(table)])] == ["fr", "it"]
+    write_wav(folder / "a.mp3", sweep(1, 300))
+    assert [r.name for r in find_recordings([str(folder)])][:2] == ["a.mp3", "a.wav"]
+    for inputs, message in [
+        ([], "no recording"),
+        ([str(folder / "*.ogg")], "no file has such a name"),
+        ([str(folder / "a.wav"), str(folder / "a.wav")], "one file"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            find_recordings(inputs)
+
+
+def test_a_folder_of_files_is_written_and_not_made_twice(folder, scripted, tmp_path):
+    out, recordings = tmp_path / "out", find_recordings([str(folder)])
+    first = translate_recordings(scripted, recordings, ["en", "fr"], source="fr", out=out, formats=["srt", "json"])
+    assert (first.recordings, first.present, first.segments) == (3, 0, 6)
+    names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    files = {f"{n}.{t}.{f}" for n in ("a", "sub/b", "sub/c.flac") for t in ("en", "fr") for f in ("srt", "json")}
+    assert names == {*files, "translate.json"}
+    (out / "sub/b.fr.json").unlink()  # as if the run had been killed there
+    again = translate_recordings(scripted, recordings, ["en", "fr"], source="fr", out=out, formats=["srt", "json"])
+    assert (again.present, again.segments) == (2, 2)
+    assert (out / "sub/b.fr.json").exists()
+    with pytest.raises(ResultsError, match="begun with"):
+        translate_recordings(scripted, recordings, ["en"], source="fr", out=out, formats=["srt", "json"])
+
+
+def test_lines_go_on_where_a_killed_run_was(folder, scripted, tmp_path):
+    out, recordings = tmp_path / "out.jsonl", find_recordings([str(folder)])
+    translate_recordings(scripted, recordings[:2], ["en"], source="fr", out=out)
+    whole = out.read_text()
+    out.write_text(whole[:-20])  # half a line is left
+    report = translate_recordings(scripted, recordings, ["en"], source="fr", out=out)
+    assert report.present == 1
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [r["id"] for r in rows] == [r.id for r in recordings]
+    assert {(r["target"], r["text"]) for r in rows} == {("en", GOOD[0])}
+    out.write_text('{"id": 1}\n')
+    with pytest.raises(UsageError, match=r"out\.jsonl:1"):
+        translate_recordings(scripted, recordings, ["en"], source="fr", out=out)
+
+
+def test_arrays_are_recordings_too(scripted, tmp_path):
+    found = [Recording("a", sweep(1, 300), "fr", "a")]
+    assert translate_recordings(scripted, found, out=tmp_path / "x.jsonl").segments == 1
+
+
+def test_an_output_can_not_leave_its_folder(scripted, tmp_path):
+    with pytest.raises(UsageError, match="leads out"):
+        translate_recordings(scripted, [Recording("x", sweep(1, 300), "fr", "../x")], out=tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        translate_recordings(scripted, [], out=tmp_path / "file")
+
+
+def test_the_manifests_languages_are_used(wav_manifest, scripted):
+    asked = scripted.backend.asked
+    translate_recordings(scripted, find_recordings([str(wav_manifest)]), ["en"])
+    spoken = {prompt[1] for _, _, prompts in asked for prompt in prompts}
+    whisper = scripted.backend.whisper
+    assert spoken == {whisper.language_token(code) for code in ("en", "fr", "de")}
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command(tiny_whisper_folder, folder, tmp_path, capsys):
+    arguments = ["translate", str(folder / "a.wav"), "--model", str(tiny_whisper_folder), "--no-vad", "--from", "fr"]
+    assert run([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    row = json.loads(out)
+    assert (row["id"], row["target"], row["language"]) == (str(folder / "a.wav"), "en", "fr")
+    assert "s of audio in" in err
+    assert run([*arguments, "--out", str(tmp_path / "o"), "--format", "vtt", "srt"]) == 0
+    assert (tmp_path / "o" / "a.en.vtt").read_text().startswith("WEBVTT")
+    capsys.readouterr()
+    (folder / "broken.wav").write_bytes(b"RIFF....")
+    assert run(["translate", str(folder), *arguments[2:]]) == 1
+    assert "left out" in capsys.readouterr().err
+    for wrong in (["--to", "xx"], ["--longest", "60"], ["--backend", "transformers", "--compute", "int3"]):
+        assert run([*arguments, *wrong]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+# ---------------------------------------------------------------- the real model
+
+
+@pytest.fixture(scope="module")
+def french(prompts_manifest):
+    return [u for u in prompts_manifest if u.language == "fr"][:6]
+
+
+@pytest.mark.model
+def test_real_speech_equals_the_reference_path(base_whisper, french):
+    options = TranslationOptions(segmentation=UNCUT, guards=False)
+    translator = Translator("base", options, compute="float32")
+    found = {t.id: t.text for t in translator.translate_all([(u.id, u.audio) for u in french], source="fr")}
+    encoder = WhisperEncoder(base_whisper, context="speech+4")
+    states = encoder.encode([load_audio(u.audio) for u in french])
+    frames = [Frames(u.id, values, n) for u, (values, n) in zip(french, states, strict=True)]
+    expected = {h.id: h.text for h in decode_frames(base_whisper, frames, base_whisper.prompt("fr", "translate"))}
+    assert found == expected
+
+
+@pytest.mark.model
+def test_both_engines_find_much_the_same_by_beams(french):
+    texts = []
+    for name in ("ctranslate2", "transformers"):
+        translator = Translator("base", TranslationOptions(beam=5, guards=False), backend=name, compute="float32")
+        texts.append({t.id: t.text for t in translator.translate_all([(u.id, u.audio) for u in french], source="fr")})
+    assert score_translations(*texts, target="en", metric="chrf").value > 95
+
+
+@pytest.mark.model
+def test_both_engines_detect_the_same_language(french):
+    heard = []
+    for name in ("ctranslate2", "transformers"):
+        translator = Translator("base", backend=name, compute="float32")
+        said = [translator.translate(u.audio, "en") for u in french[:2]]
+        heard.append([(t.language, t.language_probability) for t in said])
+    assert [code for code, _ in heard[0]] == ["fr", "fr"]
+    for (a, p), (b, q) in zip(*heard, strict=True):
+        assert a == b
+        assert p == pytest.approx(q, abs=0.001)
+
+
+@pytest.mark.model
+def test_real_long_audio_with_times_and_words(french):
+    pause = np.zeros(2 * SAMPLE_RATE, np.float32)
+    pieces = [load_audio(u.audio) for u in french]
+    audio = np.concatenate([x for p in pieces for x in (p, pause)] + [np.zeros(10 * SAMPLE_RATE, np.float32)])
+    translator = Translator("base", TranslationOptions(timestamps=True, words=True))
+    said = translator.translate(audio, "fr")
+    assert said.language == "fr"
+    ends = np.cumsum([len(p) + len(pause) for p in pieces]) / SAMPLE_RATE
+    assert len(said.segments) >= len(pieces)
+    assert max(s.end for s in said.segments) < ends[-1]  # nothing is invented in the silence at the end
+    for s in said.segments:
+        assert s.start < s.end
+        assert not any(s.start + 0.5 < end - 1 < s.end - 0.5 for end in ends)  # none runs over a pause of 2 s
+        assert " ".join(w.word for w in s.words).split() == s.text.split()
+        assert all(a.start <= b.start for a, b in zip(s.words, s.words[1:], strict=False))
+    spoken = " ".join(u.text.lower() for u in french)
+    known = [w.strip(".,") in spoken for w in said.text.lower().split()]
+    assert np.mean(known) > 0.5
+
+
+@pytest.mark.model
+def test_real_live_speech(french):
+    pause = np.zeros(SAMPLE_RATE, np.float32)
+    audio = np.concatenate([x for u in french[:2] for x in (pause, load_audio(u.audio))])
+    live = LiveTranslator(Translator("base"), to="en", source="fr")
+    said = list(live.stream(audio[i : i + 1600] for i in range(0, len(audio), 1600)))
+    whole = Translator("base").translate(audio, "en", source="fr")
+    assert len(said) >= 2
+    assert abs(said[0].start - whole.segments[0].start) < 0.5
+    assert abs(said[-1].end - whole.segments[-1].end) < 0.5
+
+
+@pytest.mark.model
+def test_a_real_fine_tuned_folder_is_used_by_both_engines(base_whisper, tmp_path, french):
+    taught = Targets(targets={"es": Target("es", "target-transcribe")}, base=Base("base", "0"), sources=("en",))
+    folder = save_whisper(base_whisper, tmp_path / "model", taught)
+    texts = []
+    for backend in ("ctranslate2", "transformers"):
+        options = TranslationOptions(segmentation=UNCUT, guards=False)
+        translator = Translator(folder, options, backend=backend, compute="float32")
+        assert translator.targets == ["es", "en"]
+        texts.append([t.text for t in translator.translate_all([(u.id, u.audio) for u in french[:3]], ["es"])])
+    assert texts[0] == texts[1]
