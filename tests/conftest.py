@@ -8,6 +8,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # for helpers.py and layers.py: importlib mode adds no folder
+sys.path += [str(path) for path in Path(__file__).parent.iterdir() if path.is_dir()]  # tests that share fixtures
 
 # Axis names in annotations are checked in every call of these modules; set up before anything imports them.
 # An axis has one size within a call; those that begin with an underscore (_T, _S) differ between arrays.

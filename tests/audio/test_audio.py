@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from helpers import write_wav
-from interlingua.audio import _Track, audio_hash, declared_duration, duration_of, load_audio
+from interlingua.audio import audio_hash, declared_duration, duration_of, load_audio
+from interlingua.audio.decode import _Track
 from interlingua.errors import (
     AudioError,
     AudioNotFoundError,

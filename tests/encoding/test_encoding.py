@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import sweep, utterance, write_wav
-from interlingua import encoding as encode
 from interlingua.encoding import Context, WhisperEncoder, encode_manifest, pool_frames
+from interlingua.encoding import whisper as encode
 from interlingua.errors import StoreMismatchError, TooLongAudioError, UsageError
 from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, AudioRef
 

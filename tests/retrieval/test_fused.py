@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from interlingua.errors import UsageError
-from interlingua.retrieval import fused
+from interlingua.retrieval import seqsim_cuda as fused
 from interlingua.retrieval.reference import seqsim_pair
 from interlingua.retrieval.seqsim import seqsim_both
 
@@ -255,7 +255,7 @@ def test_frames_on_the_cpu_are_refused_with_the_way_out(monkeypatch):
 
 
 def test_without_triton_the_module_imports_and_says_so():
-    program = "import sys; sys.modules['triton'] = None; from interlingua.retrieval import fused; "
+    program = "import sys; sys.modules['triton'] = None; from interlingua.retrieval import seqsim_cuda as fused; "
     run = subprocess.run([sys.executable, "-c", program + "print(fused.available())"], capture_output=True, text=True)
     assert run.stdout.strip() == "False", run.stderr
 

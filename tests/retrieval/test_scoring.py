@@ -11,8 +11,8 @@ import pytest
 from helpers import utterance
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError
-from interlingua.experiments import scoring
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval, score_pairs
+from interlingua.retrieval import scoring
 from interlingua.retrieval.evaluate import Items
 from interlingua.retrieval.methods import METHODS, RECIPES, Method, Recipe
 from interlingua.retrieval.reference import seqsim_pair
