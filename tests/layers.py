@@ -11,6 +11,7 @@ ORDER = (  # a module or a package each
     "progress",
     "languages",
     "registry",
+    "resampling",
     "audio",
     "corpora",
     "models",

@@ -26,7 +26,7 @@ from interlingua.metrics import (
     score_translations,
 )
 from interlingua.metrics.offtarget import main_script
-from interlingua.metrics.segments import BOOTSTRAP_SAMPLES, BOOTSTRAP_SEED, Tallies
+from interlingua.metrics.segments import Tallies
 from interlingua.metrics.significance import (
     RANDOMISATION_TRIALS,
     _bootstrap_p,
@@ -35,6 +35,7 @@ from interlingua.metrics.significance import (
     pooled_score,
 )
 from interlingua.metrics.translation import corpus_scores
+from interlingua.resampling import BOOTSTRAP_SEED, SCORE_DRAWS
 
 METRICS = ("bleu", "chrf", "chrf++")
 VOCABULARY = [f"w{i}" for i in range(50)]
@@ -96,7 +97,7 @@ def test_the_difference_is_that_of_the_two_scores(metric):
     assert found.score.value == scores[0] - scores[1] > 0
     low, high = found.score.ci
     assert 0 < low < found.score.value < high
-    assert (found.score.n, len(found.draws)) == (40, BOOTSTRAP_SAMPLES)
+    assert (found.score.n, len(found.draws)) == (40, SCORE_DRAWS)
     assert found.p_bootstrap < 0.05
     assert found.p_randomisation < 0.05
     back = compare_translations(before, after, references, target="en", metric=metric)
@@ -164,7 +165,7 @@ def test_every_draw_and_every_swap_done_by_hand(metric):
     members = [[i for i in ids if clusters[i] == f"c{c}"] for c in range(parts)]
     found = compare_translations(after, before, references, target="en", metric=metric, clusters=clusters)
 
-    times = np.random.default_rng(BOOTSTRAP_SEED).multinomial(parts, np.full(parts, 1 / parts), BOOTSTRAP_SAMPLES)
+    times = np.random.default_rng(BOOTSTRAP_SEED).multinomial(parts, np.full(parts, 1 / parts), SCORE_DRAWS)
     for draw, row in list(zip(found.draws, times, strict=True))[:100]:
         drawn = [i for c, k in enumerate(row) for i in members[c] * k]
         by_hand = corpus_score(metric, after, references, drawn) - corpus_score(metric, before, references, drawn)
@@ -236,7 +237,7 @@ def test_ratios_every_draw_and_every_swap_done_by_hand():
 
     once = {f"c{c}": 1 for c in range(4)}
     assert found.score.value == pytest.approx(mean_difference(after, before, once))
-    drawn = np.random.default_rng(BOOTSTRAP_SEED).multinomial(4, np.full(4, 1 / 4), BOOTSTRAP_SAMPLES)
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).multinomial(4, np.full(4, 1 / 4), SCORE_DRAWS)
     for draw, row in list(zip(found.draws, drawn, strict=True))[:100]:
         assert draw == pytest.approx(mean_difference(after, before, {f"c{c}": k for c, k in enumerate(row)}))
 
@@ -406,7 +407,7 @@ def test_rates_are_jiwers_and_draws_are_done_by_hand():
     found = score_transcripts(outputs, references, language="es", clusters=clusters)
     assert found.value == pytest.approx(100 * jiwer.wer([*references.values()], [outputs[i] for i in references]))
     rates = []
-    for row in np.random.default_rng(BOOTSTRAP_SEED).multinomial(4, np.full(4, 1 / 4), BOOTSTRAP_SAMPLES):
+    for row in np.random.default_rng(BOOTSTRAP_SEED).multinomial(4, np.full(4, 1 / 4), SCORE_DRAWS):
         drawn = [i for i in sorted(references) for _ in range(row[int(clusters[i][1])])]
         rates.append(100 * jiwer.wer([references[i] for i in drawn], [outputs[i] for i in drawn]))
     assert found.ci == pytest.approx(tuple(np.percentile(rates, [2.5, 97.5])))

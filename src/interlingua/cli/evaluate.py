@@ -56,7 +56,7 @@ def retrieval(
     from interlingua.experiments.frames import side_by_side, without_quiet
     from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
     from interlingua.experiments.utterances import UtteranceLog
-    from interlingua.retrieval.evaluate import BOOTSTRAP_SEED
+    from interlingua.resampling import BOOTSTRAP_SEED
     from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS
 
     if "cascade" in method and not texts:
@@ -152,8 +152,8 @@ def translation(
     from interlingua.errors import CorpusError
     from interlingua.experiments.translation import TARGET, translation_baseline
     from interlingua.experiments.utterances import UtteranceLog
-    from interlingua.metrics.segments import BOOTSTRAP_SEED
     from interlingua.models import load_whisper
+    from interlingua.resampling import BOOTSTRAP_SEED
     from interlingua.translation import require_decodable
 
     if out:
@@ -233,7 +233,7 @@ def outputs(
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.languages import normalise_languages
     from interlingua.metrics import COMET_MODEL
-    from interlingua.metrics.segments import BOOTSTRAP_SEED
+    from interlingua.resampling import BOOTSTRAP_SEED
 
     if worst < 0:
         raise UsageError(f"--worst {worst} is below 0; 0 lists none")

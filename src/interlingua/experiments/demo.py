@@ -22,8 +22,8 @@ from interlingua.experiments.retrieval import Pair, evaluate_retrieval
 from interlingua.experiments.translation import translation_baseline
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.models import Whisper, load_whisper
+from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
-from interlingua.retrieval.evaluate import BOOTSTRAP_SEED
 from interlingua.retrieval.methods import DEFAULT_METHOD, Method
 from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS
 from interlingua.types import WINDOW_SECONDS, Matrix, Utterance

@@ -54,10 +54,10 @@ from interlingua.finetuning.trainable import merged_copy
 from interlingua.finetuning.trainer import Evaluate
 from interlingua.languages import PromptKind
 from interlingua.metrics import score_translations
-from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import Whisper, load_whisper
 from interlingua.models.saving import save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
+from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
 from interlingua.translation import require_decodable
 from interlingua.types import Utterance

@@ -19,8 +19,8 @@ from interlingua.experiments.needs import encoding_needs, not_encoded
 from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, read_published
 from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
+from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method
 from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS

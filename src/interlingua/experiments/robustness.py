@@ -40,8 +40,8 @@ from interlingua.experiments.utterances import UtteranceLog
 from interlingua.files import write_text
 from interlingua.languages import language_name, normalise_language, normalise_languages
 from interlingua.metrics.correlation import PERMUTATION_SEED, rank_correlation
-from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import load_whisper
+from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import Ranked, provenance, save_results
 from interlingua.retrieval.methods import DEFAULT_METHOD, Method
 from interlingua.retrieval.scoring import FOLD_SEED

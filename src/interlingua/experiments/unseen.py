@@ -38,7 +38,7 @@ from interlingua.experiments.transfer import as_row
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.languages import language_name, normalise_languages
 from interlingua.metrics import Comparison, pooled_difference
-from interlingua.metrics.segments import BOOTSTRAP_SEED
+from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
 from interlingua.translation.related import DEFAULT_RULE, RULES, Rule
 from interlingua.types import Utterance

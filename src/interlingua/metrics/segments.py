@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from interlingua.errors import UsageError
+from interlingua.resampling import BOOTSTRAP_SEED, SCORE_DRAWS, cluster_draws, draws_signature, percentile_interval
 from interlingua.types import Score
-
-BOOTSTRAP_SAMPLES = 1000  # sacreBLEU's default
-BOOTSTRAP_SEED = 12345  # sacreBLEU's default
 
 Cell = tuple[int, int]
 """Fold and seed of the training whose outputs are scored."""
@@ -86,11 +84,6 @@ def cluster_names(ids: Sequence[str], clusters: Mapping[str, str] | None) -> lis
     return [clusters.get(i, i) if clusters else i for i in ids]
 
 
-def cluster_draws(n_clusters: int, samples: int, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
-    """How often each cluster is drawn, with replacement, in each sample: (samples, n_clusters)."""
-    return np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=samples)
-
-
 def seed_draws(cells: Sequence[Cell | None], samples: int, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
     """How often each of G groups is drawn through its training's seed, in each sample: (G, samples).
 
@@ -119,19 +112,13 @@ def cluster_sums(values: np.ndarray, clusters: Sequence[str], names: Sequence[st
     return sums
 
 
-def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
-    """The 95% percentile interval of a number's (samples,) draws."""
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def ratio_with_interval(
     numerators: np.ndarray, denominators: np.ndarray, clusters: Sequence[str]
 ) -> tuple[float, tuple[float, float]]:
     """Sum of N numerators over sum of N positive denominators, and its interval over clusters."""
     names = sorted(set(clusters))
     sums = cluster_sums(np.column_stack([numerators, denominators]), clusters, names)
-    totals = cluster_draws(len(names), BOOTSTRAP_SAMPLES) @ sums
+    totals = cluster_draws(len(names), SCORE_DRAWS) @ sums
     return float(numerators.sum() / denominators.sum()), percentile_interval(totals[:, 0] / totals[:, 1])
 
 
@@ -139,4 +126,4 @@ def bootstrap_signature(n_clusters: int, cells: Sequence[Cell | None] = ()) -> s
     """How intervals are made, for the end of a signature; ``trainings`` are named where their seeds are drawn."""
     trainings = {cell for cell in cells if cell is not None}
     drawn = f"|trainings:{len(trainings)}" if len(trainings) > len({fold for fold, _ in trainings}) else ""
-    return f"bootstrap:clusters:{n_clusters}{drawn}|n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}"
+    return f"bootstrap:clusters:{n_clusters}{drawn}|{draws_signature(SCORE_DRAWS)}"

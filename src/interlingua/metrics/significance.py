@@ -17,19 +17,16 @@ import numpy as np
 
 from interlingua.errors import UsageError
 from interlingua.metrics.segments import (
-    BOOTSTRAP_SAMPLES,
-    BOOTSTRAP_SEED,
     Cell,
     Tallies,
     bootstrap_signature,
-    cluster_draws,
     cluster_names,
     cluster_sums,
     join,
-    percentile_interval,
     seed_draws,
 )
 from interlingua.metrics.translation import Metric, corpus_scores, translation_statistics
+from interlingua.resampling import BOOTSTRAP_SEED, SCORE_DRAWS, cluster_draws, percentile_interval
 from interlingua.types import Score
 
 RANDOMISATION_TRIALS = 1000
@@ -157,7 +154,7 @@ def pooled_draws(
     groups: Sequence[SystemOutputs],
     metric: Metric,
     *,
-    samples: int = BOOTSTRAP_SAMPLES,
+    samples: int = SCORE_DRAWS,
     seed: int = BOOTSTRAP_SEED,
 ) -> tuple[float, np.ndarray]:
     """The mean over groups of one system's corpus score (0-100), and its bootstrap draws, (samples,).
@@ -186,7 +183,7 @@ class _Pool:
     signature: str
     cells: list[Cell | None]
 
-    def draws(self, samples: int = BOOTSTRAP_SAMPLES, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
+    def draws(self, samples: int = SCORE_DRAWS, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
         """Mean corpus score of the groups, (samples,), clusters and seeds drawn anew."""
         draws = cluster_draws(len(self.names), samples, seed)
         scores = np.array([self.rate(draws @ sums) for sums in self.sums])

@@ -9,14 +9,12 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from interlingua.errors import UsageError
 from interlingua.metrics.segments import (
-    BOOTSTRAP_SAMPLES,
     Segments,
     bootstrap_signature,
-    cluster_draws,
     cluster_sums,
     join,
-    percentile_interval,
 )
+from interlingua.resampling import SCORE_DRAWS, cluster_draws, percentile_interval
 from interlingua.types import Score
 
 Metric = Literal["bleu", "chrf", "chrf++"]
@@ -51,7 +49,7 @@ def score_translations(
     statistics = translation_statistics(segments, target=target, metric=metric)
     names = sorted(set(segments.clusters))
     sums = cluster_sums(statistics.values, segments.clusters, names)
-    draws = corpus_scores(cluster_draws(len(names), BOOTSTRAP_SAMPLES) @ sums, metric)
+    draws = corpus_scores(cluster_draws(len(names), SCORE_DRAWS) @ sums, metric)
     signature = f"{statistics.signature}|{bootstrap_signature(len(names))}"
     return Score(statistics.score, percentile_interval(draws), len(segments), signature)
 

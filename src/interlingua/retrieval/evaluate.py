@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from interlingua.resampling import CI_LEVEL, RETRIEVAL_DRAWS, cluster_draws, draws_signature, percentile_interval
 from interlingua.types import Matrix
 
-BOOTSTRAP_SAMPLES = 2000
-BOOTSTRAP_SEED = 12345
-CI_LEVEL = 95  # per cent
 CUTOFFS = (1, 5, 10)
 
 Ranks = Float[np.ndarray, "N"]
@@ -105,8 +103,8 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
         chance_r5=_chance(n_relevant, len(candidates), 5),
         chance_r10=_chance(n_relevant, len(candidates), 10),
         signature=(
-            f"positives:all-recordings|ties:pessimistic|bootstrap:clusters|"
-            f"n:{BOOTSTRAP_SAMPLES}|seed:{BOOTSTRAP_SEED}|ci:{CI_LEVEL}"
+            "positives:all-recordings|ties:pessimistic|bootstrap:clusters|"
+            f"{draws_signature(RETRIEVAL_DRAWS)}|ci:{CI_LEVEL}"
         ),
         ranks=ranks,
     )
@@ -133,16 +131,9 @@ def bootstrap_means(values: Sequence[np.ndarray], clusters: Sequence[str]) -> li
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
     n_clusters = int(member.max()) + 1
     sizes = np.bincount(member, minlength=n_clusters).astype(float)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    draws = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=BOOTSTRAP_SAMPLES)
-    intervals = []
-    for v in values:
-        sums = np.bincount(member, weights=v, minlength=n_clusters)
-        means = (draws @ sums) / (draws @ sizes)
-        tail = (100 - CI_LEVEL) / 2
-        low, high = np.percentile(means, [tail, 100 - tail])
-        intervals.append((float(low), float(high)))
-    return intervals
+    draws = cluster_draws(n_clusters, RETRIEVAL_DRAWS)
+    sums = [np.bincount(member, weights=v, minlength=n_clusters) for v in values]
+    return [percentile_interval((draws @ s) / (draws @ sizes)) for s in sums]
 
 
 def _chance(n_relevant: np.ndarray, n_candidates: int, k: int) -> float:

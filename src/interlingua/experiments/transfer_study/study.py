@@ -16,8 +16,8 @@ from interlingua.experiments.transfer_study.settings import DEV, TRAIN, Transfer
 from interlingua.experiments.transfer_study.work import MOST_TOKENS_OF_CORPORA, Work
 from interlingua.finetuning.states import States
 from interlingua.metrics import score_translations
-from interlingua.metrics.segments import BOOTSTRAP_SEED
 from interlingua.models import Whisper, load_whisper
+from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
 
 ANSWERS = 1  # raise it where code changes what a training gives: kept answers are refused then
