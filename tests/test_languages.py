@@ -3,13 +3,16 @@
 import pytest
 
 from interlingua.errors import UsageError
+from interlingua.finetuning.examples import text_example
 from interlingua.languages import (
     UNSEEN_LANGUAGES,
+    UNSPACED_LANGUAGES,
     WHISPER_LANGUAGES,
     language_name,
     normalise_language,
     normalise_languages,
 )
+from interlingua.metrics import score_transcripts
 
 FLEURS = {  # every code whose part before the underscore isn't ours
     "cmn_hans_cn": "zh",
@@ -128,3 +131,11 @@ def test_names():
     assert language_name("kea") == "Kabuverdianu"
     assert language_name("fra") == "French"
     assert language_name("rw") == "rw"
+
+
+@pytest.mark.parametrize("code", sorted(UNSPACED_LANGUAGES))
+def test_languages_without_spaces_are_the_same_for_error_rates_and_for_training(code, tiny_whisper):
+    signature = score_transcripts({}, {"u": "ก"}, language=code).signature
+    example = text_example(tiny_whisper, "u", (1,), "ก", code)
+    assert signature.startswith("cer|")
+    assert tiny_whisper.tokenizer.decode(example.labels[:-1]) == "ก"

@@ -126,6 +126,9 @@ UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper toke
     "eo": "esperanto", "ia": "interlingua", "pap": "papiamento", "an": "aragonese",
 }  # fmt: skip
 
+UNSPACED_LANGUAGES = frozenset({"zh", "ja", "yue", "th", "lo", "my", "km", "bo"})
+"""Written without spaces between words: error rates count characters, and Whisper's texts begin without a space."""
+
 _BY_NAME = {name: code for code, name in (WHISPER_LANGUAGES | UNSEEN_LANGUAGES).items()}
 
 # Codes that ISO 639 and BCP 47 know otherwise than Whisper does.

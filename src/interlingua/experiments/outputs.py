@@ -9,8 +9,8 @@ from interlingua.errors import CometError, InterlinguaError, UsageError
 from interlingua.experiments.output_files import System, Task
 from interlingua.experiments.transfer import as_row, references
 from interlingua.experiments.utterances import UtteranceLog
+from interlingua.languages import UNSPACED_LANGUAGES
 from interlingua.metrics import (
-    UNSPACED,
     CometScores,
     Comparison,
     Metric,
@@ -58,7 +58,9 @@ class Group:
     @property
     def pool(self) -> tuple[Task, str]:
         """Groups that share it are pooled: those of one target, or transcripts of one unit."""
-        return self.task, self.target if self.task == "translate" else ("cer" if self.source in UNSPACED else "wer")
+        return self.task, self.target if self.task == "translate" else (
+            "cer" if self.source in UNSPACED_LANGUAGES else "wer"
+        )
 
 
 def groups_of(

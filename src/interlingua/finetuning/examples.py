@@ -9,14 +9,13 @@ from torch.utils.data import Dataset, Sampler
 
 from interlingua.errors import CorpusError
 from interlingua.finetuning.states import States
-from interlingua.languages import PromptKind
+from interlingua.languages import UNSPACED_LANGUAGES, PromptKind
 from interlingua.models import Whisper
 from interlingua.models.targets import prompt_tokens
 from interlingua.translation import pad_states
 from interlingua.types import Frames, Utterance
 
 IGNORED = -100  # of labels: no loss there (PyTorch's own default)
-UNSPACED = ("zh", "ja", "yue", "th", "lo", "my", "km", "bo")  # Whisper writes these without a leading space
 POOL_BATCHES = 8  # batches are made of utterances of like length among so many batches' worth of them
 
 
@@ -45,7 +44,7 @@ def text_example(whisper: Whisper, utterance: str, prompt: Sequence[int], text: 
     Raises:
         CorpusError: the text is empty, or longer than the decoder has positions for.
     """
-    lead = "" if language in UNSPACED else " "
+    lead = "" if language in UNSPACED_LANGUAGES else " "
     ids = whisper.tokenizer(lead + text.strip(), add_special_tokens=False).input_ids
     most = whisper.model.config.max_target_positions - len(prompt)
     if not text.strip() or len(ids) > most:

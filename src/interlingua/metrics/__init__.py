@@ -3,7 +3,7 @@
 from interlingua.metrics.comet import COMET_MODEL, CometScores, comet_segments, score_comet
 from interlingua.metrics.comet_environment import comet_folder, find_comet, set_up_comet
 from interlingua.metrics.offtarget import off_target, off_target_rate
-from interlingua.metrics.recognition import UNSPACED, detection_errors, score_transcripts, transcript_errors
+from interlingua.metrics.recognition import detection_errors, score_transcripts, transcript_errors
 from interlingua.metrics.segments import Cell, Tallies
 from interlingua.metrics.significance import (
     Comparison,
@@ -20,7 +20,6 @@ from interlingua.metrics.translation import Metric, score_translations, segment_
 
 __all__ = [
     "COMET_MODEL",
-    "UNSPACED",
     "Cell",
     "CometScores",
     "Comparison",

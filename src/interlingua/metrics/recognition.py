@@ -8,12 +8,9 @@ import jiwer
 import numpy as np
 
 from interlingua.errors import UsageError
-from interlingua.languages import normalise_language
+from interlingua.languages import UNSPACED_LANGUAGES, normalise_language
 from interlingua.metrics.segments import Tallies, bootstrap_signature, join, ratio_with_interval
 from interlingua.types import Score
-
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Languages that are written without spaces between words: their unit is the character."""
 
 
 def score_transcripts(
@@ -68,7 +65,7 @@ def transcript_errors(
         for alignment in measured.alignments
     ]
     lengths = [len(reference) for reference in measured.references]
-    unit = "cer" if language in UNSPACED else "wer"
+    unit = "cer" if language in UNSPACED_LANGUAGES else "wer"
     normaliser = "whisper-english:no-spellings" if language == "en" else "whisper-basic"
     signature = f"{unit}|normaliser:{normaliser}|transformers:{version('transformers')}|jiwer:{version('jiwer')}"
     values = dict(zip(segments.ids, zip(errors, lengths, strict=True), strict=True))
@@ -98,7 +95,7 @@ def detection_errors(
 def _units(text: str, language: str) -> str:
     # What is counted, spaced: words, or characters, which are words of one letter to jiwer too.
     words = _normaliser(language == "en")(text).split()
-    return " ".join("".join(words) if language in UNSPACED else words)
+    return " ".join("".join(words) if language in UNSPACED_LANGUAGES else words)
 
 
 @cache

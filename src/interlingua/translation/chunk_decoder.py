@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from interlingua.encoding import Context
-from interlingua.languages import language_name
-from interlingua.metrics.recognition import UNSPACED
+from interlingua.languages import UNSPACED_LANGUAGES, language_name
 from interlingua.translation.asking import Asked
 from interlingua.translation.backends import Backend, Decoding
 from interlingua.translation.chunks import Chunk, Found
@@ -181,7 +180,7 @@ class ChunkDecoder:
                 continue
             prompt = self._prompt(asked, chunk, Decoding())
             path = self.backend.place(states, i, prompt, tokens, chunk.seconds)
-            tokenizer, spaced = self.backend.whisper.tokenizer, asked.target not in UNSPACED
+            tokenizer, spaced = self.backend.whisper.tokenizer, asked.target not in UNSPACED_LANGUAGES
             words = join_tokens(tokens, path, chunk.seconds, tokenizer, spaced=spaced)
             chunk.found[asked.target] = replace(found, words=tuple(words))
 

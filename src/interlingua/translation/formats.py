@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Literal
 
-from interlingua.metrics.recognition import UNSPACED
+from interlingua.languages import UNSPACED_LANGUAGES
 from interlingua.translation.records import Segment, Translation
 
 Format = Literal["text", "json", "srt", "vtt", "tsv"]
@@ -75,5 +75,5 @@ def clock(seconds: float, mark: str) -> str:
 
 
 def _lines(segment: Segment, target: str) -> str:
-    width = WIDE_LINE_LETTERS if target in UNSPACED else LINE_LETTERS
-    return "\n".join(textwrap.wrap(segment.text, width, break_long_words=target in UNSPACED)) or segment.text
+    width = WIDE_LINE_LETTERS if target in UNSPACED_LANGUAGES else LINE_LETTERS
+    return "\n".join(textwrap.wrap(segment.text, width, break_long_words=target in UNSPACED_LANGUAGES)) or segment.text

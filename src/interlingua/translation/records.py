@@ -5,7 +5,7 @@ from typing import Any
 
 from interlingua.encoding import Context
 from interlingua.errors import UsageError
-from interlingua.metrics.recognition import UNSPACED
+from interlingua.languages import UNSPACED_LANGUAGES
 from interlingua.translation.guards import Flag
 from interlingua.translation.segmentation import Segmentation
 from interlingua.translation.words import Word
@@ -113,7 +113,7 @@ class Translation:
     @property
     def text(self) -> str:
         """All of it in one line."""
-        glue = "" if self.target in UNSPACED else " "
+        glue = "" if self.target in UNSPACED_LANGUAGES else " "
         return glue.join(s.text for s in self.segments if s.text)
 
     @property
