@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from helpers import load_results
 from interlingua import __version__
 from interlingua.cli import run
 from interlingua.corpora import prompts
@@ -17,7 +16,7 @@ from interlingua.encoding.store import FrameStore
 from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.models import packaged
 from interlingua.progress import track
-from interlingua.results import finite, provenance, save_results
+from interlingua.results import Results, Retrieval, finite, load_results, provenance, save_results
 
 
 @pytest.fixture
@@ -463,27 +462,29 @@ def test_doctor_is_content_where_everything_is(call, base_whisper, prompts_manif
 
 
 def test_results_round_trip(tmp_path):
-    results = {"title": "é", "retrieval": [{"r1": 0.5, "median_rank": None}], "settings": {"languages": ["en"]}}
+    row = Retrieval(query="en", candidate="fr", method="seqsim", r1=0.5)
+    results = Results(title="é", retrieval=[row], settings={"languages": ["en"]})
     arrays = {"similarity": np.arange(6, dtype=np.float32).reshape(2, 3)}
     path = save_results(tmp_path / "a" / "b", results, arrays)
     assert path == tmp_path / "a" / "b" / "results.json"
     loaded, stored = load_results(tmp_path / "a" / "b")
-    assert loaded == {"schema": 1, **results}
+    assert loaded == results
+    assert json.loads(path.read_text())["schema"] == 1
     np.testing.assert_array_equal(stored["similarity"], arrays["similarity"])
 
 
 def test_nan_is_refused_and_nothing_half_written(tmp_path):
-    save_results(tmp_path, {"title": "old"})
+    save_results(tmp_path, Results(title="old"))
     with pytest.raises(ValueError, match="JSON"):
-        save_results(tmp_path, {"title": "new", "value": float("nan")})
-    assert load_results(tmp_path)[0]["title"] == "old"
+        save_results(tmp_path, Results(title="new", settings={"value": float("nan")}))
+    assert load_results(tmp_path)[0].title == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
     assert (finite(float("inf")), finite(1.5)) == (None, 1.5)
 
 
 def test_arrays_of_an_older_result_dont_stay(tmp_path):
-    save_results(tmp_path, {}, {"similarity": np.zeros(2)})
-    save_results(tmp_path, {})
+    save_results(tmp_path, Results(), {"similarity": np.zeros(2)})
+    save_results(tmp_path, Results())
     assert load_results(tmp_path)[1] == {}
 
 
@@ -496,6 +497,8 @@ def test_arrays_of_an_older_result_dont_stay(tmp_path):
         ("[]", "not a results file of schema 1"),
         ('{"title": "x"}', "not a results file of schema 1"),
         ('{"schema": 2}', "not a results file of schema 1"),
+        ('{"schema": 1, "retrieval": [{"query": 1}]}', "Expected `str`, got `int`"),
+        ('{"schema": 1, "answers": []}', "unknown field `answers`"),
     ],
 )
 def test_an_unreadable_result_folder(tmp_path, call, content, said):
@@ -510,7 +513,7 @@ def test_an_unreadable_result_folder(tmp_path, call, content, said):
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half an archive"])
 def test_an_unreadable_array_file(tmp_path, content):
-    save_results(tmp_path, {"title": "x"})
+    save_results(tmp_path, Results(title="x"))
     (tmp_path / "arrays.npz").write_bytes(content)
     with pytest.raises(ResultsError, match=r"arrays.npz: not a readable array file"):
         load_results(tmp_path)
@@ -519,12 +522,12 @@ def test_an_unreadable_array_file(tmp_path, content):
 def test_provenance_names_versions_commit_and_machine():
     started = datetime.datetime(2025, 1, 2, tzinfo=datetime.UTC)
     found = provenance("bfloat16", "cpu", 1.26, started)
-    assert (found["started"], found["seconds"], found["version"]) == ("2025-01-02T00:00:00+00:00", 1.3, __version__)
-    assert found["packages"]["torch"]
-    assert found["device"]["name"]
-    assert found["device"]["compute"] == "bfloat16"
-    assert (found["commit"] is None) == (found["dirty"] is None)
-    json.dumps(found)
+    assert (found.started, found.seconds, found.version) == ("2025-01-02T00:00:00+00:00", 1.3, __version__)
+    assert found.packages["torch"]
+    assert found.device["name"]
+    assert found.device["compute"] == "bfloat16"
+    assert (found.commit is None) == (found.dirty is None)
+    assert found.device["threads"] > 0
 
 
 # ---------------------------------------------------------------- streams and imports

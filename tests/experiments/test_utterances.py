@@ -13,7 +13,7 @@ from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
 from interlingua.experiments.transfer import each_answer
 from interlingua.experiments.utterances import UtteranceLog, first_of
 from interlingua.metrics import score_transcripts, segment_scores
-from interlingua.results import Ranked, corpus_hash, load_utterances, provenance, save_results
+from interlingua.results import CorpusUsed, Ranked, Results, corpus_hash, load_utterances, provenance, save_results
 from interlingua.retrieval.evaluate import Items, evaluate_scores
 from interlingua.types import AudioRef, Frames, FrameSpec
 
@@ -140,12 +140,12 @@ def test_they_come_back_and_the_folder_can_be_moved(tmp_path: Path) -> None:
     first, second = load_utterances(tmp_path / "new")
     assert first.utterance.audio.path == str(tmp_path / "new" / "audio" / "a.wav")
     assert second.utterance.audio == AudioRef("/elsewhere/b.tar", member="b.wav")
-    save_results(tmp_path / "new", {})
+    save_results(tmp_path / "new", Results())
     assert load_utterances(tmp_path / "new") == []
 
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
-    save_results(tmp_path, {}, utterances=results_of(tmp_path).results)
+    save_results(tmp_path, Results(), utterances=results_of(tmp_path).results)
     with (tmp_path / "utterances.jsonl").open("a") as out:
         out.write('{"utterance": 3}\n')
     with pytest.raises(ResultsError, match=r"utterances.jsonl:3: .*utterance"):
@@ -153,9 +153,9 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
 
 
 def test_results_that_cant_be_written_leave_the_old_ones(tmp_path: Path) -> None:
-    save_results(tmp_path, {"title": "old"}, utterances=results_of(tmp_path).results)
+    save_results(tmp_path, Results(title="old"), utterances=results_of(tmp_path).results)
     with pytest.raises(ValueError, match="JSON"):
-        save_results(tmp_path, {"title": float("nan")}, {"similarity": np.zeros(2)})
+        save_results(tmp_path, Results(settings={"a": float("nan")}), {"similarity": np.zeros(2)})
     assert len(load_utterances(tmp_path)) == 2
     assert load_results(tmp_path)[1] == {}
 
@@ -177,11 +177,11 @@ def test_the_corpus_hash_knows_texts_and_not_places() -> None:
 )
 def test_the_command_is_the_one_that_was_called(called: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", [called, "run", "a b.yaml"])
-    assert provenance("float32", "cpu", 1, datetime.datetime.now(datetime.UTC))["command"] == told
+    assert provenance("float32", "cpu", 1, datetime.datetime.now(datetime.UTC)).command == told
 
 
 def test_provenance_names_corpus_and_seeds() -> None:
     here = [utterance("en", "a")]
     found = provenance("float32", "cpu", 1, datetime.datetime.now(datetime.UTC), utterances=here, seeds={"folds": 7})
-    assert found["corpus"] == {"utterances": 1, "sha256": corpus_hash(here)}
-    assert found["seeds"] == {"folds": 7}
+    assert found.corpus == CorpusUsed(utterances=1, sha256=corpus_hash(here))
+    assert found.seeds == {"folds": 7}

@@ -314,8 +314,10 @@ class _Origin:
 def _finish(
     results: dict[str, Any], arrays: dict[str, Any], log: Any, out: Path | None, json: bool, origin: _Origin
 ) -> None:
+    import msgspec
+
     from interlingua.report import write_report
-    from interlingua.results import SCHEMA, provenance, save_results
+    from interlingua.results import Results, as_json, provenance, save_results
 
     seconds = time.monotonic() - origin.clock
     results["provenance"] = provenance(
@@ -330,4 +332,4 @@ def _finish(
         save_results(out, results, arrays, log.results)
         note(f"report: {write_report(out)}")
     if json:
-        emit({"schema": SCHEMA, **results})
+        emit(as_json(msgspec.convert(results, Results)))
