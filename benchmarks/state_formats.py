@@ -167,7 +167,7 @@ def compared(
     keys: Sequence[str], said: Mapping[StoreDtype, Said], test: Sequence[Utterance], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """chrF of `REFERENCE` ("before") and `SMALL` ("after"), means over questions and seeds, and their difference."""
-    clusters = {u.id: u.cluster or u.id for u in test}
+    clusters = {u.id: u.group for u in test}
     groups = []
     for seed in seeds:
         for key in keys:

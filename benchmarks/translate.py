@@ -256,7 +256,7 @@ def against(ours: Contender, other: Contender, utterances: Sequence[Utterance], 
         spoken = [u for u in utterances if u.language == language]
         expected = {u.id: u.translations["en"] for u in spoken}
         sides = ({i: t for i, t in c.texts.items() if i in expected} for c in (ours, other))
-        groups.append(Comparison(*sides, expected, {u.id: u.cluster or u.id for u in spoken}, "en"))
+        groups.append(Comparison(*sides, expected, {u.id: u.group for u in spoken}, "en"))
     score = pooled_difference(groups, metric="chrf").score
     low, high = score.ci or (score.value, score.value)
     return f"{score.value:+.1f} [{low:+.1f}, {high:+.1f}]" if kind == "short" else f"{score.value:+.1f}"

@@ -77,7 +77,7 @@ def main() -> None:
 
 def some_of(utterances: Sequence[Utterance]) -> list[Utterance]:
     """`EACH` utterances of every language, of different clusters, the same sentences in all."""
-    clusters = sorted({u.cluster or u.id for u in utterances})
+    clusters = sorted({u.group for u in utterances})
     chosen = np.random.default_rng(0).permutation(clusters)[:EACH]
     first = {(u.language, u.cluster): u for u in reversed(utterances)}
     return [u for (_, cluster), u in first.items() if cluster in chosen]
@@ -169,7 +169,7 @@ def difference(side: Said, reference: Said, utterances: Sequence[Utterance], met
         spoken = [u for u in utterances if u.language == source]
         now, was = ({u.id: s[u.id]["text"] for u in spoken if u.id in s} for s in (side, reference))
         expected = {u.id: u.translations["en"] for u in spoken}
-        groups.append(Comparison(now, was, expected, {u.id: u.cluster or u.id for u in spoken}, "en"))
+        groups.append(Comparison(now, was, expected, {u.id: u.group for u in spoken}, "en"))
     found = pooled_difference(groups, metric=metric).score
     low, high = found.ci or (found.value, found.value)
     return f"{found.value:+.1f} [{low:+.1f}, {high:+.1f}]"

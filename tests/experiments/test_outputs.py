@@ -3,13 +3,14 @@
 import json
 import re
 
+import msgspec
 import pytest
 
 from helpers import load_results, utterance
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import OutputsError, UsageError
-from interlingua.experiments.output_files import read_systems
+from interlingua.experiments.output_files import System, read_systems
 from interlingua.experiments.outputs import BUCKETS, bucket_of, evaluate_outputs, groups_of, missing_ids, unscored
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import (
@@ -255,6 +256,24 @@ def test_scores_are_those_of_the_metrics_and_pooled_is_their_mean(files):
         assert pooled[metric]["value"] == pytest.approx((rows[0][metric]["value"] + rows[1][metric]["value"]) / 2)
     groups = [SystemOutputs(of(s, POOR), of(s, GOOD), CLUSTERS, "zh") for s in ("es", "fr")]
     assert pooled["bleu"]["ci"] == list(pooled_score(groups, "bleu").ci)
+
+
+def test_recordings_of_a_sentence_are_resampled_together():
+    """FLEURS has several recordings of a sentence: one that is hard is hard in all of them."""
+    spoken = [
+        utterance("fr", f"m{m}", id=f"fr/{m}-{take}", translations={"en": f"sentence number {m} is said"})
+        for m in range(10)
+        for take in range(3)
+    ]
+    texts = {u.id: "" if int(u.meaning[1:]) % 2 else u.translations["en"] for u in spoken}
+    apart = [msgspec.structs.replace(u, meaning=None) for u in spoken]
+    systems = [System("base", {"en": texts})]
+    found = [
+        evaluate_outputs(some, systems, groups_of(some, systems))["outputs"][0]["chrf"] for some in (spoken, apart)
+    ]
+    together, one_by_one = (score["ci"][1] - score["ci"][0] for score in found)
+    assert together > 1.5 * one_by_one
+    assert "|bootstrap:clusters:10|" in found[0]["signature"]
 
 
 def test_a_missing_output_counts_as_empty(files):

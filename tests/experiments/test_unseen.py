@@ -18,7 +18,6 @@ from interlingua.experiments.answer_needs import outputs_of, token_seconds
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.into_english import (
     COPIED_WORDS,
-    clusters_of,
     copied_share,
     dealt_anew,
     permuted_row,
@@ -213,17 +212,6 @@ def test_utterances_without_an_english_reference_are_left_out_and_told(wav_manif
     wav_manifest.write_text("\n".join(line for line in lines.splitlines() if '"en/' in line) + "\n")
     with pytest.raises(CorpusError, match="another language than English"):
         chosen_utterances(study)
-
-
-def test_recordings_of_a_sentence_are_resampled_together():
-    twice = [utterance("fr", "one", id=f"fr/one-{n}") for n in range(2)]
-    other = [utterance("fr", "two", cluster="near"), utterance("fr", None, id="fr/alone")]
-    assert clusters_of([*twice, *other]) == {
-        "fr/one-0": "one",
-        "fr/one-1": "one",
-        "fr/two": "near",
-        "fr/alone": "fr/alone",
-    }
 
 
 def test_only_the_texts_of_english_are_asked_for(tmp_path):

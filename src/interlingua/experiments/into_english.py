@@ -93,11 +93,6 @@ def with_reference(utterances: Sequence[Utterance], where: str) -> tuple[list[Ut
     return kept, left
 
 
-def clusters_of(utterances: Sequence[Utterance]) -> dict[str, str]:
-    """Utterance id -> what is resampled as one: its cluster, else its meaning, which its other recordings share."""
-    return {u.id: u.cluster or u.meaning or u.id for u in utterances}
-
-
 class Answers:
     """What a model says of a corpus's utterances, kept in a folder: a file a language, token and task.
 
@@ -202,7 +197,7 @@ def language_row(
     if not candidates:
         raise UsageError(f"no token to try for {language!r}; name some, `tokens: {{{language}: [es, pt]}}`")
     references = {u.id: u.translations[ENGLISH] for u in utterances}
-    clusters = clusters_of(utterances)
+    clusters = {u.id: u.group for u in utterances}
     translations = {token: answers.said(utterances, token, "translate") for token in candidates}
     texts = {token: {i: h.text for i, h in said.items()} for token, said in translations.items()}
     scored = [{"token": token, **_scores(texts[token], references, clusters, language, token)} for token in candidates]
@@ -248,7 +243,7 @@ def _scores(
 
 def transcript_row(answers: Answers, utterances: Sequence[Utterance], token: str) -> dict[str, Any] | None:
     """Word and character error rates of transcripts, per cent; None where the corpus says of none what is said."""
-    clusters = clusters_of(utterances)
+    clusters = {u.id: u.group for u in utterances}
     transcripts, expected = transcripts_of(answers, utterances, token)
     if not expected:
         return None

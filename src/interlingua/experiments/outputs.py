@@ -167,7 +167,7 @@ class _Scoring:
         self, utterances: Sequence[Utterance], systems: Sequence[System], groups: Sequence[Group], model: str | None
     ) -> None:
         self.utterances = {u.id: u for u in utterances}
-        self.clusters = {u.id: u.cluster or u.id for u in utterances}
+        self.clusters = {u.id: u.group for u in utterances}
         self.transcripts = {u.id: u.text for u in utterances if u.text}
         self.systems, self.groups, self.model = systems, groups, model
         self._tallied: dict[tuple[str, str, str, str], Tallies] = {}

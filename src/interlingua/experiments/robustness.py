@@ -26,7 +26,6 @@ from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.into_english import (
     ENGLISH,
     Answers,
-    clusters_of,
     language_row,
     transcript_row,
     with_english,
@@ -289,7 +288,7 @@ def robustness_row(
         "family": language_family(language),
         "distance": {kind: language_distance(language, pivot, kind) for kind in KINDS},
         "n": len(utterances),
-        "n_clusters": len(set(clusters_of(utterances).values())),
+        "n_clusters": len({u.group for u in utterances}),
         "seconds": round(sum(u.duration or 0.0 for u in utterances), 1),
         "to_pivot": to,
         "from_pivot": of,

@@ -53,7 +53,7 @@ def translation_baseline(
                 hypotheses[hypothesis.id] = hypothesis.text
                 advance(1)
             references = {u.id: u.translations[TARGET] for u in members}
-            clusters = {u.id: u.cluster or u.id for u in members}
+            clusters = {u.id: u.group for u in members}
             row: dict[str, Any] = {"source": source, "target": TARGET, "system": system, "n": len(members)}
             for metric in ("bleu", "chrf"):
                 score = score_translations(hypotheses, references, target=TARGET, metric=metric, clusters=clusters)

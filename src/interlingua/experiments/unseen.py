@@ -26,7 +26,6 @@ from interlingua.experiments.into_english import (
     ENGLISH,
     Answers,
     Said,
-    clusters_of,
     language_row,
     mean,
     transcripts_of,
@@ -278,7 +277,7 @@ def rule_rows(
     if not cases:
         return []
     references = {u.id: u.translations[ENGLISH] for u in utterances}
-    clusters = clusters_of(utterances)
+    clusters = {u.id: u.group for u in utterances}
 
     def compared(rule: Rule, other: Rule) -> dict[str, Any]:
         groups = []

@@ -135,7 +135,7 @@ def _heard(run: Run, system: str, language: str) -> dict[str, tuple[str, str]]:
 
 
 def _clusters(run: Run) -> dict[str, str]:
-    return {r.utterance.id: r.utterance.cluster or r.utterance.meaning or r.utterance.id for r in run.utterances}
+    return {r.utterance.id: r.utterance.group for r in run.utterances}
 
 
 def _record(found: Found) -> Difference:
