@@ -18,7 +18,7 @@ import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
-from interlingua.encoding import CHUNK_UTTERANCES, Encoder, WhisperEncoder, best_compute, best_device, pool_frames
+from interlingua.encoding import CHUNK_UTTERANCES, SpeechEncoder, WhisperEncoder, best_compute, best_device, pool_frames
 from interlingua.encoding.store import FrameStore
 from interlingua.models import load_whisper
 from interlingua.progress import track
@@ -161,7 +161,7 @@ def cut_point(samples: Samples) -> int:
     return quarter + quietest + 1 + width // 2
 
 
-def encode_items(items: Sequence[Item], encoder: Encoder, path: str | Path, pooling: int = 1) -> FrameStore:
+def encode_items(items: Sequence[Item], encoder: SpeechEncoder, path: str | Path, pooling: int = 1) -> FrameStore:
     """Encode what the store at ``path`` doesn't hold yet, as `interlingua.encoding.encode_manifest` does, in float16.
 
     Every chunk is committed: a run that is killed goes on where it was. The store may hold more items than these.

@@ -4,7 +4,7 @@ Axis names in array annotations, everywhere in the package:
 
 ====  =====================================================
 B     batch
-T     encoder frames (20 ms each before pooling)
+T     encoder frames (`FrameSpec.rate` a second before pooling)
 D     model dimension (512 for Whisper-base)
 N, M  utterances (N queries, M candidates)
 S     audio samples (16 kHz)
@@ -20,10 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 SAMPLE_RATE = 16_000  # Hz; every audio array in the package
-FRAME_SAMPLES = 320  # samples of one encoder frame before pooling: 20 ms
-FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES  # 50
-WINDOW_SECONDS = 30  # Whisper's window
-WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND  # 1500
+WINDOW_SECONDS = 30  # Whisper's window: longer recordings can't be decoded as one
 
 Samples = Float32[np.ndarray, "_S"]  # a leading underscore: each array of a call has its own size
 """Mono audio at 16 kHz, float32, nominally within [-1, 1]."""
@@ -101,6 +98,7 @@ class FrameSpec:
         pooling: encoder frames averaged into one stored frame (1 = none).
         dtype: of the stored frames.
         compute: number format that the encoder worked in.
+        rate: encoder frames per second, before pooling; stores from before this field are Whisper's.
     """
 
     model: str
@@ -110,6 +108,12 @@ class FrameSpec:
     pooling: int
     dtype: StoreDtype
     compute: str
+    rate: float = 50.0
+
+    @property
+    def stored_rate(self) -> float:
+        """Stored frames per second."""
+        return self.rate / self.pooling
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from helpers import sweep, utterance, write_wav
 from interlingua.encoding import Context, WhisperEncoder, encode_manifest, pool_frames
-from interlingua.encoding import whisper as encode
+from interlingua.encoding import pipeline as encode
 from interlingua.errors import StoreMismatchError, TooLongAudioError, UsageError
-from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, AudioRef
+from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
+from interlingua.types import SAMPLE_RATE, AudioRef
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import sweep, utterance, write_wav
 from interlingua.encoding import WhisperEncoder, encode_manifest, estimate_bytes, free_bytes, require_space
-from interlingua.encoding import whisper as encode
+from interlingua.encoding import pipeline as encode
 from interlingua.errors import StoreError
 from interlingua.finetuning.states import LiveStates
 from interlingua.types import AudioRef

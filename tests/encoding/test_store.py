@@ -224,6 +224,16 @@ def test_the_spec_survives_reopening(path):
     assert FrameStore.open(path).spec == spec
 
 
+def test_a_store_that_names_no_rate_is_whisper_s(path, monkeypatch):
+    monkeypatch.setattr(
+        "interlingua.encoding.store.asdict", lambda spec: {k: v for k, v in vars(spec).items() if k != "rate"}
+    )
+    FrameStore.create(path, SPEC, DIM)
+    assert b"rate" not in lance.dataset(str(path)).schema.metadata
+    assert FrameStore.open(path).spec.rate == 50.0
+    assert FrameStore.open_or_create(path, SPEC, DIM).spec == SPEC
+
+
 @pytest.mark.parametrize(
     ("field", "other"),
     [
@@ -234,6 +244,7 @@ def test_the_spec_survives_reopening(path):
         ("pooling", 2),
         ("dtype", "float32"),
         ("compute", "bfloat16"),
+        ("rate", 12.5),
     ],
 )
 def test_another_kind_is_refused_and_the_field_named(store, path, field, other):

@@ -20,7 +20,7 @@ from interlingua.retrieval.reference import seqsim_pair
 from interlingua.retrieval.seqsim import alignment_matrix
 from interlingua.translation import Word
 from interlingua.translation.detect import detect_language
-from interlingua.types import FRAMES_PER_SECOND, SAMPLE_RATE, AudioRef
+from interlingua.types import SAMPLE_RATE, AudioRef
 
 
 @pytest.fixture
@@ -48,16 +48,17 @@ def two_wavs(tmp_path):
     return [write_wav(tmp_path / f"{n}.wav", sweep(0.6 + 0.4 * i, 220.0 * (i + 1), i)) for i, n in enumerate("ab")]
 
 
+RATE = 50.0  # frames per second
+
+
 def frames(n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
 
 
 def words_of(lengths: list[int]) -> list[Word]:
     """Adjoining words of so many frames each."""
-    ends = np.cumsum(lengths) / FRAMES_PER_SECOND
-    return [
-        Word(f"w{i}", end - n / FRAMES_PER_SECOND, end) for i, (n, end) in enumerate(zip(lengths, ends, strict=True))
-    ]
+    ends = np.cumsum(lengths) / RATE
+    return [Word(f"w{i}", end - n / RATE, end) for i, (n, end) in enumerate(zip(lengths, ends, strict=True))]
 
 
 # ---------------------------------------------------------------- scores and words
@@ -74,7 +75,7 @@ def test_the_scores_are_the_reference_s(n, m):
 def test_words_are_matched_by_the_reference_score_of_their_frames():
     lengths, others = [3, 1, 5, 2], [2, 4, 3]
     q, c = frames(sum(lengths), 3), frames(sum(others), 4)
-    matches = match_words(alignment_matrix(q, c), words_of(lengths), words_of(others))
+    matches = match_words(alignment_matrix(q, c), words_of(lengths), words_of(others), RATE)
     q_words, c_words = np.split(q, np.cumsum(lengths)[:-1]), np.split(c, np.cumsum(others)[:-1])
     for i, (match, part) in enumerate(zip(matches, q_words, strict=True)):
         scores = [seqsim_pair(part, other)["f1"] for other in c_words]
@@ -86,7 +87,7 @@ def test_words_are_matched_by_the_reference_score_of_their_frames():
 def test_swapped_words_find_each_other():
     one, two = frames(6, 5), frames(9, 6)
     similarity = alignment_matrix(np.concatenate([one, two]), np.concatenate([two, one]))
-    matches = match_words(similarity, words_of([6, 9]), words_of([9, 6]))
+    matches = match_words(similarity, words_of([6, 9]), words_of([9, 6]), RATE)
     assert [(m.query.word, m.candidate.word) for m in matches] == [("w0", "w1"), ("w1", "w0")]
     assert [m.similarity for m in matches] == pytest.approx([1, 1], abs=1e-5)
 
@@ -94,7 +95,7 @@ def test_swapped_words_find_each_other():
 def test_a_word_without_duration_or_past_the_last_frame_has_one_frame():
     similarity = np.array([[0.1, 0.2], [0.9, 0.3]], dtype=np.float32)
     start, end = Word("start", 0.0, 0.0), Word("end", 0.05, 0.05)
-    (first, last) = match_words(similarity, [start, end], [start, end])
+    (first, last) = match_words(similarity, [start, end], [start, end], RATE)
     assert (first.candidate, last.candidate) == (end, start)
     assert (first.similarity, last.similarity) == pytest.approx((0.2, 0.9))
 
@@ -102,7 +103,7 @@ def test_a_word_without_duration_or_past_the_last_frame_has_one_frame():
 def test_no_words_no_matches():
     similarity = np.ones((2, 2), dtype=np.float32)
     word = Word("a", 0.0, 0.04)
-    assert match_words(similarity, [word], []) == match_words(similarity, [], [word]) == []
+    assert match_words(similarity, [word], [], RATE) == match_words(similarity, [], [word], RATE) == []
 
 
 # ---------------------------------------------------------------- listening

@@ -8,7 +8,7 @@ from interlingua.errors import UsageError
 from interlingua.experiments.frames import loud_frames, pooled_any, side_by_side, unit, without_quiet
 from interlingua.experiments.retrieval import Corpus
 from interlingua.retrieval.evaluate import Items
-from interlingua.types import FRAME_SAMPLES, AudioRef
+from interlingua.types import SAMPLE_RATE, AudioRef
 
 
 def corpus(*frames, ids=("en/a", "en/b")):
@@ -17,17 +17,18 @@ def corpus(*frames, ids=("en/a", "en/b")):
     return Corpus(items, {"en": list(frames)}, {"en": [1.0] * len(frames)})
 
 
-def steps(*levels):
-    """20 ms at each level of a square wave."""
-    wave = np.tile([1.0, -1.0], FRAME_SAMPLES // 2)
+def steps(*levels, rate=50.0):
+    """A frame at each level of a square wave."""
+    wave = np.tile([1.0, -1.0], round(SAMPLE_RATE / rate) // 2)
     return np.concatenate([level * wave for level in levels]).astype(np.float32)
 
 
-def test_a_frame_is_loud_within_so_many_decibels_of_the_loudest():
-    samples = steps(0.5, 0.06, 0.04, 0.0, 0.5)  # -18.4, -21.9 dB and silence
-    assert loud_frames(samples, 20).tolist() == [True, True, False, False, True]
-    assert loud_frames(samples[:-1], 20).tolist() == [True, True, False, False, True]  # a last frame that isn't whole
-    assert loud_frames(np.zeros(FRAME_SAMPLES * 2, np.float32), 20).all()  # all alike: nothing is quieter
+@pytest.mark.parametrize("rate", [50.0, 12.5])
+def test_a_frame_is_loud_within_so_many_decibels_of_the_loudest(rate):
+    samples = steps(0.5, 0.06, 0.04, 0.0, 0.5, rate=rate)  # -18.4, -21.9 dB and silence
+    for heard in (samples, samples[:-1]):  # the last frame needn't be whole
+        assert loud_frames(heard, 20, rate).tolist() == [True, True, False, False, True]
+    assert loud_frames(np.zeros(len(samples), np.float32), 20, rate).all()  # all alike: nothing is quieter
 
 
 def test_a_pooled_frame_stays_if_any_of_its_frames_is_loud():
@@ -41,17 +42,17 @@ def test_quiet_frames_are_left_out_by_the_audio_of_each_utterance(tmp_path, pool
     b = utterance("en", "b", audio=AudioRef(str(write_wav(tmp_path / "b.wav", steps(0.0, 0.0, 0.3)))))
     whole = [np.arange(5 * 4).reshape(5, 4).astype(np.float32), np.arange(3 * 4).reshape(3, 4).astype(np.float32)]
     whole = [f[::pooling] for f in whole]
-    kept = without_quiet(corpus(*whole), [a, b], 40, pooling).frames["en"]
+    kept = without_quiet(corpus(*whole), [a, b], 40, 50.0, pooling).frames["en"]
     expected = ([0, 1, 4], [2]) if pooling == 1 else ([0, 2], [1])
     for frames, rows, before in zip(kept, expected, whole, strict=True):
         np.testing.assert_array_equal(frames, before[rows])
     with pytest.raises(UsageError, match="--drop-quiet 0: name decibels"):
-        without_quiet(corpus(*whole), [a, b], 0)
+        without_quiet(corpus(*whole), [a, b], 0, 50.0)
 
 
 def test_utterances_without_frames_stay_without(tmp_path):
     a = utterance("en", "a", audio=AudioRef(str(write_wav(tmp_path / "a.wav", steps(0.5)))))
-    assert without_quiet(corpus(None), [a], 40).frames["en"] == [None]
+    assert without_quiet(corpus(None), [a], 40, 50.0).frames["en"] == [None]
     assert side_by_side([corpus(np.ones((2, 3), np.float32)), corpus(None)]).frames["en"] == [None]
 
 

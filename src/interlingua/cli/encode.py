@@ -19,7 +19,8 @@ def encode(
     manifest: Path,
     store: str,
     *,
-    model: str = "base",
+    encoder: str = "whisper",
+    model: str | None = None,
     languages: tuple[str, ...] | None = None,
     context: str = "speech",
     layer: int | None = None,
@@ -27,6 +28,7 @@ def encode(
     dtype: Literal["float16", "float32", "int8"] = "float16",
     compute: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     device: Device = "auto",
+    shard: str | None = None,
     json: bool = False,
 ) -> int:
     """Encode the utterances that the store doesn't hold yet; interrupted, the same command continues.
@@ -34,7 +36,8 @@ def encode(
     Args:
         manifest: utterances: a manifest, or a table or pairs of your own (docs/data-more.md).
         store: the store's folder or object-store URI; created if absent.
-        model: model spec: alias, hub id or folder.
+        encoder: speech encoder: whisper, one that an installed package registers, or module:attribute.
+        model: model spec: alias, hub id or folder; default: the encoder's own (whisper: base).
         languages: encode these languages only.
         context: speech (retrieval), full (30 s window) or speech+N (N seconds of silence behind; decoding).
         layer: encoder layer, 1-based; default: the last.
@@ -42,28 +45,21 @@ def encode(
         dtype: of the stored frames; int8 takes half the disk of float16.
         compute: number format of the encoder; auto = bfloat16 where the device has it.
         device: where to encode.
+        shard: i/n: the i-th of n parts of the manifest (0/4 to 3/4), so that machines can share the work.
         json: print the result as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encoding import (
-        Context,
-        WhisperEncoder,
-        best_compute,
-        best_device,
-        encode_manifest,
-        estimate_bytes,
-    )
-    from interlingua.models import load_whisper
+    from interlingua.encoding import ENCODERS, encode_manifest, estimate_bytes, parse_shard, resolve_device, shard_of
 
     utterances = read_manifest(manifest, languages, log=note)
-    Context.parse(context)  # before the model is loaded, perhaps downloaded
-    where = best_device() if device == "auto" else device
-    how = best_compute(where) if compute == "auto" else compute
-    encoder = WhisperEncoder(load_whisper(model, dtype=how, device=where), context=context, layer=layer)
-    need = estimate_bytes(utterances, replace(encoder.spec, pooling=pool, dtype=dtype), encoder.dim)
+    part = parse_shard(shard) if shard else (0, 1)
+    mine = shard_of(utterances, *part)
+    where, how = resolve_device(device, compute)
+    made = ENCODERS[encoder](model, context=context, layer=layer, device=where, compute=how)
+    need = estimate_bytes(mine, replace(made.spec, pooling=pool, dtype=dtype, rate=made.rate), made.dim)
     if need > WORTH_SAYING:
-        note(f"interlingua: {len(utterances)} utterances will take about {need / 1e9:,.1f} GB of frames")
-    frames, report = encode_manifest(utterances, encoder, store, pooling=pool, dtype=dtype)
+        note(f"interlingua: {len(mine)} utterances will take about {need / 1e9:,.1f} GB of frames")
+    frames, report = encode_manifest(utterances, made, store, pooling=pool, dtype=dtype, shard=part)
     for failed, why in report.failed.items():
         note(f"interlingua: {failed}: {why}")
     summary = {

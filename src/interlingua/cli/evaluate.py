@@ -75,7 +75,7 @@ def retrieval(
     if beside:
         corpus = side_by_side([corpus, *(Corpus.of(utterances, FrameStore.open(path)) for path in beside)])
     if drop_quiet is not None:
-        corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.pooling)
+        corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.rate, frames.spec.pooling)
     english = _english_texts(utterances, frames, model, where, texts) if "cascade" in method and texts else None
     log = UtteranceLog(utterances)
     rows: list[dict[str, Any]] = []

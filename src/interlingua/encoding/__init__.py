@@ -1,29 +1,30 @@
 """Encoding: utterances -> encoder frames, batched, into a frame store."""
 
-from interlingua.encoding.whisper import (
+from interlingua.encoding.device import best_compute, best_device, resolve_device
+from interlingua.encoding.encoder import ENCODERS, Encoded, EncoderFactory, SpeechEncoder, pool_frames
+from interlingua.encoding.pipeline import (
     CHUNK_UTTERANCES,
-    Context,
-    Encoded,
-    Encoder,
     EncodeReport,
-    WhisperEncoder,
-    best_compute,
-    best_device,
     encode_manifest,
-    encoder_states,
     estimate_bytes,
     free_bytes,
-    pool_frames,
+    parse_shard,
     require_space,
     seconds_known,
+    shard_of,
 )
+from interlingua.encoding.store import FrameStore
+from interlingua.encoding.whisper import Context, WhisperEncoder, encoder_states
 
 __all__ = [
     "CHUNK_UTTERANCES",
+    "ENCODERS",
     "Context",
     "EncodeReport",
     "Encoded",
-    "Encoder",
+    "EncoderFactory",
+    "FrameStore",
+    "SpeechEncoder",
     "WhisperEncoder",
     "best_compute",
     "best_device",
@@ -31,7 +32,10 @@ __all__ = [
     "encoder_states",
     "estimate_bytes",
     "free_bytes",
+    "parse_shard",
     "pool_frames",
     "require_space",
+    "resolve_device",
     "seconds_known",
+    "shard_of",
 ]

@@ -58,6 +58,7 @@ class FrameStore:
             pooling=int(metadata["pooling"]),
             dtype=metadata["dtype"],  # one of ours: the format is
             compute=metadata["compute"],
+            rate=float(metadata.get("rate", FrameSpec.rate)),  # older stores don't name it
         )
         return cls(dataset, spec, int(metadata["dim"]))
 

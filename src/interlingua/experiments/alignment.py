@@ -14,7 +14,6 @@ from interlingua.retrieval.seqsim import alignment_matrix, reduce_directions
 from interlingua.translation import Word, place_words, translate_frames
 from interlingua.translation.detect import detect_language
 from interlingua.types import (
-    FRAMES_PER_SECOND,
     SAMPLE_RATE,
     WINDOW_SECONDS,
     AudioRef,
@@ -165,10 +164,11 @@ def _place(whisper: Whisper, samples: Samples, language: str, text: str) -> tupl
 
 def align(whisper: Whisper, query: Spoken, candidate: Spoken) -> Alignment:
     """Compare two recordings frame by frame, encoded as for retrieval (the speech alone), and word by word."""
-    (q, n), (c, m) = WhisperEncoder(whisper).encode([query.samples, candidate.samples])
+    encoder = WhisperEncoder(whisper)
+    (q, n), (c, m) = encoder.encode([query.samples, candidate.samples])
     similarity = alignment_matrix(q[:n], c[:m])
     precision, recall, mean, f1 = directions(similarity)
-    matches = match_words(similarity, query.words, candidate.words)
+    matches = match_words(similarity, query.words, candidate.words, encoder.rate)
     return Alignment(query, candidate, similarity, precision, recall, mean, f1, matches)
 
 
@@ -180,26 +180,27 @@ def directions(similarity: Matrix) -> tuple[float, float, float, float]:
     return precision.item(), recall.item(), mean.item(), f1.item()
 
 
-def match_words(similarity: Matrix, query: Sequence[Word], candidate: Sequence[Word]) -> list[WordMatch]:
+def match_words(similarity: Matrix, query: Sequence[Word], candidate: Sequence[Word], rate: float) -> list[WordMatch]:
     """For each query word the candidate word with the highest F1 of their frames; the earlier one of two alike.
 
     Args:
-        similarity: (n, m) similarity of every two frames, 20 ms each.
+        similarity: (n, m) similarity of every two frames.
         query: words of the query; none gives no matches.
         candidate: words of the candidate; none gives no matches.
+        rate: frames per second.
     """
     n, m = similarity.shape
-    columns = [_frames(word, m) for word in candidate]
+    columns = [_frames(word, m, rate) for word in candidate]
     matches = []
     for word in query if candidate else ():
-        rows = _frames(word, n)
+        rows = _frames(word, n, rate)
         scores = [directions(similarity[rows, c])[3] for c in columns]
         best = int(np.argmax(scores))
         matches.append(WordMatch(word, candidate[best], scores[best]))
     return matches
 
 
-def _frames(word: Word, total: int) -> slice:
+def _frames(word: Word, total: int, rate: float) -> slice:
     """The frames of a word: at least one, since a word may take no time where the warping path leaps."""
-    start = min(round(word.start * FRAMES_PER_SECOND), total - 1)
-    return slice(start, max(start + 1, round(word.end * FRAMES_PER_SECOND)))
+    start = min(round(word.start * rate), total - 1)
+    return slice(start, max(start + 1, round(word.end * rate)))

@@ -7,7 +7,8 @@ import numpy as np
 
 from interlingua.encoding import Encoded
 from interlingua.models import Whisper
-from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, FrameSpec, Samples
+from interlingua.models.whisper import FRAME_SAMPLES, FRAMES_PER_SECOND
+from interlingua.types import SAMPLE_RATE, FrameSpec, Samples
 
 RANDOM_SEED = 0
 
@@ -24,12 +25,22 @@ class LogMelEncoder:
     @property
     def spec(self) -> FrameSpec:
         """Log-mel frames of the speech alone."""
-        return FrameSpec("log-mel", f"{self.dim}-bins", 0, "speech", pooling=1, dtype="float16", compute="float32")
+        return FrameSpec("log-mel", f"{self.dim}-bins", 0, "speech", 1, "float16", "float32", self.rate)
 
     @property
     def dim(self) -> int:
         """D, the number of mel bins."""
         return self._whisper.n_mels
+
+    @property
+    def rate(self) -> float:
+        """Frames per second: as many as Whisper's encoder has."""
+        return float(FRAMES_PER_SECOND)
+
+    @property
+    def layers(self) -> int:
+        """None: nothing is learned."""
+        return 0
 
     def encode(self, batch: Sequence[Samples]) -> list[Encoded]:
         """Log-mel frames of each recording, (T, mels)."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
-from interlingua.encoding import Encoder, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import SpeechEncoder, WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.experiments.alignment import align, listen
 from interlingua.experiments.config import DemoConfig, SettledDemo
@@ -142,7 +142,7 @@ class _Demo:
     def _encode(
         self,
         utterances: Sequence[Utterance],
-        encoder: Encoder,
+        encoder: SpeechEncoder,
         name: str,
         label: str,
         *,

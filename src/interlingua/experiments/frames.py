@@ -8,16 +8,19 @@ import numpy as np
 from interlingua.audio import load_audio
 from interlingua.errors import UsageError
 from interlingua.experiments.retrieval import Corpus
-from interlingua.types import FRAME_SAMPLES, FrameArray, Utterance
+from interlingua.types import SAMPLE_RATE, FrameArray, Utterance
 
 
-def without_quiet(corpus: Corpus, utterances: Iterable[Utterance], decibels: float, pooling: int = 1) -> Corpus:
+def without_quiet(
+    corpus: Corpus, utterances: Iterable[Utterance], decibels: float, rate: float, pooling: int = 1
+) -> Corpus:
     """Leave out frames that are this much quieter than the utterance's loudest frame.
 
     Args:
         corpus: whose audio can be read.
         utterances: those of the corpus.
-        decibels: below the loudest 20 ms; more than 0.
+        decibels: below the loudest encoder frame; more than 0.
+        rate: encoder frames per second.
         pooling: encoder frames in one frame of the corpus; it stays if one of them is loud.
 
     Raises:
@@ -29,7 +32,7 @@ def without_quiet(corpus: Corpus, utterances: Iterable[Utterance], decibels: flo
     audio = {u.id: u.audio for u in utterances}
 
     def loud(utterance_id: str, frames: FrameArray) -> FrameArray:
-        kept = pooled_any(loud_frames(load_audio(audio[utterance_id]), decibels), pooling)
+        kept = pooled_any(loud_frames(load_audio(audio[utterance_id]), decibels, rate), pooling)
         return np.asarray(frames[: len(kept)][kept[: len(frames)]])
 
     return _changed(corpus, loud)
@@ -61,9 +64,10 @@ def unit(frames: FrameArray) -> FrameArray:
     return np.asarray(frames / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
-def loud_frames(samples: np.ndarray, decibels: float) -> np.ndarray:
-    """Which frames of 20 ms are within so many decibels of the loudest, (S,) -> (T,)."""
-    padded = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
+def loud_frames(samples: np.ndarray, decibels: float, rate: float) -> np.ndarray:
+    """Which frames are within so many decibels of the loudest, (S,) -> (T,); ``rate`` is frames per second."""
+    size = round(SAMPLE_RATE / rate)
+    padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
     power = np.square(padded).mean(axis=1)
     return np.asarray(power >= power.max() * 10 ** (-decibels / 10))
 

@@ -20,8 +20,9 @@ from interlingua.finetuning.examples import Example, collate
 from interlingua.finetuning.finetune import MOST_TOKENS, parameters_of
 from interlingua.finetuning.states import seconds_of
 from interlingua.models import Whisper
+from interlingua.models.whisper import FRAMES_PER_SECOND, WINDOW_FRAMES
 from interlingua.translation import fast_decoder
-from interlingua.types import FRAMES_PER_SECOND, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SECONDS, Frames, Utterance
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Frames, Utterance
 
 HEADERS = 100  # recordings of unknown length that are looked at; the others are taken to be as long, on average
 DECODED = 16  # utterances that are decoded to see how long one takes

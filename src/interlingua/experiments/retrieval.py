@@ -18,7 +18,7 @@ from interlingua.retrieval.evaluate import Items, RetrievalResult, evaluate_scor
 from interlingua.retrieval.methods import METHODS, RECIPES, Method, Recipe
 from interlingua.retrieval.scoring import FOLDS, Directions, Scorer, Speech
 from interlingua.retrieval.seqsim import SimilarityCompute
-from interlingua.types import FRAMES_PER_SECOND, FrameArray, Matrix, Utterance
+from interlingua.types import FrameArray, Matrix, Utterance
 
 Pair = tuple[str, str]
 
@@ -197,7 +197,7 @@ def _seconds(utterance: Utterance, frames: FrameArray | None, store: FrameStore)
     """Duration from the manifest, else from the frames; None without frames, as for every other method."""
     if frames is None:
         return None
-    return utterance.duration or len(frames) * store.spec.pooling / FRAMES_PER_SECOND
+    return utterance.duration or len(frames) / store.spec.stored_rate
 
 
 def _cascade(a: Items, b: Items, english: EnglishTexts) -> Matrix:

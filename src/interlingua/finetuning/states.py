@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from interlingua.audio import duration_of, load_audio
-from interlingua.encoding import Encoder
+from interlingua.encoding import SpeechEncoder
 from interlingua.errors import AudioError, StoreError
 from interlingua.progress import track
-from interlingua.types import FRAMES_PER_SECOND, WINDOW_SECONDS, Frames, Utterance
+from interlingua.types import WINDOW_SECONDS, Frames, Utterance
 
 
 class States(Protocol):
@@ -38,7 +38,7 @@ class LiveStates:
         encoder: makes the states; its context says how much silence stands behind the speech.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], encoder: Encoder) -> None:
+    def __init__(self, utterances: Sequence[Utterance], encoder: SpeechEncoder) -> None:
         self._encoder = encoder
         self._spoken: dict[str, Utterance] = {}
         self._frames: dict[str, int] = {}
@@ -49,7 +49,7 @@ class LiveStates:
                 if seconds is None or not 0 < seconds <= WINDOW_SECONDS:
                     continue
                 self._spoken[u.id] = u
-                self._frames[u.id] = math.ceil(round(seconds * FRAMES_PER_SECOND, 3))  # as the encoder counts
+                self._frames[u.id] = math.ceil(round(seconds * encoder.rate, 3))  # as the encoder counts
 
     def __contains__(self, utterance_id: object) -> bool:
         return utterance_id in self._spoken

@@ -10,12 +10,17 @@ from interlingua.models.layout import read_json
 from interlingua.models.quiet import one_line, quiet
 from interlingua.models.spec import ModelSource, resolve
 from interlingua.models.tokens import complete_settings, load_tokenizer, token_ids
-from interlingua.types import SAMPLE_RATE
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS
 
 if TYPE_CHECKING:
     import torch
 
 Task = Literal["transcribe", "translate"]
+
+FRAME_SAMPLES = 320  # of one encoder frame: two mel frames of 10 ms
+FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES  # 50
+FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE  # 0.02; timestamp tokens and cross-attention count in it
+WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND  # 1500
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,7 +92,7 @@ class Backend(Protocol):
         ...
 
     def place(self, states: Any, row: int, prompt: Sequence[int], tokens: Sequence[int], seconds: float) -> Timing:
-        """The warping path of one row's text: (token, frame of 20 ms) pairs.
+        """The warping path of one row's text: (token, encoder frame) pairs.
 
         Args:
             states: of a batch.

@@ -10,6 +10,7 @@ import numpy as np
 
 from interlingua.encoding import Context
 from interlingua.languages import UNSPACED_LANGUAGES, language_name
+from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
 from interlingua.translation.asking import Asked
 from interlingua.translation.backends import Backend, Decoding
 from interlingua.translation.chunks import Chunk, Found
@@ -17,7 +18,7 @@ from interlingua.translation.guards import Flag, flags_of
 from interlingua.translation.records import TranslationOptions
 from interlingua.translation.related import DEFAULT_RULE, candidate_tokens, choose_token, heard_most, rule_scores
 from interlingua.translation.words import join_tokens
-from interlingua.types import FRAME_SAMPLES, SAMPLE_RATE, WINDOW_FRAMES, Hypothesis
+from interlingua.types import SAMPLE_RATE, Hypothesis
 
 BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
 TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interlingua.models import Whisper
+from interlingua.models.whisper import FRAME_SECONDS
 from interlingua.translation.backends import Decoded
 from interlingua.translation.guards import Flag, compression_ratio
 from interlingua.translation.records import AUTO, EACH, Segment
@@ -112,7 +113,7 @@ def timed_pieces(tokens: Sequence[int], first_time: int, seconds: float) -> list
 
     Args:
         tokens: text and timestamps, as Whisper writes them: in pairs around each piece, the last one perhaps open.
-        first_time: id of ``<|0.00|>``; the next ones are 20 ms apart.
+        first_time: id of ``<|0.00|>``; the next ones are an encoder frame apart.
         seconds: of the chunk; no piece ends later.
     """
     pieces: list[tuple[float, float, Sequence[int]]] = []
@@ -121,7 +122,7 @@ def timed_pieces(tokens: Sequence[int], first_time: int, seconds: float) -> list
         if t < first_time:
             text.append(t)
             continue
-        time = min(seconds, 0.02 * (t - first_time))
+        time = min(seconds, FRAME_SECONDS * (t - first_time))
         if text:
             pieces.append((start, max(start, time), text))
             text = []

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from interlingua.models import Whisper, ctranslate2_folder, open_ctranslate2
+from interlingua.models.whisper import FRAME_SECONDS
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Samples
-
-_ATTENTION_STEP = 0.02  # seconds of one encoder frame
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,12 @@ def join_tokens(
 
     Args:
         tokens: of the text.
-        path: (token, frame) pairs, a frame being 20 ms.
+        path: (token, encoder frame) pairs.
         seconds: where the last word ends at the latest.
         tokenizer: the model's.
         spaced: words end at spaces; False: wherever a token ends a letter, as Chinese is timed.
     """
-    starts = {token: frame * _ATTENTION_STEP for token, frame in reversed(path)}  # the first frame of each token
+    starts = {token: frame * FRAME_SECONDS for token, frame in reversed(path)}  # the first frame of each token
     words: list[Word] = []
     pending: list[int] = []
     for i in range(len(tokens) + 1):

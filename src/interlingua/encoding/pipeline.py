@@ -1,0 +1,199 @@
+"""Utterances -> frames in a store: read, encode, commit, resume."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from interlingua.audio import audio_hash, load_audio
+from interlingua.encoding.encoder import Encoded, SpeechEncoder, pool_frames
+from interlingua.encoding.store import FrameStore
+from interlingua.encoding.whisper import Context
+from interlingua.errors import AudioError, StoreError, UsageError
+from interlingua.progress import track
+from interlingua.types import WINDOW_SECONDS, Frames, FrameSpec, Samples, StoreDtype, Utterance
+
+CHUNK_UTTERANCES = 64  # utterances per commit to the store: what a killed run loses at most
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What `encode_manifest` did: utterances encoded, found in the store, and failed (id -> why)."""
+
+    encoded: int
+    present: int
+    failed: dict[str, str]
+
+
+def encode_manifest(
+    utterances: Sequence[Utterance],
+    encoder: SpeechEncoder,
+    store_path: str | Path,
+    *,
+    pooling: int = 1,
+    dtype: StoreDtype = "float16",
+    label: str = "encoding",
+    shard: tuple[int, int] = (0, 1),
+) -> tuple[FrameStore, EncodeReport]:
+    """Encode what the store doesn't hold yet, and return the store.
+
+    Every `CHUNK_UTTERANCES` utterances are committed together: a run that is killed loses no more than that,
+    and a second run over the same manifest does nothing. An utterance whose audio changed is encoded anew; one
+    that fails now loses the frames that it had. A pooled store keeps the speech frames only: pooling is for
+    retrieval, where the context isn't read.
+
+    Args:
+        utterances: what to encode.
+        encoder: makes the frames.
+        store_path: the store's folder; created if absent.
+        pooling: frames averaged into one (1 = none).
+        dtype: of the stored frames.
+        label: shown beside the progress bar.
+        shard: (i, n): only part i of n; see `shard_of`.
+
+    Raises:
+        StoreMismatchError: the store holds frames of another kind.
+        UsageError: pooling below 1.
+        StoreError: the frames won't fit on the disk.
+    """
+    if pooling < 1:
+        raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
+    utterances = shard_of(utterances, *shard)
+    spec = replace(encoder.spec, pooling=pooling, dtype=dtype, rate=encoder.rate)
+    if not Path(store_path).exists():  # before anything lies there
+        require_space(store_path, estimate_bytes([u for u in utterances if seconds_known(u)], spec, encoder.dim))
+    store = FrameStore.open_or_create(store_path, spec, encoder.dim)
+    held = store.hashes()
+    failed: dict[str, str] = {}
+    todo: list[tuple[Utterance, str]] = []
+    for utterance in utterances:
+        try:
+            digest = audio_hash(utterance.audio)
+        except AudioError as e:
+            failed[utterance.id] = str(e)
+            continue
+        if held.get(utterance.id) != digest:
+            todo.append((utterance, digest))
+    require_space(store_path, estimate_bytes([u for u, _ in todo if seconds_known(u)], spec, encoder.dim))
+    present = len(utterances) - len(todo) - len(failed)
+    encoded = 0
+    with track(len(todo), label) as advance:
+        for start in range(0, len(todo), CHUNK_UTTERANCES):
+            chunk = todo[start : start + CHUNK_UTTERANCES]
+            frames = _encode_chunk(chunk, encoder, pooling, dtype, failed)
+            store.write(frames)
+            encoded += len(frames)
+            advance(len(chunk))
+    store.delete(list(failed))
+    return store, EncodeReport(encoded, present, failed)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read ``i/n``; raises UsageError for anything else."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise UsageError(f"--shard {text!r}: use i/n, such as 0/4 for the first of four parts")
+    return int(index), int(count)
+
+
+def shard_of(utterances: Sequence[Utterance], index: int, count: int) -> list[Utterance]:
+    """The utterances of part ``index`` of ``count``, by a hash of their ids: the same whatever else is listed.
+
+    Raises:
+        UsageError: no such part.
+    """
+    if not 0 <= index < count:
+        raise UsageError(f"--shard {index}/{count}: the parts of {count} are 0/{count} to {count - 1}/{count}")
+    return [u for u in utterances if crc32(u.id.encode()) % count == index]
+
+
+def estimate_bytes(utterances: Sequence[Utterance], spec: FrameSpec, dim: int) -> int:
+    """Disk that the frames of utterances will take; those of unknown duration count as a whole window.
+
+    Args:
+        utterances: durations are read from the records, not from the files.
+        spec: context, pooling and number format of the frames.
+        dim: D, the width of a frame.
+    """
+    context, size = Context.parse(spec.context), {"int8": 1, "float16": 2, "float32": 4}[spec.dtype]
+    frames = 0
+    for u in utterances:
+        known = u.duration if u.duration is not None else u.audio.duration
+        n_speech = round((WINDOW_SECONDS if known is None else known) * spec.rate)
+        frames += (
+            -(-n_speech // spec.pooling)
+            if spec.pooling > 1
+            else max(n_speech, context.total_frames(n_speech, spec.rate))
+        )
+    return frames * (dim * size + (4 if spec.dtype == "int8" else 0))
+
+
+def seconds_known(utterance: Utterance) -> bool:
+    """Whether the record says how long an utterance is."""
+    return utterance.duration is not None or utterance.audio.duration is not None
+
+
+def free_bytes(path: str | Path) -> int | None:
+    """Room on the disk that a path lies on; None for an object store."""
+    if "://" in str(path):
+        return None
+    place = Path(path).resolve()
+    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+
+
+def require_space(path: str | Path, need: int) -> None:
+    """Raise StoreError unless so many bytes fit where a store lies."""
+    free = free_bytes(path)
+    if free is not None and need > free:
+        raise StoreError(
+            f"{path}: the frames need about {need / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; use a "
+            "shorter --context, --dtype int8 (half of float16), or `interlingua finetune` without --store, which "
+            "encodes on the fly"
+        )
+
+
+def _encode_chunk(
+    chunk: Sequence[tuple[Utterance, str]],
+    encoder: SpeechEncoder,
+    pooling: int,
+    dtype: StoreDtype,
+    failed: dict[str, str],
+) -> list[Frames]:
+    ready: list[tuple[Utterance, str, Samples]] = []
+    for utterance, digest in chunk:
+        try:
+            ready.append((utterance, digest, load_audio(utterance.audio)))
+        except AudioError as e:
+            failed[utterance.id] = str(e)
+    outputs: list[Encoded | None]
+    try:
+        outputs = [*encoder.encode([samples for _, _, samples in ready])]
+    except AudioError:  # find the culprits one by one; the others are kept
+        outputs = [_encode_one(utterance, samples, encoder, failed) for utterance, _, samples in ready]
+    result = []
+    for (utterance, digest, _), output in zip(ready, outputs, strict=True):
+        if output is None:
+            continue
+        values, n_speech = output
+        if pooling > 1:
+            values = pool_frames(values[:n_speech], pooling)
+            n_speech = len(values)
+        stored = values.astype("float32" if dtype == "float32" else "float16")
+        if not np.isfinite(stored).all():
+            failed[utterance.id] = f"{utterance.audio.path}: its frames overflow; encode with --compute float32"
+            continue
+        result.append(Frames(utterance.id, stored, n_speech, digest))
+    return result
+
+
+def _encode_one(
+    utterance: Utterance, samples: Samples, encoder: SpeechEncoder, failed: dict[str, str]
+) -> Encoded | None:
+    try:
+        return encoder.encode([samples])[0]
+    except AudioError as e:
+        failed[utterance.id] = f"{utterance.audio.path}: {e}"
+        return None
