@@ -1,5 +1,12 @@
 """Encoding: contexts, batching, pooling, resuming, and equality with transformers' own encoder."""
 
+import tarfile
+import threading
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import sweep, utterance, write_wav
-from interlingua.encoding import Context, WhisperEncoder, encode_manifest, pool_frames
+from interlingua.audio import Recording, audio_hash, decode, load_audio
+from interlingua.audio.archives import read_member
+from interlingua.encoding import Context, FrameStore, WhisperEncoder, encode_manifest, pool_frames
 from interlingua.encoding import pipeline as encode
-from interlingua.errors import StoreMismatchError, TooLongAudioError, UsageError
+from interlingua.errors import AudioError, StoreMismatchError, TooLongAudioError, UsageError
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
-from interlingua.types import SAMPLE_RATE, AudioRef
+from interlingua.types import SAMPLE_RATE, AudioRef, Frames
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
@@ -159,10 +168,104 @@ def test_a_killed_run_continues_where_it_was(tiny_whisper, recordings, tmp_path,
         np.testing.assert_allclose(a.values, b.values, atol=2e-3)
 
 
+def reference_store(utterances, encoder, path, chunk, pooling, dtype):
+    """What `encode_manifest` does to an empty store, one by one: hash, then load, then encode chunk by chunk."""
+    spec = replace(encoder.spec, pooling=pooling, dtype=dtype)
+    store = FrameStore.create(path, spec, encoder.dim)
+    readable = [u for u in utterances if Path(u.audio.path).exists()]
+    for start in range(0, len(readable), chunk):
+        loaded = []
+        for u in readable[start : start + chunk]:
+            with suppress(AudioError):
+                loaded.append((u, audio_hash(u.audio), load_audio(u.audio)))
+        frames = []
+        for (u, digest, _), (values, n) in zip(loaded, encoder.encode([a for *_, a in loaded]), strict=True):
+            values = pool_frames(values[:n], pooling) if pooling > 1 else values
+            n = len(values) if pooling > 1 else n
+            frames.append(Frames(u.id, values.astype("float32" if dtype == "float32" else "float16"), n, digest))
+        store.write(frames)
+    return store
+
+
+@pytest.mark.parametrize(("pooling", "dtype"), [(1, "float16"), (3, "float32"), (1, "int8")])
+def test_decoding_ahead_gives_the_store_of_doing_one_by_one(
+    tiny_whisper, recordings, tmp_path, monkeypatch, pooling, dtype
+):
+    monkeypatch.setattr(encode, "CHUNK_UTTERANCES", 2)
+    (tmp_path / "noise.wav").write_text("not audio")
+    whole = str(write_wav(tmp_path / "talk.wav", speech(2.0, 7)))
+    stretches = [utterance("en", f"talk{i}", audio=AudioRef(whole, offset=i / 2, duration=0.4)) for i in range(3)]
+    noise = utterance("en", "noise", audio=AudioRef(str(tmp_path / "noise.wav")))
+    gone = utterance("en", "gone", audio=AudioRef(str(tmp_path / "gone.wav")))
+    mixed = [recordings[0], gone, *stretches, recordings[1], noise, *recordings[2:]]
+    encoder = WhisperEncoder(tiny_whisper)
+    store, report = encode_manifest(mixed, encoder, tmp_path / "s.lance", pooling=pooling, dtype=dtype)
+    slow = reference_store(mixed, encoder, tmp_path / "slow.lance", 2, pooling, dtype)
+    assert (set(report.failed), report.encoded) == ({noise.id, gone.id}, 8)
+    assert store.spec == slow.spec
+    for a, b in zip(store, slow, strict=True):  # in the same order, too
+        assert (a.id, a.n_speech, a.audio_hash) == (b.id, b.n_speech, b.audio_hash)
+        np.testing.assert_array_equal(a.values, b.values)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_file_is_read_once(tiny_whisper, recordings, tmp_path, monkeypatch, large):
+    whole = write_wav(tmp_path / "talk.wav", speech(2.0, 7))
+    stretches = [utterance("en", f"talk{i}", audio=AudioRef(str(whole), offset=i / 2, duration=0.4)) for i in range(3)]
+    opened: Counter[str] = Counter()
+    theirs = Path.open
+
+    def counting(path, *rest, **options):
+        opened[path.name] += path.suffix == ".wav"
+        return theirs(path, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", counting)
+    if large:  # not held in memory
+        monkeypatch.setattr(decode, "HELD_BYTES", 0)
+    encode_manifest([*recordings, *stretches], WhisperEncoder(tiny_whisper), tmp_path / "s.lance")
+    names = [f"{i}.wav" for i in range(5)]
+    assert opened == (dict.fromkeys(names, 3) | {"talk.wav": 5} if large else dict.fromkeys([*names, "talk.wav"], 1))
+    opened.clear()
+    encode_manifest([*recordings, *stretches], WhisperEncoder(tiny_whisper), tmp_path / "s.lance")
+    assert opened == dict.fromkeys([*names, "talk.wav"], 2 if large else 1)  # hashed only
+
+
+def test_an_archive_is_read_in_its_own_order(tiny_whisper, tmp_path, monkeypatch):
+    """Also by threads: a tar.gz is decompressed from the start whenever something earlier is asked for."""
+    path = tmp_path / "audio.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for i in range(12):
+            tar.add(write_wav(tmp_path / f"{i}.wav", speech(0.2 + 0.05 * (12 - i), i)), f"{i}.wav")
+    asked = []
+    monkeypatch.setattr(decode, "read_member", lambda file, member: asked.append(member) or read_member(file, member))
+    inside = [utterance("en", str(i), audio=AudioRef(str(path), member=f"{i}.wav")) for i in range(12)]
+    _, report = encode_manifest(inside, WhisperEncoder(tiny_whisper), tmp_path / "s.lance")
+    assert (report.encoded, asked) == (12, [f"{i}.wav" for i in range(12)])
+
+
+def test_decoding_goes_on_while_a_chunk_is_encoded(tiny_whisper, recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "CHUNK_UTTERANCES", 2)
+    decoded = threading.Semaphore(0)
+    theirs = Recording.samples
+
+    def counting(self, audio):
+        samples = theirs(self, audio)
+        decoded.release()
+        return samples
+
+    class Waiting(Counting):
+        def encode(self, batch):
+            if not self.seen:  # the first two are encoded only when the next two are decoded
+                assert all(decoded.acquire(timeout=20) for _ in range(4))
+            return super().encode(batch)
+
+    monkeypatch.setattr(Recording, "samples", counting)
+    _, report = encode_manifest(recordings, Waiting(tiny_whisper), tmp_path / "s.lance")
+    assert report.encoded == 5
+
+
 def test_changed_audio_is_encoded_anew(tiny_whisper, recordings, tmp_path):
     encode_manifest(recordings, Counting(tiny_whisper), tmp_path / "s.lance")
-    from pathlib import Path
-
     write_wav(Path(recordings[2].audio.path), speech(1.0, seed=9))
     encoder = Counting(tiny_whisper)
     store, report = encode_manifest(recordings, encoder, tmp_path / "s.lance")
@@ -204,8 +307,6 @@ def test_another_kind_of_frames_is_refused(tiny_whisper, recordings, tmp_path):
 
 @pytest.mark.model
 def test_real_speech_full_context_equals_transformers_forward(base_whisper, prompts_manifest):
-    from interlingua.audio import load_audio
-
     for u in [u for u in prompts_manifest if u.id == "it/conf-invalid"]:
         samples = load_audio(u.audio)
         ((frames, _),) = WhisperEncoder(base_whisper, context="full").encode([samples])
@@ -215,8 +316,6 @@ def test_real_speech_full_context_equals_transformers_forward(base_whisper, prom
 
 @pytest.mark.model
 def test_real_speech_batched_equals_alone_in_speech_context(base_whisper, prompts_manifest):
-    from interlingua.audio import load_audio
-
     batch = [load_audio(u.audio) for u in prompts_manifest[:4]]
     encoder = WhisperEncoder(base_whisper)
     for samples, (frames, _) in zip(batch, encoder.encode(batch), strict=True):
@@ -225,8 +324,6 @@ def test_real_speech_batched_equals_alone_in_speech_context(base_whisper, prompt
 
 
 def test_an_utterance_that_fails_now_loses_the_frames_that_it_had(tiny_whisper, recordings, tmp_path):
-    from pathlib import Path
-
     encode_manifest(recordings, WhisperEncoder(tiny_whisper), tmp_path / "s.lance")
     Path(recordings[1].audio.path).unlink()
     store, report = encode_manifest(recordings, WhisperEncoder(tiny_whisper), tmp_path / "s.lance")

@@ -3,6 +3,7 @@
 from interlingua.audio.decode import (
     MAX_SECONDS,
     AudioSource,
+    Recording,
     audio_hash,
     declared_duration,
     duration_of,
@@ -13,6 +14,7 @@ from interlingua.audio.decode import (
 __all__ = [
     "MAX_SECONDS",
     "AudioSource",
+    "Recording",
     "audio_hash",
     "declared_duration",
     "duration_of",

@@ -20,7 +20,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
@@ -53,6 +53,7 @@ FileSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview 
 AudioSource: TypeAlias = FileSource | ArrayLike | AudioRef
 
 MAX_SECONDS = 4 * 3600.0  # what load_audio refuses by default: more than any single recording here
+HELD_BYTES = 256 << 20  # of one file in memory, between its hash and its samples
 TOLERANCE = 0.1  # seconds that may be missing before audio counts as truncated
 MAX_CHANNELS = 32  # an array with more rows and columns than this is no audio (a spectrogram, say)
 
@@ -111,9 +112,7 @@ def load_audio(
         UsageError: an argument is wrong.
     """
     source, offset, duration = _resolve(source, offset, duration, base)
-    stretch = _Stretch(offset or 0.0, duration, max_seconds)
-    if duration is not None and duration > max_seconds:
-        raise stretch.too_long(_name(source))
+    stretch = _Stretch.checked(offset, duration, max_seconds, _name(source))
     if _is_array(source):
         if format is not None:
             raise UsageError("array: format is for files and bytes; leave it out")
@@ -142,18 +141,57 @@ def audio_hash(
         UsageError: an argument is wrong.
     """
     source, offset, duration = _resolve(source, offset, duration, base)
-    digest = hashlib.blake2b(digest_size=16)
     if _is_array(source):
         array = _as_array(source)
+        digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{array.dtype.str} {array.shape} {sample_rate or SAMPLE_RATE}".encode())
         digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     else:
-        with _Input.of(source, None).open() as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
+        digest = _Input.of(source, None).digest()
+    return _hash_of_stretch(digest, offset, duration)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A file that was read once: the hash and the samples of any stretch of it come from the same bytes.
+
+    A file of more than `HELD_BYTES` is hashed in passing and read again when it is decoded.
+    """
+
+    _media: "_Input"
+    _digest: Any
+
+    @classmethod
+    def read(cls, audio: AudioRef) -> "Recording":
+        """Read the file that an AudioRef names, in an archive too.
+
+        Raises:
+            AudioError: as audio_hash does.
+        """
+        media = _Input.of(_resolve(audio, None, None, None)[0], None)
+        if isinstance(media.data, Path):
+            with media.open() as file:
+                try:
+                    if os.fstat(file.fileno()).st_size <= HELD_BYTES:
+                        media = replace(media, data=file.read())
+                except OSError as error:
+                    raise _unreadable(media.name, error) from error
+        return cls(media, media.digest())
+
+    def hash(self, audio: AudioRef) -> str:
+        """What `audio_hash` gives."""
+        _, offset, duration = _resolve(audio, None, None, None)
+        return _hash_of_stretch(self._digest.copy(), offset, duration)
+
+    def samples(self, audio: AudioRef) -> Samples:
+        """What `load_audio` gives; raises AudioError as it does."""
+        return _from_file(self._media, _Stretch.checked(audio.offset, audio.duration, MAX_SECONDS, self._media.name))
+
+
+def _hash_of_stretch(digest: Any, offset: float | None, duration: float | None) -> str:
     if (offset or 0.0, duration) != (0.0, None):
         digest.update(f" from {offset or 0.0!r} for {duration!r}".encode())
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def duration_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> float:
@@ -220,6 +258,14 @@ class _Stretch:
     offset: float
     duration: float | None
     max_seconds: float
+
+    @classmethod
+    def checked(cls, offset: float | None, duration: float | None, max_seconds: float, name: str) -> "_Stretch":
+        """The stretch, unless it is longer than may be read."""
+        stretch = cls(offset or 0.0, duration, max_seconds)
+        if duration is not None and duration > max_seconds:
+            raise stretch.too_long(name)
+        return stretch
 
     @property
     def second(self) -> int:
@@ -303,6 +349,15 @@ class _Input:
         if isinstance(source, str | os.PathLike):
             return cls(name, Path(source), format)
         return cls(name, _read(source, name), format)
+
+    def digest(self) -> Any:
+        """BLAKE2b of the bytes, which can be updated further."""
+        digest = hashlib.blake2b(self.data if isinstance(self.data, bytes) else b"", digest_size=16)
+        if isinstance(self.data, Path):
+            with self.open() as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+        return digest
 
     def open(self) -> BinaryIO:
         """The bytes as a seekable file."""

@@ -1,14 +1,19 @@
 """Utterances -> frames in a store: read, encode, commit, resume."""
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
-from interlingua.audio import audio_hash, load_audio
+from interlingua.audio import Recording
 from interlingua.encoding.encoder import Encoded, SpeechEncoder, pool_frames
 from interlingua.encoding.store import FrameStore
 from interlingua.encoding.whisper import Context
@@ -16,7 +21,8 @@ from interlingua.errors import AudioError, StoreError, UsageError
 from interlingua.progress import track
 from interlingua.types import WINDOW_SECONDS, Frames, FrameSpec, Samples, StoreDtype, Utterance
 
-CHUNK_UTTERANCES = 64  # utterances per commit to the store: what a killed run loses at most
+CHUNK_UTTERANCES = 64  # utterances per commit to the store: what a killed run loses at most, and what is decoded ahead
+DECODERS = min(8, os.cpu_count() or 1)  # threads
 
 
 @dataclass(frozen=True)
@@ -66,27 +72,36 @@ def encode_manifest(
     if not Path(store_path).exists():  # before anything lies there
         require_space(store_path, estimate_bytes([u for u in utterances if seconds_known(u)], spec, encoder.dim))
     store = FrameStore.open_or_create(store_path, spec, encoder.dim)
-    held = store.hashes()
+    held, read = store.hashes(), _Reader()
     failed: dict[str, str] = {}
-    todo: list[tuple[Utterance, str]] = []
-    for utterance in utterances:
-        try:
-            digest = audio_hash(utterance.audio)
-        except AudioError as e:
-            failed[utterance.id] = str(e)
-            continue
-        if held.get(utterance.id) != digest:
-            todo.append((utterance, digest))
-    require_space(store_path, estimate_bytes([u for u, _ in todo if seconds_known(u)], spec, encoder.dim))
-    present = len(utterances) - len(todo) - len(failed)
-    encoded = 0
-    with track(len(todo), label) as advance:
-        for start in range(0, len(todo), CHUNK_UTTERANCES):
-            chunk = todo[start : start + CHUNK_UTTERANCES]
-            frames = _encode_chunk(chunk, encoder, pooling, dtype, failed)
-            store.write(frames)
-            encoded += len(frames)
-            advance(len(chunk))
+    todo: list[Utterance] = []
+    encoded = present = 0
+    with track(len(utterances), label) as advance:
+
+        def readable(found: _Decoded) -> bool:
+            if not found.digest:
+                failed[found.utterance.id] = found.problem
+                advance(1)
+            return bool(found.digest)
+
+        for u in utterances:
+            try:
+                same = u.id in held and read(u).hash(u.audio) == held[u.id]
+            except AudioError as e:
+                failed[u.id] = str(e)
+            else:
+                present += same
+                if not same:
+                    todo.append(u)
+                    continue
+            advance(1)
+        require_space(store_path, estimate_bytes([u for u in todo if seconds_known(u)], spec, encoder.dim))
+        with closing(_decoded_ahead(todo)) as decoded:
+            while chunk := list(islice(filter(readable, decoded), CHUNK_UTTERANCES)):
+                frames = _encode_chunk(chunk, encoder, pooling, dtype, failed)
+                store.write(frames)
+                encoded += len(frames)
+                advance(len(chunk))
     store.delete(list(failed))
     return store, EncodeReport(encoded, present, failed)
 
@@ -155,19 +170,67 @@ def require_space(path: str | Path, need: int) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """An utterance's samples, or why there are none; no ``digest`` where not even its file could be read."""
+
+    utterance: Utterance
+    digest: str
+    samples: Samples | None
+    problem: str
+
+
+class _Reader:
+    """Reads files; one that several utterances in a row are stretches of is read once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[str, str | None], Recording] | None = None
+
+    def __call__(self, utterance: Utterance) -> Recording:
+        file = (utterance.audio.path, utterance.audio.member)
+        if self._last is None or self._last[0] != file:
+            self._last = (file, Recording.read(utterance.audio))
+        return self._last[1]
+
+
+def _decoded_ahead(utterances: Sequence[Utterance]) -> Generator[_Decoded, None, None]:
+    """Decode in threads, in the order given, up to a chunk ahead of what was taken.
+
+    One thread reads, so that archives are read in their own order.
+    """
+    read, waiting = _Reader(), deque[Future[_Decoded]]()
+    reader, decoders = ThreadPoolExecutor(1), ThreadPoolExecutor(DECODERS)
+    try:
+        for u in utterances:
+            waiting.append(decoders.submit(_decode, u, reader.submit(read, u)))
+            if len(waiting) > CHUNK_UTTERANCES:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # of an interrupted run, what waits is dropped
+        decoders.shutdown(wait=False, cancel_futures=True)
+        reader.shutdown(cancel_futures=True)
+
+
+def _decode(utterance: Utterance, reading: "Future[Recording]") -> _Decoded:
+    digest = ""
+    try:
+        recording = reading.result()
+        digest = recording.hash(utterance.audio)
+        return _Decoded(utterance, digest, recording.samples(utterance.audio), "")
+    except AudioError as e:
+        return _Decoded(utterance, digest, None, str(e))
+
+
 def _encode_chunk(
-    chunk: Sequence[tuple[Utterance, str]],
+    chunk: Sequence[_Decoded],
     encoder: SpeechEncoder,
     pooling: int,
     dtype: StoreDtype,
     failed: dict[str, str],
 ) -> list[Frames]:
-    ready: list[tuple[Utterance, str, Samples]] = []
-    for utterance, digest in chunk:
-        try:
-            ready.append((utterance, digest, load_audio(utterance.audio)))
-        except AudioError as e:
-            failed[utterance.id] = str(e)
+    failed |= {d.utterance.id: d.problem for d in chunk if d.samples is None}
+    ready = [(d.utterance, d.digest, d.samples) for d in chunk if d.samples is not None]
     outputs: list[Encoded | None]
     try:
         outputs = [*encoder.encode([samples for _, _, samples in ready])]
