@@ -21,8 +21,8 @@ from typing import Any
 from interlingua.audio import load_audio
 from interlingua.audio.archives import row_member
 from interlingua.corpora import prepare_prompts, read_any
-from interlingua.corpora.preparing import prepare_manifest
-from interlingua.corpora.registry import read_corpus
+from interlingua.corpora.base import read_corpus
+from interlingua.corpora.prepare import prepare_manifest
 from interlingua.files import write_text
 from interlingua.results import provenance
 from interlingua.types import SAMPLE_RATE, AudioRef

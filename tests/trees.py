@@ -15,7 +15,7 @@ import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.corpora.fleurs import fleurs_code
-from interlingua.corpora.mass_verses import BOOKS, VERSIONS
+from interlingua.corpora.mass import BOOKS, VERSIONS
 from interlingua.languages import language_name
 from interlingua.types import SAMPLE_RATE, Samples, Utterance
 

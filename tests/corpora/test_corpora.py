@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from helpers import utterance
 from interlingua.corpora import cluster_meanings, prompts, read_manifest, write_manifest
-from interlingua.corpora.clusters import edit_similarity, words_of
 from interlingua.corpora.manifest import iter_manifest
+from interlingua.corpora.prepare import edit_similarity, words_of
 from interlingua.errors import CorpusError, FetchError, HashMismatchError, ManifestError, UsageError
 from interlingua.types import AudioRef
 

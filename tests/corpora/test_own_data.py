@@ -120,7 +120,7 @@ def test_a_cell_without_a_file_name_is_left_out_and_told(call, pairs, tmp_path):
     pairs.write_text(pairs.read_text(encoding="utf-8-sig").replace("fr/3.wav", ""), encoding="utf-8")
     code, _, err = call("encode", pairs, tmp_path / "s.lance", "--compute", "float32")
     assert code == 0
-    assert f"pairs.csv: left out 1 (no audio file): {pairs}:5 (empty)" in err
+    assert f"pairs.csv: skipped 1 (no audio file): {pairs}:5 (empty)" in err
 
 
 @pytest.mark.parametrize("name", ["nemo.json", "cuts.jsonl"])
@@ -234,4 +234,4 @@ def test_what_is_translated_of_pairs(pairs, tmp_path):
     found = {r.id: r for r in find_recordings([str(pairs)], told.append)}
     assert len(found) == 2 * MEANINGS - 1
     assert found["gone.wav"].language == "fr"  # which fails by name when it is opened
-    assert told == [f"pairs.csv: left out 1 (no audio file): {pairs}:5 (empty)"]
+    assert told == [f"pairs.csv: skipped 1 (no audio file): {pairs}:5 (empty)"]

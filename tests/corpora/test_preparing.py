@@ -15,9 +15,8 @@ from msgspec.structs import replace
 from helpers import ROOT, sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.corpora import fleurs, read_manifest, write_manifest
-from interlingua.corpora.checking import PROBLEMS, check_utterances
-from interlingua.corpora.preparing import RULES, prepare_manifest
-from interlingua.corpora.statistics import corpus_statistics, measured
+from interlingua.corpora.check import PROBLEMS, check_utterances
+from interlingua.corpora.prepare import RULES, corpus_statistics, measured, prepare_manifest
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_languages
 from interlingua.types import AudioRef
@@ -91,7 +90,7 @@ def test_an_id_that_comes_twice_is_written_once_and_counted(tmp_path, spoken):
     done, log = prepare(tmp_path / "m.jsonl", [*spoken, spoken[0]])
     assert read_manifest(tmp_path / "m.jsonl") == spoken
     assert done.repeated_ids == 1
-    assert log == ["m.jsonl: left out 1 (its id stands already before): en/0"]
+    assert log == ["m.jsonl: skipped 1 (its id stands already before): en/0"]
 
 
 def test_nothing_left_is_an_error_and_writes_nothing(tmp_path):
@@ -204,7 +203,7 @@ def test_what_the_pages_say_can_be_typed(written, monkeypatch, capsys):
         asked.append((name, normalise_languages(languages or ())))
         return iter(())
 
-    monkeypatch.setattr("interlingua.corpora.registry.read_corpus", read)
+    monkeypatch.setattr("interlingua.corpora.base.read_corpus", read)
     monkeypatch.setattr(fleurs, "download_files", lambda *_, **__: None)
     code, _, err = command(capsys, *shlex.split(written)[1:])
     assert (code, "no utterance is left to write" in err) == (2, True), err
@@ -212,7 +211,7 @@ def test_what_the_pages_say_can_be_typed(written, monkeypatch, capsys):
 
 
 def test_the_pages_tell_every_corpus_that_has_files():
-    from interlingua.corpora.registry import CORPORA
+    from interlingua.corpora.base import CORPORA
 
     told = {written.split()[2] for written in WRITTEN}
     assert told == {name for name, corpus in CORPORA.items() if not corpus.self_fetching}
@@ -326,6 +325,45 @@ def test_the_check_of_a_manifest_ends_with_1(tmp_path, faults, capsys):
     }
 
 
+@pytest.fixture
+def telephone(tmp_path):
+    """A manifest of 25 recordings at 8 kHz, of which 5 break off and the last is silent."""
+    sound = sweep(0.5, 400)
+    made = []
+    for n in range(25):
+        path = write_at(tmp_path / f"{n}.wav", sound[::2] * (0 if n == 24 else 1 - n / 50), 8000)
+        duration = 2.0 + n if n < 5 else None
+        made.append(utterance("en", None, id=f"u{n}", audio=AudioRef(str(path)), text=ENGLISH, duration=duration))
+    write_manifest(tmp_path / "m.jsonl", made)
+    return tmp_path / "m.jsonl"
+
+
+def test_a_finding_that_many_share_is_told_once_with_three_examples(telephone, capsys):
+    code, out, err = command(capsys, "check", telephone)
+    assert code == 1
+    assert out.splitlines() == [
+        "rate: 8000 Hz: 25 utterances, such as u0, u1, u2",
+        *(f"u{n}: duration: 0.50 s, the manifest says {2 + n}.00 s" for n in range(3)),
+        "duration: 2 more utterances; --all prints every line",
+        "u24: silent: its peak is 0.0e+00",
+    ]
+    assert f"{telephone}: 25 utterances, 31 findings" in err
+    assert "rate: 25 (recorded at less than 16000 Hz" in err
+
+
+def test_every_finding_on_demand_and_always_as_json(telephone, capsys):
+    code, out, err = command(capsys, "check", telephone, "--all")
+    assert (code, len(out.splitlines())) == (1, 31)
+    assert [line for line in out.splitlines() if line.startswith("u3: ")] == [
+        "u3: rate: 8000 Hz",
+        "u3: duration: 0.50 s, the manifest says 5.00 s",
+    ]
+    code, out, same = command(capsys, "check", telephone, "--json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(found), same) == (1, 31, err)
+    assert found[0] == {"id": "u0", "problem": "rate", "detail": "8000 Hz"}
+
+
 def test_a_good_manifest_ends_with_0(tmp_path, tree, capsys):
     command(capsys, "prepare", "fleurs", "--root", tree, "--out", tmp_path / "m.jsonl")
     assert command(capsys, "check", tmp_path / "m.jsonl")[:2] == (0, "")
@@ -336,7 +374,10 @@ def test_a_corpus_is_checked_inside_its_archive(tmp_path, spoken, capsys):
     command(capsys, "prepare", "fleurs", "--root", root, "--out", tmp_path / "m.jsonl")
     (root / "data" / "fr_fr" / "audio" / "test.tar").unlink()
     code, out, _ = command(capsys, "check", tmp_path / "m.jsonl")
-    assert (code, out.count(": missing: ")) == (1, 4)
+    assert (code, out.count("\n")) == (1, 1)
+    assert out.startswith(
+        f"missing: {root}/data/fr_fr/audio/test.tar: no such file; check the path: 4 utterances, such"
+    )
 
 
 # ---------------------------------------------------------------- stats
@@ -348,7 +389,7 @@ def test_statistics_of_a_manifest(spoken):
         utterance("de", "one", speaker="anna", gender="female", split="dev", translations={"en": "one"}),
         utterance("de", None, id="bare", speaker="anna"),
     ]
-    found = corpus_statistics(more).as_dict()
+    found = corpus_statistics(more)
     assert (found["utterances"], found["hours"]) == (10, round(8 * 0.5 / 3600, 3))
     assert found["overlap"] == {"en-fr": 3, "en-de": 1, "fr-de": 1}
     assert found["common_to_all"] == 1
@@ -391,7 +432,7 @@ def test_durations_come_from_headers_where_the_manifest_has_none(spoken, tmp_pat
     found = [u.duration for u in measured([*silent, gone, cut, own], done.append)]
     assert found == [0.5] * 8 + [None, None, 7.0]
     assert sum(done) == 9
-    english = corpus_statistics(measured([gone, cut, own])).as_dict()["languages"]["en"]
+    english = corpus_statistics(measured([gone, cut, own]))["languages"]["en"]
     assert (english["hours"], english["without_duration"]) == (round(7.2 / 3600, 3), 1)
 
 
@@ -416,7 +457,7 @@ def test_what_comes_through_a_pipe_is_read_once(tmp_path, spoken, capsys, verb):
 
 
 def test_list_names_every_corpus_and_tells_all_of_one(capsys):
-    from interlingua.corpora.registry import CORPORA
+    from interlingua.corpora.base import CORPORA
 
     _, out, _ = command(capsys, "list")
     assert [line.split()[0] for line in out.splitlines()] == list(CORPORA)

@@ -17,10 +17,9 @@ import pytest
 from helpers import sweep, utterance, write_wav
 from interlingua.audio import load_audio
 from interlingua.corpora import fleurs, read_any, read_manifest, write_manifest
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.mass_verses import BOOKS, verse_of
-from interlingua.corpora.registry import CORPORA, get_corpus, read_corpus
-from interlingua.corpora.tables import read_table, sentence_key
+from interlingua.corpora.base import CORPORA, Skipped, get_corpus, read_corpus
+from interlingua.corpora.delimited import read_table, sentence_key
+from interlingua.corpora.mass import BOOKS, verse_of
 from interlingua.errors import CorpusError, FetchError, ManifestError, UsageError
 from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES, language_name, normalise_language
 from interlingua.types import AudioRef
@@ -144,10 +143,10 @@ def test_rows_that_can_t_be_used_are_counted_and_named(tmp_path):
     found, log = read("fleurs", fleurs_folder(tmp_path, *rows))
     assert len(found) == 1
     assert sorted(log) == [
-        "fleurs en_us/dev: left out 1 (fewer than 7 columns): dev.tsv:4",
-        "fleurs en_us/dev: left out 1 (more than 7 columns): dev.tsv:3",
-        "fleurs en_us/dev: left out 1 (no id or file name): dev.tsv:5",
-        "fleurs en_us/dev: left out 2 (recording missing): lost.wav, ../../../en_us/audio/dev/1.wav",
+        "fleurs en_us/dev: skipped 1 (fewer than 7 columns): dev.tsv:4",
+        "fleurs en_us/dev: skipped 1 (more than 7 columns): dev.tsv:3",
+        "fleurs en_us/dev: skipped 1 (no id or file name): dev.tsv:5",
+        "fleurs en_us/dev: skipped 2 (recording missing): lost.wav, ../../../en_us/audio/dev/1.wav",
     ]
 
 
@@ -155,7 +154,7 @@ def test_many_missing_recordings_are_one_line(tmp_path):
     rows = [fleurs_row(name=f"lost{n}.wav") for n in range(25)]
     found, (line,) = read("fleurs", fleurs_folder(tmp_path, *rows))
     assert found == []
-    assert line.startswith("fleurs en_us/dev: left out 25 (recording missing): lost0.wav, lost1.wav, ")
+    assert line.startswith("fleurs en_us/dev: skipped 25 (recording missing): lost0.wav, lost1.wav, ")
     assert line.endswith("lost9.wav and 15 more")
 
 
@@ -176,7 +175,7 @@ def test_a_tar_gz_is_read_in_its_own_order(tmp_path, spoken):
     found, log = read("fleurs", root)
     assert [u.text for u in found] == [row.split("\t")[2] for row in rows]
     assert log[0].endswith("test.tar.gz: read in place, in its own order; unpack it where speed matters")
-    assert log[1:] == ["fleurs en_us/test: left out 1 (recording missing): lost.wav"]
+    assert log[1:] == ["fleurs en_us/test: skipped 1 (recording missing): lost.wav"]
 
 
 def test_unsafe_members_of_a_corpus_s_archive_are_told(tmp_path, spoken):
@@ -386,7 +385,7 @@ def test_a_clip_that_is_missing_is_named(tmp_path, spoken):
     (root / "fr" / "clips" / "common_voice_fr_1003.mp3").unlink()
     found, log = read("common-voice", root, split="train")
     assert len(found) == 6
-    assert log == ["common-voice fr/train: left out 1 (recording missing): common_voice_fr_1003.mp3"]
+    assert log == ["common-voice fr/train: skipped 1 (recording missing): common_voice_fr_1003.mp3"]
 
 
 def test_the_folder_above_the_release_is_a_root_unless_there_are_two(tmp_path, spoken):
@@ -421,7 +420,7 @@ def test_locales_become_our_codes(tmp_path, spoken):
 def test_a_folder_whose_language_is_unknown_is_told(tmp_path, spoken):
     found, log = read("common-voice", locales(tmp_path, spoken, "sv-SE", "tok"), split="train")
     assert {u.language for u in found} == {"sv"}
-    assert log == [f"{tmp_path / 'tok'}: left out, for 'tok' is no language code that is known here"]
+    assert log == [f"{tmp_path / 'tok'}: skipped, for 'tok' is no language code that is known here"]
 
 
 @pytest.mark.parametrize(
@@ -495,7 +494,7 @@ def test_the_splits_of_covost(tmp_path, spoken):
     root = covost(tmp_path, spoken, rows)
     found, log = read("covost", root)
     assert [u.split for u in found] == ["train", "dev"]
-    assert log == [f"covost en: left out 1 (split 'dev_covost', which CoVoST 2 doesn't use): {CLIP(1002)}"]
+    assert log == [f"covost en: skipped 1 (split 'dev_covost', which CoVoST 2 doesn't use): {CLIP(1002)}"]
     assert [u.split for u in read("covost", root, split="dev")[0]] == ["dev"]
     with pytest.raises(UsageError, match=r"--split all: CoVoST has train, dev, test"):
         read("covost", root, split="all")
@@ -510,9 +509,9 @@ def test_rows_that_a_newer_common_voice_has_lost_are_counted(tmp_path, spoken):
     assert (
         log
         == [
-            "covost en: left out 2 (not in this Common Voice's validated.tsv; CoVoST 2 was made from release 4): "
+            "covost en: skipped 2 (not in this Common Voice's validated.tsv; CoVoST 2 was made from release 4): "
             f"{CLIP(7)}, {CLIP(8)}",
-            f"covost en: left out 1 (recording missing): {CLIP(1000)}",
+            f"covost en: skipped 1 (recording missing): {CLIP(1000)}",
         ]
         or log[::-1]
     )
@@ -522,7 +521,7 @@ def test_a_second_translation_of_a_recording_is_counted(tmp_path, spoken):
     root = covost(tmp_path, spoken, [f"{CLIP(1000)}\t{text}\ttrain" for text in ("eins", "zwei")])
     (found,), log = read("covost", root)
     assert found.translations == {"de": "eins"}
-    assert log == [f"covost en: left out 1 (a second translation into de of a recording): {CLIP(1000)}"]
+    assert log == [f"covost en: skipped 1 (a second translation into de of a recording): {CLIP(1000)}"]
 
 
 def test_a_table_in_a_tar_gz_and_one_in_the_root(tmp_path, spoken):
@@ -585,9 +584,7 @@ def test_verses_pair_across_orders_and_names_of_books(tmp_path):
     assert all(len(numbers) == 1 for numbers in verses.values())
     assert "James 1:1" in verses
     assert len(log) == 6  # each language's titles
-    assert log[0].startswith(
-        "mass basque: left out 27 (a chapter's title; --option titles=yes keeps it): B01___01_San_"
-    )
+    assert log[0].startswith("mass basque: skipped 27 (a chapter's title; --option titles=yes keeps it): B01___01_San_")
 
 
 def test_the_order_of_books_differs():
@@ -619,8 +616,8 @@ def test_verses_without_audio_and_audio_without_text(tmp_path, spoken):
     shutil.copy(english / "wav" / f"{mass_stem('en', 1, 1, 1)}_one_channel.wav", english / "wav" / "noise.wav")
     found, log = read("mass", root, languages=("en",), references=("fr",))
     assert [(u.meaning, u.text) for u in found] == [("Matthew 1:9", None), ("Mark 1:1", "NA"), ("Luke 1:1", "null")]
-    assert f"mass english: left out 1 (recording missing): {stem}.wav" in log
-    assert "mass english: left out 1 (its name is no verse's): noise" in log
+    assert f"mass english: skipped 1 (recording missing): {stem}.wav" in log
+    assert "mass english: skipped 1 (its name is no verse's): noise" in log
 
 
 def mass_corpora(root, spoken):
@@ -655,7 +652,7 @@ def test_the_table_of_mass_s_scripts_holds_what_its_folders_hold(tmp_path, spoke
     assert all(u.translations == next(v.translations for v in before if v.id == u.id) for u in found)
     assert all(load_audio(u.audio).shape == load_audio(v.audio).shape for u in found for v in before if v.id == u.id)
     assert len(log) == 1
-    assert log[0].startswith("mass recap_verses-anName-True.csv: left out 3 (a chapter's title")
+    assert log[0].startswith("mass recap_verses-anName-True.csv: skipped 3 (a chapter's title")
     assert {u.meaning for u in read("mass", table, titles=True)[0]} == {u.meaning for u in before} | {
         "Matthew 1:0", "Mark 1:0", "Luke 1:0",
     }  # fmt: skip
@@ -677,7 +674,7 @@ def test_a_table_of_mass_whose_recordings_are_elsewhere(tmp_path, spoken):
     shutil.rmtree(tmp_path / "data" / "russian_corpus")
     log: list[str] = []
     assert {u.language for u in read_any(table, log=log.append)} == {"en", "fr"}
-    assert "russian is left out, for its recordings (./data/russian_corpus/wav/) aren't here" in log[0]
+    assert "russian is skipped, for its recordings (./data/russian_corpus/wav/) aren't here" in log[0]
     with pytest.raises(CorpusError, match=r"the recordings of russian aren't here; it says ./data/russian_corpus/wav/"):
         read("mass", table, languages=("ru",))
     stem = next((tmp_path / "data" / "french_corpus" / "wav").glob("*verse_1_one_channel.wav"))
@@ -830,7 +827,7 @@ def test_wrong_options_are_named(name, given, said):
 
 @pytest.mark.parametrize(
     "name",
-    ["archives", *(f"corpora.{m}" for m in ("tables", "clips", "common_voice", "mass_verses", "fleurs", "registry"))],
+    ["audio.archives", *(f"corpora.{m}" for m in ("delimited", "layout", "common_voice", "mass", "fleurs", "base"))],
 )
 def test_examples_in_docstrings(name):
     tried = doctest.testmod(importlib.import_module(f"interlingua.{name}"))
@@ -840,7 +837,7 @@ def test_examples_in_docstrings(name):
 
 def test_a_gzipped_table(tmp_path):
     (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"path\tsentence\nx\ty\n"))
-    assert [row for _, row in read_table(tmp_path / "a.tsv.gz", required=("path",), left=LeftOut("a"))] == [
+    assert [row for _, row in read_table(tmp_path / "a.tsv.gz", required=("path",), skipped=Skipped("a"))] == [
         {"path": "x", "sentence": "y"}
     ]
 
@@ -882,7 +879,7 @@ def test_a_hundred_thousand_rows_of_common_voice_take_no_memory(tmp_path, spoken
 
 
 def test_a_hundred_thousand_rows_of_covost_take_their_join_only(tmp_path, spoken, monkeypatch):
-    monkeypatch.setattr("interlingua.corpora.clips.os.path.isfile", lambda path: True)  # 100,000 clips take a minute
+    monkeypatch.setattr("interlingua.corpora.layout.os.path.isfile", lambda path: True)  # 100,000 clips take a minute
 
     def make(rows):
         root = covost(tmp_path / str(rows), spoken, [f"{n}.mp3\tHallo {n}\ttrain" for n in range(rows)])

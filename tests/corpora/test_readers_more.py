@@ -16,9 +16,9 @@ import pytest
 from helpers import sweep, write_wav
 from interlingua.audio import load_audio
 from interlingua.corpora import read_any, write_manifest
+from interlingua.corpora.base import get_corpus, read_corpus
 from interlingua.corpora.delimited import read_rows
-from interlingua.corpora.plain import read_pairs, read_plain
-from interlingua.corpora.registry import get_corpus, read_corpus
+from interlingua.corpora.tables import read_own_table
 from interlingua.errors import CorpusError, FetchError, ManifestError, UsageError
 from interlingua.types import AudioRef, Utterance
 
@@ -55,7 +55,7 @@ def clips(tmp_path):
 
 
 def table(folder: Path, text: str | bytes, name: str = "t.csv", **options) -> list[Utterance]:
-    return list(read_plain(put(folder / name, text), **options))
+    return list(read_own_table(put(folder / name, text), **options))
 
 
 def test_every_column_of_a_table(clips):
@@ -97,7 +97,7 @@ def test_a_sentence_that_looks_like_a_missing_value(clips, sentence, name):
 def test_an_empty_cell_and_null_are_unknown(clips):
     assert table(clips, "audio,language,text,speaker\na.wav,en,, \n")[0].text is None
     row = {"audio": "a.wav", "language": "en", "text": None, "speaker": None, "duration": None}
-    (found,) = list(read_plain(jsonl(clips / "t.jsonl", row)))
+    (found,) = list(read_own_table(jsonl(clips / "t.jsonl", row)))
     assert (found.text, found.speaker, found.duration) == (None, None, None)
 
 
@@ -175,7 +175,7 @@ def test_missing_clips_are_counted_and_named(clips):
     found = table(clips, f"audio,language\na.wav,en\n{rows},en\n", log=log.append)
     assert [u.id for u in found] == ["a.wav"]
     assert len(log) == 1
-    assert log[0].startswith("t.csv: left out 13 (no audio file): ")
+    assert log[0].startswith("t.csv: skipped 13 (no audio file): ")
     assert "t.csv:3 (gone0.wav)" in log[0]
     assert log[0].endswith("and 3 more")
 
@@ -330,7 +330,7 @@ def test_a_long_table_takes_no_memory(tmp_path):
     ],
 )
 def test_a_pair_of_recordings_shares_a_meaning(clips, header, rows, options):
-    one, two = read_pairs(put(clips / "pairs.csv", f"{header}\n{rows}\n"), **options)
+    one, two = read_own_table(put(clips / "pairs.csv", f"{header}\n{rows}\n"), **options)
     assert one.meaning == two.meaning == "pairs.csv:2"
     assert (one.id, one.language, one.text, one.translations) == ("a.wav", "en", "Hello", {"fr": "Bonjour"})
     assert (two.id, two.language, two.text, two.translations) == ("b.wav", "fr", "Bonjour", {"en": "Hello"})
@@ -338,24 +338,24 @@ def test_a_pair_of_recordings_shares_a_meaning(clips, header, rows, options):
 
 def test_src_and_tgt_are_no_languages(clips):
     with pytest.raises(ManifestError, match="nothing says the language of audio_src"):
-        list(read_pairs(put(clips / "pairs.csv", "audio_src,audio_tgt\na.wav,b.wav\n")))
+        list(read_own_table(put(clips / "pairs.csv", "audio_src,audio_tgt\na.wav,b.wav\n")))
 
 
 def test_an_audio_id_is_no_indonesian_recording(clips):
-    (found,) = read_pairs(put(clips / "pairs.csv", "audio,audio_id,text,language\na.wav,17,Hello,en\n"))
+    (found,) = read_own_table(put(clips / "pairs.csv", "audio,audio_id,text,language\na.wav,17,Hello,en\n"))
     assert (found.language, found.meaning) == ("en", None)
 
 
 def test_a_pair_whose_other_half_is_missing(clips):
     log: list[str] = []
     path = put(clips / "pairs.csv", "audio_en,audio_fr\na.wav,gone.wav\n")
-    assert [u.language for u in read_pairs(path, log=log.append)] == ["en"]
-    assert log == [f"pairs.csv: left out 1 (no audio file): {path}:2 (gone.wav)"]
+    assert [u.language for u in read_own_table(path, log=log.append)] == ["en"]
+    assert log == [f"pairs.csv: skipped 1 (no audio file): {path}:2 (gone.wav)"]
 
 
 def test_an_audio_and_a_text(clips):
     path = put(clips / "pairs.csv", "audio,text\na.wav,Hello\nb.wav,NA\n")
-    assert [u.text for u in read_pairs(path, language=("en",))] == ["Hello", "NA"]
+    assert [u.text for u in read_own_table(path, language=("en",))] == ["Hello", "NA"]
 
 
 # ---------------------------------------------------------------- any file
@@ -593,7 +593,7 @@ def test_lhotse_what_isnt_one_stretch_of_one_file_is_left_out(second, cut, said)
     found, log = read("lhotse", jsonl(second / "cuts.jsonl", cut))
     assert found == []
     assert len(log) == 1
-    assert f"left out 1 ({said}" in log[0]
+    assert f"skipped 1 ({said}" in log[0]
 
 
 def test_lhotse_multicuts_of_all_channels_and_padded_cuts_are_read(second):
@@ -627,7 +627,7 @@ def test_lhotse_a_supervision_in_two_windows_is_one_utterance(second):
     ]
     found, log = read("lhotse", jsonl(second / "cuts.jsonl", *cuts))
     assert [u.audio.offset for u in found] == [0.4]
-    assert log == ["cuts.jsonl: left out 1 (its id stands already before): s"]
+    assert log == ["cuts.jsonl: skipped 1 (its id stands already before): s"]
 
 
 def test_lhotse_relative_paths_from_another_folder(second):
@@ -691,8 +691,8 @@ def test_europarl_st_what_isnt_there(tmp_path):
     europarl(tmp_path, **{"segments.lst": "gone 0 1\nen.20080901.1 2 2\n", "speeches.lst": None})
     found, log = read("europarl-st", tmp_path)
     assert found == []
-    assert "left out 1 (no audio file): gone (fr/test/segments.lst:1)" in log[0]
-    assert "left out 1 (it ends before it begins)" in log[1]
+    assert "skipped 1 (no audio file): gone (fr/test/segments.lst:1)" in log[0]
+    assert "skipped 1 (it ends before it begins)" in log[1]
     for options in ({"split": "dev"}, {"targets": ("es",)}, {"languages": ("de",)}):
         with pytest.raises(CorpusError, match=r"fetch v1\.1\.tar\.gz"):
             read("europarl-st", tmp_path, **options)
@@ -702,7 +702,7 @@ def test_europarl_st_noisy_is_read_only_if_asked_for(tmp_path):
     europarl(europarl(tmp_path), split="train-noisy")
     found, log = read("europarl-st", tmp_path)
     assert {u.split for u in found} == {"test"}
-    assert "left out train-noisy" in log[0]
+    assert "skipped train-noisy" in log[0]
     assert {u.split for u in read("europarl-st", tmp_path, split="train-noisy")[0]} == {"train-noisy"}
 
 
@@ -759,7 +759,7 @@ def test_mustc_what_cant_be_used(tmp_path):
     mustc(tmp_path, wav="gone.wav")
     found, log = read("mustc", tmp_path)
     assert found == []
-    assert "left out 2 (no audio file): gone.wav (de tst-COMMON.yaml:1)" in log[0]
+    assert "skipped 2 (no audio file): gone.wav (de tst-COMMON.yaml:1)" in log[0]
     clip(tmp_path / "secret.wav", 3.0)
     mustc(tmp_path, wav="../../../../secret.wav")
     assert read("mustc", tmp_path)[0] == []
@@ -807,9 +807,9 @@ def test_voxpopuli_s2s(tmp_path):
     assert (source.text, source.translations, source.speaker) == ('"NA', {"fr": "S.O."}, None)
     assert (by_language["fr"].text, by_language["fr"].translations) == ("S.O.", {"en": '"NA'})
     assert (by_language["de"].text, by_language["de"].speaker) == (None, None)
-    assert log == [f"voxpopuli_s2s en-fr: left out 2 (no audio file): {session}-en_b, {session}-fr_b"]
+    assert log == [f"voxpopuli_s2s en-fr: skipped 2 (no audio file): {session}-en_b, {session}-fr_b"]
     assert {u.language for u in read("voxpopuli-s2s", tmp_path, languages=("en", "de"))[0]} == {"en", "de"}
-    with pytest.raises(UsageError, match="leave --split out"):
+    with pytest.raises(UsageError, match="has no splits; omit it"):
         read("voxpopuli-s2s", tmp_path, split="dev")
 
 
@@ -857,7 +857,7 @@ def test_speechmatrix_leaves_out_and_names(tmp_path):
     speechmatrix(tmp_path / "sm", rows)
     found, log = read("speechmatrix", tmp_path / "sm")
     assert [u.id for u in found] == ["lt/lt_0_10_20.ogg", "sl/sl_0_10_20.ogg"]
-    assert [line.partition("left out ")[2] for line in log] == [
+    assert [line.partition("skipped ")[2] for line in log] == [
         "1 (a recording of it stands in an earlier pair): lt-sl.tsv.gz:3",
         "1 (no audio in the zip, or no zip): lt_aud.zip:7:9",
         "1 (a score below 1.06): lt-sl.tsv.gz:5",
@@ -897,7 +897,7 @@ def test_audiofolder(tmp_path):
         ("test/a.wav", "null", "fr", "test"),
     }
     assert len(log) == 1
-    assert "left out 1 (no audio file)" in log[0]
+    assert "skipped 1 (no audio file)" in log[0]
     assert [u.text for u in read("huggingface", tmp_path / "d", split="test")[0]] == ["null"]
     with pytest.raises(CorpusError, match="no rows of the split dev"):
         read("huggingface", tmp_path / "d", split="dev")
@@ -991,7 +991,7 @@ def test_parquet_audio_stays_where_it_is(tmp_path):
     assert len({u.id for u in found}) == 2
     assert len(load_audio(found[1].audio)) == 3200
     assert len(log) == 1
-    assert "left out 1 (no audio file)" in log[0]
+    assert "skipped 1 (no audio file)" in log[0]
 
 
 def test_parquet_with_an_audio_column_of_another_name_and_with_two(tmp_path):

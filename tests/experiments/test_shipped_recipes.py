@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from helpers import ROOT, load_results, sweep, utterance, write_wav
 from interlingua.cli import run
-from interlingua.corpora.mass_verses import VERSIONS
+from interlingua.corpora.mass import VERSIONS
 from interlingua.languages import normalise_languages
 from interlingua.results import load_utterances
 from interlingua.types import AudioRef, Utterance

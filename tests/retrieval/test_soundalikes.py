@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlingua.corpora.clusters import edit_similarity
+from interlingua.corpora.prepare import edit_similarity
 from interlingua.retrieval.evaluate import Items, evaluate_scores
 from interlingua.retrieval.soundalikes import ALIKE, control_rows, soundalike_share, sounds, split_by_soundalikes
 

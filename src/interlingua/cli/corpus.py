@@ -35,6 +35,7 @@ def prepare(
     Args:
         name: the corpus; `interlingua corpus list` names them all. ``prompts`` (real human speech, parallel in five
             languages) and ``udhr`` (SYNTHETIC speech of languages that Whisper has no token for) fetch themselves.
+            ``module:attribute`` is a corpus of your own.
         out: the manifest to write (JSON lines).
         root: folder of the corpus; default: in the cache, for those that fetch themselves.
         languages: languages to read, in the corpus's codes or Whisper's, with spaces or commas between them; default:
@@ -49,8 +50,8 @@ def prepare(
         rotation: split into train, dev and test by near-duplicate cluster, 0 to 4: which fifth is test.
         json: print the result as JSON.
     """
-    from interlingua.corpora.preparing import check_out, prepare_manifest
-    from interlingua.corpora.registry import get_corpus, read_corpus
+    from interlingua.corpora.base import get_corpus, read_corpus
+    from interlingua.corpora.prepare import check_out, prepare_manifest
     from interlingua.errors import UsageError
 
     corpus = get_corpus(name)
@@ -59,7 +60,7 @@ def prepare(
     for key, value in (("min_words", min_words), ("include_non_speech", include_non_speech or None)):
         if value is not None:
             if key not in corpus.options:
-                raise UsageError(f"--{key.replace('_', '-')} is of the prompts corpus; leave it out")
+                raise UsageError(f"--{key.replace('_', '-')} is of the prompts corpus; omit it")
             options[key] = value
     check_out(out)
     if download:
@@ -90,17 +91,19 @@ def prepare(
 
 
 @app.command
-def check(manifest: Path, *, quick: bool = False, json: bool = False) -> int:
+def check(manifest: Path, *, quick: bool = False, all: bool = False, json: bool = False) -> int:
     """Say what is wrong with a manifest: missing, empty, clipped or repeated audio, rates, texts, languages.
 
-    Exits with 1 if anything is wrong.
+    Of a problem that many utterances have three are named. Exits with 1 if anything is wrong.
 
     Args:
         manifest: utterances to look at: a manifest or a table of your own.
         quick: read the audio's bytes without decoding them.
-        json: print the findings as JSON, one object a line.
+        all: print every finding, a line each.
+        json: print every finding as JSON, one object a line.
     """
-    from interlingua.corpora.checking import PROBLEMS, check_utterances
+    from interlingua.corpora.base import silent
+    from interlingua.corpora.check import PROBLEMS, check_utterances, summarised
     from interlingua.metrics.offtarget import written_in
     from interlingua.progress import track
 
@@ -108,12 +111,18 @@ def check(manifest: Path, *, quick: bool = False, json: bool = False) -> int:
     total = sum(1 for _ in read(note))
     counts: dict[str, int] = {}
     with track(total, "checking") as done:
-        for finding in check_utterances(read(_unsaid), decode=not quick, written_in=written_in, done=done):
-            counts[finding.problem] = counts.get(finding.problem, 0) + 1
-            if json:
+
+        def found() -> Iterator[Any]:
+            for finding in check_utterances(read(silent), decode=not quick, written_in=written_in, done=done):
+                counts[finding.problem] = counts.get(finding.problem, 0) + 1
+                yield finding
+
+        if json:
+            for finding in found():
                 emit({"id": finding.id, "problem": finding.problem, "detail": finding.detail}, lines=True)
-            else:
-                print(f"{finding.id}: {finding.problem}: {finding.detail}")
+        else:
+            for line in found() if all else summarised(found()):
+                print(line)
     for problem, count in counts.items():
         note(f"{problem}: {count} ({PROBLEMS[problem]})")
     note(f"{manifest}: {total} utterances, {sum(counts.values())} findings")
@@ -129,13 +138,14 @@ def stats(manifest: Path, *, json: bool = False) -> None:
             the recordings' headers.
         json: print the result as JSON.
     """
-    from interlingua.corpora.statistics import corpus_statistics, measured, unmeasured
+    from interlingua.corpora.base import silent
+    from interlingua.corpora.prepare import corpus_statistics, measured, unmeasured
     from interlingua.progress import track
 
     read = _readings(manifest)
     lacking = sum(unmeasured(u) for u in read(note))
     with track(lacking, "measuring") as done:
-        found = corpus_statistics(measured(read(_unsaid), done)).as_dict()
+        found = corpus_statistics(measured(read(silent), done))
     if json:
         emit(found)
         return
@@ -160,24 +170,31 @@ def stats(manifest: Path, *, json: bool = False) -> None:
 
 @app.command(name="list")
 def list_(name: str | None = None, *, json: bool = False) -> None:
-    """Name every corpus, or say all of one: what to fetch, where to put it, its options and licence.
+    """Name every corpus, or describe one: what to fetch, where to put it, its options and licence.
 
     Args:
-        name: the corpus to tell all of.
+        name: the corpus to describe.
         json: print the result as JSON.
     """
-    from interlingua.corpora.registry import CORPORA, get_corpus
+    from interlingua.corpora.base import CORPORA, get_corpus
+    from interlingua.errors import UsageError
 
-    chosen = list(CORPORA.values()) if name is None else [get_corpus(name)]
+    chosen = {}
+    for one in CORPORA if name is None else [name]:
+        try:
+            chosen[one] = get_corpus(one)
+        except UsageError as e:  # one of another package, which is broken
+            if name is not None:
+                raise
+            note(f"interlingua: {e}")
     if json:
-        emit({corpus.name: _described(corpus) for corpus in chosen})
+        emit({one: corpus.as_dict() for one, corpus in chosen.items()})
         return
-    for corpus in chosen:
-        print(f"{corpus.name:13}  {corpus.title}")
+    for one, corpus in chosen.items():
+        print(f"{one:13}  {corpus.title}")
         if name is not None:
-            described = _described(corpus)
-            print(f"fetch: {described['fetch']}\nlicence: {described['licence']}")
-            for key, kind in described["options"].items():
+            print(f"fetch: {corpus.fetch}\nlicence: {corpus.licence}")
+            for key, kind in corpus.as_dict()["options"].items():
                 print(f"--option {key}=… ({kind})")
 
 
@@ -191,23 +208,6 @@ def _readings(manifest: Path, *, repeated: bool = False) -> Callable[[Callable[[
     return lambda log: read_any(manifest, repeated=repeated, log=log)
 
 
-def _unsaid(line: str) -> None:
-    """A log for a second reading: the first said it."""
-
-
-def _described(corpus: Any) -> dict[str, Any]:
-    from interlingua.corpora.registry import written
-
-    return {
-        "title": corpus.title,
-        "fetch": corpus.fetch,
-        "downloads": corpus.download is not None or corpus.self_fetching,
-        "synthetic": corpus.synthetic,
-        "licence": corpus.licence,
-        "options": {key: written(kind) for key, kind in corpus.options.items()},
-    }
-
-
 def _print_prepared(summary: dict[str, Any], units: tuple[str, str]) -> None:
     several = summary["several_recordings"]
     print(
@@ -217,7 +217,7 @@ def _print_prepared(summary: dict[str, Any], units: tuple[str, str]) -> None:
         + ("; SYNTHETIC speech by espeak-ng" if summary["synthetic"] else "")
     )
     if several["left_out"]:
-        print(f"{several['left_out']} further recordings of sentences were left out")
+        print(f"{several['left_out']} further recordings of sentences were skipped")
     elif several["sentences"]:
         print(f"{several['sentences']} sentences have several recordings, {several['most']} at most")
     print(f"rule: {several['rule']}")

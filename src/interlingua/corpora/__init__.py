@@ -1,10 +1,8 @@
 """Corpora: readers that yield utterances, near-duplicate clusters, and manifests."""
 
-from interlingua.corpora.anyfile import read_any, read_manifest
-from interlingua.corpora.clusters import cluster_meanings
-from interlingua.corpora.manifest import write_manifest
+from interlingua.corpora.manifest import read_any, read_manifest, write_manifest
+from interlingua.corpora.prepare import cluster_meanings, split_by_cluster
 from interlingua.corpora.prompts import prepare_prompts
-from interlingua.corpora.splits import split_by_cluster
 from interlingua.corpora.udhr import prepare_udhr
 
 __all__ = [

@@ -4,17 +4,15 @@ Columns differ between releases and are read by name. Recordings of the same sen
 sentence's id where the release has one, else the sentence itself. Locales (zh-TW, sv-SE, nan-tw) become our codes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from interlingua.corpora.clips import Clips, stem
-from interlingua.corpora.folders import folder_name, language_folders
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.tables import read_table, sentence_key
+from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.delimited import read_table, sentence_key
+from interlingua.corpora.layout import Clips, folder_name, language_folders, stem
 from interlingua.errors import CorpusError, UsageError
 from interlingua.types import Utterance
 
-LICENCE = "CC0"
 FETCH = (
     "fetch the languages you need from https://commonvoice.mozilla.org/datasets (they are handed out by hand: accept "
     "the terms there) and unpack each archive into ROOT, which gives ROOT/<locale>/{train,dev,test,validated,…}.tsv "
@@ -22,7 +20,6 @@ FETCH = (
 )
 SPLITS = ("train", "dev", "test")
 TABLES = (*SPLITS, "validated", "invalidated", "other")
-DURATIONS = "clip_durations.tsv"
 
 _GENDERS = {"male": "male", "male_masculine": "male", "female": "female", "female_feminine": "female"}
 
@@ -32,15 +29,15 @@ def read_common_voice(
     *,
     languages: tuple[str, ...] | None = None,
     split: str | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """Recordings of each language's tables.
 
     Args:
         root: what holds the locales' folders, or one of these.
-        languages: Common Voice's locales or our codes; None: all that are there.
+        languages: Common Voice's locales or our codes.
         split: train, dev or test; or validated (these three and more), invalidated or other; None: train, dev, test.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         CorpusError: a language, a table or its clips aren't there, or a table is broken; says what to fetch.
@@ -48,19 +45,28 @@ def read_common_voice(
     """
     if split is not None and split not in TABLES:
         raise UsageError(f"--split {split}: Common Voice has {', '.join(TABLES)}")
-    for folder, language in language_folders(release_root(root), languages, holds_clips, FETCH, log):
+    for folder, language in language_folders(_release(root), languages, _holds_clips, FETCH, log):
         tables = [folder / f"{name}.tsv" for name in ((split,) if split else SPLITS)]
         there = [table for table in tables if table.is_file()]
         if not there:
             raise CorpusError(f"{folder}: no {', '.join(t.name for t in tables)} is here. {FETCH}")
         if lacking := [table.name for table in tables if table not in there]:
             log(f"common-voice {folder_name(folder)}: no {', '.join(lacking)} is here")
-        seconds = clip_seconds(folder)
+        durations = clip_seconds(folder)
         for table in there:
-            yield from _read(folder, language, table, seconds, log)
+            yield from _read(folder, language, table, durations, log)
 
 
-def release_root(root: Path) -> Path:
+CORPUS = Corpus(
+    name="common-voice",
+    title="Common Voice, any release: sentences read by many people",
+    read=read_common_voice,
+    licence="CC0",
+    fetch=FETCH,
+)
+
+
+def _release(root: Path) -> Path:
     """What holds the locales' folders: ``root``, or the only ``cv-corpus-*`` folder in it."""
     releases = [p for p in root.glob("cv-corpus-*") if p.is_dir()]
     if len(releases) > 1:
@@ -69,50 +75,46 @@ def release_root(root: Path) -> Path:
     return releases[0] if releases else root
 
 
-def holds_clips(folder: Path) -> bool:
-    """Whether it is a locale's folder."""
+def _holds_clips(folder: Path) -> bool:
     return any((folder / f"{name}.tsv").is_file() for name in TABLES)
 
 
 def clip_seconds(folder: Path) -> dict[str, float]:
     """Clip -> seconds, where the release says it; held in memory."""
-    path = folder / DURATIONS
+    path = folder / "clip_durations.tsv"
     if not path.is_file():
         return {}
-    left = LeftOut(path.name)
-    seconds: dict[str, float] = {}
-    for _, row in read_table(path, required=("clip",), left=left):
+    durations: dict[str, float] = {}
+    for _, row in read_table(path, required=("clip",), skipped=Skipped(path.name)):
         milliseconds = row.get("duration[ms]") or row.get("duration") or ""
         if milliseconds.isdecimal():
-            seconds[row["clip"]] = int(milliseconds) / 1000
-    return seconds
+            durations[row["clip"]] = int(milliseconds) / 1000
+    return durations
 
 
 def gender_of(written: str) -> str | None:
-    """One word for a gender, as newer and older releases write it; None: not said."""
+    """One word for a gender, as newer and older releases write it; None: unknown."""
     plain = written.strip().lower()
     return _GENDERS.get(plain) or ("other" if plain and "not" not in plain else None)
 
 
-def locale_clips(folder: Path, log: Callable[[str], None]) -> Clips:
+def locale_clips(folder: Path, log: Log) -> Clips:
     """Where a locale's recordings lie."""
     missing = f"{folder}: its tables are here, but not its recordings (clips/). {FETCH}"
     archives = [folder / f"clips{ending}" for ending in (".tar", ".tar.gz", ".zip")]
     return Clips([folder / "clips"], archives, log=log, missing=missing)
 
 
-def _read(
-    folder: Path, language: str, table: Path, seconds: dict[str, float], log: Callable[[str], None]
-) -> Iterator[Utterance]:
+def _read(folder: Path, language: str, table: Path, durations: dict[str, float], log: Log) -> Iterator[Utterance]:
     locale, split = folder_name(folder), table.stem
-    left = LeftOut(f"common-voice {locale}/{split}")
+    skipped = Skipped(f"common-voice {locale}/{split}", log)
     clips = locale_clips(folder, log)
-    rows = (row for _, row in read_table(table, required=("path", "sentence"), left=left))
-    for row in clips.in_order(rows, lambda row: clip_name(row["path"])):
-        name = clip_name(row["path"])
+    rows = (row for _, row in read_table(table, required=("path", "sentence"), skipped=skipped))
+    for row in clips.in_order(rows, lambda row: _clip_name(row["path"])):
+        name = _clip_name(row["path"])
         audio = clips.find(name)
         if audio is None:
-            left.add("recording missing", name)
+            skipped.add("recording missing", name)
             continue
         sentence = row["sentence"]
         yield Utterance(
@@ -124,15 +126,15 @@ def _read(
             split=split,
             speaker=row.get("client_id") or None,
             gender=gender_of(row.get("gender", "")),
-            duration=seconds.get(name),
+            duration=durations.get(name),
         )
-    left.report(log)
+    skipped.report()
 
 
-def clip_name(path: str) -> str:
-    """The recording's file name; the first releases left the ending out.
+def _clip_name(path: str) -> str:
+    """The recording's file name; the first releases omit the ending.
 
-    >>> clip_name("common_voice_fr_1.mp3"), clip_name("1f2e")
+    >>> _clip_name("common_voice_fr_1.mp3"), _clip_name("1f2e")
     ('common_voice_fr_1.mp3', '1f2e.mp3')
     """
     return path if "." in path else f"{path}.mp3"

@@ -6,20 +6,18 @@ is one utterance with all its translations; what they are made of is held in mem
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlingua.corpora.clips import Clips, stem
+from interlingua.corpora.base import Corpus, Log, Skipped, silent
 from interlingua.corpora.common_voice import clip_seconds, gender_of, locale_clips
-from interlingua.corpora.folders import folder_name, language_folders
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.tables import Row, read_table, sentence_key
+from interlingua.corpora.delimited import read_table, sentence_key
+from interlingua.corpora.layout import folder_name, language_folders, stem
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import Utterance
 
-LICENCE = "CC0 by its repository, CC-BY-NC 4.0 by its card on the Hugging Face hub"
 FETCH = (
     "fetch Common Voice 4 (cv-corpus-4-2019-12-10) of the source language from "
     "https://commonvoice.mozilla.org/datasets and unpack it as ROOT/<src>/{validated.tsv,clips/*.mp3}; put "
@@ -38,16 +36,16 @@ def read_covost(
     languages: tuple[str, ...] | None = None,
     split: str | None = None,
     targets: tuple[str, ...] | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """Recordings of the source languages, each with its translations.
 
     Args:
         root: what holds the source languages' folders.
-        languages: source languages, in Common Voice's codes or ours; None: all that are there.
-        split: train, dev or test; None: all three.
+        languages: source languages, in Common Voice's codes or ours.
+        split: train, dev or test.
         targets: languages of the translations; None: all that are there.
-        log: receives a line on whatever was left out, and how much; rows that a newer Common Voice has lost, too.
+        log: see `Log`; rows that a newer Common Voice has lost are counted, too.
 
     Raises:
         CorpusError: a language, its tables or its clips aren't there, or a table is broken; says what to fetch.
@@ -72,6 +70,15 @@ def read_covost(
         yield from _read(folder, language, tables, split, log)
 
 
+CORPUS = Corpus(
+    name="covost",
+    title="CoVoST 2: Common Voice recordings with translations (texts)",
+    read=read_covost,
+    licence="CC0 by its repository, CC-BY-NC 4.0 by its card on the Hugging Face hub",
+    fetch=FETCH,
+)
+
+
 @dataclass(frozen=True)
 class _Table:
     """One file of translations: its language, and the splits to read from it."""
@@ -84,12 +91,13 @@ class _Table:
 
 @dataclass(slots=True)
 class _Recording:
-    """What the tables say of one recording."""
+    """What the tables hold of one recording."""
 
     split: str
     translations: dict[str, str]
     sentence: str | None = None
     speaker: str | None = None
+    gender: str | None = None
 
 
 def _tables(folder: Path) -> list[_Table]:
@@ -112,35 +120,49 @@ def _tables(folder: Path) -> list[_Table]:
     return made
 
 
-def _read(
-    folder: Path, language: str, tables: list[_Table], split: str | None, log: Callable[[str], None]
-) -> Iterator[Utterance]:
+def _read(folder: Path, language: str, tables: list[_Table], split: str | None, log: Log) -> Iterator[Utterance]:
     source = folder_name(folder)
-    left = LeftOut(f"covost {source}")
+    skipped = Skipped(f"covost {source}", log)
     clips = locale_clips(folder, log)
-    seconds = clip_seconds(folder)
+    durations = clip_seconds(folder)
     recordings: dict[str, _Recording] = {}
     joined = False
     for table in tables:
         if split is None or split in table.splits:
             joined = joined or not table.prepared
-            _collect(table, split, recordings, left)
-    for name, recording in clips.in_order(_sentences(folder, recordings, joined, left), lambda pair: pair[0]):
-        yield from _utterance(source, language, name, recording, clips, seconds, left)
-    left.report(log)
+            _collect(table, split, recordings, skipped)
+    for name, recording in clips.in_order(_sentences(folder, recordings, joined, skipped), lambda pair: pair[0]):
+        audio = clips.find(name)
+        if audio is None:
+            skipped.add("recording missing", name)
+            continue
+        sentence = recording.sentence or ""
+        yield Utterance(
+            id=f"{source}/{stem(name)}",
+            audio=audio,
+            language=language,
+            text=sentence,
+            translations=recording.translations,
+            meaning=sentence_key(language, sentence),
+            split=recording.split,
+            speaker=recording.speaker,
+            gender=recording.gender,
+            duration=durations.get(name),
+        )
+    skipped.report()
 
 
-def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording], left: LeftOut) -> None:
+def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording], skipped: Skipped) -> None:
     """Put a table's rows into ``recordings`` by their path."""
     required = ("path", "translation", "sentence" if table.prepared else "split")
-    for _, row in read_table(table.path, required=required, left=left, escapes=True):
+    for _, row in read_table(table.path, required=required, skipped=skipped, escapes=True):
         part = table.splits[0] if table.prepared else _SPLIT_OF.get(row["split"])
         if part is None:
-            left.add(f"split {row['split']!r}, which CoVoST 2 doesn't use", row["path"])
+            skipped.add(f"split {row['split']!r}, which CoVoST 2 doesn't use", row["path"])
         elif part in table.splits if split is None else part == split:
             known = recordings.setdefault(row["path"], _Recording(part, {}))
             if table.target in known.translations:
-                left.add(f"a second translation into {table.target} of a recording", row["path"])
+                skipped.add(f"a second translation into {table.target} of a recording", row["path"])
                 continue
             known.translations[table.target] = row["translation"]
             known.sentence = row.get("sentence", known.sentence)
@@ -148,49 +170,21 @@ def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording]
 
 
 def _sentences(
-    folder: Path, recordings: dict[str, _Recording], joined: bool, left: LeftOut
-) -> Iterator[tuple[str, tuple[_Recording, Row]]]:
+    folder: Path, recordings: dict[str, _Recording], joined: bool, skipped: Skipped
+) -> Iterator[tuple[str, _Recording]]:
     """Recordings with their sentences: those of Common Voice's table in its order, then the prepared ones."""
     if joined:
         validated = folder / "validated.tsv"
         if not validated.is_file():
             raise CorpusError(f"{folder}: no validated.tsv to join the translations with. {FETCH}")
-        for _, row in read_table(validated, required=("path", "sentence"), left=left, escapes=True):
+        for _, row in read_table(validated, required=("path", "sentence"), skipped=skipped, escapes=True):
             recording = recordings.pop(row["path"], None)
             if recording is not None:
                 recording.sentence, recording.speaker = row["sentence"], row.get("client_id") or None
-                yield row["path"], (recording, row)
+                recording.gender = gender_of(row.get("gender", ""))
+                yield row["path"], recording
     for name, recording in recordings.items():
         if recording.sentence is None:
-            left.add("not in this Common Voice's validated.tsv; CoVoST 2 was made from release 4", name)
+            skipped.add("not in this Common Voice's validated.tsv; CoVoST 2 was made from release 4", name)
         else:
-            yield name, (recording, {})
-
-
-def _utterance(
-    source: str,
-    language: str,
-    name: str,
-    found: tuple[_Recording, Row],
-    clips: Clips,
-    seconds: dict[str, float],
-    left: LeftOut,
-) -> Iterator[Utterance]:
-    recording, row = found
-    audio = clips.find(name)
-    if audio is None:
-        left.add("recording missing", name)
-        return
-    sentence = recording.sentence or ""
-    yield Utterance(
-        id=f"{source}/{stem(name)}",
-        audio=audio,
-        language=language,
-        text=sentence,
-        translations=recording.translations,
-        meaning=sentence_key(language, sentence),
-        split=recording.split,
-        speaker=recording.speaker,
-        gender=gender_of(row.get("gender", "")),
-        duration=seconds.get(name),
-    )
+            yield name, recording

@@ -1,20 +1,27 @@
-"""People's own tables as rows: CSV, TSV, two or more spaces, or JSON lines; the header tells which.
+r"""Text files line by line, in constant memory: corpora's TSV, people's own CSV and TSV, JSON lines, parallel texts.
 
-Unlike a corpus's published tables (`interlingua.corpora.tables`) these come out of spreadsheets and editors: with a
-byte order mark, Windows' line ends, quotes by the rules of CSV. An unusable line is an error: its author can mend it.
+Only \n and \r\n end a line (U+2028 within one doesn't); byte order mark and gzip are known by their bytes; ``NA`` is a
+sentence. Python's csv reads quoted cells only: without quotes it refuses a lone \r and cells of 131,072 letters, and
+joins lines at a last backslash; pyarrow's names no line.
 """
 
 import csv
 import gzip
+import hashlib
+import io
+import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
-from interlingua.errors import ManifestError
+from interlingua.audio.archives import list_members, read_member
+from interlingua.corpora.base import Skipped
+from interlingua.errors import CorpusError, ManifestError
 
 Row = Mapping[str, Any]
 
@@ -22,6 +29,160 @@ _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _SPACES = re.compile(r" {2,}|\t")
+_ESCAPED = re.compile(r"(\t)|\\(.)|\\$", re.DOTALL)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) without its end, of a file or of the only .tsv file in a tar.gz.
+
+    Raises:
+        ManifestError: the file can't be read, isn't UTF-8, or is broken gzip.
+    """
+    number = 0
+    try:
+        with _opened(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                if number == 1:
+                    if line.startswith(_UTF16):
+                        raise ManifestError(f"{path}: UTF-16; save it as UTF-8 (in spreadsheets: CSV UTF-8)")
+                    line = line.removeprefix(_BOM)
+                yield number, line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as e:
+        byte = f"{e.object[e.start]:#04x}"
+        raise ManifestError(f"{path}:{number}: not UTF-8 (byte {byte}); save it as UTF-8, or fetch it again") from e
+    except (OSError, EOFError, zlib.error) as e:
+        reason = (e.strerror if isinstance(e, OSError) else None) or e
+        raise ManifestError(f"{path}: can't be read ({reason}); check the path, or fetch it again") from e
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if path.name.endswith((".tar.gz", ".tgz")):
+        tables = [name for name in list_members(path).sizes if name.endswith(".tsv")]
+        if len(tables) != 1:
+            raise CorpusError(f"{path}: {len(tables)} .tsv files in it, not one; unpack it")
+        yield io.BytesIO(read_member(path, tables[0]))
+        return
+    with path.open("rb") as plain:
+        zipped = plain.peek(2)[:2] == _GZIP  # not read and sought back: a pipe can't
+        with gzip.open(plain) if zipped else plain as lines:
+            yield lines  # type: ignore[misc]  # a GzipFile reads lines of bytes, too
+
+
+# --- tables as corpora publish them ----------------------------------------------------------------------
+
+
+def read_table(
+    path: Path,
+    *,
+    required: Sequence[str],
+    skipped: Skipped,
+    header: Sequence[str] | None = None,
+    escapes: bool = False,
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, row) of a tab-separated file in which quotes are letters; cells are taken as they stand.
+
+    A row that ends early has empty last columns. One that lacks a required column, or has too many (a tab inside a
+    sentence shifts all that follows), is skipped.
+
+    Args:
+        path: the file.
+        required: columns that every row must reach.
+        skipped: counts the rows that are skipped.
+        header: the columns, in a file whose first line is a row already.
+        escapes: a backslash takes the next character literally.
+
+    Raises:
+        CorpusError: the file can't be read, isn't UTF-8, or lacks a required column.
+    """
+    names, number = tuple(header or ()), 0
+    for number, line in read_lines(path):
+        cells = _escaped(line) if escapes and "\\" in line else line.split("\t")
+        if not names:
+            names = tuple(cells)
+            for column in required:
+                if column not in names:
+                    has = ", ".join(names)[:200]
+                    raise CorpusError(f"{path}:1: no column {column!r} among {has}; is it the file that was meant?")
+            continue
+        if cells == [""]:
+            continue
+        if len(cells) > len(names):
+            skipped.add(f"more than {len(names)} columns", f"{path.name}:{number}")
+            continue
+        row = dict(zip(names, cells, strict=False))
+        if any(column not in row for column in required):
+            skipped.add(f"fewer than {len(names)} columns", f"{path.name}:{number}")
+            continue
+        for column in names[len(cells) :]:
+            row[column] = ""
+        yield number, row
+    if not number:
+        raise CorpusError(f"{path}: the file is empty; fetch it again")
+
+
+def _escaped(line: str) -> list[str]:
+    cells, end = [""], 0
+    for match in _ESCAPED.finditer(line):
+        cells[-1] += line[end : match.start()] + (match[2] or "")
+        if match[1]:
+            cells.append("")
+        end = match.end()
+    cells[-1] += line[end:]
+    return cells
+
+
+def sentence_key(language: str, sentence: str) -> str | None:
+    """What recordings of one sentence share where the corpus has no number for it; None: nothing, it isn't known.
+
+    >>> sentence_key("fr", "Bonjour."), sentence_key("fr", "bonjour."), sentence_key("fr", "")
+    ('fr:80fa40a352ddb746', 'fr:ae66531256f11411', None)
+    """
+    if not sentence.strip():
+        return None
+    return f"{language}:{hashlib.blake2b(sentence.encode(), digest_size=8).hexdigest()}"
+
+
+def parallel_lines(*paths: Path) -> Iterator[tuple[str, ...]]:
+    """Lines of texts that run parallel, stripped; empty lines are lines, but not at a text's end.
+
+    Raises:
+        CorpusError: one can't be read, or is longer than another, so that no line can be trusted.
+    """
+    texts = [(line.strip() for _, line in read_lines(path)) for path in paths]
+    number = 0
+    while True:
+        lines = [next(text, None) for text in texts]
+        held = [line for line in lines if line is not None]
+        number += 1
+        if len(held) == len(lines):
+            yield tuple(held)
+            continue
+        for text, line in zip(texts, lines, strict=True):
+            if line or any(text):
+                short = next(p.name for p, other in zip(paths, lines, strict=True) if other is None)
+                raise CorpusError(
+                    f"{paths[0].parent}: {short} ends before line {number} of the others; unpack it again"
+                )
+        return
+
+
+def seconds(value: Any, where: str) -> float:
+    """Seconds that a cell says, as a number or as text.
+
+    Raises:
+        ManifestError: no number, a negative one, or none that a clock shows (``nan``, ``inf``).
+    """
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise ManifestError(f"{where} is {value!r:.40}; write seconds, such as 1.5")
+    return found
+
+
+# --- tables out of spreadsheets and editors --------------------------------------------------------------
 
 
 def is_json(path: Path) -> bool:
@@ -30,20 +191,18 @@ def is_json(path: Path) -> bool:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a table or of JSON lines, in constant memory; see `read_table_rows`."""
-    return read_json_rows(path) if is_json(path) else read_table_rows(path)
-
-
-def read_table_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a table with a header.
+    """Yield (line number, row) of a table with a header, or of JSON lines; an unusable line is an error.
 
     The header tells the delimiter: a tab, else the commonest of comma, semicolon and bar, else two or more spaces. With
     tabs and spaces a line is a row and quotes are letters; otherwise quotes are CSV's, and a quoted cell may hold line
-    ends. Only an empty cell is a missing value: ``NA`` is a sentence. A row that ends early has empty last cells.
+    ends. A row that ends early has empty last cells.
 
     Raises:
-        ManifestError: the file or a line can't be read; line and mend are named.
+        ManifestError: the file or a line can't be read; the line and the fix are named.
     """
+    if is_json(path):
+        yield from read_json_rows(path)
+        return
     lines = read_lines(path)
     number, header = next(((n, line) for n, line in lines if line.strip()), (0, ""))
     if not number:
@@ -53,29 +212,27 @@ def read_table_rows(path: Path) -> Iterator[tuple[int, Row]]:
     if "\r" in header:
         raise ManifestError(f"{path}: lines end with carriage returns alone; save it with the line ends of today")
     delimiter = _delimiter(header)
+    is_csv = delimiter in (",", ";", "|")
+    if is_csv:
+        try:
+            cells = next(csv.reader([header], delimiter=delimiter, strict=True))
+        except csv.Error as e:
+            raise ManifestError(f"{path}:{number}: the header can't be read ({e}); check its quotes") from e
+    else:
+        cells = _split(header, delimiter)
+    names = _names(path, number, cells)
     rest = (
         _quoted(path, number, lines, delimiter)
-        if len(delimiter) == 1 and delimiter != "\t"
-        else _plain(lines, delimiter)
+        if is_csv
+        else ((n, _split(line, delimiter)) for n, line in lines if line.strip())
     )
-    names = _names(path, number, _split_header(path, number, header, delimiter))
     for number, cells in rest:
         if len(cells) > len(names):
             raise ManifestError(
                 f"{path}:{number}: {len(cells)} cells, but the header names {len(names)} columns; "
-                + ("quote cells that hold the delimiter" if delimiter in (",", ";", "|") else "take the extra tab out")
+                + ("quote cells that hold the delimiter" if is_csv else "take the extra tab out")
             )
         yield number, dict(zip(names, cells + [""] * (len(names) - len(cells)), strict=True))
-
-
-def read_header(path: Path) -> list[str]:
-    """The columns of a table.
-
-    Raises:
-        ManifestError: the file can't be read.
-    """
-    number, header = next(((n, line) for n, line in read_lines(path) if line.strip()), (0, ""))
-    return _names(path, number, _split_header(path, number, header, _delimiter(header)))
 
 
 def read_json_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -98,29 +255,6 @@ def read_json_rows(path: Path) -> Iterator[tuple[int, Row]]:
         yield number, row
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    r"""Yield (number, line) without its end; only \n and \r\n end a line. Gzip is known by its content.
-
-    Raises:
-        ManifestError: the file can't be read, isn't UTF-8, or is broken gzip.
-    """
-    try:
-        with path.open("rb") as plain:
-            zipped = plain.peek(2)[:2] == _GZIP  # not read and sought back: a pipe can't
-            with gzip.open(plain) if zipped else plain as lines:
-                for number, line in enumerate(lines, start=1):
-                    if number == 1:
-                        if line.startswith(_UTF16):
-                            raise ManifestError(f"{path}: UTF-16; save it as UTF-8 (in spreadsheets: CSV UTF-8)")
-                        line = line.removeprefix(_BOM)
-                    yield number, line.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as e:
-        raise ManifestError(f"{path}:{number}: not UTF-8 (byte {e.object[e.start]:#04x}); save it as UTF-8") from e
-    except (OSError, EOFError, zlib.error) as e:
-        reason = (e.strerror if isinstance(e, OSError) else None) or e
-        raise ManifestError(f"{path}: can't be read ({reason}); check the path, or fetch it again") from e
-
-
 def _delimiter(header: str) -> str:
     if "\t" in header:
         return "\t"
@@ -130,15 +264,8 @@ def _delimiter(header: str) -> str:
     return "  " if "  " in header.strip() else ","
 
 
-def _split_header(path: Path, number: int, header: str, delimiter: str) -> list[str]:
-    if delimiter == "\t":
-        return header.split("\t")
-    if delimiter == "  ":
-        return _SPACES.split(header.strip())
-    try:
-        return next(csv.reader([header], delimiter=delimiter, strict=True))
-    except csv.Error as e:
-        raise ManifestError(f"{path}:{number}: the header can't be read ({e}); check its quotes") from e
+def _split(line: str, delimiter: str) -> list[str]:
+    return line.split("\t") if delimiter == "\t" else _SPACES.split(line.strip())
 
 
 def _names(path: Path, number: int, cells: list[str]) -> list[str]:
@@ -151,12 +278,6 @@ def _names(path: Path, number: int, cells: list[str]) -> list[str]:
             raise ManifestError(f"{path}:{number}: two columns are called {name!r}; rename one")
         names.append(f"{name}_{count + 1}" if count else name)
     return names
-
-
-def _plain(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in lines:
-        if line.strip():
-            yield number, line.split("\t") if delimiter == "\t" else _SPACES.split(line.strip())
 
 
 def _quoted(path: Path, last: int, lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str]]]:

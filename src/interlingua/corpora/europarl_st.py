@@ -5,14 +5,14 @@ seconds), the parallel ``segments.<src>`` and ``segments.<tgt>``, and ``speeches
 ``speakers.lst``: the speakers are those of SPEECHES, not of segments. Speech exists in the source language only.
 """
 
-import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from interlingua.audio.archives import refusal
-from interlingua.corpora.folders import folder_name, language_folders
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.segments import merged, parallel_lines, seconds, text_lines
+import msgspec
+
+from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.delimited import parallel_lines, read_lines, seconds
+from interlingua.corpora.layout import NO_FILE, folder_name, language_folders, with_ending
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -21,7 +21,6 @@ FETCH = (
     "fetch v1.1.tar.gz (20 GB) from https://www.mllp.upv.es/europarl-st/ and unpack it; ROOT is the folder that holds "
     "<src>/audios and <src>/<tgt>/{train,dev,test}"
 )
-LICENCE = "CC-BY-NC 4.0"
 NOISY = "train-noisy"
 _ENDINGS = (".m4a", ".wav", ".flac")  # people convert the audio for other tools
 
@@ -32,16 +31,16 @@ def read_europarl_st(
     languages: tuple[str, ...] | None = None,
     split: str | None = None,
     targets: tuple[str, ...] | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """One utterance a segment, with its translations into all targets that have it.
 
     Args:
         root: the folder of the languages.
-        languages: spoken; None: all that are there.
+        languages: spoken.
         split: train, dev, test or train-noisy; None: all but train-noisy.
         targets: languages of the translations; None: all that are there.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         CorpusError: a language, target, split or file isn't there, or files that run parallel don't.
@@ -58,19 +57,28 @@ def read_europarl_st(
             raise CorpusError(f"{folder}: no {asked}. {FETCH}")
         there = sorted({p.parent.name for target in chosen for p in target.glob("*/segments.lst")})
         if split is None and NOISY in there:
-            log(f"europarl_st {spoken}: left out {NOISY}, whose translations were judged bad; --split {NOISY} reads it")
+            log(f"europarl_st {spoken}: skipped {NOISY}, whose translations were judged bad; --split {NOISY} reads it")
         for name in [s for s in there if s == split or (split is None and s != NOISY)]:
             found += 1
-            left = LeftOut(f"europarl_st {spoken} {name}")
+            skipped = Skipped(f"europarl_st {spoken} {name}", log)
             parts = [
-                _segments(folder, target, code, spoken, name, left)
+                _segments(folder, target, code, spoken, name, skipped)
                 for target, code in chosen.items()
                 if (target / name / "segments.lst").is_file()
             ]
-            yield from merged(parts, left)
-            left.report(log)
+            yield from merged(parts, skipped)
+            skipped.report()
     if not found:
         raise CorpusError(f"{root}: no split{f' {split}' if split else ''} with a segments.lst is here. {FETCH}")
+
+
+CORPUS = Corpus(
+    name="europarl-st",
+    title="Europarl-ST: speeches of the European Parliament in nine languages, with translations (texts)",
+    read=read_europarl_st,
+    licence="CC-BY-NC 4.0",
+    fetch=FETCH,
+)
 
 
 def _is_target(folder: Path) -> bool:
@@ -83,7 +91,7 @@ def _is_target(folder: Path) -> bool:
     return True
 
 
-def _segments(source: Path, target: Path, code: str, spoken: str, split: str, left: LeftOut) -> Iterator[Utterance]:
+def _segments(source: Path, target: Path, code: str, spoken: str, split: str, skipped: Skipped) -> Iterator[Utterance]:
     """Segments of one source, target and split."""
     folder = target / split
     speakers = _speakers(folder)
@@ -93,15 +101,21 @@ def _segments(source: Path, target: Path, code: str, spoken: str, split: str, le
     )
     for number, (segment, text, translation) in enumerate(texts, start=1):
         where = f"{folder / 'segments.lst'}:{number}"
-        speech, start, end = _segment(segment, where)
+        try:
+            speech, start_text, end_text = segment.split()
+        except ValueError:
+            raise CorpusError(
+                f"{where}: {segment[:80]!r} isn't a speech, a start and an end; unpack it again"
+            ) from None
+        start, end = seconds(start_text, f"{where}: start"), seconds(end_text, f"{where}: end")
         if end <= start:
-            left.add("it ends before it begins", f"{target.name}/{split}/segments.lst:{number}")
+            skipped.add("it ends before it begins", f"{target.name}/{split}/segments.lst:{number}")
             continue
         if speech not in files:
-            files[speech] = _audio(source / "audios", speech)
+            files[speech] = with_ending(source / "audios", speech, _ENDINGS)
         path = files[speech]
         if path is None:
-            left.add("no audio file", f"{speech} ({target.name}/{split}/segments.lst:{number})")
+            skipped.add(NO_FILE, f"{speech} ({target.name}/{split}/segments.lst:{number})")
             continue
         name = "_".join(segment.split())
         duration = round(end - start, 6)
@@ -118,20 +132,12 @@ def _segments(source: Path, target: Path, code: str, spoken: str, split: str, le
         )
 
 
-def _segment(line: str, where: str) -> tuple[str, float, float]:
-    try:
-        speech, start, end = line.split()
-        return speech, seconds(start), seconds(end)
-    except ValueError:
-        raise CorpusError(f"{where}: {line[:80]!r} isn't a speech, a start and an end; unpack it again") from None
-
-
 def _speakers(folder: Path) -> dict[str, str]:
-    """Speech -> its speaker; nothing where the corpus doesn't say."""
+    """Speech -> its speaker; nothing where the corpus names none."""
     speeches, speakers = folder / "speeches.lst", folder / "speakers.lst"
     if not (speeches.is_file() and speakers.is_file()):
         return {}
-    lines = list(text_lines(speeches)), list(text_lines(speakers))
+    lines = [[line.strip() for _, line in read_lines(path)] for path in (speeches, speakers)]
     if len(lines[0]) != len(lines[1]):
         raise CorpusError(
             f"{folder}: speeches.lst has {len(lines[0])} lines, speakers.lst {len(lines[1])}; unpack it again"
@@ -139,7 +145,28 @@ def _speakers(folder: Path) -> dict[str, str]:
     return {speech: speaker for speech, speaker in zip(*lines, strict=True) if speaker}
 
 
-def _audio(folder: Path, speech: str) -> Path | None:
-    if refusal(speech) or posixpath.basename(speech) != speech:
-        return None
-    return next((path for ending in _ENDINGS if (path := folder / f"{speech}{ending}").is_file()), None)
+def merged(parts: Iterable[Iterator[Utterance]], skipped: Skipped) -> Iterator[Utterance]:
+    """One utterance a segment, with the translations of all its targets; the first target's order comes first.
+
+    One part passes through in constant memory; of several all are held. A transcript that differs from the first
+    target's, which is kept, is counted.
+    """
+    parts = list(parts)
+    if len(parts) == 1:
+        yield from parts[0]
+        return
+    held: dict[str, Utterance] = {}
+    for part in parts:
+        for utterance in part:
+            first = held.setdefault(utterance.id, utterance)
+            if first is utterance:
+                continue
+            if first.text and utterance.text and first.text != utterance.text:
+                skipped.add("another target's transcript, which differs from the first's", utterance.id)
+            held[utterance.id] = msgspec.structs.replace(
+                first,
+                text=first.text or utterance.text,
+                translations=utterance.translations | first.translations,
+                speaker=first.speaker or utterance.speaker,
+            )
+    yield from held.values()

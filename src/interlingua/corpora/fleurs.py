@@ -8,23 +8,21 @@ language, split and file name. FLEURS names no speakers. Not every sentence exis
 """
 
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from interlingua.audio.archives import row_member
-from interlingua.corpora.clips import Clips, stem
-from interlingua.corpora.folders import folder_name, language_folders
-from interlingua.corpora.hub import download_files
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.tables import read_table
+from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.delimited import read_table
+from interlingua.corpora.fetch import download_files
+from interlingua.corpora.layout import Clips, folder_name, language_folders, stem
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language
 from interlingua.types import SAMPLE_RATE, AudioRef, Utterance
 
 REPOSITORY = "google/fleurs"
-LICENCE = "CC-BY 4.0"
 BY_HAND = (
     "fetch data/<lang>/{train,dev,test}.tsv and data/<lang>/audio/{train,dev,test}.tar.gz of the languages you need "
     f"(<lang> as in fr_fr) from https://huggingface.co/datasets/{REPOSITORY}/tree/main/data into ROOT/data/<lang>; "
@@ -59,17 +57,17 @@ def read_fleurs(
     split: str | None = None,
     text: Literal["raw", "normalised"] = "raw",
     references: tuple[str, ...] | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """Recordings of each split and language, with the sentence in the other languages as its translations.
 
     Args:
         root: what holds ``data``, or the folder of the languages itself.
-        languages: FLEURS' codes or ours; None: all that are there.
-        split: train, dev (Hugging Face says validation) or test; None: all that are there.
+        languages: FLEURS' codes or ours.
+        split: train, dev (Hugging Face says validation) or test.
         text: which transcription: with case and punctuation, or without.
         references: languages of the translations; None: all that are read. Their sentences are held in memory.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         CorpusError: a language, a split or its audio isn't there, or a file is broken; says what to fetch.
@@ -95,9 +93,7 @@ def read_fleurs(
         raise CorpusError(f"{base}: no split of {', '.join(f.name for f, _ in folders)} is here. {FETCH}")
 
 
-def download_fleurs(
-    root: Path, languages: tuple[str, ...] | None, split: str | None, log: Callable[[str], None]
-) -> None:
+def download_fleurs(root: Path, languages: tuple[str, ...] | None, split: str | None, log: Log) -> None:
     """Put the original files of some languages below ``root/data``; what is there already stays.
 
     Raises:
@@ -133,6 +129,16 @@ def fleurs_code(language: str) -> str:
     raise UsageError(f"FLEURS has no {language!r}; it has {' '.join(LANGUAGES)}")
 
 
+CORPUS = Corpus(
+    name="fleurs",
+    title="FLEURS: 102 languages, one set of sentences, several recordings of each",
+    read=read_fleurs,
+    licence="CC-BY 4.0",
+    fetch=FETCH,
+    download=download_fleurs,
+)
+
+
 @dataclass(frozen=True)
 class _Part:
     """One split of one language: its folder, and the tsv or parquet files."""
@@ -148,7 +154,7 @@ class _Part:
 
 
 def _split(asked: str) -> str:
-    name = {"validation": "dev", "valid": "dev"}.get(asked, asked)
+    name = split_name(asked)
     if name not in SPLITS:
         raise UsageError(f"--split {asked}: FLEURS has {', '.join(SPLITS)}")
     return name
@@ -170,12 +176,10 @@ def _part(folder: Path, code: str, split: str) -> _Part | None:
     return None
 
 
-def _read(
-    part: _Part, column: str, sentences: dict[str, dict[str, str]], log: Callable[[str], None]
-) -> Iterator[Utterance]:
+def _read(part: _Part, column: str, sentences: dict[str, dict[str, str]], log: Log) -> Iterator[Utterance]:
     name = part.name
-    left = LeftOut(f"fleurs {name}")
-    rows = _with_clips(part, left, log) if part.tables[0].suffix == ".tsv" else _parquet_rows(part, left)
+    skipped = Skipped(f"fleurs {name}", log)
+    rows = _with_clips(part, skipped, log) if part.tables[0].suffix == ".tsv" else _parquet_rows(part, skipped)
     for row, audio in rows:
         meaning, samples = str(row["id"]).strip(), str(row["num_samples"]).strip()
         yield Utterance(
@@ -191,10 +195,10 @@ def _read(
             gender=_GENDERS.get(str(row["gender"]).strip().upper()),
             duration=int(samples) / SAMPLE_RATE if samples.isdecimal() and int(samples) else None,
         )
-    left.report(log)
+    skipped.report()
 
 
-def _with_clips(part: _Part, left: LeftOut, log: Callable[[str], None]) -> Iterator[tuple[dict[str, Any], AudioRef]]:
+def _with_clips(part: _Part, skipped: Skipped, log: Log) -> Iterator[tuple[dict[str, Any], AudioRef]]:
     """Rows of a tsv file whose recording is there."""
     folder, split = part.folder, part.split
     clips = Clips(
@@ -203,30 +207,30 @@ def _with_clips(part: _Part, left: LeftOut, log: Callable[[str], None]) -> Itera
         log=log,
         missing=f"{folder}: {split}.tsv is here, its recordings (audio/{split}.tar.gz or audio/{split}/) not. {FETCH}",
     )
-    for row in clips.in_order(_tsv_rows(part, left), lambda row: row["file_name"]):
+    for row in clips.in_order(_tsv_rows(part, skipped), lambda row: row["file_name"]):
         audio = clips.find(row["file_name"])
         if audio is None:
-            left.add("recording missing", row["file_name"])
+            skipped.add("recording missing", row["file_name"])
         else:
             yield row, audio
 
 
-def _tsv_rows(part: _Part, left: LeftOut) -> Iterator[dict[str, Any]]:
-    for number, row in read_table(part.tables[0], required=COLUMNS[:4], left=left, header=COLUMNS):
+def _tsv_rows(part: _Part, skipped: Skipped) -> Iterator[dict[str, Any]]:
+    for number, row in read_table(part.tables[0], required=COLUMNS[:4], skipped=skipped, header=COLUMNS):
         if row["id"].strip() and row["file_name"].strip():
             yield row
         else:
-            left.add("no id or file name", f"{part.tables[0].name}:{number}")
+            skipped.add("no id or file name", f"{part.tables[0].name}:{number}")
 
 
-def _parquet_rows(part: _Part, left: LeftOut) -> Iterator[tuple[dict[str, Any], AudioRef]]:
+def _parquet_rows(part: _Part, skipped: Skipped) -> Iterator[tuple[dict[str, Any], AudioRef]]:
     """Rows of parquet files; the recordings' bytes stay where they are."""
     for path in part.tables:
         for number, row in _batches(path, [*_TABLE, "path", "audio.path"]):
             audio = row.get("audio", {})  # of files without audio.path nothing is read
             inside = (audio or {}).get("path") or row.get("path")
             if row["id"] is None or audio is None:
-                left.add("no id or recording", f"{path.name}, row {number}")
+                skipped.add("no id or recording", f"{path.name}, row {number}")
                 continue
             name = posixpath.basename(inside) if inside else f"{path.stem}-{number}"
             yield {**row, "file_name": name}, AudioRef(str(path), member=row_member(number))
@@ -253,7 +257,7 @@ def _sentences(part: _Part, text: str) -> dict[str, str]:
     column = _TEXT[text]
     sentences: dict[str, str] = {}
     if part.tables[0].suffix == ".tsv":
-        rows: Iterator[dict[str, Any]] = _tsv_rows(part, LeftOut(part.name))
+        rows: Iterator[dict[str, Any]] = _tsv_rows(part, Skipped(part.name))
     else:
         rows = (row for path in part.tables for _, row in _batches(path, _TABLE))
     for row in rows:

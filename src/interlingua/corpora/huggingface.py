@@ -5,7 +5,7 @@ needs torchcodec for AudioFolder. Audio inside parquet files stays there. From t
 ``datasets`` and without decoding (audio that comes as bytes is written below ROOT); or the repository's files come to
 ROOT, and are read there.
 
-`interlingua.corpora.rows` says which columns are read. A class label is read by its name, not its number.
+`interlingua.corpora.tables` says which columns are read. A class label is read by its name, not its number.
 """
 
 import json
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import row_member
+from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_rows
-from interlingua.corpora.embedded import write_audio
-from interlingua.corpora.hub import download_folder
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.rows import NO_FILE, Columns, Locate, Rows, clip_path, is_file, parse_columns, split_name
+from interlingua.corpora.fetch import download_folder
+from interlingua.corpora.layout import NO_FILE, clip_path, is_file, write_audio
+from interlingua.corpora.tables import Columns, Locate, Rows, parse_columns
 from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageError
 from interlingua.types import AudioRef, Utterance
 
@@ -30,7 +30,6 @@ FETCH = (
     "OWNER/NAME --repo-type dataset --local-dir ROOT` puts them there; ROOT may "
     "hold metadata.{csv,jsonl,parquet} with audio files, parquet files with audio in them, or what `save_to_disk` wrote"
 )
-LICENCE = "the data set's; see its card"
 _SPLITS = dict.fromkeys(("train", "training"), "train") | dict.fromkeys(("dev", "val", "valid", "validation"), "dev")
 _SPLITS |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 _METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
@@ -63,7 +62,7 @@ def read_huggingface(
     language: tuple[str, ...] | None = None,
     target: str | None = None,
     audio_folder: str | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """Utterances of a data set, row by row; several audio columns make several utterances that share a meaning.
 
@@ -79,7 +78,7 @@ def read_huggingface(
         language: what is spoken, where no column says it; one code for each audio column.
         target: the language of the column ``translation``.
         audio_folder: where audio is written that is in no file; None: root, for a data set of the hub.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         CorpusError: nothing readable is there.
@@ -94,7 +93,7 @@ def read_huggingface(
         hub = None
     out = Path(audio_folder) if audio_folder else root if hub else None
     items = _from_hub(hub, config, revision, split) if hub else _from_disk(root, config, log)
-    left = LeftOut(hub or root.name)
+    skipped = Skipped(hub or root.name, log)
     made: dict[tuple[str | None, Path, tuple[str, ...]], Rows] = {}
     ids: dict[str, str] = {}
     count = 0
@@ -106,7 +105,7 @@ def read_huggingface(
             made[key] = Rows(
                 hub or str(root),
                 _locate(item.folder, out, hub is None),
-                left,
+                skipped,
                 columns=_with_audio(parse_columns(columns), key[2], item.row),
                 language=language,
                 target=target,
@@ -118,15 +117,24 @@ def read_huggingface(
             )
         count += 1
         yield from made[key].utterances(_named(item), item.where, item.name)
-    left.report(log)
+    skipped.report()
     if not count:
         raise CorpusError(f"{hub or root}: no rows{f' of the split {split}' if split else ''} are here. {FETCH}")
+
+
+CORPUS = Corpus(
+    name="huggingface",
+    title="any Hugging Face data set with audio: a folder of it, or the hub",
+    read=read_huggingface,
+    licence="the data set's; see its card",
+    fetch=FETCH,
+)
 
 
 # --- on disk ---------------------------------------------------------------------------------------------
 
 
-def _from_disk(root: Path, config: str | None, log: Callable[[str], None]) -> Iterator[_Item]:
+def _from_disk(root: Path, config: str | None, log: Log) -> Iterator[_Item]:
     base = root / config if config else root
     if not base.is_dir():
         raise CorpusError(f"{base}: {'a file, not a folder' if base.exists() else 'no such folder'}. {FETCH}")

@@ -1,24 +1,23 @@
 """Lhotse's manifests: ``.jsonl`` or ``.jsonl.gz`` of cuts, or of recordings with their supervisions.
 
-Read without Lhotse. A supervision's start counts from its cut's beginning inside a cut, from the recording's outside.
-What can't be one stretch of one file is left out: mixed cuts (but for silence appended), augmented recordings, one
-channel of several. ``command`` sources are shell commands: a manifest that has one is refused.
+Read without Lhotse, which runs ``command`` sources (shell commands) and fetches URLs: a manifest that has one is
+refused. A supervision's start counts from its cut's beginning inside a cut, from the recording's outside. What can't be
+one stretch of one file is skipped: mixed cuts (but for silence appended), augmented recordings, one channel of several.
 """
 
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from interlingua.corpora.delimited import is_json, read_json_rows
-from interlingua.corpora.embedded import write_audio
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.rows import NO_FILE, clip_path, is_file, split_name
+from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.delimited import Row, is_json, read_json_rows, seconds
+from interlingua.corpora.layout import NO_FILE, clip_path, is_file, write_audio
 from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -27,11 +26,9 @@ FETCH = (
     "ROOT is a manifest (.jsonl or .jsonl.gz) or a folder of them; supervisions are read with the recordings "
     "beside them (corpus_supervisions_dev.jsonl.gz, corpus_recordings_dev.jsonl.gz)"
 )
-LICENCE = "yours"
 _SPLITS = ("train", "dev", "test", "valid", "validation")
 _CUTS = ("MonoCut", "MultiCut", "MixedCut", "Cut", "PaddingCut")
-
-Row = Mapping[str, Any]
+_NO_LANGUAGE = "no supervision says the language; give the option language"
 
 
 def read_lhotse(
@@ -43,7 +40,7 @@ def read_lhotse(
     audio_root: str | None = None,
     audio_folder: str | None = None,
     keep_missing: bool = False,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """One utterance a supervision; a cut or recording without any is one, too, if ``language`` is given.
 
@@ -51,13 +48,13 @@ def read_lhotse(
 
     Args:
         root: a manifest, or a folder of manifests (then cuts are preferred).
-        languages: which to keep; None: all.
-        split: which manifests to read, by their names (``..._dev.jsonl.gz``); None: all.
+        languages: which to keep.
+        split: which manifests to read, by their names (``..._dev.jsonl.gz``).
         language: what is spoken, where no supervision says it.
         audio_root: what relative paths are relative to (Lhotse: the folder it ran in); None: the manifest's folder.
         audio_folder: where recordings that the manifest holds itself (``memory``) are written.
         keep_missing: keep recordings whose file isn't there.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         ManifestError: a line is wrong, or a source is a command or a URL.
@@ -72,18 +69,27 @@ def read_lhotse(
         raise CorpusError(f"{root}: no manifest of cuts, recordings or supervisions{asked} is here. {FETCH}")
     seen: set[str] = set()
     for manifest in manifests:
-        left = LeftOut(manifest.path.name)
+        skipped = Skipped(manifest.path.name, log)
         base = manifest.path.parent if audio_root is None else Path(audio_root)
         sources = _Sources(base, None if audio_folder is None else Path(audio_folder), keep_missing)
-        for utterance in _READ[manifest.kind](manifest, sources, spoken, left):
+        for utterance in _Reading(manifest, sources, spoken, skipped).utterances():
             if wanted is not None and utterance.language not in wanted:
                 continue
             if utterance.id in seen:
-                left.add("its id stands already before", utterance.id)
+                skipped.add("its id stands already before", utterance.id)
                 continue
             seen.add(utterance.id)
             yield utterance
-        left.report(log)
+        skipped.report()
+
+
+CORPUS = Corpus(
+    name="lhotse",
+    title="Lhotse's manifests: cuts, or recordings and supervisions",
+    read=read_lhotse,
+    licence="yours",
+    fetch=FETCH,
+)
 
 
 def kind_of(row: Row) -> str | None:
@@ -110,7 +116,7 @@ class _Manifest:
         return split_name(words[-1]) if words else None
 
 
-def _manifests(root: Path, log: Callable[[str], None]) -> list[_Manifest]:
+def _manifests(root: Path, log: Log) -> list[_Manifest]:
     folder = root if root.is_dir() else root.parent
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and (is_json(p) or p == root)]
     kinds = {p: kind for p in files if (kind := _kind(p, root, log))}
@@ -140,15 +146,15 @@ def _manifests(root: Path, log: Callable[[str], None]) -> list[_Manifest]:
     return made
 
 
-def _kind(path: Path, root: Path, log: Callable[[str], None]) -> str | None:
-    """The kind of a manifest; a broken one is passed over, and told, unless it was asked for."""
+def _kind(path: Path, root: Path, log: Log) -> str | None:
+    """The kind of a manifest; a broken one is skipped, and logged, unless it was asked for."""
     try:
         return next((kind_of(row) for _, row in read_json_rows(path)), None)
     except ManifestError as e:
         if path == root:
             raise
         if root.is_dir():
-            log(f"passed over: {e}")
+            log(f"skipped: {e}")
         return None
 
 
@@ -159,6 +165,73 @@ def _partner(path: Path, kind: str, other: str, kinds: Mapping[Path, str]) -> Pa
             return candidate
     same = [p for p, k in kinds.items() if k == other]
     return same[0] if len(same) == 1 and list(kinds.values()).count(kind) == 1 else None
+
+
+# --- lines -----------------------------------------------------------------------------------------------
+
+
+class _Source(msgspec.Struct):
+    type: str
+    source: str
+    channels: list[int] | None = None
+
+
+class _Recording(msgspec.Struct):
+    id: Any = None
+    sources: list[_Source] | None = None
+    duration: float | None = None
+    transforms: Any = None
+
+
+class _Supervision(msgspec.Struct):
+    id: Any = None
+    recording_id: Any = None
+    start: float | None = None
+    duration: float | None = None
+    text: str | None = None
+    language: str | None = None
+    speaker: str | int | None = None
+    gender: str | None = None
+    channel: int | list[int] | None = None
+    custom: Any = None
+
+
+class _Cut(msgspec.Struct):
+    id: Any = None
+    type: Any = None
+    start: float | None = None
+    duration: float | None = None
+    channel: int | list[int] | None = None
+    supervisions: list[_Supervision] | None = None
+    recording: _Recording | None = None
+    tracks: "list[_Track] | None" = None
+    transforms: Any = None
+
+
+class _Track(msgspec.Struct):
+    cut: _Cut
+    type: Any = None
+
+
+L = TypeVar("L", _Cut, _Recording, _Supervision)
+
+
+def _lines(path: Path, kind: type[L]) -> Iterator[tuple[L, str]]:
+    """(line, position) of a manifest.
+
+    Raises:
+        ManifestError: a line isn't what Lhotse writes.
+    """
+    for number, row in read_json_rows(path):
+        where = f"{path}:{number}"
+        try:
+            yield msgspec.convert(row, kind), where
+        except msgspec.ValidationError as e:
+            raise ManifestError(f"{where}: no line of Lhotse's ({e}); write the manifest again") from e
+
+
+def _positive(value: float | None, name: str, where: str) -> float | None:
+    return None if value is None else seconds(value, f"{where}: {name}")
 
 
 # --- where the audio is ----------------------------------------------------------------------------------
@@ -172,254 +245,179 @@ class _Sources:
         self._folder = folder
         self._keep_missing = keep_missing
 
-    def find(self, recording: Any, channels: Any, where: str) -> Path | str:
+    def find(self, recording: _Recording | None, channels: int | list[int] | None, where: str) -> Path | str:
         """The file that holds these channels (None: all) and no others, or the reason why there is none."""
-        if not isinstance(recording, Mapping) or not isinstance(recording.get("sources"), list):
+        if recording is None or recording.sources is None:
             return "no recording"
-        for source in recording["sources"]:
-            self.refuse(source, where)
-        if recording.get("transforms"):
+        refuse(recording, where)
+        if recording.transforms:
             return "augmented (transforms): save the manifest before augmentation"
         asked = {channels} if isinstance(channels, int) else set(channels) if channels is not None else None
-        for source in recording["sources"]:
-            held = set(source.get("channels") or [0])
-            if asked is None and len(recording["sources"]) == 1:
+        for source in recording.sources:
+            held = set(source.channels or [0])
+            if asked is None and len(recording.sources) == 1:
                 asked = held
             if asked == held:
                 return self._file(recording, source, where)
         return "one channel of several, or several files: write each channel to a file"
 
-    def refuse(self, source: Row, where: str) -> None:
-        """Raise ManifestError for what isn't a file: a command is never run, a URL never fetched."""
-        if source.get("type") == "command":
-            raise ManifestError(
-                f"{where}: a source is a shell command ({source['source'][:60]!r}), which is never run; save the audio "
-                "with Lhotse (`CutSet.save_audios`) if you trust it, and use that manifest"
-            )
-        if source.get("type") == "url":
-            raise ManifestError(
-                f"{where}: a source is a URL ({source['source'][:60]}), which isn't fetched; download it and write the "
-                "file's path with type file"
-            )
-
-    def _file(self, recording: Row, source: Row, where: str) -> Path | str:
-        if source.get("type") == "memory":
+    def _file(self, recording: _Recording, source: _Source, where: str) -> Path | str:
+        if source.type == "memory":
             if self._folder is None:
                 raise ManifestError(
                     f"{where}: the manifest holds audio itself; give the option audio_folder to write it to"
                 )
             try:
-                data = base64.b64decode(source["source"], validate=True)
+                data = base64.b64decode(source.source, validate=True)
             except (binascii.Error, ValueError):
                 return "audio in the manifest that isn't base64"
-            return write_audio(self._folder, str(recording.get("id")), data)
-        if source.get("type") != "file":
-            return f"a source of type {source.get('type')!r}"
-        path = clip_path(self._base, source["source"], where)
+            return write_audio(self._folder, str(recording.id), data)
+        if source.type != "file":
+            return f"a source of type {source.type!r}"
+        path = clip_path(self._base, source.source, where)
         if self._keep_missing or is_file(path):
             return path
-        return (
-            NO_FILE
-            if path == Path(source["source"])
-            else (f"{NO_FILE}; relative paths are taken from {self._base}, the option audio_root names another folder")
-        )
+        if path == Path(source.source):
+            return NO_FILE
+        return f"{NO_FILE}; relative paths are taken from {self._base}, the option audio_root names another folder"
 
 
-# --- lines -----------------------------------------------------------------------------------------------
-
-
-class _Source(msgspec.Struct):
-    """A line's own types: they only check it, the readers below use the mapping."""
-
-    type: str
-    source: str
-    channels: list[int] | None = None
-
-
-class _Recording(msgspec.Struct):
-    sources: list[_Source] | None = None
-    duration: float | None = None
-
-
-class _Supervision(msgspec.Struct):
-    start: float | None = None
-    duration: float | None = None
-    text: str | None = None
-    language: str | None = None
-    speaker: str | int | None = None
-    gender: str | None = None
-    channel: int | list[int] | None = None
-
-
-class _Cut(msgspec.Struct):
-    start: float | None = None
-    duration: float | None = None
-    channel: int | list[int] | None = None
-    supervisions: list[_Supervision] | None = None
-    recording: _Recording | None = None
-    tracks: "list[_Track] | None" = None
-
-
-class _Track(msgspec.Struct):
-    cut: _Cut
-
-
-def _lines(path: Path, kind: type[msgspec.Struct]) -> Iterator[tuple[Row, str]]:
-    """(line, place) of a manifest.
-
-    Raises:
-        ManifestError: a line isn't what Lhotse writes.
-    """
-    for number, row in read_json_rows(path):
-        where = f"{path}:{number}"
-        try:
-            msgspec.convert(row, kind)
-        except msgspec.ValidationError as e:
-            raise ManifestError(f"{where}: no line of Lhotse's ({e}); write the manifest again") from e
-        yield row, where
+def refuse(recording: _Recording, where: str) -> None:
+    """Raise ManifestError for sources that aren't files: a command is never run, a URL never fetched."""
+    for source in recording.sources or []:
+        if source.type == "command":
+            raise ManifestError(
+                f"{where}: a source is a shell command ({source.source[:60]!r}), which is never run; save the audio "
+                "with Lhotse (`CutSet.save_audios`) if you trust it, and use that manifest"
+            )
+        if source.type == "url":
+            raise ManifestError(
+                f"{where}: a source is a URL ({source.source[:60]}), which isn't fetched; download it and write the "
+                "file's path with type file"
+            )
 
 
 # --- utterances ------------------------------------------------------------------------------------------
 
 
-def _cuts(manifest: _Manifest, sources: _Sources, language: str | None, left: LeftOut) -> Iterator[Utterance]:
-    for row, where in _lines(manifest.path, _Cut):
-        cut = _sole_track(row)
-        if isinstance(cut, str):
-            left.add(cut, str(row.get("id")))
-            continue
-        path = sources.find(cut.get("recording"), cut.get("channel"), where)
-        if isinstance(path, str):
-            left.add(path, f"{where} ({row.get('id')})")
-            continue
-        start, duration = _seconds(cut, "start", where) or 0.0, _seconds(cut, "duration", where)
-        supervisions = cut.get("supervisions") or []
-        if not supervisions:
-            yield from _bare(str(row.get("id")), AudioRef(str(path), start, duration), manifest, language, left)
-        whole = _seconds(cut["recording"], "duration", where)
-        for supervision in supervisions:
-            begin = start + _seconds(supervision, "start", where, negative=True)  # cut-relative
-            yield from _supervised(supervision, path, begin, whole, manifest, where, language, left)
+@dataclass
+class _Reading:
+    """One manifest on its way to utterances."""
+
+    manifest: _Manifest
+    sources: _Sources
+    language: str | None
+    skipped: Skipped
+
+    def utterances(self) -> Iterator[Utterance]:
+        if self.manifest.kind == "cuts":
+            return self._cuts()
+        return self._joined() if self.manifest.kind == "supervisions" else self._recordings()
+
+    def _cuts(self) -> Iterator[Utterance]:
+        for row, where in _lines(self.manifest.path, _Cut):
+            cut = _sole_track(row)
+            if isinstance(cut, str):
+                self.skipped.add(cut, str(row.id))
+                continue
+            path = self.sources.find(cut.recording, cut.channel, where)
+            if isinstance(path, str):
+                self.skipped.add(path, f"{where} ({row.id})")
+                continue
+            start, duration = _positive(cut.start, "start", where) or 0.0, _positive(cut.duration, "duration", where)
+            if not cut.supervisions:
+                yield from self._bare(row.id, AudioRef(str(path), start, duration), duration)
+            whole = None if cut.recording is None else _positive(cut.recording.duration, "duration", where)
+            for supervision in cut.supervisions or []:
+                yield from self._supervised(supervision, path, start + (supervision.start or 0.0), whole, where)
+
+    def _joined(self) -> Iterator[Utterance]:
+        """Supervisions and the recordings that they name."""
+        recordings: dict[str, _Recording] = {}
+        for row, where in _lines(self.manifest.recordings or self.manifest.path, _Recording):
+            refuse(row, where)
+            recordings[str(row.id)] = row
+        unused = set(recordings)
+        for line, where in _lines(self.manifest.path, _Supervision):
+            recording = recordings.get(str(line.recording_id))
+            if recording is None:
+                self.skipped.add("its recording isn't in the other manifest", f"{line.id} ({line.recording_id})")
+                continue
+            unused.discard(str(line.recording_id))
+            path = self.sources.find(recording, line.channel, where)
+            if isinstance(path, str):
+                self.skipped.add(path, f"{where} ({line.id})")
+                continue
+            whole = _positive(recording.duration, "duration", where)
+            yield from self._supervised(line, path, line.start or 0.0, whole, where)
+        for name in sorted(unused):
+            self.skipped.add("a recording without supervision", name)
+
+    def _recordings(self) -> Iterator[Utterance]:
+        for row, where in _lines(self.manifest.path, _Recording):
+            path = self.sources.find(row, None, where)
+            if isinstance(path, str):
+                self.skipped.add(path, f"{where} ({row.id})")
+                continue
+            yield from self._bare(row.id, AudioRef(str(path)), _positive(row.duration, "duration", where))
+
+    def _bare(self, name: Any, audio: AudioRef, duration: float | None) -> Iterator[Utterance]:
+        """An utterance of which only the audio is known."""
+        if self.language is None:
+            self.skipped.add(_NO_LANGUAGE, str(name))
+            return
+        yield Utterance(
+            id=str(name), audio=audio, language=self.language, split=self.manifest.split, duration=duration or None
+        )
+
+    def _supervised(
+        self, supervision: _Supervision, path: Path, begin: float, whole: float | None, where: str
+    ) -> Iterator[Utterance]:
+        """The utterance of a supervision that begins at a second of its recording."""
+        name = str(supervision.id)
+        duration = _positive(supervision.duration, "duration", where)
+        if not duration:
+            self.skipped.add("a supervision without duration", name)
+            return
+        end = begin + duration if whole is None else min(begin + duration, whole)
+        begin = max(0.0, begin)
+        if end <= begin:
+            self.skipped.add("a supervision outside its recording", name)
+            return
+        translations: dict[str, str] = {}
+        custom = supervision.custom
+        translated = custom.get("translated_text") if isinstance(custom, Mapping) else None
+        try:
+            spoken = normalise_language(supervision.language) if supervision.language else self.language
+            if isinstance(translated, Mapping):
+                translations = {
+                    normalise_language(c): t for c, t in translated.items() if isinstance(t, str) and t.strip()
+                }
+        except UsageError as e:
+            raise ManifestError(f"{where}: supervision {name}: {e}") from e
+        if spoken is None:
+            self.skipped.add(_NO_LANGUAGE, name)
+            return
+        speaker = supervision.speaker
+        begin, duration = round(begin, 8), round(end - begin, 8)
+        yield Utterance(
+            id=name,
+            audio=AudioRef(str(path), begin, duration),
+            language=spoken,
+            text=(supervision.text or "").strip() or None,
+            translations=translations,
+            split=self.manifest.split,
+            speaker=None if speaker in (None, "") else str(speaker),
+            gender=supervision.gender or None,
+            duration=duration,
+        )
 
 
-def _sole_track(cut: Row) -> Row | str:
+def _sole_track(cut: _Cut) -> _Cut | str:
     """A cut that is one stretch of one recording, or the reason why it isn't."""
-    if cut.get("type") != "MixedCut":
-        return cut if cut.get("type") != "PaddingCut" else "a padding cut is silence"
-    tracks = cut.get("tracks") or []
-    speech = [t for t in tracks if isinstance(t, Mapping) and t.get("type") != "PaddingCut"]
-    if len(speech) != 1 or cut.get("transforms"):
+    if cut.type != "MixedCut":
+        return cut if cut.type != "PaddingCut" else "a padding cut is silence"
+    speech = [t for t in cut.tracks or [] if t.type != "PaddingCut"]
+    if len(speech) != 1 or cut.transforms:
         return "a mixed cut (MixedCut) has several recordings at once: save the cuts before mixing"
-    sole: Row = speech[0]["cut"]
-    return sole
-
-
-def _joined(manifest: _Manifest, sources: _Sources, language: str | None, left: LeftOut) -> Iterator[Utterance]:
-    """Supervisions and the recordings that they name."""
-    assert manifest.recordings is not None
-    recordings: dict[str, Row] = {}
-    for row, where in _lines(manifest.recordings, _Recording):
-        for source in row.get("sources") or []:
-            sources.refuse(source, where)
-        recordings[str(row.get("id"))] = {k: row[k] for k in ("id", "sources", "duration", "transforms") if k in row}
-    unused = set(recordings)
-    for row, where in _lines(manifest.path, _Supervision):
-        recording = recordings.get(str(row.get("recording_id")))
-        if recording is None:
-            left.add("its recording isn't in the other manifest", f"{row.get('id')} ({row.get('recording_id')})")
-            continue
-        unused.discard(str(row.get("recording_id")))
-        path = sources.find(recording, row.get("channel"), where)
-        if isinstance(path, str):
-            left.add(path, f"{where} ({row.get('id')})")
-            continue
-        begin = _seconds(row, "start", where, negative=True)
-        whole = _seconds(recording, "duration", where)
-        yield from _supervised(row, path, begin, whole, manifest, where, language, left)
-    for name in sorted(unused):
-        left.add("a recording without supervision", name)
-
-
-def _recordings(manifest: _Manifest, sources: _Sources, language: str | None, left: LeftOut) -> Iterator[Utterance]:
-    for row, where in _lines(manifest.path, _Recording):
-        path = sources.find(row, None, where)
-        if isinstance(path, str):
-            left.add(path, f"{where} ({row.get('id')})")
-            continue
-        audio = AudioRef(str(path))
-        yield from _bare(str(row.get("id")), audio, manifest, language, left, _seconds(row, "duration", where))
-
-
-_READ = {"cuts": _cuts, "supervisions": _joined, "recordings": _recordings}
-
-
-def _bare(
-    name: str,
-    audio: AudioRef,
-    manifest: _Manifest,
-    language: str | None,
-    left: LeftOut,
-    seconds: float | None = None,
-) -> Iterator[Utterance]:
-    """An utterance of which only the audio is known."""
-    if language is None:
-        left.add("no supervision says the language; give the option language", name)
-        return
-    yield Utterance(id=name, audio=audio, language=language, split=manifest.split, duration=audio.duration or seconds)
-
-
-def _supervised(
-    supervision: Row,
-    path: Path,
-    begin: float,
-    whole: float | None,
-    manifest: _Manifest,
-    where: str,
-    language: str | None,
-    left: LeftOut,
-) -> Iterator[Utterance]:
-    """The utterance of a supervision that begins at a second of its recording."""
-    name = str(supervision.get("id"))
-    seconds = _seconds(supervision, "duration", where)
-    if seconds is None or seconds <= 0:
-        left.add("a supervision without duration", name)
-        return
-    end = begin + seconds if whole is None else min(begin + seconds, whole)
-    begin = max(0.0, begin)
-    if end <= begin:
-        left.add("a supervision outside its recording", name)
-        return
-    said, translations = supervision.get("language"), {}
-    custom = supervision.get("custom") or {}
-    translated = custom.get("translated_text") if isinstance(custom, Mapping) else None
-    try:
-        spoken = normalise_language(said) if said else language
-        if isinstance(translated, Mapping):
-            translations = {normalise_language(c): t for c, t in translated.items() if isinstance(t, str) and t.strip()}
-    except UsageError as e:
-        raise ManifestError(f"{where}: supervision {name}: {e}") from e
-    if spoken is None:
-        left.add("no supervision says the language; give the option language", name)
-        return
-    speaker = supervision.get("speaker")
-    begin, seconds = round(begin, 8), round(end - begin, 8)
-    yield Utterance(
-        id=name,
-        audio=AudioRef(str(path), begin, seconds),
-        language=spoken,
-        text=(supervision.get("text") or "").strip() or None,
-        translations=translations,
-        split=manifest.split,
-        speaker=None if speaker in (None, "") else str(speaker),
-        gender=supervision.get("gender") or None,
-        duration=seconds,
-    )
-
-
-def _seconds(row: Row, key: str, where: str, *, negative: bool = False) -> Any:
-    value = row.get(key)
-    if value is None:
-        return 0.0 if negative else None
-    if not (negative or value >= 0):
-        raise ManifestError(f"{where}: {key} is {value!r:.40}, not seconds")
-    return float(value)
+    return speech[0].cut

@@ -1,26 +1,106 @@
-"""Manifests of our own: JSON lines of utterances, audio paths relative to the manifest's folder."""
+"""Manifests: JSON lines of utterances, written and read; and whatever else people bring in their place.
+
+A file's content tells what it is: ours, NeMo's, Lhotse's, MaSS's tables, or a table of one's own. Unlike `interlingua
+corpus prepare`, which skips what can't be used, reading keeps recordings whose file isn't there: a missing one fails
+when it is encoded and counts as a miss when it is measured.
+"""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.delimited import read_lines
+from interlingua.corpora.base import Log, silent
+from interlingua.corpora.delimited import is_json, read_json_rows, read_lines
 from interlingua.errors import ManifestError, UsageError
 from interlingua.files import atomic_file
-from interlingua.languages import normalise_language
+from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
 _decoder = msgspec.json.Decoder(Utterance)
 _encoder = msgspec.json.Encoder()
 
 
-def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utterance]:
-    """Yield the utterances of a manifest one by one, in constant memory but for the ids.
+def read_manifest(path: str | Path, languages: Iterable[str] | None = None, *, log: Log = silent) -> list[Utterance]:
+    """All utterances of any file that `read_any` reads, optionally of some languages only, in the file's order.
 
-    Audio paths come back absolute: relative ones are taken from the manifest's folder.
+    Raises:
+        ManifestError, UsageError: see `read_any`.
+        UsageError: a language that the manifest doesn't hold.
+    """
+    utterances = list(read_any(path, log=log))
+    if languages is None:
+        return utterances
+    wanted = normalise_languages(languages)
+    held = {u.language for u in utterances}
+    for code in wanted:
+        if code not in held:
+            raise UsageError(f"{path} holds no utterance in {code!r}; it has {', '.join(sorted(held))}")
+    return [u for u in utterances if u.language in wanted]
+
+
+def read_any(path: str | Path, *, repeated: bool = False, log: Log = silent) -> Iterator[Utterance]:
+    """Yield the utterances of a manifest (ours, NeMo's or Lhotse's), a CSV, TSV or JSONL table, pairs, MaSS's tables.
+
+    Args:
+        path: the file; the kind of JSON is told by its first line's keys.
+        repeated: let an id of ours, or of a table, stand twice, for those who look for what is wrong.
+        log: receives a line on rows that name no usable recording, and how many they are.
+
+    Raises:
+        ManifestError: the file can't be read or holds nothing usable; file and line are named.
+        UsageError: the file doesn't say something that only `interlingua corpus prepare` can be told.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ManifestError(f"{path}: a folder; name the manifest or table in it, or use `interlingua corpus prepare`")
+    if not path.exists():
+        raise ManifestError(
+            f"{path}: no readable manifest file (No such file or directory); "
+            "write one with `interlingua corpus prepare`"
+        )
+    count = 0
+    for utterance in _reader(path, repeated, log):
+        count += 1
+        yield utterance
+    if not count:
+        raise ManifestError(f"{path}: no usable recording is in it; `interlingua corpus prepare` says why")
+
+
+def _reader(path: Path, repeated: bool, log: Log) -> Iterator[Utterance]:
+    from interlingua.corpora import lhotse, mass, nemo, tables  # which write no manifests, but may be read as one
+
+    if not path.is_file():  # a pipe, which can be read only once
+        return iter_manifest(path, repeated=repeated)
+    if mass.is_mass_table(path):
+        return mass.read_mass_table(path, keep_missing=True, log=log)
+    first: Mapping[str, Any] | None = {}
+    if is_json(path) or _opens_json(path):
+        first = next((row for _, row in read_json_rows(path)), None)
+    if first is None or _is_ours(first):
+        return iter_manifest(path, repeated=repeated)
+    if "audio_filepath" in first:
+        return nemo.read_nemo(path, keep_missing=True, log=log)
+    if lhotse.kind_of(first) is not None:
+        return lhotse.read_lhotse(path, keep_missing=True, log=log)
+    return tables.read_own_table(path, keep_missing=True, repeated=repeated, log=log)
+
+
+def _opens_json(path: Path) -> bool:
+    """Whether a file begins as JSON lines do, whatever its name."""
+    return next((line.lstrip()[:1] for _, line in read_lines(path) if line.strip()), "") == "{"
+
+
+def _is_ours(row: Mapping[str, Any]) -> bool:
+    audio = row.get("audio")
+    return isinstance(audio, Mapping) and "path" in audio and "bytes" not in audio and {"id", "language"} <= set(row)
+
+
+def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utterance]:
+    """Yield the utterances of a manifest of ours one by one, in constant memory but for the ids; audio paths absolute.
 
     Args:
         path: the manifest.
@@ -42,7 +122,8 @@ def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utter
                 "give every recording an id of its own"
             )
         seen[utterance.id] = number
-        yield msgspec.structs.replace(utterance, audio=_absolute(utterance.audio, folder))
+        audio = msgspec.structs.replace(utterance.audio, path=str(folder / utterance.audio.path))
+        yield msgspec.structs.replace(utterance, audio=audio)
     if not seen:
         raise ManifestError(f"{path}: the manifest is empty")
 
@@ -70,13 +151,13 @@ def _decode(line: str, where: str) -> Utterance:
         translations = {normalise_language(code): text for code, text in utterance.translations.items()}
     except (msgspec.DecodeError, UsageError) as e:
         raise ManifestError(f"{where}: {e}") from e
-    for field, value in (("id", utterance.id), ("audio.path", utterance.audio.path)):
+    audio = utterance.audio
+    for field, value in (("id", utterance.id), ("audio.path", audio.path)):
         if not value:
             raise ManifestError(f"{where}: `{field}` is empty")
-    problem = None if utterance.audio.member is None else refusal(utterance.audio.member)
+    problem = None if audio.member is None else refusal(audio.member)
     if problem:
-        raise ManifestError(f"{where}: `audio.member` {utterance.audio.member!r} {problem}")
-    audio = utterance.audio
+        raise ManifestError(f"{where}: `audio.member` {audio.member!r} {problem}")
     for field, seconds in (
         ("audio.offset", audio.offset),
         ("audio.duration", audio.duration),
@@ -85,10 +166,6 @@ def _decode(line: str, where: str) -> Utterance:
         if seconds is not None and seconds < 0:
             raise ManifestError(f"{where}: `{field}` is {seconds} s; it can't be negative")
     return msgspec.structs.replace(utterance, language=language, translations=translations)
-
-
-def _absolute(audio: AudioRef, folder: Path) -> AudioRef:
-    return msgspec.structs.replace(audio, path=str(folder / audio.path))
 
 
 def _relative(audio: AudioRef, folder: Path) -> AudioRef:

@@ -5,13 +5,14 @@ line (``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: t
 run parallel to it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.segments import merged, parallel_lines, seconds
+from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.delimited import parallel_lines, seconds
+from interlingua.corpora.europarl_st import merged
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -20,9 +21,6 @@ FETCH = (
     "fetch MUSTC_v*_en-<t>.tar.gz after asking at https://mt.fbk.eu/must-c-releases/ and unpack it; ROOT is the folder "
     "that holds en-<t>/data/{train,dev,tst-COMMON,tst-HE}"
 )
-LICENCE = "CC-BY-NC-ND 4.0"
-SPLITS = {"test": "tst-COMMON", "validation": "dev"}
-"""What else people call its splits."""
 
 
 def read_mustc(
@@ -31,7 +29,7 @@ def read_mustc(
     languages: tuple[str, ...] | None = None,
     split: str | None = None,
     targets: tuple[str, ...] | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """One utterance a segment, with its translations into all targets that have it.
 
@@ -40,9 +38,9 @@ def read_mustc(
     Args:
         root: what holds ``en-<t>``, or one such folder.
         languages: spoken; MuST-C has English alone.
-        split: train, dev, tst-COMMON (or test) or tst-HE; None: all that are there.
+        split: train, dev, tst-COMMON (or test) or tst-HE.
         targets: languages of the translations; None: all that are there.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         CorpusError: a target, split or file isn't there, or files that run parallel don't.
@@ -59,26 +57,35 @@ def read_mustc(
         lacking = f"target {', '.join(targets)}" if targets and there else "folder of a target"
         raise CorpusError(f"{root}: no {lacking} is here, {has}. {FETCH}")
     names = sorted({p.name for folder in chosen for p in (folder / "data").iterdir() if _tables(p)})
-    asked = SPLITS.get(split, split) if split else None
+    asked = None if split is None else "tst-COMMON" if split == "test" else split_name(split)
     if not names or (asked is not None and asked not in names):
         has = f", only {', '.join(names)}" if names else ""
         raise CorpusError(f"{root}: no split{f' {split}' if split else ''} is here{has}. {FETCH}")
     for name in names if asked is None else [asked]:
-        left = LeftOut(f"mustc {name}")
+        skipped = Skipped(f"mustc {name}", log)
         parts = [
-            _segments(folder / "data" / name, folder.name.removeprefix("en-"), code, left)
+            _segments(folder / "data" / name, folder.name.removeprefix("en-"), code, skipped)
             for folder, code in chosen.items()
             if _tables(folder / "data" / name)
         ]
-        yield from merged(parts, left)
-        left.report(log)
+        yield from merged(parts, skipped)
+        skipped.report()
+
+
+CORPUS = Corpus(
+    name="mustc",
+    title="MuST-C: English TED talks with translations (texts)",
+    read=read_mustc,
+    licence="CC-BY-NC-ND 4.0",
+    fetch=FETCH,
+)
 
 
 def _tables(folder: Path) -> bool:
     return (folder / "txt" / f"{folder.name}.yaml").is_file()
 
 
-def _segments(folder: Path, target: str, code: str, left: LeftOut) -> Iterator[Utterance]:
+def _segments(folder: Path, target: str, code: str, skipped: Skipped) -> Iterator[Utterance]:
     """Segments of one target and split."""
     split = folder.name
     table = folder / "txt" / f"{split}.yaml"
@@ -89,7 +96,7 @@ def _segments(folder: Path, target: str, code: str, left: LeftOut) -> Iterator[U
         if wav not in there:
             there[wav] = not refusal(wav) and (folder / "wav" / wav).is_file()
         if not there[wav] or duration <= 0:
-            left.add("no audio file" if duration > 0 else "no duration", f"{wav} ({target} {table.name}:{number})")
+            skipped.add("no audio file" if duration > 0 else "no duration", f"{wav} ({target} {table.name}:{number})")
             continue
         name = f"{wav.rpartition('.')[0] or wav}_{offset:g}_{duration:g}"
         yield Utterance(
@@ -112,8 +119,8 @@ def _segment(line: str, where: str) -> tuple[str, float, float, str | None]:
     try:
         # Strings alone: YAML's own numbers would make 1e-05 a string and 1_0 a ten.
         (segment,) = yaml.load(line, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # C: 8 times as fast
-        speaker = segment.get("speaker_id")
-        return segment["wav"], seconds(segment["offset"]), seconds(segment["duration"]), speaker or None
+        wav, offset, duration, speaker = *(segment[k] for k in ("wav", "offset", "duration")), segment.get("speaker_id")
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as e:
         reason: Any = f"no {e}" if isinstance(e, KeyError) else " ".join(str(e).split())[:100]
         raise CorpusError(f"{where}: {line[:60]!r} is no segment ({reason}); unpack the corpus again") from e
+    return wav, seconds(offset, f"{where}: offset"), seconds(duration, f"{where}: duration"), speaker or None

@@ -5,21 +5,18 @@
 Such manifests repeat a recording for each target: the repetitions become one utterance.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from interlingua.corpora.delimited import read_json_rows
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.rows import NO_FILE, clip_path, is_file
+from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.delimited import Row, read_json_rows, seconds
+from interlingua.corpora.layout import NO_FILE, clip_path, is_file
 from interlingua.errors import ManifestError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
-FETCH = "ROOT is the manifest itself (.json or .jsonl); relative audio paths are taken from its folder"
-LICENCE = "yours"
 _PLACEHOLDER = "na"
 
 
@@ -31,28 +28,28 @@ def read_nemo(
     language: str | None = None,
     audio_root: str | None = None,
     keep_missing: bool = False,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """Utterances of a manifest; recordings that stand in several rows are held and come last.
 
     Args:
         root: the manifest.
-        languages: which to keep; None: all.
-        split: leave it out: NeMo has a manifest for each.
+        languages: which to keep.
+        split: None: NeMo has a manifest for each.
         language: what is spoken, where no row says it.
         audio_root: what relative paths are relative to; None: the manifest's folder.
         keep_missing: keep recordings whose file isn't there.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         ManifestError: a line is wrong; it is named.
         UsageError: a split is asked for, or an unknown language.
     """
     if split is not None:
-        raise UsageError(f"--split {split}: a NeMo manifest is one split; name the manifest and leave --split out")
+        raise UsageError(f"--split {split}: a NeMo manifest is one split; name the manifest and omit --split")
     wanted = None if languages is None else normalise_languages(languages)
     folder = root.parent if audio_root is None else Path(audio_root)
-    left, differ = LeftOut(root.name), LeftOut(root.name)
+    skipped, differ = Skipped(root.name, log), Skipped(root.name, log)
     seen: set[str] = set()
     repeated: set[str] = set()
     for number, row in read_json_rows(root):
@@ -63,7 +60,7 @@ def read_nemo(
     del seen
     held: dict[str, Utterance] = {}
     for number, row in read_json_rows(root):
-        utterance = _utterance(row, f"{root}:{number}", folder, language, keep_missing, left)
+        utterance = _utterance(row, f"{root}:{number}", folder, language, keep_missing, skipped)
         if utterance is None or (wanted is not None and utterance.language not in wanted):
             continue
         if utterance.id not in repeated:
@@ -86,11 +83,20 @@ def read_nemo(
                 first, text=first.text or utterance.text, translations=known | new
             )
     yield from held.values()
-    left.report(log)
-    differ.report(log)
+    skipped.report()
+    differ.report()
 
 
-def _id(row: Mapping[str, Any], where: str) -> str:
+CORPUS = Corpus(
+    name="nemo",
+    title="a NeMo manifest",
+    read=read_nemo,
+    licence="yours",
+    fetch="ROOT is the manifest itself (.json or .jsonl); relative audio paths are taken from its folder",
+)
+
+
+def _id(row: Row, where: str) -> str:
     path = row.get("audio_filepath")
     if isinstance(path, list):
         path = " ".join(map(str, path))
@@ -101,14 +107,14 @@ def _id(row: Mapping[str, Any], where: str) -> str:
 
 
 def _utterance(
-    row: Mapping[str, Any], where: str, folder: Path, language: str | None, keep_missing: bool, left: LeftOut
+    row: Row, where: str, folder: Path, language: str | None, keep_missing: bool, skipped: Skipped
 ) -> Utterance | None:
     if isinstance(row["audio_filepath"], list):
-        left.add("several audio files in a row; write one", where)
+        skipped.add("several audio files in a row; write one", where)
         return None
     path = clip_path(folder, row["audio_filepath"], where)
     if not keep_missing and not is_file(path):
-        left.add(f"{NO_FILE}; relative paths are taken from {folder}", f"{where} ({row['audio_filepath'][:80]})")
+        skipped.add(f"{NO_FILE}; relative paths are taken from {folder}", f"{where} ({row['audio_filepath'][:80]})")
         return None
     code = _string(row, "source_lang", where) or _string(row, "lang", where) or language
     if code is None:
@@ -139,7 +145,7 @@ def _utterance(
     )
 
 
-def _string(row: Mapping[str, Any], key: str, where: str) -> str | None:
+def _string(row: Row, key: str, where: str) -> str | None:
     value = row.get(key)
     if value is None:
         return None
@@ -148,10 +154,5 @@ def _string(row: Mapping[str, Any], key: str, where: str) -> str | None:
     return value.strip() or None
 
 
-def _seconds(row: Mapping[str, Any], key: str, where: str) -> float | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ManifestError(f"{where}: {key} is {value!r:.40}; write seconds, or null where they aren't known")
-    return float(value)
+def _seconds(row: Row, key: str, where: str) -> float | None:
+    return None if row.get(key) is None else seconds(row[key], f"{where}: {key}")

@@ -5,7 +5,7 @@ from the Debian packages ``asterisk-core-sounds-<l>-g722`` (audio) and ``asteris
 (transcripts) where apt exists, else from the upstream release archives; every file that is used is
 verified against the committed ``data/prompts_sha256.txt``.
 
-`RULES` says which prompts are used. Silences are left out because ten of the prompts are plain silence of
+`RULES` says which prompts are used. Silences are skipped because ten of the prompts are plain silence of
 the same length in every language, and would count as perfect retrieval. Near-duplicates are clustered over
 the transcripts of all languages and share ``Utterance.cluster``.
 """
@@ -18,15 +18,15 @@ import tarfile
 import tempfile
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
-from interlingua.corpora.clusters import cluster_meanings
-from interlingua.corpora.fetching import run as _run
-from interlingua.corpora.splits import refuse_split
+from interlingua.corpora.base import Corpus, Log, refuse_split, silent
+from interlingua.corpora.fetch import run as _run
+from interlingua.corpora.prepare import cluster_meanings
 from interlingua.errors import CorpusError, FetchError, HashMismatchError
 from interlingua.files import atomic_folder, cache_dir, sha256_file
 from interlingua.languages import normalise_languages
@@ -78,7 +78,7 @@ def prepare_prompts(
     languages: tuple[str, ...] = LANGUAGES,
     min_words: int = 4,
     include_non_speech: bool = False,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> list[Utterance]:
     """Fetch the corpus unless it is there, verify it, and return its utterances.
 
@@ -114,7 +114,7 @@ def read_prompts(
     split: str | None = None,
     min_words: int = 4,
     include_non_speech: bool = False,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """The same, as the other corpora are read; arguments and errors are `prepare_prompts`'s.
 
@@ -131,6 +131,18 @@ def read_prompts(
     )
 
 
+CORPUS = Corpus(
+    name="prompts",
+    title="real human speech, parallel in en, es, fr, it and ru (Asterisk core sounds)",
+    read=read_prompts,
+    licence="CC-BY-SA 3.0 (it, ru: CC-BY 3.0)",
+    fetch="fetched from Debian packages or upstream's archives (55 MB)",
+    self_fetching=True,
+    splits=False,
+    units=("prompts", "clusters of near-duplicates"),
+)
+
+
 def verify(root: Path) -> None:
     """Check every file of the committed hash list below ``root``.
 
@@ -138,13 +150,13 @@ def verify(root: Path) -> None:
         CorpusError: a file is missing.
         HashMismatchError: a file's content differs.
     """
-    mend = "run `interlingua doctor --fetch`" if root == default_root() else f"delete {root} and prepare it again"
+    fix = "run `interlingua doctor --fetch`" if root == default_root() else f"delete {root} and prepare it again"
     for name, expected in _hashes().items():
         path = root / name
         if not path.is_file():
-            raise CorpusError(f"{path} is missing from the prompts corpus; {mend}")
+            raise CorpusError(f"{path} is missing from the prompts corpus; {fix}")
         if sha256_file(path) != expected:
-            raise HashMismatchError(f"{path} is not the published file (SHA-256 differs); {mend}")
+            raise HashMismatchError(f"{path} is not the published file (SHA-256 differs); {fix}")
 
 
 def chinese_references() -> dict[str, str]:
@@ -168,8 +180,8 @@ def read_transcripts(path: Path) -> dict[str, str]:
         first, *lost = _LOST_BREAK.split(text)
         if first.strip():
             transcripts.setdefault(name.strip(), first.strip())
-        for other, said in zip(lost[::2], lost[1::2], strict=True):
-            transcripts.setdefault(other, said.strip())
+        for other, text in zip(lost[::2], lost[1::2], strict=True):
+            transcripts.setdefault(other, text.strip())
     return transcripts
 
 
@@ -239,7 +251,7 @@ def _common_prompts(hashes: dict[str, str]) -> list[str]:
     return sorted(n.removeprefix("en/").removesuffix(".g722") for n in hashes if n.startswith("en/"))
 
 
-def _present(root: Path | None, log: Callable[[str], None]) -> Path:
+def _present(root: Path | None, log: Log) -> Path:
     """The verified corpus folder, fetched if need be."""
     folder = root or default_root()
     if folder.exists():
@@ -261,7 +273,7 @@ def _present(root: Path | None, log: Callable[[str], None]) -> Path:
         except (FetchError, OSError) as e:
             problems.append(f"{name}: {e}")
     raise FetchError(
-        "the prompts corpus can't be fetched (" + "; ".join(problems) + "); `apt-get update` may mend the first. By "
+        "the prompts corpus can't be fetched (" + "; ".join(problems) + "); `apt-get update` may fix the first. By "
         "hand: unpack the five -g722 archives as ROOT/en, ROOT/es, …, move each core-sounds-*.txt up into ROOT, and "
         "pass --root ROOT"
     )

@@ -10,14 +10,14 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.tables import read_table
+from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.delimited import read_table
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -26,12 +26,10 @@ FETCH = (
     "fetch https://dl.fbaipublicfiles.com/speech_matrix/aligned_speech/<a>-<b>.tsv.gz into ROOT/aligned_speech, and "
     "https://dl.fbaipublicfiles.com/speech_matrix/audios/<a>_aud.zip and <b>_aud.zip into ROOT/audios; keep the zips"
 )
-LICENCE = "not stated with the data; mined from VoxPopuli, which is CC0"
 _CELL = re.compile(r"([^:/\\]+\.zip):(\d+):(\d+)")
 _TABLE = re.compile(r"([a-z]+)-([a-z]+)\.tsv(\.gz)?")
-_HEADER = struct.Struct(
-    "<4s5H3L2H"
-)  # of a zip's local record: signature, …, lengths of the name and of what follows it
+# Of a zip's local record: signature, …, lengths of the name and of what follows it.
+_HEADER = struct.Struct("<4s5H3L2H")
 _SIGNATURE = b"PK\x03\x04"
 _LONGEST = 1024  # bytes of a record's name and extra field together
 
@@ -42,23 +40,23 @@ def read_speechmatrix(
     languages: tuple[str, ...] | None = None,
     split: str | None = None,
     least_score: float = 1.06,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """Two utterances a pair, which share a meaning; a recording keeps the pair in which it comes first.
 
     Args:
         root: the folder of ``aligned_speech`` and ``audios``.
         languages: both languages of a pair must be among them; None: all pairs that are there.
-        split: train, or leave it out: everything mined is for training.
+        split: train or None: everything mined is for training.
         least_score: of the pairs to keep; the published ones begin at 1.06.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         CorpusError: no table is there, a zip ends early, or a cell isn't what it should be.
         UsageError: another split than train.
     """
     if split not in (None, "train"):
-        raise UsageError(f"--split {split}: SpeechMatrix is for training alone; leave --split out")
+        raise UsageError(f"--split {split}: SpeechMatrix is for training alone; omit --split")
     wanted = None if languages is None else normalise_languages(languages)
     folder = root / "aligned_speech"
     tables = [
@@ -75,9 +73,18 @@ def read_speechmatrix(
     with ExitStack() as stack:
         archives = _Archives(root / "audios", stack)
         for path, pair in tables:
-            left = LeftOut(f"speechmatrix {'-'.join(pair)}")
-            yield from _pairs(path, pair, archives, placed, least_score, left)
-            left.report(log)
+            skipped = Skipped(f"speechmatrix {'-'.join(pair)}", log)
+            yield from _pairs(path, pair, archives, placed, least_score, skipped)
+            skipped.report()
+
+
+CORPUS = Corpus(
+    name="speechmatrix",
+    title="SpeechMatrix: pairs of speech mined from VoxPopuli in 17 languages, no texts",
+    read=read_speechmatrix,
+    licence="not stated with the data; mined from VoxPopuli, which is CC0",
+    fetch=FETCH,
+)
 
 
 def _pairs(
@@ -86,21 +93,21 @@ def _pairs(
     archives: "_Archives",
     placed: set[tuple[str, int]],
     least_score: float,
-    left: LeftOut,
+    skipped: Skipped,
 ) -> Iterator[Utterance]:
     columns = ("score", *(f"{code}_audio" for code in pair))
-    for number, row in read_table(path, required=columns, left=left):
+    for number, row in read_table(path, required=columns, skipped=skipped):
         where = f"{path}:{number}"
         if _score(row["score"], where) < least_score:
-            left.add(f"a score below {least_score:g}", f"{path.name}:{number}")
+            skipped.add(f"a score below {least_score:g}", f"{path.name}:{number}")
             continue
         places = [_place(row[column], where) for column in columns[1:]]
         if any(place[:2] in placed for place in places):
-            left.add("a recording of it stands in an earlier pair", f"{path.name}:{number}")
+            skipped.add("a recording of it stands in an earlier pair", f"{path.name}:{number}")
             continue
         members = [archives.member(*place) for place in places]
         if None in members:
-            left.add("no audio in the zip, or no zip", row[columns[1 + members.index(None)]])
+            skipped.add("no audio in the zip, or no zip", row[columns[1 + members.index(None)]])
             continue
         placed.update(place[:2] for place in places)
         for code, place, member in zip(pair, places, members, strict=True):

@@ -1,125 +1,460 @@
-"""Tab-separated tables as corpora publish them: a line is a row, quotes are letters, columns are found by name."""
+"""People's own tables and pairs: which column holds what, and the utterances of a row.
 
-import gzip
-import hashlib
-import io
+Columns, of which only the first is needed (aliases in `ALIASES`)::
+
+    audio             a path, relative to the table's folder
+    text, language, speaker, gender
+    translation_<language>, or translation with the option ``target``
+    id, meaning, split
+    offset (or start), end, duration    seconds: a stretch of a longer file
+
+Several recordings of one meaning stand in columns ``audio_<x>``, ``<x>_audio`` or ``<x>_file_name``; their texts,
+languages and speakers in ``text_<x>`` or ``<x>_text``, and so on. ``<x>`` may be the language itself.
+"""
+
+import math
 import re
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-from interlingua.audio.archives import list_members, read_member
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.errors import CorpusError
+from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.delimited import Row, read_rows, seconds
+from interlingua.corpora.layout import NO_FILE, clip_path, is_file
+from interlingua.errors import ManifestError, UsageError
+from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES, normalise_language, normalise_languages
+from interlingua.types import AudioRef, Utterance
 
-Row = dict[str, str]
+Locate = Callable[[Any, str], AudioRef | str]
+"""Where the audio of a cell lies (cell, position in the table), or the reason for which it can't be used."""
 
-_BOM = b"\xef\xbb\xbf"
-_ESCAPED = re.compile(r"(\t)|\\(.)|\\$", re.DOTALL)
+Columns = Mapping[str, str] | tuple[str, ...]
+"""Our name of a column -> the table's, or ``ours=theirs`` each."""
+
+ALIASES = {
+    "audio": ("path", "audio_path", "audio_file", "audio_filepath", "file_name", "filename", "file", "wav"),
+    "text": ("sentence", "transcription", "transcript"),
+    "language": ("lang", "locale"),
+    "speaker": ("speaker_id",),
+    "gender": (),
+    "offset": ("start",),
+    "end": (),
+    "duration": (),
+    "id": (),
+    "meaning": (),
+    "split": (),
+    "translation": (),
+    "translations": (),
+}
+"""Our name of a column -> what else it may be called."""
+
+_FETCH = "ROOT is the table itself: .csv, .tsv or .jsonl with"
+_OF_AUDIO = ("audio", "text", "language", "speaker", "gender", "offset", "end", "duration")
 
 
-def read_table(
-    path: Path,
+def read_own_table(
+    root: Path,
     *,
-    required: Sequence[str],
-    left: LeftOut,
-    header: Sequence[str] | None = None,
-    escapes: bool = False,
-) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a tab-separated file, in constant memory.
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    columns: Columns | None = None,
+    language: tuple[str, ...] | None = None,
+    target: str | None = None,
+    keep_missing: bool = False,
+    repeated: bool = False,
+    log: Log = silent,
+) -> Iterator[Utterance]:
+    """Utterances of a table or of JSON lines, in its order and in constant memory but for the ids.
 
-    Cells are taken as they stand: no quoting, no missing values (``NA`` is a sentence), nothing stripped but the line's
-    end, which may be Windows'. A row that ends early has empty last columns. One that lacks a required column, or has
-    too many (a tab inside a sentence shifts all that follows), is left out.
+    ``audio_en,audio_fr``, or ``audio,audio`` with ``language,language``, are two utterances a row that share a meaning,
+    which is called after the line unless a column names it.
 
     Args:
-        path: the file; it may be gzipped, or the only .tsv file in a tar.gz.
-        required: columns that every row must reach.
-        left: counts the rows that are left out.
-        header: the columns, in a file whose first line is a row already.
-        escapes: a backslash takes the next character literally.
+        root: the table; audio paths are relative to its folder.
+        languages: which to keep; None: all.
+        split: which to keep; None: all.
+        columns: our name of a column -> the table's, where they differ (``text=sentence``).
+        language: what is spoken, where no column says it; one code, or one for each recording of a row.
+        target: the language of the column ``translation``.
+        keep_missing: keep recordings whose file isn't there.
+        repeated: let an id stand twice.
+        log: receives a line on rows whose audio isn't there.
 
     Raises:
-        CorpusError: the file can't be read, isn't UTF-8, or lacks a required column.
+        ManifestError: the table or a line is wrong; file and line are named.
+        UsageError: an option is wrong or missing.
     """
-    with _lines(path) as lines:
-        names, number = tuple(header or ()), 0
-        for number, line in enumerate(lines, start=1):
-            cells = _cells(line, escapes, f"{path}:{number}", first=number == 1)
-            if not names:
-                names = tuple(cells)
-                _require(path, names, required)
-                continue
-            if cells == [""]:
-                continue
-            if len(cells) > len(names):
-                left.add(f"more than {len(names)} columns", f"{path.name}:{number}")
-                continue
-            row = dict(zip(names, cells, strict=False))
-            if any(column not in row for column in required):
-                left.add(f"fewer than {len(names)} columns", f"{path.name}:{number}")
-                continue
-            for column in names[len(cells) :]:
-                row[column] = ""
-            yield number, row
-        if not number:
-            raise CorpusError(f"{path}: the file is empty; fetch it again")
+    skipped = Skipped(root.name, log)
+
+    def locate(cell: Any, where: str) -> AudioRef | str:
+        if isinstance(cell, Mapping):
+            cell = cell.get("path")
+        if not isinstance(cell, str) or not cell.strip():
+            return NO_FILE
+        path = clip_path(root.parent, cell.strip(), where)
+        return AudioRef(str(path)) if keep_missing or is_file(path) else NO_FILE
+
+    rows = Rows(
+        str(root),
+        locate,
+        skipped,
+        columns=columns,
+        language=language,
+        target=target,
+        languages=languages,
+        split=split,
+        repeated=repeated,
+    )
+    empty = True
+    for number, row in read_rows(root):
+        empty = False
+        yield from rows.utterances(row, f"{root}:{number}", f"{root.name}:{number}")
+    skipped.report()
+    if empty:
+        raise ManifestError(f"{root}: no rows below the header; write one a recording")
 
 
-def sentence_key(language: str, sentence: str) -> str | None:
-    """What recordings of one sentence share where the corpus has no number for it; None: nothing, it isn't known.
+PLAIN = Corpus(
+    name="plain",
+    title="your own table: CSV, TSV or JSON lines",
+    read=read_own_table,
+    licence="yours",
+    fetch=f"{_FETCH} the columns audio, language, text, translation_<language>",
+)
+PAIRS = Corpus(
+    name="pairs",
+    title="your own table of pairs: a recording and a text, or two recordings",
+    read=read_own_table,
+    licence="yours",
+    fetch=f"{_FETCH} audio,text,language or audio_<language>,audio_<language>",
+)
 
-    >>> sentence_key("fr", "Bonjour."), sentence_key("fr", "bonjour."), sentence_key("fr", "")
-    ('fr:80fa40a352ddb746', 'fr:ae66531256f11411', None)
+
+# --- which column holds what -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Track:
+    """One recording of a row: what sets its columns apart (empty where it is the only one), and field -> column."""
+
+    name: str
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column holds what.
+
+    Attributes:
+        tracks: the recordings of a row.
+        columns: field -> column, of what the row has in common.
+        translations: target language -> column.
     """
-    if not sentence.strip():
-        return None
-    return f"{language}:{hashlib.blake2b(sentence.encode(), digest_size=8).hexdigest()}"
+
+    tracks: tuple[Track, ...]
+    columns: Mapping[str, str]
+    translations: Mapping[str, str]
 
 
-def _require(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
-    for column in required:
-        if column not in names:
-            raise CorpusError(
-                f"{path}:1: no column {column!r} among {', '.join(names)[:200]}; is it the file that was meant?"
+def parse_columns(columns: Columns | None) -> dict[str, str]:
+    """Our name of a column -> the table's.
+
+    Raises:
+        UsageError: not ``ours=theirs``, or no column of ours.
+    """
+    if not isinstance(columns, Mapping):
+        columns = dict(_halves(text) for text in columns or ())
+    for ours in columns:
+        if not any(ours == f or ours.startswith(f"{f}_") for f in ALIASES):
+            raise UsageError(f"columns: {ours!r} is no column; use {', '.join(ALIASES)}, or translation_<language>")
+    return dict(columns)
+
+
+def _halves(text: str) -> tuple[str, str]:
+    ours, sign, theirs = text.partition("=")
+    if not sign or not ours.strip() or not theirs.strip():
+        raise UsageError(f"columns: {text!r} is not OURS=THEIRS, such as text=sentence")
+    return ours.strip(), theirs.strip()
+
+
+def layout_of(names: Sequence[str], columns: Mapping[str, str], where: str) -> Layout:
+    """Find out which column holds what.
+
+    Args:
+        names: of the table's columns; case doesn't matter.
+        columns: what the caller says; see `parse_columns`.
+        where: the table, for messages.
+
+    Raises:
+        UsageError: a column that the caller named isn't there.
+        ManifestError: no column with audio, or an unknown language in a column's name.
+    """
+    held = {name.strip().lower(): name for name in names}
+    given: dict[str, str] = {}
+    for ours, theirs in columns.items():
+        if theirs.strip().lower() not in held:
+            raise UsageError(f"{where}: no column {theirs!r} (for {ours}); it has {', '.join(names)[:200]}")
+        given[ours] = held[theirs.strip().lower()]
+    free = {key: name for key, name in held.items() if name not in given.values()}
+
+    def find(*fields: str) -> str | None:
+        return next((given[f] for f in fields if f in given), None) or next(
+            (free[f] for f in fields if f in free), None
+        )
+
+    shared = {field: column for field, also in ALIASES.items() if (column := find(field, *also))}
+    tracks = [Track(name, _track(name, find)) for name in _suffixes(shared, given, free)]
+    sole = Track("", {f: shared[f] for f in _OF_AUDIO if f in shared})
+    if "audio" in shared:
+        tracks = [Track("1", sole.columns), *tracks] if tracks else [sole]
+    if not tracks:
+        raise ManifestError(f"{where}: no column with audio among {', '.join(names)[:200]}; call it audio, or name it")
+    translations: dict[str, str] = {}
+    for name in [*given, *free]:
+        if name.startswith("translation_"):
+            translations[_code(name.removeprefix("translation_"), where)] = given.get(name) or free[name]
+    common = {f: c for f, c in shared.items() if len(tracks) == 1 or f not in _OF_AUDIO or f in ("language", "speaker")}
+    return Layout(tuple(tracks), common, translations)
+
+
+def _suffixes(shared: Mapping[str, str], given: Mapping[str, str], free: Mapping[str, str]) -> list[str]:
+    """What tells the recordings of a row apart; none where there is one."""
+    always, doubtful = [], []
+    for key in [*given, *free]:
+        if key in ALIASES or key in ALIASES["audio"] or (key in free and free[key] == shared.get("audio")):
+            continue
+        if key.endswith("_file_name") or re.fullmatch(r"audio_\d+", key):
+            always.append(key.removesuffix("_file_name").removeprefix("audio_"))
+        elif key.startswith("audio_") or key.endswith("_audio"):
+            doubtful.append(key.removeprefix("audio_").removesuffix("_audio"))
+    several = [] if "audio" in shared or len(doubtful) < 2 else doubtful
+    return list(dict.fromkeys([*always, *several]))
+
+
+def _track(name: str, find: Callable[..., str | None]) -> dict[str, str]:
+    found = {}
+    for field in _OF_AUDIO:
+        also = (field, *ALIASES[field])
+        if column := find(*(c for f in also for c in (f"{f}_{name}", f"{name}_{f}"))):
+            found[field] = column
+    return found
+
+
+# --- the utterances of a row -----------------------------------------------------------------------------
+
+
+class Rows:
+    """Makes the utterances of one table.
+
+    Args:
+        table: its name, for messages.
+        locate: finds the audio of a cell.
+        skipped: counts what can't be used.
+        columns: see `parse_columns`.
+        language: spoken, where no column says it; one for each recording of a row.
+        target: the language of the column ``translation``.
+        languages: of the utterances to keep; None: all.
+        split: to keep; None: all.
+        default_split: the split of all rows, where no column says it.
+        prefix: of the ids that are made from audio paths.
+        ids: those that are taken, and where; shared between the tables of one data set.
+        repeated: let an id stand twice.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        locate: Locate,
+        skipped: Skipped,
+        *,
+        columns: Columns | None = None,
+        language: tuple[str, ...] | None = None,
+        target: str | None = None,
+        languages: tuple[str, ...] | None = None,
+        split: str | None = None,
+        default_split: str | None = None,
+        prefix: str = "",
+        ids: dict[str, str] | None = None,
+        repeated: bool = False,
+    ) -> None:
+        self._table = table
+        self._locate = locate
+        self._skipped = skipped
+        self._columns = parse_columns(columns)
+        self._spoken = tuple(normalise_language(code) for code in language or ())
+        self._target = normalise_language(target) if target else None
+        self._languages = None if languages is None else normalise_languages(languages)
+        self._split = split
+        self._default_split = default_split
+        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._prefix = prefix
+        self._ids: dict[str, str] = {} if ids is None else ids
+        self._repeated = repeated
+
+    def utterances(self, row: Row, where: str, name: str) -> list[Utterance]:
+        """The utterances of a row: one a recording that is there and wanted.
+
+        Args:
+            row: column -> cell.
+            where: file and line, for messages.
+            name: of the row, unique in the table; ids and meanings come from it where nothing better is there.
+
+        Raises:
+            ManifestError: a cell is wrong; it is named.
+            UsageError: something that the table doesn't say and the caller didn't either.
+        """
+        layout = self._layout(row, where)
+        split = _text(row, layout.columns.get("split"), where) or self._default_split
+        if self._split is not None and split_name(self._split) != split_name(split or ""):
+            return []
+        given = _text(row, layout.columns.get("id"), where)
+        meaning = _text(row, layout.columns.get("meaning"), where)
+        if meaning is None and len(layout.tracks) > 1:
+            meaning = given or name
+        texts = [_text(row, track.columns.get("text"), where) for track in layout.tracks]
+        spoken = [self._language(row, layout, n, where) for n in range(len(layout.tracks))]
+        made = []
+        for n, track in enumerate(layout.tracks):
+            cell = row.get(track.columns["audio"])
+            offset, duration = _stretch(row, track.columns, where)
+            if given:
+                id_ = f"{given}/{track.name}" if track.name else given
+            else:
+                id_ = _id(self._prefix, cell, offset, f"{name}/{track.name}" if track.name else name)
+            if self._languages is not None and spoken[n] not in self._languages:
+                continue
+            audio = self._locate(cell, where)
+            if isinstance(audio, str):
+                self._skipped.add(audio, f"{where} ({_shown(cell)})")
+                continue
+            if id_ in self._ids and not self._repeated:
+                raise ManifestError(
+                    f"{where}: the id {id_!r} stands already in {self._ids[id_]}; give every recording "
+                    "an id of its own, in a column id"
+                )
+            self._ids[id_] = where
+            made.append(
+                Utterance(
+                    id=id_,
+                    audio=AudioRef(audio.path, offset, None if offset is None else duration, audio.member),
+                    language=spoken[n],
+                    text=texts[n],
+                    translations=self._translations(row, layout, where)
+                    | {spoken[m]: t for m, t in enumerate(texts) if t is not None and spoken[m] != spoken[n]},
+                    meaning=meaning,
+                    split=split,
+                    speaker=_text(row, track.columns.get("speaker") or layout.columns.get("speaker"), where),
+                    gender=(_text(row, track.columns.get("gender"), where) or "").lower() or None,
+                    duration=duration,
+                )
             )
+        return made
+
+    def _layout(self, row: Row, where: str) -> Layout:
+        names = tuple(row)
+        if names not in self._layouts:
+            layout = self._layouts[names] = layout_of(names, self._columns, where)
+            if len(self._spoken) not in (0, 1, len(layout.tracks)):
+                raise UsageError(
+                    f"language: {len(self._spoken)} for {len(layout.tracks)} recordings a row; give as many"
+                )
+            if self._split is not None and "split" not in layout.columns and self._default_split is None:
+                raise UsageError(f"--split {self._split}: {self._table} has no column split; omit --split")
+        return self._layouts[names]
+
+    def _language(self, row: Row, layout: Layout, n: int, where: str) -> str:
+        track = layout.tracks[n]
+        written = _text(row, track.columns.get("language"), where)
+        if written is not None:
+            return _code(written, where)
+        if len(layout.tracks) > 1 and (code := _is_language(track.name)):
+            return code
+        if self._spoken and len(self._spoken) == len(layout.tracks):
+            return self._spoken[n]
+        written = _text(row, layout.columns.get("language"), where)
+        if written is not None:
+            return _code(written, where)
+        if self._spoken:
+            return self._spoken[0]
+        of = f" of audio_{track.name}" if track.name else ""
+        raise ManifestError(
+            f"{where}: nothing says the language{of}; add a column language, or prepare a manifest with "
+            "--option language=CODE (`interlingua corpus prepare`)"
+        )
+
+    def _translations(self, row: Row, layout: Layout, where: str) -> dict[str, str]:
+        found = {code: _text(row, column, where) for code, column in layout.translations.items()}
+        alone = _text(row, layout.columns.get("translation"), where)
+        if alone is not None:
+            if self._target is None:
+                raise UsageError(
+                    f"{where}: the column translation doesn't say its language; call it translation_<language>, or "
+                    "prepare a manifest with --option target=CODE (`interlingua corpus prepare`)"
+                )
+            found[self._target] = alone
+        several = row.get(layout.columns.get("translations", ""))
+        if isinstance(several, str) and several.strip():
+            raise ManifestError(
+                f"{where}: translations is no object of languages and texts; call a column translation_<language>"
+            )
+        if isinstance(several, Mapping):
+            found |= {_code(str(code), where): _text(several, code, where) for code in several}
+        return {code: text for code, text in found.items() if text is not None}
 
 
-def _cells(line: bytes, escapes: bool, where: str, *, first: bool) -> list[str]:
+def _is_language(name: str) -> str | None:
+    """The language that a column's name says; not ``src`` and ``tgt``, which ISO 639 has, too."""
     try:
-        text = (line.removeprefix(_BOM) if first else line).decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise CorpusError(f"{where}: not UTF-8 (byte {e.object[e.start]:#04x}); fetch it again or convert it") from e
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not escapes or "\\" not in text:
-        return text.split("\t")
-    cells, end = [""], 0
-    for match in _ESCAPED.finditer(text):
-        cells[-1] += text[end : match.start()] + (match[2] or "")
-        if match[1]:
-            cells.append("")
-        end = match.end()
-    cells[-1] += text[end:]
-    return cells
+        code = normalise_language(name)
+    except UsageError:
+        return None
+    return code if code in WHISPER_LANGUAGES or code in UNSEEN_LANGUAGES else None
 
 
-@contextmanager
-def _lines(path: Path) -> Iterator[IO[bytes]]:
-    """The file's lines, each with its end; only \\n ends a line."""
+def _code(name: str, where: str) -> str:
     try:
-        if path.name.endswith((".tar.gz", ".tgz")):
-            tables = [name for name in list_members(path).sizes if name.endswith(".tsv")]
-            if len(tables) != 1:
-                raise CorpusError(f"{path}: {len(tables)} .tsv files in it, not one; unpack it")
-            yield io.BytesIO(read_member(path, tables[0]))
-        elif path.suffix == ".gz":
-            with gzip.open(path) as compressed:
-                yield compressed  # type: ignore[misc]  # it reads lines of bytes
-        else:
-            with path.open("rb") as file:
-                yield file
-    except (OSError, EOFError, zlib.error) as e:
-        reason = e.strerror if isinstance(e, OSError) and e.strerror else e
-        raise CorpusError(f"{path}: can't be read ({reason}); fetch it again") from e
+        return normalise_language(name)
+    except UsageError as e:
+        raise ManifestError(f"{where}: {e}") from e
+
+
+def _text(row: Row, column: str | None, where: str) -> str | None:
+    value = None if column is None else row.get(column)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ManifestError(f"{where}: {column} is {type(value).__name__}, not text")
+    return str(value)
+
+
+def _stretch(row: Row, columns: Mapping[str, str], where: str) -> tuple[float | None, float | None]:
+    """Offset and duration; an offset says that the recording is a stretch of its file."""
+
+    def of(field: str) -> float | None:
+        text = _text(row, columns.get(field), where)
+        return None if text is None else seconds(text, f"{where}: {columns[field]}")
+
+    offset, end, duration = of("offset"), of("end"), of("duration")
+    if end is not None:
+        offset = offset or 0.0
+        if end <= offset:
+            raise ManifestError(
+                f"{where}: end {end} s isn't behind {offset} s; write seconds from the file's beginning"
+            )
+        duration = round(end - offset, 6)
+    return offset, duration
+
+
+def _id(prefix: str, cell: Any, offset: float | None, name: str) -> str:
+    path = cell.get("path") if isinstance(cell, Mapping) else cell
+    if not isinstance(path, str) or not path.strip() or (isinstance(cell, Mapping) and cell.get("bytes")):
+        return name
+    return prefix + path.strip() + ("" if offset is None else f"@{offset:g}")
+
+
+def _shown(cell: Any) -> str:
+    shown = cell.get("path") if isinstance(cell, Mapping) else cell
+    return str(shown)[:80] if shown else "empty"

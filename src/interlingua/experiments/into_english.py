@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from interlingua.corpora.clusters import words_of
-from interlingua.corpora.registry import get_corpus
+from interlingua.corpora.base import get_corpus
+from interlingua.corpora.prepare import words_of
 from interlingua.corpora.udhr import is_synthetic
 from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.encoding.store import FrameStore

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from interlingua.corpora.clusters import edit_similarity
+from interlingua.corpora.prepare import edit_similarity
 from interlingua.retrieval.evaluate import Items, evaluate_scores
 from interlingua.types import Matrix
 

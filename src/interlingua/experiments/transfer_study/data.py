@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from interlingua.corpora import prepare_prompts, split_by_cluster
-from interlingua.corpora.clusters import words_of
+from interlingua.corpora.prepare import words_of
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.transfer_study.settings import DEV, TEST, TRAIN, Run, TransferStudy
 from interlingua.types import AudioRef, Utterance

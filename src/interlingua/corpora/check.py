@@ -12,7 +12,7 @@ from interlingua.types import SAMPLE_RATE, Samples, Utterance
 SHORT = 0.1  # seconds: less is no speech
 QUIET = 1e-3  # of full scale: nothing louder is silence
 FULL_SCALE = 0.999
-CLIPPED = 1e-3  # share of samples at full scale
+CLIPPED = 1e-3  # fraction of samples at full scale
 DURATION_TOLERANCE = 0.15  # seconds between what the manifest and the recording say
 LETTERS = 20  # fewer tell no language
 PROBLEMS = {
@@ -29,6 +29,7 @@ PROBLEMS = {
     "text": "the text, or a translation, is empty",
     "language": "the text, or a translation, doesn't look like its language",
 }
+EXAMPLES = 3  # utterances of a problem that are named unless all are asked for
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,31 @@ class Finding:
     id: str
     problem: str
     detail: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.problem}: {self.detail}"
+
+
+def summarised(findings: Iterable[Finding]) -> Iterator[str]:
+    """Findings in few lines: of a problem that more than `EXAMPLES` utterances have the first of them, and how many."""
+    counts: dict[str, int] = {}
+    examples: dict[str, list[Finding]] = {}
+    differ: set[str] = set()  # problems whose details aren't the same everywhere
+    for finding in findings:
+        counts[finding.problem] = counts.get(finding.problem, 0) + 1
+        first = examples.setdefault(finding.problem, [])
+        if len(first) < EXAMPLES:
+            first.append(finding)
+        if finding.detail != first[0].detail:
+            differ.add(finding.problem)
+    for problem, first in examples.items():
+        if counts[problem] > EXAMPLES and problem not in differ:
+            names = ", ".join(finding.id for finding in first)
+            yield f"{problem}: {first[0].detail}: {counts[problem]} utterances, such as {names}"
+            continue
+        yield from map(str, first)
+        if counts[problem] > EXAMPLES:
+            yield f"{problem}: {counts[problem] - EXAMPLES} more utterances; --all prints every line"
 
 
 def check_utterances(
@@ -98,14 +124,9 @@ def _check_audio(utterance: Utterance, decode: bool, heard: dict[str, str]) -> I
         if decode:
             rate, samples = sample_rate_of(utterance.audio), load_audio(utterance.audio)
             yield from _check_samples(utterance, rate, samples)
-    except AudioNotFoundError as e:
-        yield Finding(utterance.id, "missing", str(e))
-    except EmptyAudioError as e:
-        yield Finding(utterance.id, "empty", str(e))
-    except TruncatedAudioError as e:
-        yield Finding(utterance.id, "truncated", str(e))
     except AudioError as e:
-        yield Finding(utterance.id, "unreadable", str(e))
+        kinds = {AudioNotFoundError: "missing", EmptyAudioError: "empty", TruncatedAudioError: "truncated"}
+        yield Finding(utterance.id, kinds.get(type(e), "unreadable"), str(e))
 
 
 def _check_samples(utterance: Utterance, rate: int, samples: Samples) -> Iterator[Finding]:
@@ -114,9 +135,9 @@ def _check_samples(utterance: Utterance, rate: int, samples: Samples) -> Iterato
         yield Finding(utterance.id, "empty", f"{seconds:.3f} s")
     elif size.max() < QUIET:
         yield Finding(utterance.id, "silent", f"its peak is {size.max():.1e}")
-    share = float((size >= FULL_SCALE).mean())
-    if share >= CLIPPED:
-        yield Finding(utterance.id, "clipped", f"{share:.1%} of the samples are at full scale")
+    clipped = float((size >= FULL_SCALE).mean())
+    if clipped >= CLIPPED:
+        yield Finding(utterance.id, "clipped", f"{clipped:.1%} of the samples are at full scale")
     if rate < SAMPLE_RATE:
         yield Finding(utterance.id, "rate", f"{rate} Hz")
     if utterance.duration is not None and abs(utterance.duration - seconds) > DURATION_TOLERANCE:

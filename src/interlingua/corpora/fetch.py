@@ -1,30 +1,53 @@
-"""Files of a Hugging Face dataset repository, downloaded as they are: interrupted, it goes on; each is checked."""
+"""What corpora are fetched with: commands that never wait for ever, and files of a dataset repository of the hub."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import refusal
+from interlingua.corpora.base import Log, silent
 from interlingua.errors import FetchError, HashMismatchError
 from interlingua.files import check_sha256
 
-_ASKED = 100  # paths that the hub is asked about at a time
+MOST_SECONDS = 600  # of a command
+_ASKED = 100  # paths in one request to the hub
+
+
+class CommandError(FetchError):
+    """The command itself failed; nothing came that could be wrong."""
+
+
+def run(command: list[str], folder: Path) -> None:
+    """Run a command in a folder.
+
+    Raises:
+        CommandError: it isn't there, fails, or takes more than `MOST_SECONDS`.
+    """
+    environment = os.environ | {"LC_ALL": "C"}
+    name = " ".join(command[:2])
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS
+        )
+    except subprocess.TimeoutExpired as e:
+        raise CommandError(f"`{name}` took more than {MOST_SECONDS} s") from e
+    except OSError as e:
+        raise CommandError(f"`{name}` can't be run ({e.strerror})") from e
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise CommandError(f"`{name}` failed: {lines[-1]}")
 
 
 def download_files(
-    repository: str,
-    names: Sequence[str],
-    root: Path,
-    *,
-    by_hand: str,
-    log: Callable[[str], None] = lambda line: None,
-    revision: str = "main",
+    repository: str, names: Sequence[str], root: Path, *, by_hand: str, log: Log = silent, revision: str = "main"
 ) -> None:
-    """Put files of a dataset below ``root``, under their own names, and check them.
+    """Put files of a dataset repository below ``root``, under their own names, each checked by size and SHA-256.
 
-    A file that is there with the size (and, where the hub tells it, the SHA-256) of the hub's stays as it is; one that
-    was half fetched is continued.
+    What is whole stays as it is; what was half fetched is continued. (`snapshot_download` would trust a file that was
+    damaged since.)
 
     Args:
         repository: owner/name.
@@ -60,19 +83,10 @@ def download_folder(
     under: str | None,
     wanted: Callable[[str], bool],
     by_hand: str,
-    log: Callable[[str], None] = lambda line: None,
+    log: Log = silent,
     revision: str = "main",
 ) -> None:
-    """Put the files of a dataset that are wanted below ``root``, as `download_files` does.
-
-    Args:
-        repository: owner/name.
-        root: the folder.
-        under: a folder of the repository; None: all of it.
-        wanted: whether a path is.
-        by_hand: what a person can do where the hub can't be reached.
-        log: receives a line a file.
-        revision: branch, tag or commit.
+    """Put the ``wanted`` files of a dataset repository, or of a folder ``under`` it, below ``root``.
 
     Raises:
         FetchError: the hub can't be reached, or nothing there is wanted.
@@ -93,9 +107,7 @@ def download_folder(
         _fetch(repository, files, root, by_hand, log, revision)
 
 
-def _fetch(
-    repository: str, files: Sequence[Any], root: Path, by_hand: str, log: Callable[[str], None], revision: str
-) -> None:
+def _fetch(repository: str, files: Sequence[Any], root: Path, by_hand: str, log: Log, revision: str) -> None:
     import huggingface_hub
 
     for file in files:

@@ -1,0 +1,239 @@
+"""Every corpus by name: what reads it, what to fetch and where to put it, under which licence.
+
+To add one, write a reader and a `Corpus` in one file, and name it in `CORPORA`; outside this package an entry point
+``interlingua.corpora`` or ``module:attribute`` on the command line does the same::
+
+    def read_toy(root: Path, *, languages=None, split=None, <option>: <type> = <default>, log: Log = silent): ...
+
+    CORPUS = Corpus("toy", "toy data", read_toy, licence="CC0", fetch="fetch toy.zip from … into ROOT")
+
+It yields utterances. Its own keywords become ``--option name=value``, typed by their annotations: bool, int, float,
+str, a Literal, or tuple[str, ...] with commas; each may be None.
+"""
+
+import inspect
+import os
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from interlingua.errors import CorpusError, UsageError
+from interlingua.registry import Registry
+from interlingua.types import Utterance
+
+Log = Callable[[str], None]
+"""Receives a line on whatever was skipped, and how much."""
+Reader = Callable[..., Iterator[Utterance]]
+"""(root, *, languages, split, log, options…); languages and split are None for all that are there."""
+Download = Callable[[Path, tuple[str, ...] | None, str | None, Log], None]
+
+CONTRACT = ("languages", "split", "log")
+_NAMED = 10  # skipped rows of each reason
+
+
+def silent(line: str) -> None:
+    """A log that nobody reads."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus.
+
+    Attributes:
+        name: what the command line calls it.
+        title: what it is, in a few words.
+        read: its reader.
+        licence: of audio and texts, as its publishers state it.
+        fetch: what to fetch from where, and where to put it below ROOT.
+        download: puts the corpus's files below a folder (root, languages, split, log); None: only people can.
+        self_fetching: the reader fetches what it needs, and ROOT may be omitted.
+        synthetic: whether machines speak.
+        splits: whether it is split into train, dev and test.
+        units: what its meanings and its clusters are called.
+    """
+
+    name: str
+    title: str
+    read: Reader
+    licence: str
+    fetch: str
+    download: Download | None = None
+    self_fetching: bool = False
+    synthetic: bool = False
+    splits: bool = True
+    units: tuple[str, str] = ("meanings", "clusters")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The reader's own options: name -> type."""
+        hints = typing.get_type_hints(self.read)
+        parameters = inspect.signature(self.read).parameters.values()
+        return {
+            p.name: hints.get(p.name, str) for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in CONTRACT
+        }
+
+    def parse_options(self, given: Iterable[str]) -> dict[str, Any]:
+        """``name=value`` as the reader's keyword arguments; hyphens in names count as underscores.
+
+        Raises:
+            UsageError: no ``=``, an option that the corpus hasn't, or a value of another type.
+        """
+        known = self.options
+        parsed: dict[str, Any] = {}
+        for text in given:
+            name, sign, value = text.partition("=")
+            key = name.strip().replace("-", "_")
+            if not sign:
+                raise UsageError(f"--option {text}: write it as NAME=VALUE")
+            if key not in known:
+                has = f"it has {', '.join(known)}" if known else "it has none"
+                raise UsageError(f"--option {text}: the {self.name} corpus has no option {name!r}; {has}")
+            parsed[key] = _typed(value.strip(), known[key], text)
+        return parsed
+
+    def fetch_hint(self) -> str:
+        """One line: what to fetch and where to put it, then what to type."""
+        command = f"interlingua corpus prepare {self.name} --root ROOT"
+        return f"{self.name}: {self.fetch}; then `{command} --out manifest.jsonl`"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "title": self.title,
+            "fetch": self.fetch,
+            "downloads": self.download is not None or self.self_fetching,
+            "synthetic": self.synthetic,
+            "licence": self.licence,
+            "options": {key: written(kind) for key, kind in self.options.items()},
+        }
+
+
+_OURS = {
+    "prompts": "prompts", "udhr": "udhr", "fleurs": "fleurs", "covost": "covost", "common-voice": "common_voice",
+    "mass": "mass", "europarl-st": "europarl_st", "mustc": "mustc", "voxpopuli-s2s": "voxpopuli_s2s",
+    "speechmatrix": "speechmatrix", "huggingface": "huggingface", "lhotse": "lhotse", "nemo": "nemo",
+}  # fmt: skip
+CORPORA: Registry[Corpus] = Registry(
+    "corpus",
+    "corpora",
+    {name: f"interlingua.corpora.{module}:CORPUS" for name, module in _OURS.items()}
+    | {"plain": "interlingua.corpora.tables:PLAIN", "pairs": "interlingua.corpora.tables:PAIRS"},
+)
+
+
+def get_corpus(name: str) -> Corpus:
+    """The corpus of a name, or of an import path ``module:attribute``.
+
+    Raises:
+        UsageError: no corpus has it.
+    """
+    found: object = CORPORA[name]
+    if not isinstance(found, Corpus):
+        raise UsageError(f"corpus {name!r} is a {type(found).__name__}; make it an interlingua.corpora.base.Corpus")
+    return found
+
+
+def read_corpus(
+    name: str,
+    root: Path | None = None,
+    *,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
+    log: Log = silent,
+    **options: Any,
+) -> Iterator[Utterance]:
+    """Utterances of any corpus; ``options`` are its reader's own.
+
+    Raises:
+        UsageError: no such corpus, or no root where one is needed.
+        CorpusError: the folder isn't there (the message says what to fetch), or can't be looked into.
+    """
+    corpus = get_corpus(name)
+    fetches = corpus.self_fetching or options.get("hub") is not None  # then a reader makes ROOT
+    if root is None and not corpus.self_fetching:
+        raise UsageError(f"--root is missing. {corpus.fetch_hint()}")
+    if root is not None and not fetches and not root.exists():
+        raise CorpusError(f"{root}: no such file or folder. {corpus.fetch_hint()}")
+    if root is not None and root.is_dir():
+        check_folder(root, listed=True)
+    return corpus.read(root, languages=languages, split=split, log=log, **options)
+
+
+class Skipped:
+    """Counts the rows of one part of a corpus (``fleurs fr_fr test``) that a reader couldn't use, by reason."""
+
+    def __init__(self, part: str, log: Log = silent) -> None:
+        self._part, self._log = part, log
+        self._counts: dict[str, int] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        """Count one row."""
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        names = self._names.setdefault(reason, [])
+        if len(names) < _NAMED:
+            names.append(name)
+
+    def report(self) -> None:
+        """Log a line a reason: how many rows, and the names of the first ten."""
+        for reason, count in self._counts.items():
+            names = self._names[reason]
+            more = f" and {count - len(names)} more" if count > len(names) else ""
+            self._log(f"{self._part}: skipped {count} ({reason}): {', '.join(names)}{more}")
+
+
+def split_name(name: str) -> str:
+    """A split by our name: others call ``dev`` validation."""
+    return "dev" if name in ("validation", "valid", "val") else name
+
+
+def refuse_split(corpus: str, split: str | None) -> None:
+    """Raise UsageError if a split is asked of a corpus that has none."""
+    if split is not None:
+        raise UsageError(f"--split {split}: the {corpus} corpus has no splits; omit it, or make some (--rotation)")
+
+
+def check_folder(folder: str | Path, *, listed: bool = False) -> None:
+    """Raise CorpusError if the files in a folder can't be reached or, with ``listed``, their names not be read."""
+    try:
+        os.stat(f"{folder}/.")  # noqa: PTH116  # a Path drops the dot, which is what asks for permission
+        if listed:
+            os.scandir(folder).close()
+    except PermissionError as e:
+        raise CorpusError(f"{folder}: this folder can't be looked into; check its permissions") from e
+
+
+def written(kind: Any) -> str:
+    """How an option's value is written, by its type.
+
+    >>> written(bool), written(tuple[str, ...] | None), written(Literal["raw", "normalised"])
+    ('yes or no', 'words with commas between them', 'raw or normalised')
+    """
+    kinds = _alternatives(kind)
+    if any(typing.get_origin(k) is tuple for k in kinds):
+        return "words with commas between them"
+    if typing.get_origin(kinds[0]) is Literal:
+        return " or ".join(typing.get_args(kinds[0]))
+    return {bool: "yes or no", int: "a whole number", float: "a number"}.get(kinds[0], "a word")
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The types of an annotation but None."""
+    arguments = typing.get_args(kind)
+    return [a for a in arguments if a is not type(None)] if type(None) in arguments else [kind]
+
+
+def _typed(value: str, kind: Any, text: str) -> Any:
+    """An option's value by its annotation."""
+    kinds = _alternatives(kind)
+    is_list = any(typing.get_origin(k) is tuple for k in kinds)
+    words = {"yes": "true", "no": "false"} if bool in kinds else {}
+    given: Any = [v.strip() for v in value.split(",") if v.strip()] if is_list else words.get(value, value)
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as e:
+        raise UsageError(f"--option {text}: write {written(kind)}") from e

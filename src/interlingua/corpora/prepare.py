@@ -1,0 +1,353 @@
+"""From a corpus's reader to a manifest: how much, which recordings of a sentence, splits, clusters, statistics."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from interlingua.audio import declared_duration
+from interlingua.corpora.base import Log, Skipped, silent
+from interlingua.corpora.manifest import iter_manifest, write_manifest
+from interlingua.errors import AudioError, CorpusError, ManifestError, UsageError
+from interlingua.types import Utterance
+
+Positives = Literal["all", "first"]
+RULES: dict[Positives, str] = {
+    "all": "all recordings of a sentence are kept and share its meaning: each is a positive of each",
+    "first": "of several recordings of a sentence in a language the first is kept",
+}
+NEAR_DUPLICATE_SIMILARITY = 2 / 3  # word edit similarity from which two texts count as near-duplicates
+FOLDS = 5
+SEED = 12345
+
+
+@dataclass
+class Prepared:
+    """What a manifest holds, and by which rule."""
+
+    rule: str
+    utterances: int = 0
+    seconds: float = 0.0
+    without_duration: int = 0
+    repeated_ids: int = 0
+    other_recordings: int = 0
+    languages: Counter[str] = field(default_factory=Counter)
+    clusters: set[str] = field(default_factory=set)
+    recordings: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, utterance: Utterance) -> None:
+        """Count one utterance."""
+        self.utterances += 1
+        self.seconds += utterance.duration or 0.0
+        self.without_duration += utterance.duration is None
+        self.languages[utterance.language] += 1
+        self.recordings[_sentence(utterance)] += 1
+        self.clusters.add(utterance.group)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "utterances": self.utterances,
+            "meanings": len({meaning for _, meaning in self.recordings}),
+            "clusters": len(self.clusters),
+            "seconds": round(self.seconds, 1),
+            "without_duration": self.without_duration,
+            "languages": dict(self.languages),
+            "several_recordings": {
+                "rule": self.rule,
+                "sentences": sum(n > 1 for n in self.recordings.values()),
+                "most": max(self.recordings.values(), default=0),
+                "left_out": self.other_recordings,
+            },
+            "repeated_ids": self.repeated_ids,
+        }
+
+
+def prepare_manifest(
+    read: Callable[[Log], Iterator[Utterance]],
+    out: Path,
+    *,
+    positives: Positives = "all",
+    max_utterances: int | None = None,
+    rotation: int | None = None,
+    log: Log = silent,
+) -> Prepared:
+    """Write what a reader yields as a manifest, one by one as it comes.
+
+    Args:
+        read: starts the reader anew; takes its log. With ``max_utterances`` the corpus is read twice.
+        out: the manifest.
+        positives: see `RULES`.
+        max_utterances: at most so many of each language; sentences that most languages share come first.
+        rotation: split by near-duplicate cluster, see `split_by_cluster`; then all utterances are held in memory.
+        log: receives a line on whatever was skipped.
+
+    Raises:
+        CorpusError: nothing is left to write.
+        UsageError: no utterance was asked for, another fold than there are, or ``out`` holds something else.
+    """
+    check_out(out)
+    if rotation is not None:
+        check_rotation(rotation)
+    if max_utterances is not None and max_utterances < 1:
+        raise UsageError(f"--max-utterances {max_utterances}: use 1 or more")
+    prepared = Prepared(RULES[positives])
+    wanted = None if max_utterances is None else _choose(read(silent), positives, max_utterances)
+    repeated = Skipped(out.name, log)
+    utterances = _kept(read(log), prepared, positives, wanted, repeated)
+    if rotation is not None:
+        utterances = iter(split_by_cluster(list(utterances), rotation))
+    write_manifest(out, utterances)
+    repeated.report()
+    return prepared
+
+
+def check_out(out: Path) -> None:
+    """Refuse to write a manifest over something else, such as the table that is read.
+
+    Raises:
+        UsageError: a file is there that is no manifest.
+    """
+    if not out.exists() or out.is_dir():  # a folder is told when it is written
+        return
+    try:
+        if out.is_file() and (not out.stat().st_size or next(iter_manifest(out))):
+            return
+    except ManifestError:
+        pass
+    raise UsageError(f"--out {out}: is there and is no manifest; it would be lost: name another file")
+
+
+def _kept(
+    utterances: Iterator[Utterance],
+    prepared: Prepared,
+    positives: Positives,
+    wanted: set[tuple[str, str]] | None,
+    repeated: Skipped,
+) -> Iterator[Utterance]:
+    ids: set[str] = set()
+    for utterance in utterances:
+        key = _sentence(utterance)
+        if wanted is not None and key not in wanted:
+            continue
+        if utterance.id in ids:
+            prepared.repeated_ids += 1
+            repeated.add("its id stands already before", utterance.id)
+            continue
+        if positives == "first" and prepared.recordings[key]:
+            prepared.other_recordings += 1
+            continue
+        ids.add(utterance.id)
+        prepared.add(utterance)
+        yield utterance
+    if not prepared.utterances:
+        raise CorpusError(
+            "no utterance is left to write: every row was skipped, as the lines above say, or none is of the "
+            "languages and the split asked for"
+        )
+
+
+def _choose(utterances: Iterator[Utterance], positives: Positives, most: int) -> set[tuple[str, str]]:
+    """(language, meaning) pairs: at most so many utterances of each language, meanings of most languages first."""
+    counts: dict[str, Counter[str]] = {}
+    for utterance in utterances:
+        language, meaning = _sentence(utterance)
+        counts.setdefault(meaning, Counter())[language] += 1
+    taken: Counter[str] = Counter()
+    wanted = set()
+    for meaning in sorted(counts, key=lambda m: -len(counts[m])):
+        for language, recordings in counts[meaning].items():
+            need = 1 if positives == "first" else recordings
+            if taken[language] + need <= most:
+                taken[language] += need
+                wanted.add((language, meaning))
+    return wanted
+
+
+def _sentence(utterance: Utterance) -> tuple[str, str]:
+    return utterance.language, utterance.meaning or utterance.id
+
+
+# --- splits and clusters ---------------------------------------------------------------------------------
+
+
+def split_by_cluster(utterances: Sequence[Utterance], rotation: int = 0) -> list[Utterance]:
+    """Give each utterance a split: of five folds of groups one is test, the next dev, the others train.
+
+    Args:
+        utterances: their groups are dealt out in one random order.
+        rotation: which fold is test, 0 to 4; over all of them everything is tested once.
+
+    Raises:
+        UsageError: another fold, or fewer groups than folds.
+    """
+    check_rotation(rotation)
+    names = sorted({u.group for u in utterances})
+    if len(names) < FOLDS:
+        raise UsageError(f"{len(names)} clusters can't be split into {FOLDS} folds; read more, or omit --rotation")
+    order = np.random.default_rng(SEED).permutation(len(names))
+    fold = {names[c]: position % FOLDS for position, c in enumerate(order)}
+    roles = {rotation: "test", (rotation + 1) % FOLDS: "dev"}
+    return [msgspec.structs.replace(u, split=roles.get(fold[u.group], "train")) for u in utterances]
+
+
+def check_rotation(rotation: int) -> None:
+    """Raise UsageError if there is no such fold."""
+    if not 0 <= rotation < FOLDS:
+        raise UsageError(f"rotation {rotation}: use 0 to {FOLDS - 1}")
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and numbers of a text, punctuation dropped."""
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())
+
+
+def edit_similarity(a: Sequence[str], b: Sequence[str]) -> float:
+    """1 − (edit distance / length of the longer sequence), in [0, 1]; 1 for two empty ones."""
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.normalized_similarity(a, b)
+
+
+def cluster_meanings(
+    texts: Mapping[str, Mapping[str, str]], similarity: float = NEAR_DUPLICATE_SIMILARITY
+) -> dict[str, str]:
+    """Cluster near-duplicate meanings: meaning -> cluster (named after its first meaning).
+
+    Two meanings are near-duplicates if their texts in any one language have a word edit similarity of ``similarity``
+    or more. Clusters are the connected components (single linkage), so that no linked pair can straddle a split.
+
+    Args:
+        texts: meaning -> language -> text.
+        similarity: the threshold, in (0, 1].
+    """
+    import networkx
+
+    words = {m: {lang: words_of(text) for lang, text in texts[m].items()} for m in texts}
+    graph = networkx.Graph((a, b) for a, b in combinations(words, 2) if _near(words[a], words[b], similarity))
+    graph.add_nodes_from(words)
+    return {m: min(cluster) for cluster in networkx.connected_components(graph) for m in cluster}
+
+
+def _near(a: Mapping[str, list[str]], b: Mapping[str, list[str]], similarity: float) -> bool:
+    for language in a.keys() & b.keys():
+        x, y = a[language], b[language]
+        longer, shorter = max(len(x), len(y)), min(len(x), len(y))
+        if longer and shorter >= similarity * longer and edit_similarity(x, y) >= similarity:
+            return True
+    return False
+
+
+# --- statistics ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LanguageStatistics:
+    """Counts of one language of a manifest.
+
+    Attributes:
+        utterances: recordings.
+        seconds: of those whose length is known.
+        without_duration: recordings of unknown length.
+        without_speaker: recordings whose speaker the corpus doesn't name.
+        without_text: recordings without a transcript.
+        speakers: recordings of each speaker.
+        genders: recordings of each gender; ``unknown`` is one.
+        splits: recordings of each split; ``none`` is one.
+        translations: recordings with a translation into a language.
+        meanings: recordings of each sentence.
+    """
+
+    utterances: int = 0
+    seconds: float = 0.0
+    without_duration: int = 0
+    without_speaker: int = 0
+    without_text: int = 0
+    speakers: Counter[str] = field(default_factory=Counter)
+    genders: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    translations: Counter[str] = field(default_factory=Counter)
+    meanings: Counter[str] = field(default_factory=Counter)
+
+    def add(self, utterance: Utterance) -> None:
+        """Count one utterance."""
+        seconds = utterance.duration if utterance.duration is not None else utterance.audio.duration
+        self.utterances += 1
+        self.seconds += seconds or 0.0
+        self.without_duration += seconds is None
+        self.without_speaker += utterance.speaker is None
+        self.without_text += utterance.text is None
+        if utterance.speaker is not None:
+            self.speakers[utterance.speaker] += 1
+        if utterance.meaning is not None:
+            self.meanings[utterance.meaning] += 1
+        self.genders[utterance.gender or "unknown"] += 1
+        self.splits[utterance.split or "none"] += 1
+        self.translations.update(utterance.translations.keys())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "utterances": self.utterances,
+            "hours": round(self.seconds / 3600, 3),
+            "without_duration": self.without_duration,
+            "speakers": len(self.speakers),
+            "without_speaker": self.without_speaker,
+            "sentences": len(self.meanings),
+            "sentences_with_several_recordings": sum(n > 1 for n in self.meanings.values()),
+            "most_recordings_of_a_sentence": max(self.meanings.values(), default=0),
+            "without_text": self.without_text,
+            "genders": dict(self.genders),
+            "splits": dict(self.splits),
+            "translations": dict(self.translations),
+        }
+
+
+def corpus_statistics(utterances: Iterable[Utterance]) -> dict[str, Any]:
+    """Count utterances in one pass: languages in the manifest's order, sentences that each pair and all of them share.
+
+    What stays in memory is the names of speakers and sentences.
+    """
+    languages: dict[str, LanguageStatistics] = {}
+    for utterance in utterances:
+        languages.setdefault(utterance.language, LanguageStatistics()).add(utterance)
+    meanings = {code: one.meanings.keys() for code, one in languages.items()}
+    common = set[str]().union(*meanings.values()).intersection(*meanings.values()) if meanings else set()
+    return {
+        "utterances": sum(one.utterances for one in languages.values()),
+        "hours": round(sum(one.seconds for one in languages.values()) / 3600, 3),
+        "languages": {code: one.as_dict() for code, one in languages.items()},
+        "overlap": {f"{a}-{b}": len(meanings[a] & meanings[b]) for a, b in combinations(languages, 2)},
+        "common_to_all": len(common),
+    }
+
+
+def unmeasured(utterance: Utterance) -> bool:
+    """Whether nothing but its recording says how long an utterance is."""
+    return utterance.duration is None and utterance.audio.duration is None
+
+
+def measured(utterances: Iterable[Utterance], done: Callable[[int], None] = lambda n: None) -> Iterator[Utterance]:
+    """Utterances with the durations of their recordings' headers, where they have none of their own.
+
+    Nothing is decoded: where a header doesn't say exactly, or the recording can't be opened, it stays unknown.
+
+    Args:
+        utterances: of a manifest.
+        done: called with 1 behind each that was looked into.
+    """
+    for utterance in utterances:
+        if not unmeasured(utterance):
+            yield utterance
+            continue
+        try:
+            yield msgspec.structs.replace(utterance, duration=declared_duration(utterance.audio))
+        except AudioError:
+            yield utterance
+        done(1)

@@ -1,0 +1,116 @@
+"""A corpus from outside the package, by an entry point or an import path: on the command line and in recipes."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from helpers import sweep, write_wav
+from interlingua import registry
+from interlingua.cli import run
+from interlingua.corpora import read_manifest
+from interlingua.errors import UsageError
+from interlingua.experiments.corpus_source import CorpusSource
+
+TOY = """
+from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.types import AudioRef, Utterance
+
+def read_toy(root, *, languages=None, split=None, loud: bool = False, log: Log = silent):
+    skipped = Skipped("toy", log)
+    for path in sorted(root.iterdir()):
+        if path.suffix == ".wav":
+            text = path.stem.upper() if loud else path.stem
+            yield Utterance(id=path.stem, audio=AudioRef(str(path)), language="en", text=text)
+        else:
+            skipped.add("no recording", path.name)
+    skipped.report()
+
+CORPUS = Corpus("toy", "toy data", read_toy, licence="CC0", fetch="make some")
+NOTHING = 1
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The root of toy data; the module ``toys`` reads it."""
+    (tmp_path / "toys.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("a", "b"):
+        write_wav(tmp_path / "data" / f"{name}.wav", sweep(0.2, 300))
+    (tmp_path / "data" / "notes.txt").write_text("")
+    yield tmp_path / "data"
+    sys.modules.pop("toys", None)
+
+
+@pytest.fixture
+def installed(toy, monkeypatch):
+    """As if a package with entry points were installed; ``broken`` leads nowhere."""
+    entries = [
+        EntryPoint("toy", "toys:CORPUS", "interlingua.corpora"),
+        EntryPoint("broken", "no_such:X", "interlingua.corpora"),
+    ]
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda group, name=None: [e for e in entries if group == e.group and name in (None, e.name)],
+    )
+    return toy
+
+
+@pytest.mark.parametrize("name", ["toys:CORPUS", "toy"])
+def test_it_is_prepared_and_described(installed, tmp_path, capsys, name):
+    out = tmp_path / "m.jsonl"
+    arguments = ["corpus", "prepare", name, "--root", str(installed), "--out", str(out)]
+    assert run([*arguments, "--option", "loud=yes"]) == 0
+    assert [(u.id, u.text) for u in read_manifest(out)] == [("a", "A"), ("b", "B")]
+    assert "toy: skipped 1 (no recording): notes.txt" in capsys.readouterr().err
+    assert run([*arguments, "--option", "quiet=yes"]) == 2
+    assert "the toy corpus has no option 'quiet'; it has loud" in capsys.readouterr().err
+    assert run(["corpus", "list", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[name]["options"] == {"loud": "yes or no"}
+    source = CorpusSource(name=name, root=installed, options={"loud": True})
+    assert [u.text for u in source.utterances(tmp_path / "run")] == ["A", "B"]
+
+
+def test_the_list_names_it_and_goes_on_past_a_broken_one(installed, capsys):
+    assert run(["corpus", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert "toy            toy data" in out.splitlines()
+    assert "broken" not in out
+    assert "corpus 'broken': no_such:X can't be imported" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("toys:NOTHING", "corpus 'toys:NOTHING' is a int; make it an interlingua.corpora.base.Corpus"),
+        ("toys:GONE", "can't be imported"),
+        ("toyz", "unknown corpus 'toyz'; use one of prompts, udhr, fleurs,"),
+    ],
+)
+def test_what_is_no_corpus_is_one_line(toy, tmp_path, capsys, name, said):
+    assert run(["corpus", "prepare", name, "--root", str(toy), "--out", str(tmp_path / "m.jsonl")]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    with pytest.raises(UsageError):
+        CorpusSource(name=name, root=toy)
+
+
+def test_readers_are_imported_when_they_are_asked_for():
+    program = """
+import sys
+from interlingua.cli import run
+assert run(["corpus", "list", "--help"]) == 0
+from interlingua.corpora.base import CORPORA, get_corpus
+assert "lhotse" in CORPORA and len(list(CORPORA)) >= 15
+loaded = [m for m in sys.modules if m.startswith("interlingua.corpora.")]
+assert not [m for m in loaded if m.endswith(("fleurs", "lhotse", "huggingface", "mass", "nemo", "tables"))], loaded
+assert get_corpus("nemo").name == "nemo"
+assert "interlingua.corpora.lhotse" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
