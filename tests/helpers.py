@@ -17,6 +17,7 @@ from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtracto
 
 from interlingua import results
 from interlingua.languages import WHISPER_LANGUAGES
+from interlingua.translation import TransformersEngine, likeliest
 from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 
 ROOT = Path(__file__).parent.parent  # of the checkout
@@ -151,3 +152,32 @@ def load_results(folder: Path) -> tuple[dict, dict]:
     _, arrays = results.load_results(folder)
     saved = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
     return {**msgspec.json.decode(msgspec.json.encode(results.Results())), **saved}, arrays
+
+
+def greedy_tokens(whisper, states, prompt, *, most_tokens: int = 1000) -> list[list[int]]:
+    """The specification of decoding: the likeliest token by token, each of the states (T, D) alone, nothing cached."""
+    model, settings = whisper.model, whisper.model.generation_config
+    room = model.config.max_target_positions - len(prompt)
+    outputs = []
+    for s in states:
+        hidden = torch.from_numpy(np.array(s)).to(model.dtype)[None]
+        tokens = list(prompt)
+        for step in range(min(most_tokens, room)):
+            with torch.inference_mode():
+                decoded = model.model.decoder(input_ids=torch.tensor([tokens]), encoder_hidden_states=hidden)
+                logits = model.proj_out(decoded.last_hidden_state[0, -1]).float().numpy()
+            logits[list(settings.suppress_tokens or [])] = -np.inf
+            if step == 0:
+                logits[list(settings.begin_suppress_tokens or [])] = -np.inf
+            if int(logits.argmax()) == settings.eos_token_id:
+                break
+            tokens.append(int(logits.argmax()))
+        outputs.append(tokens[len(prompt) :])
+    return outputs
+
+
+def detect_language(whisper, states) -> tuple[str, float]:
+    """The likeliest language of encoder states (T, D) by the transformers engine, and its probability."""
+    engine = TransformersEngine(whisper)
+    (found,) = engine.detect(engine.load([states]))
+    return likeliest(found), found[likeliest(found)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import records, sweep, utterance, write_wav
+from helpers import detect_language, records, sweep, utterance, write_wav
 from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
@@ -19,7 +19,6 @@ from interlingua.report import alignment_heatmap
 from interlingua.retrieval.reference import seqsim_pair
 from interlingua.retrieval.seqsim import alignment_matrix
 from interlingua.translation import Word
-from interlingua.translation.detect import detect_language
 from interlingua.types import SAMPLE_RATE, AudioRef
 
 
@@ -136,7 +135,7 @@ def test_a_model_that_can_t_be_converted_gives_no_words(tiny_whisper, monkeypatc
     def refuse(*arguments):
         raise ModelFormatError("can't convert it")
 
-    monkeypatch.setattr("interlingua.translation.words.ctranslate2_folder", refuse)
+    monkeypatch.setattr("interlingua.translation.engines.ctranslate2_folder", refuse)
     a, b = (listen(tiny_whisper, n, sweep(0.4, 200.0), language="en", text="a b") for n in "ab")
     assert (a.words, a.lacking) == ([], "can't convert it")
     found = align(tiny_whisper, a, b)

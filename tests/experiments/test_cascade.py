@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_sentence import save_tiny_encoder
 
-from helpers import sweep, utterance, write_wav
+from helpers import greedy_tokens, sweep, utterance, write_wav
 from interlingua.corpora import read_manifest
 from interlingua.encoding import WhisperEncoder, encode_manifest
 from interlingua.errors import ResultsError, StoreMismatchError, UntrainedTaskError, UsageError
@@ -19,7 +19,6 @@ from interlingua.experiments import cascade
 from interlingua.experiments.cascade import cascade_scores, english_texts, translate_to_english
 from interlingua.models import load_sentence_encoder
 from interlingua.retrieval.evaluate import ranks_of_best_answer
-from interlingua.translation import greedy_tokens
 from interlingua.types import AudioRef
 
 

@@ -15,7 +15,7 @@ from accelerate.data_loader import BatchSamplerShard
 from torch import nn
 from torch.utils.data import DataLoader
 
-from helpers import END, intended, sweep, utterance
+from helpers import END, greedy_tokens, intended, sweep, utterance
 from interlingua.encoding import WhisperEncoder
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, ResultsError, StoreError, UsageError
@@ -44,7 +44,6 @@ from interlingua.finetuning.regularizers import (
     snapshot,
 )
 from interlingua.finetuning.trainable import LoraSettings, choose_parameters, merge_adapters
-from interlingua.translation import greedy_tokens
 from interlingua.types import SAMPLE_RATE, Frames
 
 DIM = 32

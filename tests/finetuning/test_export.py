@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from transformers import WhisperForConditionalGeneration
 
-from helpers import sweep, write_wav
+from helpers import detect_language, greedy_tokens, sweep, write_wav
 from interlingua.cli import run
 from interlingua.encoding import WhisperEncoder
 from interlingua.errors import ModelFormatError, ModelNotFoundError, UsageError
@@ -31,8 +31,7 @@ from interlingua.models.targets import (
     write_generation_config,
 )
 from interlingua.models.trained import load_trained
-from interlingua.translation import greedy_tokens
-from interlingua.translation.detect import detect_language
+from interlingua.translation import CTranslate2Engine, Decoded
 from interlingua.types import SAMPLE_RATE, Frames
 
 BASE = Base("openai/whisper-base", "abc")
@@ -528,7 +527,7 @@ def test_the_verb(trained, tmp_path, wav, capsys):
 
 
 def test_the_verb_says_that_texts_differ(trained, tmp_path, wav, capsys, monkeypatch):
-    monkeypatch.setattr(exporting, "_ctranslate2", lambda *_: lambda probe: [65, 66, 67])
+    monkeypatch.setattr(CTranslate2Engine, "generate", lambda *_: [Decoded([65, 66, 67], -1.0, 0.0, True)])
     assert run(["export", str(trained), str(tmp_path / "out"), "--format", "ctranslate2", "--check", str(wav)]) == 1
     printed, notes = capsys.readouterr()
     assert "0 of 1 texts are the same" in printed

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from helpers import END, sweep, write_wav
+from helpers import sweep, write_wav
 from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.encoding import WhisperEncoder
@@ -16,8 +16,7 @@ from interlingua.experiments.translating import Recording, find_recordings, tran
 from interlingua.metrics import score_translations
 from interlingua.models import save_whisper
 from interlingua.models.targets import Base, Target, Targets
-from interlingua.translation import decode_frames, guards
-from interlingua.translation.backends import CTranslate2Backend, Decoded, Decoding, TransformersBackend, load_backend
+from interlingua.translation import Decoded, guards, translate_frames
 from interlingua.translation.chunks import timed_pieces
 from interlingua.translation.formats import as_json, as_srt, as_text, as_tsv, as_vtt, clock
 from interlingua.translation.live import LiveTranslator
@@ -176,100 +175,6 @@ def test_the_clock_carries_over():
     assert clock(36000, ",") == "10:00:00,000"
 
 
-# ---------------------------------------------------------------- engines
-
-
-@pytest.fixture(scope="module")
-def engines(tiny_whisper_folder):
-    """The same tiny model in both, float32."""
-    return [
-        load_backend(tiny_whisper_folder, backend=name, compute="float32") for name in ("ctranslate2", "transformers")
-    ]
-
-
-@pytest.fixture(scope="module")
-def features(tiny_whisper):
-    extract = tiny_whisper.feature_extractor
-    audio = [sweep(4, 200 * 2**i, seed=i) for i in range(3)]
-    return extract(
-        audio, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="np"
-    ).input_features
-
-
-@pytest.mark.parametrize("how", [Decoding(), Decoding(timestamps=True)], ids=str)
-def test_both_engines_decode_alike(engines, features, how):
-    outputs = []
-    for engine in engines:
-        states = engine.encode(features)
-        prompt = engine.whisper.prompt("fr", "translate")
-        prompt = prompt[:-1] if how.timestamps else prompt
-        outputs.append(engine.generate(states, [prompt] * 3, how))
-    for ours, theirs in zip(*outputs, strict=True):
-        assert ours.tokens == theirs.tokens
-        assert ours.ended == theirs.ended
-        assert ours.no_speech_probability == pytest.approx(theirs.no_speech_probability, rel=0.01, abs=1e-6)
-        if not how.timestamps:
-            assert ours.log_probability == pytest.approx(theirs.log_probability, abs=0.002)
-
-
-def test_ctranslate2_detects_nothing_with_another_vocabulary(engines, features):
-    with pytest.raises(UsageError, match="--from"):
-        engines[0].detect(engines[0].encode(features))
-    (*_, row) = engines[1].detect(engines[1].encode(features))
-    assert sum(row.values()) == pytest.approx(1)
-
-
-def test_transformers_equals_our_greedy_decoder(engines, features, tiny_whisper):
-    engine = engines[1]
-    states = engine.encode(features)
-    prompt = tiny_whisper.prompt("fr", "translate")
-    frames = [Frames(str(i), s.numpy(), len(s)) for i, s in enumerate(states)]
-    most = tiny_whisper.model.config.max_target_positions // 2
-    greedy = {h.id: h.tokens for h in decode_frames(tiny_whisper, frames, prompt, most_tokens=most)}
-    assert [d.tokens for d in engine.generate(states, [prompt] * 3, Decoding())] == [greedy[str(i)] for i in range(3)]
-
-
-def test_sampling_gives_something_else_and_says_so(engines, features):
-    for engine in engines:
-        states, prompt = engine.encode(features), engine.whisper.prompt("fr", "translate")
-        for decoded in engine.generate(states, [prompt] * 3, Decoding(temperature=1.0)):
-            assert decoded.log_probability < 0
-            assert all(t < END for t in decoded.tokens)
-
-
-def test_unknown_engines_and_formats_are_refused(tiny_whisper_folder):
-    with pytest.raises(UsageError, match="backend 'onnx'"):
-        load_backend(tiny_whisper_folder, backend="onnx")
-    with pytest.raises(UsageError, match="compute 'int3'"):
-        CTranslate2Backend(tiny_whisper_folder, compute="int3", device="cpu")
-    engine = TransformersBackend(tiny_whisper_folder, device="cpu")
-    with pytest.raises(UsageError, match="ctranslate2"):
-        engine.place(None, 0, [], [1], 1.0)
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
-@pytest.mark.parametrize("backend", ["ctranslate2", "transformers"])
-def test_an_adapter_is_merged(tiny_whisper_folder, tmp_path, backend, features):
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    from interlingua.models import load_whisper
-
-    whisper = load_whisper(tiny_whisper_folder)
-    model = get_peft_model(whisper.model, LoraConfig(r=2, target_modules=["q_proj", "fc1"], init_lora_weights=False))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.mul_(3)
-    model.peft_config["default"].base_model_name_or_path = str(tiny_whisper_folder)
-    model.save_pretrained(tmp_path / "adapter")
-    plain = load_backend(tiny_whisper_folder, backend=backend, compute="float32")
-    adapted = load_backend(tmp_path / "adapter", backend=backend, compute="float32")
-    prompt = plain.whisper.prompt("fr", "translate")
-    texts = [[d.tokens for d in b.generate(b.encode(features), [prompt] * 3, Decoding())] for b in (plain, adapted)]
-    assert texts[0] != texts[1]
-
-
 # ---------------------------------------------------------------- the translator, with a scripted engine
 
 
@@ -280,9 +185,13 @@ class Scripted:
         self.whisper, self.targets, self.workers, self.name = whisper, targets, 1, "scripted"
         self.answers, self.language, self.asked, self.encoded = list(answers), language, [], []
 
+    ragged = False
+
     def encode(self, features):
         self.encoded.append(features.shape)
         return features
+
+    load = encode
 
     def detect(self, states):
         return [{self.language: 0.75, "en": 0.25}] * len(states)
@@ -608,10 +517,10 @@ def test_an_output_can_not_leave_its_folder(scripted, tmp_path):
 
 
 def test_the_manifests_languages_are_used(wav_manifest, scripted):
-    asked = scripted.backend.asked
+    asked = scripted.engine.asked
     translate_recordings(scripted, find_recordings([str(wav_manifest)]), ["en"])
     spoken = {prompt[1] for _, _, prompts in asked for prompt in prompts}
-    whisper = scripted.backend.whisper
+    whisper = scripted.engine.whisper
     assert spoken == {whisper.language_token(code) for code in ("en", "fr", "de")}
 
 
@@ -652,7 +561,7 @@ def test_real_speech_equals_the_reference_path(base_whisper, french):
     encoder = WhisperEncoder(base_whisper, context="speech+4")
     states = encoder.encode([load_audio(u.audio) for u in french])
     frames = [Frames(u.id, values, n) for u, (values, n) in zip(french, states, strict=True)]
-    expected = {h.id: h.text for h in decode_frames(base_whisper, frames, base_whisper.prompt("fr", "translate"))}
+    expected = {h.id: h.text for h in translate_frames(base_whisper, frames, "fr")}
     assert found == expected
 
 

@@ -11,8 +11,7 @@ from interlingua.encoding import WhisperEncoder
 from interlingua.errors import ModelError, TooLongAudioError
 from interlingua.models import Whisper
 from interlingua.retrieval.seqsim import alignment_matrix, reduce_directions
-from interlingua.translation import Word, place_words, translate_frames
-from interlingua.translation.detect import detect_language
+from interlingua.translation import TransformersEngine, Word, detect_frames, likeliest, place_words, translate_frames
 from interlingua.types import (
     SAMPLE_RATE,
     WINDOW_SECONDS,
@@ -138,7 +137,9 @@ def listen(
     if not language or (not text and language in whisper.languages):
         ((frames, n_speech),) = WhisperEncoder(whisper, context="full").encode([samples])
         if not language:
-            language, probability = detect_language(whisper, frames)
+            (chances,) = detect_frames(TransformersEngine(whisper), [Frames(id, frames, n_speech)]).values()
+            language = likeliest(chances)
+            probability = round(chances[language], 4)
         if not text:
             (heard,) = translate_frames(whisper, [Frames(id, frames, n_speech)], language, task="transcribe")
             text, transcribed = heard.text, True

@@ -10,7 +10,7 @@ import numpy as np
 from interlingua.encoding import WhisperEncoder, best_compute, best_device
 from interlingua.experiments.needs import encoding_needs, not_encoded, spent, with_durations
 from interlingua.models import Whisper, load_whisper
-from interlingua.translation import fast_decoder
+from interlingua.translation import decode_frames, fast_engine
 from interlingua.translation.related import MOST_HEARD, candidate_tokens
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Frames, Utterance
 
@@ -96,10 +96,10 @@ def token_seconds(encoder: WhisperEncoder, whisper: Whisper, seconds: float) -> 
     random = np.random.default_rng(0)
     noise = [random.normal(0, 0.01, round(seconds * SAMPLE_RATE)).astype(np.float32) for _ in range(_NOISES)]
     frames = [Frames(str(i), values, n) for i, (values, n) in enumerate(encoder.encode(noise))]
-    decoder = fast_decoder(whisper)
+    engine = fast_engine(whisper)
     prompt = whisper.prompt(whisper.languages[0], "transcribe")
     budget = round(seconds * TOKENS_PER_SECOND) + 1
     clock = time.perf_counter()
-    said = list(decoder.decode(frames, prompt, most_tokens=budget))
+    said = list(decode_frames(engine, frames, prompt, most_tokens=budget))
     spent = time.perf_counter() - clock
     return spent / sum(len(whisper.tokenizer.encode(h.text)) + 1 for h in said)

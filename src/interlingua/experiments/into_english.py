@@ -29,7 +29,7 @@ from interlingua.files import write_text
 from interlingua.languages import language_name, normalise_languages
 from interlingua.metrics import Comparison, off_target_rate, pooled_difference, score_transcripts, score_translations
 from interlingua.models import Task, Whisper, load_whisper
-from interlingua.translation import Decoder, fast_decoder
+from interlingua.translation import Engine, decode_frames, detect_frames, fast_engine
 from interlingua.translation.related import (
     DEFAULT_RULE,
     RULES,
@@ -129,7 +129,7 @@ class Answers:
         self._store, report = encode_manifest(utterances, encoder, folder / FRAMES)
         self.failed = report.failed
         self.whisper = self.encoding if self.compute == "float32" else load_whisper(model, device=self.device)
-        self._decoder: Decoder | None = None
+        self._engine: Engine | None = None
 
     def said(self, utterances: Sequence[Utterance], token: str, task: Task) -> dict[str, Hypothesis]:
         """Utterance id -> hypothesis; an utterance without frames has none. All are of one language."""
@@ -137,7 +137,7 @@ class Answers:
         prompt = self.whisper.prompt(token, task)
 
         def ask(frames: Sequence[Frames]) -> dict[str, Any]:
-            found = self._decode().decode(frames, prompt, most_tokens=MOST_TOKENS[task])
+            found = decode_frames(self._decode(), frames, prompt, most_tokens=MOST_TOKENS[task])
             return {h.id: [h.text, h.log_probability] for h in found}
 
         held = self._kept(path, utterances, ask)
@@ -146,11 +146,11 @@ class Answers:
     def heard(self, utterances: Sequence[Utterance]) -> dict[str, dict[str, float]]:
         """Utterance id -> language -> probability. All are of one language."""
         path = self._folder / f"{utterances[0].language}-heard.json"
-        return self._kept(path, utterances, lambda frames: self._decode().languages(frames))
+        return self._kept(path, utterances, lambda frames: detect_frames(self._decode(), frames))
 
-    def _decode(self) -> Decoder:
-        self._decoder = self._decoder or fast_decoder(self.whisper)
-        return self._decoder
+    def _decode(self) -> Engine:
+        self._engine = self._engine or fast_engine(self.whisper)
+        return self._engine
 
     def _kept(
         self, path: Path, utterances: Sequence[Utterance], ask: Callable[[Sequence[Frames]], Mapping[str, Any]]

@@ -21,7 +21,7 @@ from interlingua.finetuning.finetune import MOST_TOKENS, parameters_of
 from interlingua.finetuning.states import seconds_of
 from interlingua.models import Whisper
 from interlingua.models.whisper import FRAMES_PER_SECOND, WINDOW_FRAMES
-from interlingua.translation import fast_decoder
+from interlingua.translation import decode_frames, fast_engine
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Frames, Utterance
 
 HEADERS = 100  # recordings of unknown length that are looked at; the others are taken to be as long, on average
@@ -132,11 +132,11 @@ def answer_seconds(whisper: Whisper, utterances: Sequence[Utterance], encoder: W
         return None
     encoded = encoder.encode(list(heard.values()))
     frames = [Frames(i, v.astype(np.float16), n) for i, (v, n) in zip(heard, encoded, strict=True)]
-    decoder = fast_decoder(whisper)
+    engine = fast_engine(whisper)
     prompt = whisper.prompt(whisper.languages[0], "transcribe")
-    list(decoder.decode(frames[:1], prompt, most_tokens=1))  # the first takes longer
+    list(decode_frames(engine, frames[:1], prompt, most_tokens=1))  # the first takes longer
     clock = time.perf_counter()
-    list(decoder.decode(frames, prompt, most_tokens=MOST_TOKENS))
+    list(decode_frames(engine, frames, prompt, most_tokens=MOST_TOKENS))
     return (time.perf_counter() - clock) / len(frames)
 
 

@@ -24,7 +24,7 @@ from interlingua.models import Whisper
 from interlingua.models.targets import prompt_tokens, read_targets
 from interlingua.progress import track
 from interlingua.results import UtteranceResult
-from interlingua.translation import fast_decoder
+from interlingua.translation import decode_frames, detect_frames, fast_engine, likeliest
 from interlingua.types import Utterance
 
 ENGLISH = "en"  # what Whisper's translate task writes
@@ -94,11 +94,11 @@ def answers(
     *,
     most_tokens: int = MOST_TOKENS,
 ) -> Outputs:
-    """Ask a model everything, greedily, as it is deployed (`translation.fast_decoder`).
+    """Ask a model everything, greedily, as it is deployed (`translation.fast_engine`).
 
     An utterance that the store lacks has no answer, and counts as empty later.
     """
-    decoder = fast_decoder(whisper)
+    engine = fast_engine(whisper)
     held = {lang: [u.id for u in utterances if u.language == lang and u.id in store] for lang in _languages(utterances)}
     found: Outputs = {}
     with track(sum(len(held.get(q.source, ())) for q in questions), label) as advance:
@@ -110,10 +110,10 @@ def answers(
                 frames = store.read(spoken[start : start + CHUNK_UTTERANCES])
                 for q in asked:
                     if q.kind == "detect":
-                        found[q.key] |= decoder.detect(frames)
+                        found[q.key] |= {i: likeliest(p) for i, p in detect_frames(engine, frames).items()}
                         advance(len(frames))
                         continue
-                    for said in decoder.decode(frames, q.prompt, most_tokens=most_tokens):
+                    for said in decode_frames(engine, frames, q.prompt, most_tokens=most_tokens):
                         found[q.key][said.id] = said.text
                         advance(1)
     return found

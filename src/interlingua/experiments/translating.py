@@ -241,11 +241,11 @@ def _length(recordings: Sequence[Recording]) -> int | None:
 def _settings(
     translator: Translator, to: Sequence[str], source: str, spoken_as: str | None, formats: Sequence[Format]
 ) -> dict[str, object]:
-    whisper = translator.backend.whisper
+    whisper = translator.engine.whisper
     return {
         "model": whisper.model_name,
         "revision": whisper.revision,
-        "backend": translator.backend.name,
+        "backend": translator.engine.name,
         "options": repr(translator.options),
         "to": list(to),
         "from": source,

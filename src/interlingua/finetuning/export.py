@@ -7,27 +7,24 @@ The check decodes the same recordings before and after, greedily: one engine's t
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from interlingua import __version__
 from interlingua.audio import load_audio
-from interlingua.encoding import WhisperEncoder
 from interlingua.errors import UsageError
 from interlingua.files import atomic_folder, write_text
 from interlingua.metrics import score_translations
-from interlingua.models import Quantization, Whisper, convert, load_whisper, open_ctranslate2, save_whisper
+from interlingua.models import Quantization, Whisper, convert, save_whisper
 from interlingua.models.layout import Kind
 from interlingua.models.targets import Targets
 from interlingua.models.trained import load_trained
-from interlingua.translation import greedy_tokens
-from interlingua.translation.detect import detect_language
-from interlingua.types import SAMPLE_RATE, FrameArray, Frames, Samples, Score
+from interlingua.translation import CTranslate2Engine, Decoding, Engine, TransformersEngine, likeliest
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Frames, Score
 
 FloatDtype = Literal["float32", "float16"]
 RECORD = "export.json"
@@ -146,15 +143,15 @@ def export(
     whisper, targets = load_trained(model)
     _require_free(out, whisper.source.path)
     probes = _probes(whisper, targets, check)
-    before = _texts(whisper, probes, _greedy(whisper, known=True))
     kinds = list(dict.fromkeys(formats))
     try:
         with atomic_folder(out) as temporary:
             _write(whisper, targets, temporary, kinds, quantization, dtype)
             checks = {}
             for kind in kinds if probes else ():
-                decode = _decoder(kind, temporary / kind, whisper, quantization)
-                checks[kind] = _compare(before, _texts(whisper, probes, decode))
+                engine = _engine(kind, temporary / kind, quantization)
+                after = {p.id: _text(engine, _states(engine, p.given), p.prompt) for p in probes}
+                checks[kind] = _compare({p.id: p.text for p in probes}, after)
             sizes = {kind: _size(temporary / kind) for kind in kinds}
             name, revision = whisper.model_name, whisper.revision
             report = ExportReport(out, name, revision, sizes, quantization, dtype, checks, least_chrf, targets)
@@ -207,82 +204,49 @@ def _size(folder: Path) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Probe:
-    """What is decoded: states (T, D) of the model before, and the audio that they are of, unless states were given."""
+    """What is decoded: log-mel features (1, mels, F), or encoder states (T, D); and what the model makes of it."""
 
     id: str
     prompt: list[int]
-    states: FrameArray
-    samples: Samples | None
-
-
-_Decode = Callable[[_Probe], list[int]]
+    given: np.ndarray
+    text: str
 
 
 def _probes(whisper: Whisper, targets: Targets | None, check: Sequence[str | Path | Frames]) -> list[_Probe]:
     """Every recording, into every target; a model without targets transcribes the language that it hears."""
-    encoder = WhisperEncoder(whisper, context="full")
+    engine = TransformersEngine(whisper)
     probes = []
     for number, given in enumerate(check):
         if isinstance(given, Frames):
-            samples, states = None, given.values
+            array = given.values
         else:
-            samples = load_audio(given)
-            states = encoder.encode([samples])[0][0]
-        spoken, _ = detect_language(whisper, states)
-        if targets is None:
-            probes.append(_Probe(str(number), whisper.prompt(spoken, "transcribe"), states, samples))
-            continue
-        for target in targets.targets:
-            prompt = targets.prompt(whisper, target, source=spoken)
-            probes.append(_Probe(f"{number} into {target}", prompt, states, samples))
+            samples = load_audio(given, max_seconds=WINDOW_SECONDS)
+            array = whisper.feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
+        states = _states(engine, array)
+        spoken = likeliest(engine.detect(states)[0])
+        prompts = {str(number): whisper.prompt(spoken, "transcribe")}
+        if targets:
+            prompts = {f"{number} into {t}": targets.prompt(whisper, t, source=spoken) for t in targets.targets}
+        for name, prompt in prompts.items():
+            probes.append(_Probe(name, prompt, array, _text(engine, states, prompt)))
     return probes
 
 
-def _texts(whisper: Whisper, probes: Sequence[_Probe], decode: _Decode) -> dict[str, str]:
-    """Probe id -> text."""
-    return {p.id: whisper.tokenizer.decode(decode(p), skip_special_tokens=True).strip() for p in probes}
+def _states(engine: Engine, given: np.ndarray) -> Any:
+    return engine.encode(given) if given.ndim == 3 else engine.load([given])
 
 
-def _greedy(whisper: Whisper, *, known: bool = False) -> _Decode:
-    """Our own decoder; ``known`` states are taken as they are, others encoded by this model."""
-    encoder = WhisperEncoder(whisper, context="full")
-    most = whisper.model.config.max_target_positions // 2  # where CTranslate2 stops
-
-    def decode(probe: _Probe) -> list[int]:
-        states = probe.states
-        if not known and probe.samples is not None:
-            states = encoder.encode([probe.samples])[0][0]
-        return greedy_tokens(whisper, [states], probe.prompt, most_tokens=most)[0]
-
-    return decode
+def _text(engine: Engine, states: Any, prompt: Sequence[int]) -> str:
+    (found,) = engine.generate(states, [prompt], Decoding())
+    return str(engine.whisper.tokenizer.decode(found.tokens, skip_special_tokens=True)).strip()
 
 
-def _ctranslate2(folder: Path, whisper: Whisper, quantization: Quantization) -> _Decode:
-    """CTranslate2's decoder, on the CPU, which multiplies in int8 or float32."""
-    import ctranslate2
-
+def _engine(kind: Kind, folder: Path, quantization: Quantization) -> Engine:
+    """The engine of a written folder, on the CPU, where CTranslate2 multiplies in int8 or float32."""
+    if kind == "huggingface":
+        return TransformersEngine(folder, compute="float32", device="cpu")
     compute = "int8" if quantization.startswith("int8") else "float32"
-    threads = torch.get_num_threads()
-    engine = open_ctranslate2(folder, compute=compute, threads=threads)
-    positions = whisper.model.config.max_target_positions
-
-    def decode(probe: _Probe) -> list[int]:
-        if probe.samples is None:
-            inputs = probe.states[None].astype(np.float32)
-        else:
-            extract = whisper.feature_extractor
-            inputs = extract(probe.samples, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
-        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(inputs))
-        (found,) = engine.generate(view, [probe.prompt], beam_size=1, max_length=positions)
-        tokens: list[int] = found.sequences_ids[0]
-        return tokens
-
-    return decode
-
-
-def _decoder(kind: Kind, folder: Path, whisper: Whisper, quantization: Quantization) -> _Decode:
-    """The decoder of a written folder."""
-    return _ctranslate2(folder, whisper, quantization) if kind == "ctranslate2" else _greedy(load_whisper(folder))
+    return CTranslate2Engine(folder, compute=compute, device="cpu", workers=1)
 
 
 def _compare(before: Mapping[str, str], after: Mapping[str, str]) -> FormatCheck:

@@ -32,7 +32,7 @@ from interlingua.finetuning.trainable import LoraSettings, choose_parameters, me
 from interlingua.finetuning.trainer import CachedTrainer, Evaluate, training_arguments
 from interlingua.models import Task, Whisper
 from interlingua.progress import track
-from interlingua.translation import fast_decoder
+from interlingua.translation import decode_frames, fast_engine
 from interlingua.types import Utterance
 
 MOST_TOKENS = 128  # of what is rehearsed: longer outputs in 30 s are loops, and are left out
@@ -77,7 +77,7 @@ def rehearsal_examples(
             if u.id in store:
                 asked.setdefault(language, []).append(u.id)
     examples = []
-    decoder = fast_decoder(whisper, compute="float32")
+    engine = fast_engine(whisper, compute="float32")
     with track(sum(len(ids) * len(_tasks(language)) for language, ids in asked.items()), label) as advance:
         for language, ids in sorted(asked.items()):
             for start in range(0, len(ids), CHUNK_UTTERANCES):
@@ -85,7 +85,7 @@ def rehearsal_examples(
                 for task in _tasks(language):
                     prompt = whisper.prompt(language, task)
                     most = min(MOST_TOKENS, whisper.model.config.max_target_positions - len(prompt))
-                    for said in decoder.decode(frames, prompt, most_tokens=most):
+                    for said in decode_frames(engine, frames, prompt, most_tokens=most):
                         if said.text and len(said.tokens) < most:
                             labels = (*said.tokens, end_token(whisper))
                             examples.append(Example(said.id, tuple(prompt), labels, rehearsal=True))

@@ -1,6 +1,6 @@
 """Whisper checkpoints, and a sentence encoder for the cascade baseline: find, fetch, read and load them."""
 
-from interlingua.models.conversion import Quantization, convert, ctranslate2_folder, open_ctranslate2, open_twin
+from interlingua.models.conversion import Quantization, convert, ctranslate2_folder, open_ctranslate2
 from interlingua.models.packaged import ALL_MINILM, check_packaged, fetch_packaged, packaged_folder, repair_packaged
 from interlingua.models.quiet import quiet
 from interlingua.models.saving import save_whisper
@@ -31,7 +31,6 @@ __all__ = [
     "load_sentence_encoder",
     "load_whisper",
     "open_ctranslate2",
-    "open_twin",
     "packaged_folder",
     "quiet",
     "repair_packaged",

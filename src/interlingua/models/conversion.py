@@ -39,14 +39,16 @@ def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None =
     return folder
 
 
-def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1) -> Any:
-    """CTranslate2's model of a folder; torch keeps its threads.
+def open_ctranslate2(
+    model: Path | Whisper, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1
+) -> Any:
+    """CTranslate2's Whisper; torch keeps its threads.
 
     By itself CTranslate2 gives its own number of threads a batch to OpenMP, and so to torch: all that torch does in
     this process afterwards, training too, would run on that many.
 
     Args:
-        folder: in CTranslate2's layout.
+        model: a folder in CTranslate2's layout, or a model in memory, as it is now, without adapters in it.
         compute: number format.
         device: ``cpu`` or ``cuda``.
         workers: batches at a time.
@@ -55,37 +57,21 @@ def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers
     import ctranslate2
     import torch
 
+    if isinstance(model, Whisper):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "ct2"
+            convert(save_whisper(model, Path(name) / "hf"), folder, compute)
+            return open_ctranslate2(folder, compute=compute, device=device, workers=workers, threads=threads)
     before = torch.get_num_threads()
     try:
         return ctranslate2.models.Whisper(
-            str(folder), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
+            str(model), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
         )
     finally:
         torch.set_num_threads(before)
 
 
-def open_twin(
-    whisper: Whisper,
-    *,
-    compute: str,
-    device: str = "cpu",
-    workers: int = 1,
-    quantization: Quantization | None = None,
-) -> Any:
-    """CTranslate2's model of a checkpoint in memory, as it is now.
-
-    Args:
-        whisper: without adapters in it.
-        compute, device, workers: see `open_ctranslate2`.
-        quantization: see `convert`.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        twin = Path(folder) / "ct2"
-        convert(save_whisper(whisper, Path(folder) / "hf"), twin, quantization)
-        return open_ctranslate2(twin, compute=compute, device=device, workers=workers)
-
-
-def convert(folder: Path, target: Path, quantization: Quantization | None = None) -> None:
+def convert(folder: Path, target: Path, quantization: str | None = None) -> None:
     """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads.
 
     Args:

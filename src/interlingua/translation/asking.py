@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from interlingua.models import Task
-from interlingua.translation.backends import Backend
+from interlingua.translation.engines import Engine
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Asked:
     trained: bool
 
     @classmethod
-    def of(cls, backend: Backend, target: str, spoken: Collection[str] = ()) -> "Asked":
+    def of(cls, engine: Engine, target: str, spoken: Collection[str] = ()) -> "Asked":
         """How a target is asked for.
 
         Args:
-            backend: the model.
+            engine: the model.
             target: language to write.
             spoken: languages that will be heard; a transcript of one that has no token is asked for by another.
 
@@ -34,7 +34,7 @@ class Asked:
             UsageError: the model has no token for the target.
             UntrainedTaskError: translation into English is asked of a model that can't (turbo).
         """
-        whisper, trained = backend.whisper, backend.targets
+        whisper, trained = engine.whisper, engine.targets
         if trained and target in trained.targets:
             return cls(target, trained.task(target), trained=True)
         if target == "en" and whisper.can_translate:
@@ -45,19 +45,19 @@ class Asked:
             whisper.language_token(target)  # raises
         return cls(target, "transcribe", trained=False)
 
-    def prompt(self, backend: Backend, *, spoken: str, token: str, timestamps: bool = False) -> Sequence[int]:
+    def prompt(self, engine: Engine, *, spoken: str, token: str, timestamps: bool = False) -> Sequence[int]:
         """The decoder's first tokens.
 
         Args:
-            backend: the model.
+            engine: the model.
             spoken: the language spoken.
             token: the language that the model is told for it.
             timestamps: leave ``<|notimestamps|>`` out; of no account for trained targets.
         """
-        whisper = backend.whisper
+        whisper = engine.whisper
         settings = whisper.model.generation_config
-        if self.trained and backend.targets:
-            return backend.targets.prompt(whisper, self.target, source=token)
+        if self.trained and engine.targets:
+            return engine.targets.prompt(whisper, self.target, source=token)
         if not whisper.is_multilingual:
             prompt = [settings.decoder_start_token_id, settings.no_timestamps_token_id]
         elif spoken == self.target:

@@ -12,8 +12,8 @@ from interlingua.encoding import Context
 from interlingua.languages import UNSPACED_LANGUAGES, language_name
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
 from interlingua.translation.asking import Asked
-from interlingua.translation.backends import Backend, Decoding
 from interlingua.translation.chunks import Chunk, Found
+from interlingua.translation.engines import Decoding, Engine
 from interlingua.translation.guards import Flag, flags_of
 from interlingua.translation.records import TranslationOptions
 from interlingua.translation.related import DEFAULT_RULE, candidate_tokens, choose_token, heard_most, rule_scores
@@ -29,16 +29,16 @@ class ChunkDecoder:
     """Decodes windows of chunks.
 
     Args:
-        backend: the model; as many threads use it at a time as it allows.
+        engine: the model; as many threads use it at a time as it allows.
         options: how.
     """
 
-    def __init__(self, backend: Backend, options: TranslationOptions) -> None:
-        self.backend, self.options = backend, options
+    def __init__(self, engine: Engine, options: TranslationOptions) -> None:
+        self.engine, self.options = engine, options
 
     def listen(self, chunks: Sequence[Chunk]) -> list[tuple[Chunk, dict[str, float]]]:
         """Language probabilities of each chunk; `decode` needn't encode those anew that share a batch there."""
-        with ThreadPoolExecutor(self.backend.workers) as pool:
+        with ThreadPoolExecutor(self.engine.workers) as pool:
             return [pair for heard in pool.map(self._listen, self._batches(chunks)) for pair in heard]
 
     def decode(self, chunks: Sequence[Chunk], targets: Sequence[Asked], advance: Callable[[float], None]) -> None:
@@ -49,7 +49,7 @@ class ChunkDecoder:
             targets: what is asked for.
             advance: is called with the seconds that are done.
         """
-        with ThreadPoolExecutor(self.backend.workers) as pool:
+        with ThreadPoolExecutor(self.engine.workers) as pool:
             jobs = [(batch, pool.submit(self._decode, batch, targets)) for batch in self._batches(chunks)]
             for batch, job in jobs:
                 job.result()
@@ -65,7 +65,7 @@ class ChunkDecoder:
             chunks: some of it.
             log: takes a line on the choice.
         """
-        whisper = self.backend.whisper
+        whisper = self.engine.whisper
         candidates = candidate_tokens(language, whisper.languages)
         heard: dict[str, dict[str, float]] = {}
         if not candidates:
@@ -78,7 +78,7 @@ class ChunkDecoder:
             for batch in self._batches(chunks):
                 prompts = [whisper.prompt(code, "translate")] * len(batch)
                 for c, found in zip(
-                    batch, self.backend.generate(self._encoded(batch), prompts, Decoding()), strict=True
+                    batch, self.engine.generate(self._encoded(batch), prompts, Decoding()), strict=True
                 ):
                     i, text = str(chunks.index(c)), whisper.tokenizer.decode(found.tokens, skip_special_tokens=True)
                     translations[code][i] = Hypothesis(i, text.strip(), found.tokens, found.log_probability)
@@ -106,19 +106,19 @@ class ChunkDecoder:
 
     def _features(self, chunks: Sequence[Chunk], frames: int) -> Any:
         """Log-mel windows of so many encoder frames, (B, mels, 2 * frames); silence behind the speech."""
-        extract, length = self.backend.whisper.feature_extractor, frames * FRAME_SAMPLES
+        extract, length = self.engine.whisper.feature_extractor, frames * FRAME_SAMPLES
         padded = [np.pad(c.samples[:length], (0, max(0, length - len(c.samples)))) for c in chunks]
         found = extract(padded, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="np")
         return found.input_features.astype(np.float32)
 
     def _encoded(self, batch: Sequence[Chunk]) -> Any:
-        return self.backend.encode(self._features(batch, self._context_frames(batch[0])))
+        return self.engine.encode(self._features(batch, self._context_frames(batch[0])))
 
     def _listen(self, batch: Sequence[Chunk]) -> list[tuple[Chunk, dict[str, float]]]:
         """Language probabilities of each chunk; the states are kept for `_decode`, if it gets the same batch."""
         states = self._encoded(batch)
         batch[0].states = (list(batch), states)
-        return list(zip(batch, self.backend.detect(states), strict=True))
+        return list(zip(batch, self.engine.detect(states), strict=True))
 
     def _decode(self, batch: Sequence[Chunk], targets: Sequence[Asked]) -> None:
         held = batch[0].states
@@ -138,7 +138,7 @@ class ChunkDecoder:
         doubtful = [c for c in batch if TRY_AGAIN & set(c.found[asked.target].flags)]
         if not doubtful:
             return
-        states = self.backend.encode(self._features(doubtful, WINDOW_FRAMES))
+        states = self.engine.encode(self._features(doubtful, WINDOW_FRAMES))
         ladder = [Decoding(beam=self.options.beam)] if self._context_frames(batch[0]) < WINDOW_FRAMES else []
         ladder += [Decoding(temperature=t) for t in self.options.temperatures]
         for how in ladder:
@@ -152,8 +152,8 @@ class ChunkDecoder:
         """Decode, and keep what is found where it is better than what there was."""
         how = replace(how, timestamps=self.options.timestamps and not asked.trained)
         prompts = [self._prompt(asked, c, how) for c in chunks]
-        for chunk, decoded in zip(chunks, self.backend.generate(states, prompts, how), strict=True):
-            text = self.backend.whisper.tokenizer.decode(decoded.tokens, skip_special_tokens=True).strip()
+        for chunk, decoded in zip(chunks, self.engine.generate(states, prompts, how), strict=True):
+            text = self.engine.whisper.tokenizer.decode(decoded.tokens, skip_special_tokens=True).strip()
             flags: tuple[Flag, ...] = ()
             if self.options.guards:
                 flags = flags_of(
@@ -173,20 +173,20 @@ class ChunkDecoder:
 
     def _place(self, chunks: Sequence[Chunk], states: Any, asked: Asked) -> None:
         """Time the words of the texts that chunks have now."""
-        first_time = self.backend.whisper.model.generation_config.no_timestamps_token_id + 1
+        first_time = self.engine.whisper.model.generation_config.no_timestamps_token_id + 1
         for i, chunk in enumerate(chunks):
             found = chunk.found[asked.target]
             tokens = [t for t in found.decoded.tokens if t < first_time]
             if not tokens or found.words:
                 continue
             prompt = self._prompt(asked, chunk, Decoding())
-            path = self.backend.place(states, i, prompt, tokens, chunk.seconds)
-            tokenizer, spaced = self.backend.whisper.tokenizer, asked.target not in UNSPACED_LANGUAGES
+            path = self.engine.place(states, i, prompt, tokens, chunk.seconds)
+            tokenizer, spaced = self.engine.whisper.tokenizer, asked.target not in UNSPACED_LANGUAGES
             words = join_tokens(tokens, path, chunk.seconds, tokenizer, spaced=spaced)
             chunk.found[asked.target] = replace(found, words=tuple(words))
 
     def _prompt(self, asked: Asked, chunk: Chunk, how: Decoding) -> Sequence[int]:
-        return asked.prompt(self.backend, spoken=chunk.language, token=chunk.token, timestamps=how.timestamps)
+        return asked.prompt(self.engine, spoken=chunk.language, token=chunk.token, timestamps=how.timestamps)
 
 
 def _rank(found: Found) -> tuple[int, float]:

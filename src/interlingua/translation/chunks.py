@@ -7,7 +7,7 @@ from typing import Any
 
 from interlingua.models import Whisper
 from interlingua.models.whisper import FRAME_SECONDS
-from interlingua.translation.backends import Decoded
+from interlingua.translation.engines import Decoded, likeliest
 from interlingua.translation.guards import Flag, compression_ratio
 from interlingua.translation.records import AUTO, EACH, Segment
 from interlingua.translation.segmentation import Span
@@ -67,11 +67,11 @@ class Unfinished:
         """What was said, or heard most."""
         if not self.listens:
             return self.source
-        return max(self.heard, key=lambda code: self.heard[code]) if self.heard else None
+        return likeliest(self.heard) if self.heard else None
 
     def hear(self, chunk: Chunk, probabilities: Mapping[str, float]) -> None:
         """Count a chunk's language probabilities."""
-        chunk.language = max(probabilities, key=lambda code: probabilities[code])
+        chunk.language = likeliest(probabilities)
         for code, p in probabilities.items():
             self.heard[code] += p * chunk.seconds
 

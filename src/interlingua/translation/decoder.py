@@ -29,10 +29,7 @@ def decode(
     cache: Any = None,
     use_cache: bool = False,
 ) -> Any:
-    """Run the decoder; what lies behind each utterance's ``lengths`` in ``states`` is not attended to.
-
-    So a batch of different lengths gives each utterance what it gets alone. transformers' ``WhisperDecoder`` takes no
-    such mask, but its layers do, and they are handed one here.
+    """Run the decoder so that each utterance gets what it would get alone; see `masked`.
 
     Args:
         decoder: transformers' ``WhisperDecoder``, with or without adapters in it.
@@ -42,23 +39,27 @@ def decode(
         cache: of the tokens before.
         use_cache: return one.
     """
-    mask = None
-    if bool((lengths < states.shape[1]).any()):
-        behind = torch.arange(states.shape[1], device=states.device) >= lengths.to(states.device)[:, None]
-        mask = torch.zeros(behind.shape, dtype=states.dtype, device=states.device)
-        mask = mask.masked_fill(behind, torch.finfo(states.dtype).min)[:, None, None]
-    with _context_mask(decoder, mask):
+    with masked(decoder, states, lengths):
         return decoder(input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=use_cache)
 
 
 @contextmanager
-def _context_mask(decoder: Any, mask: torch.Tensor | None) -> Iterator[None]:
-    if mask is None:
+def masked(decoder: Any, states: Float[torch.Tensor, "B T D"], lengths: Int[torch.Tensor, "B"]) -> Iterator[None]:
+    """Within it, the decoder doesn't attend to what lies behind each utterance's ``lengths`` in ``states``.
+
+    transformers' ``WhisperDecoder`` takes no such mask, but its layers do, and they are handed one here. Beams of a
+    row stand together.
+    """
+    if not bool((lengths < states.shape[1]).any()):
         yield
         return
+    behind = torch.arange(states.shape[1], device=states.device) >= lengths.to(states.device)[:, None]
+    mask = torch.zeros(behind.shape, dtype=states.dtype, device=states.device)
+    mask = mask.masked_fill(behind, torch.finfo(states.dtype).min)[:, None, None]
 
     def hand_over(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, {**kwargs, "encoder_attention_mask": mask}
+        beams = len(args[0]) // len(mask)
+        return args, {**kwargs, "encoder_attention_mask": mask.repeat_interleave(beams, dim=0) if beams > 1 else mask}
 
     with ExitStack() as stack:
         for layer in decoder.layers:

@@ -1,7 +1,7 @@
 """Recordings of any length -> text in any language that a model can write, flagged where it looks wrong.
 
     audio -> chunks_of: stretches of speech -> windows of chunks -> batches of equal context
-          -> Backend.encode -> detect -> generate, once for each target -> guards, and another try where they object
+          -> Engine.encode -> detect -> generate, once for each target -> guards, and another try where they object
           -> segments in the order of time -> Translation
 
 Chunks of many recordings share a batch. Every chunk is encoded with the silence behind it that `--context` says, not
@@ -16,9 +16,9 @@ from interlingua.audio import AudioSource, load_audio
 from interlingua.errors import AudioError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.translation.asking import Asked
-from interlingua.translation.backends import Backend, load_backend
 from interlingua.translation.chunk_decoder import ChunkDecoder
 from interlingua.translation.chunks import Chunk, Unfinished, segments_of
+from interlingua.translation.engines import Engine, load_engine
 from interlingua.translation.guards import begins_doubled
 from interlingua.translation.records import AUTO, EACH, Segment, Translation, TranslationOptions
 from interlingua.translation.segmentation import chunks_of
@@ -34,16 +34,16 @@ class Translator:
     >>> Translator("base").translate("talk.mp3", to="en").text  # doctest: +SKIP
 
     Args:
-        model: alias, hub id, model folder, folder with a LoRA adapter, or a backend that is loaded already.
+        model: alias, hub id, model folder, folder with a LoRA adapter, or an engine that is loaded already.
         options: how to translate.
         backend: ``ctranslate2``, ``transformers`` or ``auto``.
-        compute: number format, see `backends.load_backend`.
+        compute: number format, see `engines.load_engine`.
         device: ``cpu``, ``cuda`` or ``auto``.
     """
 
     def __init__(
         self,
-        model: str | Path | Backend = "base",
+        model: str | Path | Engine = "base",
         options: TranslationOptions | None = None,
         *,
         backend: str = "auto",
@@ -52,15 +52,15 @@ class Translator:
     ) -> None:
         self.options = options or TranslationOptions()
         if isinstance(model, str | Path):
-            self.backend = load_backend(model, backend=backend, compute=compute, device=device)
+            self.engine = load_engine(model, backend=backend, compute=compute, device=device)
         else:
-            self.backend = model
+            self.engine = model
 
     @property
     def targets(self) -> list[str]:
         """What the model can be asked for: what it was trained for, English, and transcripts."""
-        trained = list(self.backend.targets.targets) if self.backend.targets else []
-        return list(dict.fromkeys([*trained, *(["en"] if self.backend.whisper.can_translate else [])]))
+        trained = list(self.engine.targets.targets) if self.engine.targets else []
+        return list(dict.fromkeys([*trained, *(["en"] if self.engine.whisper.can_translate else [])]))
 
     def translate(
         self, audio: AudioSource, to: str = "en", *, source: str = AUTO, spoken_as: str | None = None
@@ -113,16 +113,16 @@ class Translator:
         """
         given = {source} if isinstance(source, str) else set(source.values())
         named = normalise_languages(given - {AUTO, EACH})
-        targets = [Asked.of(self.backend, t, named) for t in normalise_languages(to)]
+        targets = [Asked.of(self.engine, t, named) for t in normalise_languages(to)]
         if not targets:
             raise UsageError("no target language; name one")
-        stand_ins = {code: code for code in self.backend.whisper.languages}  # spoken language -> token
+        stand_ins = {code: code for code in self.engine.whisper.languages}  # spoken language -> token
         token = ""
         if spoken_as is not None:
             token = normalise_language(spoken_as)
-            self.backend.whisper.language_token(token)
+            self.engine.whisper.language_token(token)
             stand_ins = dict.fromkeys([*stand_ins, *named], token)
-        decoder = ChunkDecoder(self.backend, self.options)
+        decoder = ChunkDecoder(self.engine, self.options)
         going: dict[int, Unfinished] = {}
         window: list[Chunk] = []
         size, done = FIRST_WINDOW, 0
@@ -201,7 +201,7 @@ class Translator:
         """The segments of chunks that follow each other."""
         segments: list[Segment] = []
         for chunk in chunks:
-            for segment in segments_of(chunk, target, self.backend.whisper):
+            for segment in segments_of(chunk, target, self.engine.whisper):
                 if segments and self.options.guards and begins_doubled(segment.text, segments[-1].text):
                     segment = replace(segment, flags=(*segment.flags, "doubled"))
                 segments.append(segment)

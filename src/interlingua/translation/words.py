@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from interlingua.models import Whisper, ctranslate2_folder, open_ctranslate2
+from interlingua.models import Whisper
 from interlingua.models.whisper import FRAME_SECONDS
-from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Samples
+from interlingua.translation.engines import CTranslate2Engine
+from interlingua.types import SAMPLE_RATE, Samples
 
 
 @dataclass(frozen=True)
@@ -24,27 +24,18 @@ class Word:
 def place_words(whisper: Whisper, samples: Samples, language: str, text: str) -> list[Word]:
     """Align a transcript with its audio (at most 30 s) by dynamic time warping over cross-attention.
 
-    The alignment is CTranslate2's, over the heads that OpenAI chose for word timing.
-
     Args:
-        whisper: the model; its CTranslate2 twin is used.
+        whisper: the model; CTranslate2 aligns with it, in float32.
         samples: the audio.
         language: the language spoken.
         text: what is said.
     """
-    import ctranslate2
-
-    window = np.pad(samples, (0, max(0, WINDOW_SECONDS * SAMPLE_RATE - len(samples))))
-    features = whisper.feature_extractor(window, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
-    folder = ctranslate2_folder(whisper.source)
-    model = open_ctranslate2(folder, compute="float32", threads=torch.get_num_threads())
-    prompt = whisper.prompt(language, "transcribe")
+    engine = CTranslate2Engine(whisper.source, compute="float32", device="cpu", workers=1)
+    features = whisper.feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
     tokens = whisper.tokenizer.encode(" " + text, add_special_tokens=False)
-    n_feature_frames = min(len(samples) // 160, features.shape[-1])
-    (found,) = model.align(
-        ctranslate2.StorageView.from_array(np.ascontiguousarray(features)), prompt, [tokens], n_feature_frames
-    )
-    return join_tokens(tokens, found.alignments, len(samples) / SAMPLE_RATE, whisper.tokenizer)
+    states, prompt = engine.encode(np.asarray(features, np.float32)), whisper.prompt(language, "transcribe")
+    path = engine.place(states, 0, prompt, tokens, len(samples) // 160 / 100)
+    return join_tokens(tokens, path, len(samples) / SAMPLE_RATE, whisper.tokenizer)
 
 
 def join_tokens(
