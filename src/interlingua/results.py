@@ -181,7 +181,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     task: Literal["new", "other", "translate", "transcribe", "detect"]
     source: str
     target: str
-    trained: bool = False
+    trained: bool | None = None
     n: int | None = None
     chrf: Change = Change()
     bleu: Change = Change()
@@ -216,15 +216,44 @@ class StudyPool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
 
 class StudyRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One variant of a transfer study in one test; ``errors`` are per cent before and after, by task."""
+    """One variant of a transfer study in one test; differences are of chrF, pooled over languages.
 
-    variant: str
+    Attributes:
+        chosen: a fold each: the settings and the interpolation weight (``share``) that dev chose.
+        candidates: among which it chose.
+        untrained_prompts: a fold each: the best prompt of the model before training.
+        sources: languages that were trained on.
+        new_unseen: the gain in the new target, of languages never trained on, over the best untrained prompt.
+        new_source: of those that were trained on.
+        new_all: of both.
+        into_english: the change of translation into English.
+        by_language: language -> ``untrained`` and ``permuted`` -> the gain over that.
+        unseen_against_permuted: the gain over the control of permuted texts, of languages never trained on.
+        errors: task -> error rates in per cent before and after.
+        share_of_plain: part of plain fine-tuning's gain, of languages trained on by neither.
+        share_of_plain_all: of all languages.
+        chrf_unseen: chrF of ``mine``, ``plain`` and ``untrained``, of languages never trained on.
+    """
+
     target: str
+    variant: str
     test: str = ""
+    chosen: list[dict[str, Any]] = []
+    candidates: int = 0
+    untrained_prompts: list[str] = []
     sources: list[str] = []
+    new_unseen: Difference | None = None
+    new_source: Difference | None = None
+    new_all: Difference | None = None
+    into_english: Difference | None = None
+    by_language: dict[str, dict[str, Difference | None]] = {}
+    unseen_against_permuted: Difference | None = None
     errors: dict[str, tuple[float, float]] = {}
-    pooled: list[StudyPool] = []
+    share_of_plain: Metric = Metric()
+    share_of_plain_all: Metric = Metric()
     table: list[Transfer] = []
+    pooled: list[StudyPool] = []
+    chrf_unseen: dict[str, float] = {}
 
 
 class BesideTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -239,19 +268,16 @@ class BesideTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     published: float | str
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A difference that a picture is drawn of, with its interval and signature."""
+class Point(Difference, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A difference that a picture is drawn of."""
 
     value: float
-    ci: Interval | None = None
-    signature: str | None = None
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One way to fine-tune: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
 
-    ``curve`` holds (gain, loss) of shares of the change, from none to all. Variants of several targets get a
-    picture each.
+    ``curve`` holds (gain, loss) by interpolation weight, from 0 on. Variants of several targets get a picture each.
     """
 
     name: str

@@ -1,10 +1,11 @@
 """The recipes that are shipped, on trees in their corpora's own layout: nothing is changed but folders, model and size.
 
-Those that train are in test_transfer_recipes.py, the suite in test_suite.py.
+Those that train on CoVoST 2 and FLEURS are in test_transfer_recipes.py.
 """
 
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from helpers import ROOT, load_results, sweep, utterance, write_wav
 from interlingua.cli import run
+from interlingua.corpora import write_manifest
 from interlingua.corpora.mass import VERSIONS
 from interlingua.languages import normalise_languages
 from interlingua.results import load_utterances
@@ -136,3 +138,117 @@ def test_real_speech_in_the_layout_of_the_originals(name, prompts_manifest, tmp_
     rows = [r for r in results["retrieval"] if r["method"] == "seqsim"]
     assert len(rows) == {"retrieval-fleurs": 6, "retrieval-mass": 2}[name]
     assert all(r["r1"] >= 2 * r["chance"] for r in rows)
+
+
+def test_of_several_recipes_one_that_fails_is_named_and_the_others_run(
+    tmp_path, tiny_whisper_folder, wav_manifest, capsys
+):
+    def put(name: str, out: str, **settings) -> str:
+        path = tmp_path / name
+        content = {"recipe": "retrieval", "out": str(tmp_path / out), "model": str(tiny_whisper_folder), **settings}
+        path.write_text(yaml.safe_dump({**content, "methods": ["seqsim"]}))
+        return str(path)
+
+    mine = {"corpus": {"name": "manifest", "root": str(wav_manifest)}}
+    bad = put("bad.yaml", "bad", corpus={"name": "manifest", "root": str(tmp_path / "none.jsonl")})
+    blocked = put("blocked.yaml", "blocked", **mine)
+    (tmp_path / "blocked").write_text("a file stands where the folder should")
+    good = put("good.yaml", "good", **mine)
+    assert run(["run", bad, blocked, good]) == 1
+    printed, notes = capsys.readouterr()
+    assert printed == f"{tmp_path / 'good' / 'report.html'}\n"
+    *_, first, second, third = notes.splitlines()
+    assert first.startswith(f"interlingua: {bad}: failed: {tmp_path / 'none.jsonl'}: no readable manifest file")
+    assert second.startswith(f"interlingua: {blocked}: failed: ")
+    assert third == f"interlingua: {good}: done, {tmp_path / 'good'}"
+    assert run(["run", bad]) == 2  # one alone: as any wrong input
+    # settings are read before the first begins
+    wrong = put("wrong.yaml", "wrong", **mine, pool=0)
+    assert run(["run", good, wrong]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"interlingua: {wrong}: pool")
+
+
+def cut(tmp_path: Path, manifest: Path, method: dict, **model) -> list[str]:
+    """The recipes on the prompts corpus, on a manifest of few utterances in English, Spanish and French."""
+    corpus = {"name": "manifest", "root": str(manifest), "languages": ["en", "es", "fr"]}
+    few = {
+        "retrieval": {"corpus": corpus},
+        "transfer": {
+            "train": corpus,
+            "tests": {"prompts": corpus},
+            "settings": {"epochs": 1},
+            "variants": {"plain": {}, "replay-crossed": method},
+        },
+        "unseen": {"corpus": {**corpus, "languages": ["es"]}, "forbidden": ["es"], "most": 2, "tokens": {"es": ["pt"]}},
+        "robustness": {"corpus": {**corpus, "languages": ["en", "es"]}, "methods": ["seqsim"]},
+    }
+    paths = []
+    for name, changes in few.items():
+        content = yaml.safe_load((RECIPES / f"{name}-prompts.yaml").read_text(encoding="utf-8")) | changes | model
+        content.pop("shared", None)
+        paths.append(tmp_path / f"{name}.yaml")
+        paths[-1].write_text(yaml.safe_dump(content | {"out": str(tmp_path / "out" / name)}, sort_keys=False))
+    return list(map(str, paths))
+
+
+def check_figures(out: Path) -> dict[str, Any]:
+    """Every report has figures of its kind, and those of its results; returns the results."""
+    results = {name: load_results(out / name)[0] for name in ("retrieval", "transfer", "unseen", "robustness")}
+    pages = {name: (out / name / "report.html").read_text(encoding="utf-8") for name in results}
+    recall = {
+        (r["query"], r["candidate"]): r["r1"] for r in results["retrieval"]["retrieval"] if r["method"] == "seqsim"
+    }
+    assert set(recall) == set(permutations(("en", "es", "fr"), 2))
+    assert all(f"{100 * r1:.1f}" in pages["retrieval"] for r1 in recall.values())
+    assert "<svg" in pages["retrieval"]
+    study = {row["variant"]: row for row in results["transfer"]["study"]}
+    assert set(study) == {"plain", "replay-crossed"}
+    assert all(row["new_unseen"]["n"] == 2 for row in study.values())  # French, which nothing was trained on
+    assert len(results["transfer"]["pareto"]) == 2
+    assert "replay-crossed" in pages["transfer"]
+    assert "<svg" in pages["transfer"]
+    asked = {(r["language"], r["own_token"]): r for r in results["unseen"]["unseen"]}
+    assert set(asked) == {("es", True), ("es", False)}
+    assert [c["token"] for c in asked["es", False]["candidates"]] == ["pt"]
+    assert f"{asked['es', True]['candidates'][0]['chrf']['value']:.1f}" in pages["unseen"]
+    (distant,) = [r for r in results["robustness"]["robustness"]["languages"] if r["language"] == "es"]
+    assert 0 < distant["distance"]["genealogical"] < 1
+    assert f"{distant['chrf']['value']:.1f}" in pages["robustness"]
+    return results
+
+
+def test_every_kind_of_recipe_one_after_another_on_a_tiny_model(tmp_path, tiny_whisper_folder, capsys):
+    spoken = []
+    for n, language in enumerate(("en", "es", "fr")):
+        for m, split in enumerate(("train", "train", "dev", "test", "test")):
+            audio = AudioRef(str(write_wav(tmp_path / f"{language}-{m}.wav", sweep(0.4 + 0.1 * m, 200 * (m + 1), n))))
+            others = {code: f"{code} {m}" for code in ("en", "es", "fr") if code != language}
+            fields = {"text": f"{language} {m}", "translations": others, "split": split}
+            spoken.append(utterance(language, f"m{m}", audio=audio, duration=0.4 + 0.1 * m, **fields))
+    write_manifest(tmp_path / "m.jsonl", spoken)
+    paths = cut(tmp_path, tmp_path / "m.jsonl", {"l2sp": 1e-3}, model=str(tiny_whisper_folder))
+    assert run(["run", *paths]) == 0, capsys.readouterr().err[-2000:]
+    check_figures(tmp_path / "out")
+
+
+@pytest.mark.model
+def test_every_kind_of_recipe_on_real_speech(tmp_path, prompts_manifest, capsys):
+    """Whisper-base, six prompts in English, Spanish and French: every recipe ends with a report that has figures."""
+    method = {"replay": 0.3, "rehearsed": 0.5, "rehearse": ["en"], "rehearse_as": ["en", "es", "fr"]}
+    paths = cut(tmp_path, short_prompts(tmp_path / "m.jsonl", prompts_manifest), method)
+    assert run(["run", *paths]) == 0, capsys.readouterr().err[-2000:]
+    results = check_figures(tmp_path / "out")
+    (own,) = [r for r in results["unseen"]["unseen"] if r["own_token"]]
+    assert own["candidates"][0]["chrf"]["value"] > 20  # Whisper-base translates Spanish; noise doesn't score so
+
+
+def short_prompts(path, prompts):
+    """Six prompts of different clusters that are short in three languages: three to train on, one dev, two test."""
+    spoken: dict[str, dict[str, Utterance]] = {}
+    for u in prompts:
+        if u.language in ("en", "es", "fr") and u.meaning == u.cluster and u.duration < 4:
+            spoken.setdefault(u.cluster, {})[u.language] = u
+    short = [found for found in spoken.values() if len(found) == 3][:6]
+    splits = ("train", "train", "train", "dev", "test", "test")
+    write_manifest(path, [replace(u, split=s) for found, s in zip(short, splits, strict=True) for u in found.values()])
+    return path

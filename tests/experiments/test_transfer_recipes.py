@@ -19,9 +19,9 @@ from interlingua.errors import CometError, CorpusError, ResultsError, UsageError
 from interlingua.experiments import comet_scores, finetuning
 from interlingua.experiments.comet_scores import kept_comet
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.needs import with_durations
 from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
+from interlingua.experiments.run import with_durations
 from interlingua.experiments.transfer import references
 from interlingua.experiments.transfer_study import run_transfer_study
 from interlingua.experiments.transfer_study import work as transfer_work
@@ -110,9 +110,7 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
     said = capsys.readouterr().err
     n = 6 + 3 + 4 + 4 * len(SPOKEN)  # CoVoST's train, dev and test; FLEURS' test
     assert f"to encode: {n} utterances" in said
-    assert re.search(r"to train: 2 trainings, about [\d.]+ min", said)
-    of_each = 3 + 3 * 4 + (3 * 4 + 3) * 4  # dev; CoVoST: into zh, transcripts, languages named; FLEURS: X→en, too
-    assert re.search(rf"to decode: {2 * of_each} answers of models being trained and trained, about [\d.]+ min", said)
+    assert "to train: 2 trainings" in said
     assert not (tmp_path / "out" / "shared.json").exists()
 
     assert run(["run", str(path)]) == 0
@@ -125,7 +123,7 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
     assert {s: found["new", s]["trained"] for s in SPOKEN} == {"en": True, "fr": False, "de": False, "ja": False}
     assert all(r["n"] == 4 for r in found.values())
     assert [(r["task"], r["source"], r["n"]) for r in rows["plain", "covost"]["table"]] == [("new", "en", 4)]
-    assert rows["plain", "covost"]["new_unseen"] is None
+    assert "new_unseen" not in rows["plain", "covost"]
     kept = load_utterances(tmp_path / "out")
     assert len({r.utterance.id for r in kept}) == len(kept) == 4 + 4 * len(SPOKEN)  # both tests
     assert {t.system for r in kept for t in r.translations} == {"untrained", "plain", "permuted"}

@@ -17,7 +17,6 @@ from interlingua.encoding import WhisperEncoder, encode_manifest
 from interlingua.errors import ResultsError, StoreMismatchError, UsageError
 from interlingua.experiments import finetuning
 from interlingua.experiments.finetuning import run_finetune
-from interlingua.experiments.needs import answer_seconds
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
 from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
@@ -222,27 +221,10 @@ def test_a_dry_run_says_what_is_needed_and_does_nothing(folder, tmp_path, capsys
     assert run(["run", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().err
     assert "5 utterances to train on, 6 to choose by, 9 to measure on" in said
-    assert re.search(r"20 utterances, 0.00 h of audio .*, the frames \d", said)
-    assert re.search(r"to train: about [\d.]+ min", said)
-    assert re.search(r"to decode: .*; [\d.]+ s each", said)
+    assert re.search(
+        r"to encode: 20 utterances, 0.00 h of audio; their frames take about 0.00 GB, \d+ GB are free", said
+    )
     assert not out.exists()
-    utterances = [
-        replace(u, audio=AudioRef("/gone.wav", offset=0.0, duration=1.0))
-        for u in read_manifest(folder / "manifest.jsonl")
-    ]
-    whisper = load_whisper(str(folder / "tiny"))
-    assert answer_seconds(whisper, utterances, WhisperEncoder(whisper, context="speech")) is None  # it doesn't stop
-
-
-def test_a_real_run_says_what_is_needed_before_it_starts_and_not_again(folder, tmp_path):
-    asked = config(folder, tmp_path / "out", epochs=1)
-    told = []
-    run_finetune(asked, log=told.append)
-    starts = [line.split(":")[0] for line in told]
-    assert starts.index("to train") < starts.index("model")
-    told.clear()
-    run_finetune(asked, log=told.append)
-    assert "to train" not in {line.split(":")[0] for line in told}
 
 
 @pytest.fixture
@@ -280,7 +262,6 @@ def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp
     told = []
     results, _ = load_results(run_transfer_study(make(variants), log=told.append))
     assert len(trained) == 6  # wise-ft is plain's training
-    assert any(line.startswith("to train: 6 trainings") for line in told)
     rows = {r["variant"]: r for r in results["study"]}
     assert list(rows) == list(variants)
     assert rows["l2sp"]["candidates"] == 2
@@ -299,18 +280,17 @@ def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp
     assert [t.system for t in english.transcripts] == systems
     french = next(r for r in kept if r.utterance.language == "fr")
     assert [(t.system, t.target) for t in french.translations] == [(s, t) for s in systems for t in ("es", "en")]
-    curves = {p["name"]: p["curve"] for p in results["pareto"]}
+    curves = {p["name"]: p.get("curve") for p in results["pareto"]}
     assert len(curves["wise-ft"]) == 3  # none, half and all
     assert curves["l2sp"] is None  # two trainings
     assert curves["plain"] is None
     told.clear()
     again, _ = load_results(run_transfer_study(make(variants), log=told.append))
     assert len(trained) == 6
-    assert "to train: nothing" in told
     half = next((tmp_path / "shared" / "trainings").glob("*/test-0.5.json"))
     half.unlink()  # a share that is asked for later
     run_transfer_study(make(variants), dry_run=True, log=told.append)
-    assert told[-3].startswith("to train: 1 trainings")
+    assert told[-1] == "to train: 1 trainings"
     run_transfer_study(make(variants), log=lambda line: None)
     trained.pop()
     assert again["study"] == results["study"]

@@ -1,30 +1,44 @@
-"""``interlingua run``: an experiment from a recipe."""
+"""``interlingua run``: experiments from recipes."""
 
 from pathlib import Path
 
 import cyclopts
 
 from interlingua.cli.output import note
+from interlingua.errors import InterlinguaError, UsageError
 
-app = cyclopts.App(name="run", help="Run an experiment from a recipe.")
+app = cyclopts.App(name="run", help="Run an experiment from a recipe, or several one after another.")
 
 
 @app.default
-def run(recipe: Path, *, dry_run: bool = False) -> int:
-    """Run what the recipe says and write its results and report; interrupted, the same command continues.
+def run(recipes: tuple[Path, ...], *, dry_run: bool = False) -> int:
+    """Run what each recipe says and write its results and report; interrupted, the same command continues.
+
+    Of several recipes one that fails doesn't stop the others; the exit code is then 1.
 
     Args:
-        recipe: a YAML file, such as recipes/transfer-prompts.yaml.
-        dry_run: only say what it will do, and what that needs.
+        recipes: YAML files, such as recipes/transfer-prompts.yaml.
+        dry_run: only read the corpora, check the settings, and say what will be done.
     """
     from interlingua.experiments.recipes import read_recipe, run_recipe
-    from interlingua.experiments.suite import parts_done
     from interlingua.report import write_report
 
-    settings = read_recipe(recipe)
-    note(f"interlingua: {settings.plan()}; results in {settings.out}")
-    out = run_recipe(settings, dry_run=dry_run, log=lambda line: note(f"interlingua: {line}"))
-    if dry_run:
-        return 0
-    print(write_report(out))
-    return 1 if any(part.failed for part in parts_done(out) or []) else 0
+    if not recipes:
+        raise UsageError("name a recipe, such as recipes/transfer-prompts.yaml")
+    several = [(path, read_recipe(path)) for path in recipes]
+    failed: dict[Path, str] = {}
+    for path, settings in several:
+        note(f"interlingua: {path}: {settings.plan()}; results in {settings.out}")
+        try:
+            out = run_recipe(settings, dry_run=dry_run, log=lambda line: note(f"interlingua: {line}"))
+            if not dry_run:
+                print(write_report(out))
+        except (InterlinguaError, OSError, RuntimeError, MemoryError) as e:  # the next may have room
+            if len(several) == 1:
+                raise
+            failed[path] = str(e) if isinstance(e, InterlinguaError) else f"{type(e).__name__}: {e}"
+            note(f"interlingua: {path}: failed: {failed[path]}")
+    if len(several) > 1:
+        for path, settings in several:
+            note(f"interlingua: {path}: {'failed: ' + failed[path] if path in failed else f'done, {settings.out}'}")
+    return 1 if failed else 0

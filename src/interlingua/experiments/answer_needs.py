@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from interlingua.encoding import WhisperEncoder, best_compute, best_device
-from interlingua.experiments.needs import encoding_needs, not_encoded, spent, with_durations
+from interlingua.experiments.needs import encoding_needs, not_encoded, spent
+from interlingua.experiments.run import with_durations
 from interlingua.models import Whisper, load_whisper
 from interlingua.translation import decode_frames, fast_engine
 from interlingua.translation.related import MOST_HEARD, candidate_tokens

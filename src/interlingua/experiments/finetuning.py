@@ -23,15 +23,7 @@ from interlingua.encoding import (
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, ResultsError
 from interlingua.experiments.config import Device
-from interlingua.experiments.needs import (
-    answer_seconds,
-    encoding_needs,
-    say_room,
-    spent,
-    time_of_each,
-    training_seconds,
-    with_durations,
-)
+from interlingua.experiments.run import to_encode, with_durations
 from interlingua.experiments.transfer import (
     Outputs,
     Question,
@@ -93,7 +85,10 @@ def run_finetune(
     languages = sorted({u.language for u in utterances if u.language in whisper.languages})
     new, dev, test = split(utterances, config)
     if dry_run:
-        _say_needs(config, [new, dev, test], where, compute, log)
+        log(f"{len(new)} utterances to train on, {len(dev)} to choose by, {len(test)} to measure on")
+        if not config.store:
+            spec = WhisperEncoder(load_whisper(config.model), context=config.context).spec
+            log(f"to encode: {to_encode([*new, *dev, *test], spec, whisper.dim, config.out / 'frames.lance')}")
         return config.out
     heard: list[Utterance] = []
     if config.fisher and not config.fisher.exists():
@@ -106,8 +101,6 @@ def run_finetune(
         require_decodable(held, whisper)
     with processes.main_process_first():  # it makes what the others then read
         claim(config, opened, {"device": where, "compute": compute, "revision": whisper.revision})
-        if processes.is_main_process and not (config.out / "before.json").exists():
-            _say_needs(config, [new, dev, test], where, compute, log)
         stores: list[States] = [*opened]
         if not stores:
             fast = load_whisper(config.model, dtype=best_compute(where), device=where)
@@ -184,31 +177,6 @@ def run_finetune(
     save_results(config.out, results, utterances=each_answer({"before": before, "after": after}, test))
     processes.wait_for_everyone()
     return config.out
-
-
-def _say_needs(
-    config: FinetuneConfig,
-    parts: Sequence[Sequence[Utterance]],
-    device: str,
-    compute: str,
-    log: Callable[[str], None],
-) -> None:
-    """Tell hours of audio, disk, and how long encoding and training take here."""
-    new, dev, test = parts
-    fast = load_whisper(config.model, dtype=best_compute(device), device=device)
-    encoder = WhisperEncoder(fast, context=config.context)
-    log(f"{len(new)} utterances to train on, {len(dev)} to choose by, {len(test)} to measure on")
-    if not config.store:
-        log(f"to encode, unless it is there: {encoding_needs([*new, *dev, *test], encoder)}")
-        say_room(config.out, log)
-    texts = [u.translations[config.target] for u in new]
-    whisper = load_whisper(config.model, device=device)
-    seconds = training_seconds(whisper, config, new, texts, config.context, compute, device)
-    del whisper  # its gradients and moments
-    log(f"to train: about {spent(seconds)}, by the time of one step on noise")
-    each = answer_seconds(load_whisper(config.model, device=device), test, encoder)
-    log(f"to decode: before and after, of each test utterance four answers or more; {time_of_each(each)}")
-    log("not estimated: rehearsal, Fisher information, scoring")
 
 
 def is_main_process() -> bool:

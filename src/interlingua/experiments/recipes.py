@@ -12,12 +12,11 @@ from interlingua.errors import UsageError
 from interlingua.experiments.finetuning import run_finetune
 from interlingua.experiments.retrieval_study import RetrievalStudy, run_retrieval_study
 from interlingua.experiments.robustness import RobustnessStudy, run_robustness_study
-from interlingua.experiments.suite import Suite, run_suite
 from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
 from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.finetuning.config import FinetuneConfig
 
-Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy | RobustnessStudy | Suite
+Settings = RetrievalStudy | TransferStudy | FinetuneConfig | UnseenStudy | RobustnessStudy
 
 RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
     "retrieval": (RetrievalStudy, run_retrieval_study),
@@ -25,7 +24,6 @@ RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
     "finetune": (FinetuneConfig, run_finetune),
     "unseen": (UnseenStudy, run_unseen_study),
     "robustness": (RobustnessStudy, run_robustness_study),
-    "suite": (Suite, run_suite),
 }
 """What ``recipe:`` may say -> its settings, and what runs them: ``run(settings, dry_run, log)`` -> result folder."""
 
@@ -45,13 +43,8 @@ def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str]
     return run(settings, dry_run=dry_run, log=log)
 
 
-def read_recipe(path: Path, change: Mapping[str, Any] | None = None, *, without: str | None = None) -> Settings:
-    """Read a recipe; its key ``recipe`` says which experiment, the others are that one's settings.
-
-    Args:
-        path: a YAML file.
-        change: settings in place of the file's, see `changed`.
-        without: a kind of recipe that it may not be.
+def read_recipe(path: Path) -> Settings:
+    """Read a recipe, a YAML file: its key ``recipe`` says which experiment, the others are that one's settings.
 
     Raises:
         UsageError: the file is missing or no YAML, it is of another kind, or a setting is unknown or of the wrong type.
@@ -63,10 +56,7 @@ def read_recipe(path: Path, change: Mapping[str, Any] | None = None, *, without:
     if not isinstance(content, dict) or content.get("recipe") not in RECIPES:
         raise UsageError(f"{path}: say which experiment it is, `recipe: {' or '.join(RECIPES)}`")
     name = content.pop("recipe")
-    if name == without:
-        raise UsageError(f"{path}: it is a {name} itself; name other recipes here")
     kind, _ = RECIPES[name]
-    content = changed(content, change or {})
     _require_known(content, kind, path)
     try:
         settings: Settings = _stated(msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value)))
@@ -75,24 +65,6 @@ def read_recipe(path: Path, change: Mapping[str, Any] | None = None, *, without:
     except UsageError as e:
         raise UsageError(f"{path}: {e}") from e
     return settings
-
-
-def changed(settings: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of which some are changed: mappings key by key, anything else as a whole; None takes a setting away.
-
-    >>> changed({"a": 1, "b": {"c": 2, "d": 3}}, {"a": None, "b": {"c": [4]}, "e": 5})
-    {'b': {'c': [4], 'd': 3}, 'e': 5}
-    """
-    found = dict(settings)
-    for name, value in change.items():
-        if value is None:
-            found.pop(name, None)
-        elif isinstance(value, Mapping):
-            mine = found.get(name)
-            found[name] = changed(mine if isinstance(mine, Mapping) else {}, value)
-        else:
-            found[name] = value
-    return found
 
 
 def _stated(settings: Any) -> Any:

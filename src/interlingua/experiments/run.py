@@ -17,12 +17,16 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from interlingua.encoding import estimate_bytes, free_bytes
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
 from interlingua.files import atomic_file, write_text
+from interlingua.finetuning.states import seconds_of
 from interlingua.results import Results, UtteranceResult, provenance, save_results
-from interlingua.types import Utterance
+from interlingua.types import WINDOW_SECONDS, FrameSpec, Utterance
 
 T = TypeVar("T")
+HEADERS = 100  # recordings of unknown length that are looked at before encoding; the others count as long as these
 
 
 class Run:
@@ -71,6 +75,35 @@ class Run:
         made = provenance(self.compute, self.device, self.seconds, self._started, utterances=measured_on, seeds=seeds)
         save_results(self.out, msgspec.structs.replace(results, provenance=made), arrays, utterances)
         return self.out
+
+
+def to_encode(utterances: Sequence[Utterance], spec: FrameSpec, dim: int, *stores: Path) -> str:
+    """What frame stores lack, in a line: utterances, hours of audio, disk, and how much of it is free.
+
+    Args:
+        utterances: that they should hold.
+        spec: of the frames.
+        dim: D, their width.
+        stores: their paths; they need not be there.
+    """
+    held = {i for path in stores if path.exists() for i in FrameStore.open(path).n_speech()}
+    lacking = with_durations([u for u in utterances if u.id not in held])
+    hours = sum(u.duration or 0.0 for u in lacking) / 3600
+    need, free = estimate_bytes(lacking, spec, dim), free_bytes(stores[0])
+    room = "" if free is None else f", {free / 1e9:.0f} GB are free"
+    return f"{len(lacking)} utterances, {hours:.2f} h of audio; their frames take about {need / 1e9:.2f} GB{room}"
+
+
+def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """The same with a duration each: where the record has none, the mean of some recordings that are looked at."""
+    unknown = [u for u in utterances if u.duration is None and u.audio.duration is None]
+    looked_at = [unknown[i] for i in np.random.default_rng(0).permutation(len(unknown))[:HEADERS]]
+    found = [seconds for u in looked_at if (seconds := seconds_of(u))]
+    guess = float(np.mean(found)) if found else float(WINDOW_SECONDS)
+    return [
+        u if u.duration is not None else msgspec.structs.replace(u, duration=u.audio.duration or guess)
+        for u in utterances
+    ]
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:

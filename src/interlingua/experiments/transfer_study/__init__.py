@@ -6,7 +6,7 @@ share of the change that is kept) is chosen on dev; all is measured on test. Eve
 study goes on where it was.
 
 Its way: `settings` (what is asked) -> `data` (who is trained on, chosen by and tested on) -> `work` (trainings and
-answers, kept) -> `measuring` (rows and intervals) -> `study` (all of it); `needs` says beforehand what it takes.
+answers, kept) -> `measuring` (rows and intervals) -> `study` (all of it).
 """
 
 from interlingua.experiments.transfer_study.settings import CONTEXT, PERMUTED, PLAIN, TransferStudy

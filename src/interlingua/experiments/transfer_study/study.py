@@ -9,12 +9,12 @@ import msgspec
 
 from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.experiments.finetuning import begun_with, made_states
+from interlingua.experiments.run import to_encode
 from interlingua.experiments.transfer_study.data import StudyData, digest_of, study_data
 from interlingua.experiments.transfer_study.measuring import Measuring, published_scores
-from interlingua.experiments.transfer_study.needs import say_needs
 from interlingua.experiments.transfer_study.settings import DEV, TRAIN, TransferStudy
 from interlingua.experiments.transfer_study.work import MOST_TOKENS_OF_CORPORA, Work
-from interlingua.finetuning.states import States
+from interlingua.finetuning.states import LiveStates, States
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
 from interlingua.resampling import BOOTSTRAP_SEED
@@ -51,9 +51,12 @@ def run_transfer_study(
     encoder = WhisperEncoder(whisper, context=study.context)
     if not dry_run:
         begun_with(study.folder / "shared.json", _begun(study, data, whisper) | {"device": device, "compute": compute})
-    if dry_run or train:
-        say_needs(study, data, encoder, compute, device, log)
     if dry_run:
+        stores = (study.folder / "frames.lance", study.folder / "train.lance")
+        log(f"to encode: {to_encode(data.every, encoder.spec, encoder.dim, *stores)}")
+        nothing = LiveStates([], encoder)
+        work = Work(study, data, nothing, nothing, compute, device)
+        log(f"to train: {len({run.name for run in study.runs() if not work.is_done(run)})} trainings")
         return study.out
     learnt, heard, failures = _states(study, data, encoder, log)
     work = Work(study, data, learnt, heard, compute, device, log)
