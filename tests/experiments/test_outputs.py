@@ -432,7 +432,8 @@ def test_the_command_prints_tables_and_writes_results_and_report(files, tmp_path
     assert saved["settings"]["comet"] == "Unbabel/wmt22-comet-da"
     assert len(saved["outputs"]) == 6
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert re.findall(r'<section id="(\w+)">', page)[:4] == ["systems", "compared", "durations", "worst"]
+    sections = ["outputs", "outputs-compared", "outputs-by-duration", "worst-outputs"]
+    assert re.findall(r'<section id="([\w-]+)">', page)[:4] == sections
 
 
 def test_one_cluster_has_no_interval_and_shows_no_difference(tmp_path, capsys):
@@ -493,12 +494,12 @@ def test_the_report_shows_scores_reasons_durations_and_the_worst(files, page_of,
     low, high = row["chrf++"]["ci"]
     assert f'{row["chrf++"]["value"]:.1f}<span class="sub">[{low:.1f}–{high:.1f}]</span>' in page
     assert page.count("not scored") == 6 + 3 + 8
-    assert "COMET isn&#x27;t scored: COMET&#x27;s environment isn&#x27;t set up" in page
+    assert "COMET isn&#39;t scored: COMET&#39;s environment isn&#39;t set up" in page
     row = row_of(results["outputs_compared"], source=None)
     assert f"{row['bleu']['p_bootstrap']:.3f} / {row['bleu']['p_randomisation']:.3f}" in page
     for text in ("French", "All 2", "3-10 s", "unknown", "good − poor", "tok:zh", "You have three new messages"):
         assert text in page
-    assert page.count('<div class="sample">') == 8
+    assert page.count("<dl>") == 8
     assert page.count("<summary>1 more</summary>") == 2
 
 
@@ -509,8 +510,8 @@ def test_comet_has_four_digits_and_its_differences_too(page_of):
     page = page_of(
         {"outputs": [{**base, "comet": score}], "outputs_compared": [{**base, "against": "b", "comet": difference}]}
     )
-    assert '0.8413<span class="sub">[0.8000–0.9000]</span>' in page
-    assert '−0.0123<span class="sub">[−0.1000, +0.1000]</span><span class="sub">p 0.500 / 0.250</span>' in page
+    assert '0.8413<span class="ci">[0.8000–0.9000]</span>' in page
+    assert '−0.0123<span class="ci">[−0.1000, +0.1000]</span><span class="sub">p 0.500 / 0.250</span>' in page
 
 
 def test_text_of_outputs_is_escaped_and_sparse_rows_make_a_page(files, page_of):

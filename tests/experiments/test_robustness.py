@@ -27,8 +27,8 @@ from interlingua.experiments.robustness import (
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import correlation
 from interlingua.metrics.correlation import MOST_EXACT, rank_correlation
-from interlingua.report import robustness as report
-from interlingua.report.tables import Table
+from interlingua.report import studies as report
+from interlingua.report.tables import Picture, Table
 from interlingua.results import load_utterances
 from interlingua.types import AudioRef, Frames, FrameSpec
 from trees import fleurs_tree
@@ -287,8 +287,8 @@ def test_from_the_publishers_files_to_the_report(recipe, tmp_path, capsys):
         assert found_row["from_pivot"]["seqsim"]["r1"] == np.mean(hits)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "English → Wolof" in page.partition('id="queries"')[2]
-    assert "Every transcript" in page
-    for text in ("Against language distance", "Does distance matter?", "Kabuverdianu", "hollow diamonds", "Wolof"):
+    assert ">Transcripts</h2>" in page
+    for text in ("Language distance", "Correlations", "Kabuverdianu", "hollow diamonds", "Wolof"):
         assert text in page
     assert (tmp_path / "out" / "tables" / "correlations.csv").exists()
     answers = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "answers").iterdir()}
@@ -363,17 +363,17 @@ def test_a_language_whose_distance_is_not_known_is_named_in_the_report():
     rows[2]["distance"] = {"typological": None, "genealogical": None}
     found = {"pivot": "en", "methods": ["seqsim"], "languages": rows, "correlations": correlations(rows, ["seqsim"])}
     results = records({"robustness": found})
-    blocks = report.languages(results)
-    pictures = [b for b in blocks if isinstance(b, str) and "<svg" in b]
+    blocks = report.distances(results)
+    pictures = [b.svg for b in blocks if isinstance(b, Picture)]
     (made,) = [b for b in blocks if isinstance(b, Table)]
     assert len(pictures) == 2
-    assert all("Wolof" in p and "French" in p and "gd" not in p.partition("<figcaption>")[0] for p in pictures)
+    assert all("Wolof" in p and "French" in p and "gd" not in p for p in pictures)
     assert "chance" in pictures[0]
     assert "A distance isn't known of gd." in made.caption
     assert [[str(r[0].text) for r in body] for body in made.bodies] == [["French"], ["Wolof", "gd"]]
     (table,) = [b for b in report.correlations(results) if isinstance(b, Table)]
     assert table.head[-1] == "p, with a token"
-    assert not report.languages(records({}))
+    assert not report.distances(records({}))
     assert not report.correlations(records({}))
 
 

@@ -23,7 +23,8 @@ from interlingua.metrics import (
     score_translations,
     transcript_errors,
 )
-from interlingua.report import unseen, write_comparison
+from interlingua.report import write_comparison
+from interlingua.report.studies import unseen
 from interlingua.report.tables import Table
 from interlingua.results import load_utterances, save_results
 from interlingua.retrieval.evaluate import Items, evaluate_scores
@@ -97,11 +98,13 @@ def page(runs: list[Path]) -> Path:
 
 def test_what_differs_comes_first(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    sections = re.findall(r'<section id="(\w+)">', text)
-    assert sections == ["runs", "differing", "retrieval", "translation", "settings", "provenance"]
+    sections = re.findall(r'<section id="([\w-]+)">', text)
+    assert sections == [
+        "runs", "settings-that-differ", "retrieval", "translation", "settings-in-common", "provenance",
+    ]  # fmt: skip
     assert table(page, "settings-that-differ") == {"layer": {"Setting": "layer", "bad": "6", "good": "4"}}
     assert table(page, "settings-in-common") == {"model": {"Setting": "model", "Value": "base"}}
-    assert "good beside bad, which differences are taken from." in text
+    assert "Differences are those of good from bad." in text
     assert "<aside>" not in text  # the same utterances
     assert text.count("<svg") == 2
     assert "<script" not in text
@@ -175,10 +178,10 @@ def test_heat_maps_of_the_runs_stand_side_by_side_on_one_scale(tmp_path: Path) -
         rows = [{"query": q, "candidate": c, "method": "seqsim", "r1": r1 + i / 100} for i, (q, c) in enumerate(pairs)]
         save_results(tmp_path / name, {"retrieval": rows})
     text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html").read_text(encoding="utf-8")
-    first, second = re.findall(r'<div class="row">.*?</div>', text, re.DOTALL)[0].split("</figure>")[:2]
+    first, second = text.partition('<div class="row">')[2].split("</figure>")[:2]
     shown = [re.findall(r"<text[^>]*>(\d+)</text>", part) for part in (first, second)]
     assert shown == [[str(n) for n in range(21, 27)], [str(n) for n in range(84, 90)]]
-    assert ["<b>a</b>: SeqSim" in first, "<b>b</b>: SeqSim" in second] == [True, True]
+    assert ["<b>a</b> SeqSim" in first, "<b>b</b> SeqSim" in second] == [True, True]
     assert text.count("<svg") == 2 + 1
     assert "The same under" not in text  # what the maps stand above isn't folded away
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -186,7 +189,7 @@ def test_heat_maps_of_the_runs_stand_side_by_side_on_one_scale(tmp_path: Path) -
     # the same value has the same colour in both: a's best is far from b's worst
     save_results(tmp_path / "b", {"retrieval": load_results(tmp_path / "a")[0]["retrieval"]})
     text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html").read_text(encoding="utf-8")
-    again, same = re.findall(r'<div class="row">.*?</div>', text, re.DOTALL)[0].split("</figure>")[:2]
+    again, same = text.partition('<div class="row">')[2].split("</figure>")[:2]
     images = [re.findall(r'href="(data:image/png[^"]+)"', part) for part in (first, second, again, same)]
     assert images[2] == images[3] != images[0] != images[1]
 
@@ -332,7 +335,7 @@ def test_a_token_that_was_tried_beside_others_was_not_forbidden(tmp_path: Path) 
     assert {label: (r["own"], r["more"]) for label, r in table(made, "languages-tokens").items()} == {
         "French": ("fr", "es")
     }
-    (shown,) = [b for b in unseen.languages(records({"unseen": [row]})) if isinstance(b, Table)]
+    (shown,) = [b for b in unseen(records({"unseen": [row]})) if isinstance(b, Table)]
     assert [[str(cell.note) for cell, *_ in body] for body in shown.bodies] == [[""]]
 
 

@@ -16,10 +16,8 @@ from test_report import fake_results
 from test_report_transfer import fake_transfer
 
 from interlingua.report import write_report
-from interlingua.report.latex import LONG, escape, latex
-from interlingua.report.markup import html_of, table
-from interlingua.report.page import Section, write_page
-from interlingua.report.tables import DASH, P, Table, Text, difference, number
+from interlingua.report.page import Opening, Section, environment, write_page
+from interlingua.report.tables import DASH, DENSE, LONG, Block, Folded, P, Table, Text, difference, latex_escape, number
 from interlingua.results import Difference, save_results
 
 ATTACKS = (
@@ -46,6 +44,10 @@ MADE = Table(
     caption="What it is.",
     text_columns=2,
 )  # fmt: skip
+
+
+def html_of(*blocks: Block) -> str:
+    return str(environment().get_template("blocks.html").module.render(blocks))
 
 
 class Cells(HTMLParser):
@@ -85,7 +87,7 @@ def csv_rows(made: Table) -> list[dict[str, str]]:
 
 
 def test_csv_has_a_column_for_each_part() -> None:
-    assert made_head() == [
+    assert next(csv.reader(io.StringIO(MADE.csv()))) == [
         "Direction", "Direction, note", "System", "chrF", "chrF, low", "chrF, high", "Difference", "Difference, low",
         "Difference, high", "Difference, p bootstrap", "Difference, p randomisation", "p", "MRR", "MRR, low",
         "MRR, high",
@@ -101,10 +103,6 @@ def test_csv_has_a_column_for_each_part() -> None:
     )
     assert (second["System"], second["chrF"], second["Difference"], second["p"]) == ("", "", "", "")
     assert (third["Difference"], third["Difference, low"]) == ("2", "")
-
-
-def made_head() -> list[str]:
-    return next(csv.reader(io.StringIO(MADE.csv())))
 
 
 def check_same(head: list[str], shown: list[list[list[str]]], kept: list[dict[str, str]]) -> int:
@@ -135,7 +133,7 @@ def figure_of(text: str) -> float:
 
 
 def test_csv_equals_html_cell_by_cell() -> None:
-    head, *rows = cells_of(table(MADE))
+    head, *rows = cells_of(html_of(MADE))
     assert [cell[0] for cell in head] == MADE.head
     assert check_same(list(MADE.head), rows, csv_rows(MADE)) == 3
 
@@ -144,7 +142,7 @@ def test_csv_equals_html_cell_by_cell() -> None:
 def test_csv_equals_html_cell_by_cell_in_whole_reports(
     made: Callable[[], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("plots.recall_svg", "plots.alignment_svg", "transfer_plots.changes_svg", "transfer_plots.pareto_svg"):
+    for name in ("plots.recall_svg", "plots.alignment_svg", "plots.changes_svg", "plots.pareto_svg"):
         monkeypatch.setattr(f"interlingua.report.{name}", lambda *args, **options: "<svg></svg>")
     save_results(tmp_path, made())
     page = write_report(tmp_path).read_text(encoding="utf-8")
@@ -164,7 +162,7 @@ def test_csv_equals_html_cell_by_cell_in_whole_reports(
 
 
 def test_latex_says_the_same_in_one_line_a_row() -> None:
-    text = latex(MADE)
+    text = MADE.latex()
     assert r"\toprule" in text
     assert text.count(r"\midrule") == 2  # below the head, between the groups
     assert r"\caption{Made by hand. What it is.}\label{tab:made}" in text
@@ -176,12 +174,17 @@ def test_latex_says_the_same_in_one_line_a_row() -> None:
     assert r"fr $\rightarrow$ en & -- & -- & -- & -- & -0.020 [-0.040, 0.000] \\" in text
 
 
+def dense() -> Table:
+    others = [f"c{i}" for i in range(DENSE - 1)]
+    rows = [[label, number(12.34, ci=(10.0, 14.0)), *("0" for _ in others)] for label in ("[1", "2")]
+    return Table(name="dense", title="Dense", head=["n", "Off target before, %", *others], bodies=[rows])
+
+
 def test_intervals_below_and_long_heads_are_stacked() -> None:
-    cell = number(12.34, ci=(10.0, 14.0), below=True)
-    made = Table(name="a", title="A", head=["n", "Off target before, %"], bodies=[[["1", cell]]], dense=True)
-    text = latex(made)
-    assert r"n & \shortstack[r]{Off target \\ before, \%} \\" in text
-    assert r"1 & \shortstack[r]{12.3 \\ {\scriptsize [10.0--14.0]}} \\" in text
+    text = dense().latex()
+    assert r"n & \shortstack[r]{Off target \\ before, \%} & c0" in text
+    assert r"[1 & \shortstack[r]{12.3 \\ {\scriptsize [10.0--14.0]}} & 0" in text
+    assert '12.3<span class="sub">[10.0–14.0]</span>' in html_of(dense())
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a b/c", "x" * 300, "日本"])
@@ -192,7 +195,7 @@ def test_files_are_named_safely_whatever_stands_in_the_name(name: str) -> None:
 
 def test_long_table_breaks_over_pages() -> None:
     rows = [[str(i), str(i)] for i in range(LONG + 1)]
-    text = latex(Table(name="long", title="Long", head=["a", "b"], bodies=[rows]))
+    text = Table(name="long", title="Long", head=["a", "b"], bodies=[rows]).latex()
     assert r"\begin{longtable}{lr}" in text
     assert text.count(r"a & b \\") == 2
 
@@ -209,7 +212,7 @@ def test_long_table_breaks_over_pages() -> None:
     ],
 )
 def test_latex_escapes(text: str, escaped: str) -> None:
-    assert escape(text) == escaped
+    assert latex_escape(text) == escaped
 
 
 def hostile(attacks: tuple[str, ...] = ATTACKS) -> Table:
@@ -218,7 +221,7 @@ def hostile(attacks: tuple[str, ...] = ATTACKS) -> Table:
 
 
 def test_hostile_text_stays_text() -> None:
-    page = html_of([hostile()])
+    page = html_of(hostile())
     assert "<script" not in page
     assert "<b>" not in page
     _, *rows = cells_of(page)
@@ -230,11 +233,7 @@ def test_hostile_text_stays_text() -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     latin = tuple(a for a in ATTACKS if a.isascii())
     many = Table(name="many", title="Many", head=["a", "b"], bodies=[[["[x", "1"]] * (LONG + 1)])
-    cell = number(12.34, ci=(10.0, 14.0), below=True)
-    dense = Table(
-        name="dense", title="Dense", head=["n", "Off target, %"], bodies=[[["[1", cell], ["2", cell]]], dense=True
-    )
-    tables = "\n".join(latex(t) for t in (MADE, hostile(latin), many, dense))
+    tables = "\n".join(t.latex() for t in (MADE, hostile(latin), many, dense()))
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\\usepackage{booktabs,longtable}\\begin{document}\n" + tables + "\\end{document}\n"
     )
@@ -244,14 +243,17 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout.decode()[-2000:]
 
 
-def test_tables_whose_files_would_have_one_name_are_numbered(tmp_path):
+def test_tables_whose_files_would_have_one_name_are_numbered(tmp_path: Path) -> None:
     def made(name: str) -> Table:
         return Table(name=name, title=name, head=["a", "b"], bodies=[[[name, "1"]]])
 
     names = ["own.a", "own-a", "λ", "μ", "x" * 90, "x" * 91]
-    section = Section("s", "S", [made(name) for name in names])
+    first, *others = (made(name) for name in names)
+    section = Section("s", [first, Folded("More", others)])
     path = tmp_path / "page.html"
-    write_page(path, "T", [section], lead="", footer="", tables=tmp_path / "tables")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "stale.csv").touch()
+    write_page(path, Opening(title="T"), [section], footer="", tables=tmp_path / "tables")
     held = {p.stem: p.read_text(encoding="utf-8").splitlines()[1] for p in (tmp_path / "tables").glob("*.csv")}
     assert sorted(held.values()) == sorted(f"{name},1" for name in names)
     assert len(list((tmp_path / "tables").glob("*.tex"))) == len(names)

@@ -290,14 +290,11 @@ def _english_texts(utterances: Any, frames: Any, model: str, device: str, path: 
 def _warn_near_chance(results: dict[str, Any]) -> None:
     import msgspec
 
-    from interlingua.report.summary import summarise
+    from interlingua.report.retrieval import summarise
     from interlingua.results import Results
 
-    summary = summarise(msgspec.convert(results, Results))
-    for line in summary.near_chance:
+    for line in summarise(msgspec.convert(results, Results)).near_chance:
         note(f"interlingua: near chance: {line}")
-    if summary.near_chance:
-        note(f"interlingua: likely causes: {' '.join(summary.causes)}")
 
 
 @dataclass(frozen=True)

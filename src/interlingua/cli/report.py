@@ -1,6 +1,7 @@
 """``interlingua report``: rebuild a report from a result folder, or compare several."""
 
 from pathlib import Path
+from typing import Annotated
 
 import cyclopts
 
@@ -11,7 +12,14 @@ app = cyclopts.App(name="report", help="Rebuild report.html from a result folder
 
 
 @app.default
-def report(folders: tuple[Path, ...], *, out: Path | None = None, no_players: bool = False, json: bool = False) -> None:
+def report(
+    folders: tuple[Path, ...],
+    *,
+    out: Path | None = None,
+    no_players: bool = False,
+    sections: Annotated[tuple[str, ...], cyclopts.Parameter(name="--section", negative="")] = (),
+    json: bool = False,
+) -> None:
     """Rebuild ``report.html`` from the saved results alone; of several folders, a page that compares them.
 
     The tables are written as CSV and LaTeX too: into ``tables/`` in the result folder, or for compare.html into
@@ -21,7 +29,9 @@ def report(folders: tuple[Path, ...], *, out: Path | None = None, no_players: bo
         folders: the result folder, e.g. runs/demo, or the results.json in it; the first of several is what the
             others are compared with.
         out: the page that compares several; default: compare.html.
-        no_players: leave the recordings of single utterances out of the page, as where they can't be read.
+        no_players: skip the recordings of single utterances, as where they can't be read.
+        sections: a further section, ``module:attribute`` of a function of results, arrays and utterances that returns
+            blocks (interlingua.report.tables); can be repeated.
         json: print the report's path as JSON.
     """
     from interlingua.report import write_comparison, write_report
@@ -29,8 +39,10 @@ def report(folders: tuple[Path, ...], *, out: Path | None = None, no_players: bo
     named = [folder.parent if folder.name == "results.json" else folder for folder in folders]
     if len(named) == 1 and out is not None:
         raise UsageError("--out names the page that compares several folders; one folder's report lies in the folder")
+    if len(named) > 1 and sections:
+        raise UsageError("--section is for the report of one folder, not for a page that compares several")
     if len(named) == 1:
-        page = write_report(named[0], players=not no_players)
+        page = write_report(named[0], players=not no_players, sections=sections)
     else:
         page = write_comparison(named, out or Path("compare.html"))
     if json:

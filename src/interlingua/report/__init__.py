@@ -1,7 +1,14 @@
-"""Reports: one self-contained HTML page of a result folder or of several, and the README's pictures."""
+"""Reports: one self-contained HTML page of a result folder or of several, and pictures for documents."""
 
-from interlingua.report.comparison import write_comparison
-from interlingua.report.page import write_report
+from interlingua.report.compare import write_comparison
+from interlingua.report.page import SECTIONS, write_report
 from interlingua.report.plots import alignment_heatmap, recall_heatmap, similarity_heatmap
 
-__all__ = ["alignment_heatmap", "recall_heatmap", "similarity_heatmap", "write_comparison", "write_report"]
+__all__ = [
+    "SECTIONS",
+    "alignment_heatmap",
+    "recall_heatmap",
+    "similarity_heatmap",
+    "write_comparison",
+    "write_report",
+]

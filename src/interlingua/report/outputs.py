@@ -1,14 +1,30 @@
-"""The page's sections on systems' outputs: their scores, one against another, by duration, and the worst of them."""
+"""Translations and transcripts on the page: scores of systems, one against another, by duration, and examples."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from interlingua.report.markup import details, escape, signatures_by_label, text_lines
-from interlingua.report.tables import Block, Cell, Number, Table, count, difference, score
-from interlingua.results import BadOutput, Measured, Results, SystemScores, name_of
+import numpy as np
 
-WORST_SHOWN = 3  # outputs of each system, by target; the others are folded away
+from interlingua.report.tables import (
+    Block,
+    Bullets,
+    Cell,
+    Folded,
+    Heading,
+    Number,
+    Table,
+    Texts,
+    count,
+    difference,
+    score,
+    signatures,
+)
+from interlingua.results import BadOutput, Measured, Results, Sample, SystemScores, UtteranceResult, name_of
 
-_MEASURES: dict[str, tuple[str, float, int]] = {  # field -> column head, scale, digits
+SHOWN = 3  # translations of each source language, bad outputs of each system and target; the others are folded away
+
+MEASURES: dict[str, tuple[str, float, int]] = {  # field -> column head, scale, digits
     "bleu": ("BLEU", 1, 1),
     "chrfpp": ("chrF++", 1, 1),
     "chrf": ("chrF", 1, 1),
@@ -21,43 +37,96 @@ _TASKS = {"translate": "Translations", "transcribe": "Transcripts"}
 _NOT_SCORED = "not scored"
 _POOLED = "All: the mean of the languages' scores."
 _DIFFERENT = "p: two-sided, by paired bootstrap / by approximate randomisation, not corrected for the number of rows."
+Arrays = Mapping[str, np.ndarray]
 
 
-def systems(results: Results) -> list[Block]:
-    """Every system's scores by language spoken, and pooled."""
+def translation(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
+    """BLEU and chrF by direction, and samples: the first ones, and unless every translation is shown, the others."""
+    samples = _samples(results.samples, fold=not kept)
+    if not results.translation:
+        return samples
+    with_system = any(t.system for t in results.translation)
+    rows: list[list[Cell]] = []
+    for t in results.translation:
+        n = t.n if t.n is not None else next((m.n for m in (t.bleu, t.chrf) if m and m.n), None)
+        rows.append([t.pair_name, *([t.system] if with_system else []), count(n), score(t.bleu), score(t.chrf)])
+    head = ["Direction", *(["System"] if with_system else []), "n", "BLEU [95% CI]", "chrF [95% CI]"]
+    columns = 2 if with_system else 1
+    shown = Table(name="translation", title="Translation", head=head, bodies=[rows], text_columns=columns)
+    signed = signatures(
+        (label, t.pair_name, metric.signature)
+        for t in results.translation
+        for label, metric in (("BLEU", t.bleu), ("chrF", t.chrf))
+        if metric is not None
+    )
+    return [shown, *signed, *([Heading("Samples")] if samples else []), *samples]
+
+
+def systems(results: Results, *_: Any) -> list[Block]:
+    """Every system's scores by source language, and pooled."""
     return _by_task(results.outputs, _scores)
 
 
-def compared(results: Results) -> list[Block]:
+def compared(results: Results, *_: Any) -> list[Block]:
     """Each system against the first."""
     return _by_task(results.outputs_compared, _differences)
 
 
-def by_duration(results: Results) -> list[Block]:
+def by_duration(results: Results, *_: Any) -> list[Block]:
     """Scores by how long the utterances are."""
     return _by_task(results.outputs_by_duration, _durations)
 
 
-def worst(results: Results) -> list[Block]:
-    """Each system's worst outputs, with what was said and the reference."""
-    parts: list[Block] = []
-    for system in dict.fromkeys(w.system for w in results.worst):
-        of_system = [w for w in results.worst if w.system == system]
-        for pool in dict.fromkeys(_pool(w) for w in of_system):
-            found = [_bad(w) for w in of_system if _pool(w) == pool]
-            parts.append(f"<h3>{escape(system)}, {escape(pool)}</h3>")
-            parts.append('<div class="samples">\n' + "\n".join(found[:WORST_SHOWN]) + "\n</div>")
-            if folded := found[WORST_SHOWN:]:
-                others = '<div class="samples">\n' + "\n".join(folded) + "\n</div>"
-                parts += details(f"{len(folded)} more", [others])
-    return parts
+def worst(results: Results, *_: Any) -> list[Block]:
+    """Each system's worst outputs, with what is spoken and the reference."""
+    blocks: list[Block] = []
+    groups: dict[tuple[str, str], list[BadOutput]] = {}
+    order = list(dict.fromkeys(w.system for w in results.worst))
+    for output in sorted(results.worst, key=lambda w: order.index(w.system)):
+        pool = "transcripts" if output.task == "transcribe" else f"into {name_of(output.target)}"
+        groups.setdefault((output.system, pool), []).append(output)
+    for (system, pool), found in groups.items():
+        blocks += [Heading(f"{system}, {pool}"), *_some([_bad(w) for w in found])]
+    return blocks
+
+
+def _some(groups: Sequence[Sequence[tuple[str, str | None, str]]]) -> list[Block]:
+    """The first few, and the others folded away."""
+    others = groups[SHOWN:]
+    return [Texts(groups[:SHOWN]), *([Folded(f"{len(others)} more", [Texts(others)])] if others else [])]
+
+
+def _samples(samples: Sequence[Sample], *, fold: bool) -> list[Block]:
+    shown: list[Sequence[tuple[str, str | None, str]]] = []
+    folded: list[Sequence[tuple[str, str | None, str]]] = []
+    seen: Counter[str] = Counter()
+    for s in samples:
+        seen[s.source] += 1
+        lines = [
+            (f"Source ({name_of(s.source)})" if s.source else "Source", s.transcript, s.source),
+            (f"Reference ({name_of(s.target)})" if s.target else "Reference", s.reference, s.target),
+            ("System", s.hypothesis, s.target),
+        ]
+        (shown if seen[s.source] <= SHOWN else folded).append(lines)
+    blocks: list[Block] = [Texts(shown)] if shown else []
+    return blocks + ([Folded(f"{len(folded)} more", [Texts(folded)])] if folded and fold else [])
+
+
+def _bad(output: BadOutput) -> list[tuple[str, str | None, str]]:
+    unit = "" if output.task == "translate" else "%"
+    spoken, written = name_of(output.source), name_of(output.target)
+    source = None if output.task == "transcribe" else output.transcript
+    return [
+        (f"{_METRICS.get(output.metric, output.metric)} {Number(output.score).shown}{unit}", output.id, ""),
+        (f"Source ({spoken})" if spoken else "Source", source, output.source),
+        (f"Reference ({written})" if written else "Reference", output.reference, output.target),
+        (output.system, output.hypothesis, output.target),
+    ]
 
 
 def _by_task(rows: Sequence[SystemScores], show: Callable[[Sequence[SystemScores], str], list[Block]]) -> list[Block]:
-    found = [(title, [r for r in rows if r.task == task]) for task, title in _TASKS.items()]
-    return [
-        block for title, of_task in found if of_task for block in [f"<h3>{title}</h3>", *show(of_task, title.lower())]
-    ]
+    found = {title: [r for r in rows if r.task == task] for task, title in _TASKS.items()}
+    return [b for title, of_task in found.items() if of_task for b in [Heading(title), *show(of_task, title.lower())]]
 
 
 def _scores(rows: Sequence[SystemScores], what: str) -> list[Block]:
@@ -73,13 +142,13 @@ def _durations(rows: Sequence[SystemScores], what: str) -> list[Block]:
     measures = _held(rows)
     head = [*_languages_head(rows), "System", "Duration", "n", *_heads(measures)]
     body = [[*_languages(r), r.system, r.duration, count(r.n), *_values(r, measures)] for r in rows]
-    caption = ["In brackets: 95% intervals. All languages spoken are one corpus here."]
+    caption = ["In brackets: 95% intervals. All source languages are one corpus here."]
     return _shown(rows, f"Scores of {what} by duration", head, body, caption, measures, text=1)
 
 
 def _differences(rows: Sequence[SystemScores], what: str) -> list[Block]:
-    measures = [m for m in _held(rows) if m != "chrf"]  # beside chrF++ it tells nothing new
-    head = [*_languages_head(rows), "Systems", "n", *(_MEASURES[m][0] for m in measures)]
+    measures = [m for m in _held(rows) if m != "chrf"]  # next to chrF++ it tells nothing new
+    head = [*_languages_head(rows), "Systems", "n", *(MEASURES[m][0] for m in measures)]
     body = [
         [*_languages(r), f"{r.system} − {r.against}", count(r.n), *(_difference(r, m) for m in measures)] for r in rows
     ]
@@ -98,63 +167,30 @@ def _shown(
     text: int = 0,
 ) -> list[Block]:
     """The table, with a rule between systems and targets, what wasn't scored below it, and the signatures."""
-    bodies: list[list[Sequence[Cell]]] = []
-    last = None
+    bodies: dict[tuple[str, str | None, str | None], list[Sequence[Cell]]] = {}
     for r, cells in zip(rows, body, strict=True):
-        if (r.system, r.against, r.target if r.task == "translate" else None) != last:
-            bodies.append([])
-            last = (r.system, r.against, r.target if r.task == "translate" else None)
-        bodies[-1].append(cells)
-    columns = len(_languages_head(rows)) + 1 + text
-    reasons = [
-        f"{_MEASURES[m][0]} isn't scored: {found.reason}."
+        bodies.setdefault((r.system, r.against, r.target if r.task == "translate" else None), []).append(cells)
+    found = [
+        (MEASURES[m][0], f"{r.spoken} → {name_of(r.target)}" if r.target else r.spoken, held)
         for r in rows
         for m in measures
-        if (found := getattr(r, m)) is not None and found.reason
+        if (held := getattr(r, m)) is not None
     ]
-    said = " ".join([*caption, *dict.fromkeys(reasons)])
-    name = title.lower().replace(" ", "-")
-    shown = Table(
-        name=name, title=title, head=head, bodies=bodies, caption=said, text_columns=columns, pinned=True, dense=True
-    )
-    marks = [
-        (_MEASURES[m][0], f"{r.spoken} → {name_of(r.target)}" if r.target else r.spoken, found.signature)
-        for r in rows
-        for m in measures
-        if (found := getattr(r, m)) is not None
-    ]
-    signatures = signatures_by_label(marks)
-    return [shown, *(details("Signatures", [signatures]) if signatures else [])]
-
-
-def _bad(output: BadOutput) -> str:
-    unit = "" if output.task == "translate" else "%"
-    score = f"{_METRICS.get(output.metric, output.metric)} {Number(output.score).shown}{unit}"
-    spoken, written = name_of(output.source), name_of(output.target)
-    return text_lines(
-        [
-            (score, output.id, ""),
-            (f"Said ({spoken})" if spoken else "Said", _unless_reference(output), output.source),
-            (f"Reference ({written})" if written else "Reference", output.reference, output.target),
-            (output.system, output.hypothesis, output.target),
-        ]
-    )
-
-
-def _unless_reference(output: BadOutput) -> str | None:
-    return None if output.task == "transcribe" else output.transcript
-
-
-def _pool(output: BadOutput) -> str:
-    return "transcripts" if output.task == "transcribe" else f"into {name_of(output.target)}"
+    reasons = dict.fromkeys(f"{label} isn't scored: {held.reason}." for label, _, held in found if held.reason)
+    made = Table(
+        name=title.lower().replace(" ", "-"), title=title, head=head, bodies=list(bodies.values()),
+        caption=" ".join(caption), text_columns=len(_languages_head(rows)) + 1 + text,
+    )  # fmt: skip
+    signed = signatures((label, what, held.signature) for label, what, held in found)
+    return [made, *([Bullets(list(reasons))] if reasons else []), *signed]
 
 
 def _held(rows: Sequence[SystemScores]) -> list[str]:
-    return [m for m in _MEASURES if any(getattr(r, m) is not None for r in rows)]
+    return [m for m in MEASURES if any(getattr(r, m) is not None for r in rows)]
 
 
 def _heads(measures: Iterable[str]) -> list[str]:
-    return [head for m in measures for head in (["Unit"] if m == "error" else []) + [_MEASURES[m][0]]]
+    return [head for m in measures for head in (["Unit"] if m == "error" else []) + [MEASURES[m][0]]]
 
 
 def _values(row: SystemScores, measures: Iterable[str]) -> list[Cell]:
@@ -162,32 +198,27 @@ def _values(row: SystemScores, measures: Iterable[str]) -> list[Cell]:
     cells: list[Cell] = []
     for measure in measures:
         found: Measured | None = getattr(row, measure)
-        _, scale, digits = _MEASURES[measure]
-        shown: Cell = score(found, scale, digits=digits, below=True)
+        _, scale, digits = MEASURES[measure]
+        shown: Cell = score(found, scale, digits=digits)
         if measure == "error":
-            cells.append(_unit(found))
+            unit = ((found and found.signature) or "").partition("|")[0]
+            cells.append(unit.upper() if unit in ("wer", "cer") else "")
         cells.append(_NOT_SCORED if found is not None and found.reason is not None else shown)
     return cells
 
 
 def _difference(row: SystemScores, measure: str) -> Cell:
-    """A difference, its interval and both p, below one another."""
+    """A difference, its interval and both p."""
     found: Measured | None = getattr(row, measure)
     if found is not None and found.reason is not None:
         return _NOT_SCORED
-    return difference(found, digits=_MEASURES[measure][2], below=True, both_p=True)
-
-
-def _unit(found: Measured | None) -> str:
-    """What an error rate counts, by its signature."""
-    unit = ((found and found.signature) or "").partition("|")[0]
-    return unit.upper() if unit in ("wer", "cer") else ""
+    return difference(found, digits=MEASURES[measure][2], both_p=True)
 
 
 def _languages_head(rows: Sequence[SystemScores]) -> list[str]:
-    return ["Spoken", "Into"] if rows[0].task == "translate" else ["Spoken"]
+    return ["Source", "Target"] if rows[0].task == "translate" else ["Source"]
 
 
 def _languages(row: SystemScores) -> list[str]:
-    spoken = row.spoken.capitalize() if row.source is None else row.spoken
-    return [spoken, name_of(row.target or "")] if row.task == "translate" else [spoken]
+    source = row.spoken.capitalize() if row.source is None else row.spoken
+    return [source, name_of(row.target or "")] if row.task == "translate" else [source]

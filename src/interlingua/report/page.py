@@ -1,193 +1,331 @@
-"""The page of a result folder: sections of tables and SVG pictures, filled into ``report.html``."""
+"""Pages: the sections of a result folder, filled into one self-contained file, and their tables as CSV and LaTeX."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from string import Template
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
+from interlingua.errors import UsageError
 from interlingua.files import write_text
-from interlingua.report import (
-    origin,
-    outputs,
-    retrieval,
-    robustness,
-    transfer,
-    transfer_study,
-    translation,
-    unseen,
-    utterances,
+from interlingua.registry import Registry
+from interlingua.report import outputs, retrieval, studies, transfer, utterances
+from interlingua.report.tables import (
+    DASH,
+    Block,
+    Bullets,
+    Cell,
+    Code,
+    Heading,
+    Table,
+    count,
+    facts,
+    named_apart,
+    number,
+    tables_of,
 )
-from interlingua.report.latex import latex
-from interlingua.report.markup import bullets, escape, html_of
-from interlingua.report.summary import Summary, summarise
-from interlingua.report.tables import Block, Table
-from interlingua.results import Results, UtteranceResult, load_results, load_utterances
+from interlingua.results import Provenance, Results, UtteranceResult, load_results, load_utterances, name_of
+from interlingua.types import AudioRef
+
+SectionMaker = Callable[[Results, Mapping[str, np.ndarray], Sequence[UtteranceResult]], Sequence[Block]]
+"""Makes a section of results, arrays and what was kept of each utterance; no blocks: no section."""
 
 _DEFAULT_TITLE = "Cross-lingual retrieval and translation"
+_PAPER = "Method: Ma et al., Cross-Lingual Transfer Learning for Speech Translation (arXiv 2407.01130)."
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page; without blocks it is left out."""
+    """A section of a page; its title is its name, and without blocks it is skipped."""
 
-    anchor: str
-    title: str
+    name: str
     blocks: Sequence[Block]
 
+    @property
+    def title(self) -> str:
+        """The name with a capital."""
+        return self.name[:1].upper() + self.name[1:]
 
-def write_report(folder: Path, *, players: bool = True) -> Path:
+    @property
+    def anchor(self) -> str:
+        """The name as an address within the page."""
+        return re.sub(r"\W+", "-", self.name.lower()).strip("-") or "section"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What stands above the sections.
+
+    Attributes:
+        title: of the page.
+        kicker: what the page is, above the title.
+        headline: a figure, and what it is; or None.
+        lead: paragraphs.
+        notices: titles and lists of what calls for care.
+    """
+
+    title: str
+    kicker: str = "results"
+    headline: tuple[str, str] | None = None
+    lead: Sequence[str] = ()
+    notices: Sequence[tuple[str, Sequence[str]]] = ()
+
+
+def write_report(folder: Path, *, players: bool = True, sections: Sequence[str] = ()) -> Path:
     """Write ``report.html`` into a result folder, from what the folder holds, and return its path.
 
-    The page needs nothing but itself; its tables stand in ``tables/`` too, as CSV and LaTeX. Parts that were not
-    measured are left out; the same results and recordings give the same bytes.
+    Parts that were not measured are skipped; the same results and recordings give the same bytes.
 
     Args:
         folder: the result folder.
         players: put recordings of some utterances into the page, where they can be read.
+        sections: ``module:attribute`` of sections that are not registered, besides those that are.
 
     Raises:
         ResultsError: no results there, or not of this version's schema.
+        UsageError: a section that can't be imported or that returns something else than blocks.
     """
+    folder = Path(folder)
     results, arrays = load_results(folder)
-    summary = summarise(results)
-    sections = _sections(results, arrays, summary, load_utterances(folder), players)
-    path = Path(folder) / "report.html"
-    write_page(
-        path,
-        results.title or _DEFAULT_TITLE,
-        sections,
-        lead=_failures(results) + _lead(summary),
-        footer=origin.footer(results),
-        tables=path.with_name("tables"),
+    kept = load_utterances(folder)
+    if not players:
+        kept = [_silent(one) for one in kept]
+    names = sorted(dict.fromkeys([*SECTIONS, *sections]), key=lambda name: name in _ABOUT)  # ours about the run go last
+    made = [Section(_plain_name(name), _blocks(name, SECTIONS[name](results, arrays, kept))) for name in names]
+    summary = retrieval.summarise(results)
+    opening = Opening(
+        title=results.title or _DEFAULT_TITLE,
+        headline=summary.headline or transfer.headline(results),
+        lead=summary.lead,
+        notices=[*_failures(results), *summary.notices],
     )
+    path = folder / "report.html"
+    write_page(path, opening, made, footer=_footer(results.provenance), tables=folder / "tables")
     return path
 
 
-def write_page(path: Path, title: str, sections: Iterable[Section], *, lead: str, footer: str, tables: Path) -> None:
+def write_page(path: Path, opening: Opening, sections: Iterable[Section], *, footer: str, tables: Path) -> None:
     """Write a page, and its tables as CSV and LaTeX into a folder of their own.
 
     Args:
         path: of the page.
-        title: plain text.
-        sections: those without blocks are left out.
-        lead: markup below the title.
-        footer: markup.
+        opening: above the sections.
+        sections: those without blocks are skipped.
+        footer: below them.
         tables: the folder; tables that stood there before are removed.
     """
-    held = _named_apart(s for s in sections if s.blocks)
-    body = "\n".join(
-        f'<section id="{s.anchor}">\n<h2><span class="no">{place}</span>{escape(s.title)}</h2>\n'
-        f"{html_of(s.blocks)}\n</section>"
-        for place, s in enumerate(held, start=1)
+    taken: set[str] = set()
+    held = [replace(s, blocks=named_apart(s.blocks, taken)) for s in sections if s.blocks]
+    made = [table for s in held for table in tables_of(s.blocks)]
+    script = _resource("page.js") if any(t.filters is not None for t in made) else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=opening.title,
+            kicker=opening.kicker,
+            headline=opening.headline,
+            lead=opening.lead,
+            notices=opening.notices,
+            sections=held,
+            footer=footer,
+            css=Markup(_resource("page.css")),
+            script=Markup(script),
+            policy="default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; "
+            f"form-action 'none'; script-src {allowed}",
+        )
     )
-    made = [block for s in held for block in s.blocks if isinstance(block, Table)]
-    links = "\n".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in held)
-    page = Template(_resource("report.html")).substitute(
-        title=escape(title),
-        css=_resource("report.css").strip(),
-        lead=lead,
-        contents=f'<nav aria-label="Sections">\n{links}\n</nav>' if len(held) > 1 else "",
-        body=body,
-        footer=footer,
-        script=f"<script>\n{_resource('report.js').strip()}\n</script>\n" if any(t.filters for t in made) else "",
-    )
-    _write_tables(tables, made)
+    for table in made:
+        write_text(tables / f"{table.stem}.csv", table.csv())
+        write_text(tables / f"{table.stem}.tex", table.latex())
+    for stale in [*tables.glob("*.csv"), *tables.glob("*.tex")]:
+        if stale.stem not in taken:
+            stale.unlink()
     write_text(path, page)
 
 
-def _named_apart(sections: Iterable[Section]) -> list[Section]:
-    """Sections whose tables' files all have names of their own: one that is taken is numbered."""
-    taken: set[str] = set()
-
-    def named(block: Block) -> Block:
-        if not isinstance(block, Table):
-            return block
-        stem, n = block.stem, 1
-        while stem in taken:
-            n += 1
-            stem = f"{block.stem[:70]}-{n}"
-        taken.add(stem)
-        return block if n == 1 else replace(block, name=stem)
-
-    return [replace(s, blocks=[named(block) for block in s.blocks]) for s in sections]
-
-
-def _write_tables(folder: Path, tables: Sequence[Table]) -> None:
-    for table in tables:
-        write_text(folder / f"{table.stem}.csv", table.csv())
-        write_text(folder / f"{table.stem}.tex", latex(table))
-    held = {table.stem for table in tables}
-    for stale in [*folder.glob("*.csv"), *folder.glob("*.tex")]:
-        if stale.stem not in held:
-            stale.unlink()
-
-
-def _sections(
-    results: Results,
-    arrays: Mapping[str, np.ndarray],
-    summary: Summary,
-    kept: Sequence[UtteranceResult],
-    players: bool,
-) -> list[Section]:
-    return [
-        Section("retrieval", "Retrieval across languages", retrieval.retrieval(results, arrays, summary)),
-        Section("pairs", "All ordered pairs", retrieval.pairs(results)),
-        Section("methods", "Methods and controls", retrieval.methods(results)),
-        Section("published", "Beside published figures", retrieval.published(results)),
-        Section("alignment", "Inside one match", retrieval.alignment(results, arrays)),
-        Section("robustness", "Against language distance", robustness.languages(results)),
-        Section("correlations", "Does distance matter?", robustness.correlations(results)),
-        Section("unseen", "Translation and transcripts of each language", unseen.languages(results)),
-        Section("tokens", "Which token", unseen.tokens(results)),
-        Section("published-unseen", "Beside published figures", unseen.published(results)),
-        Section("translation", "Translation", translation.translation(results, fold=not kept)),
-        Section("transfer", "Into the new target", transfer.new_target(results)),
-        Section("kept", "What must not be lost", transfer.kept(results)),
-        Section("pooled", "Pooled differences", transfer.pooled(results)),
-        Section("pareto", "Gain against loss", transfer.pareto(results)),
-        Section("variants", "Variants compared", transfer_study.variants(results)),
-        Section("variants-languages", "Variants by language spoken", transfer_study.languages(results)),
-        Section("published-transfer", "Beside published figures", transfer_study.published(results)),
-        Section("systems", "Systems' outputs", outputs.systems(results)),
-        Section("compared", "One system against another", outputs.compared(results)),
-        Section("durations", "By duration", outputs.by_duration(results)),
-        Section("worst", "The worst outputs", outputs.worst(results)),
-        Section("queries", "Every query", utterances.queries(results, kept, players=players)),
-        Section("translations", "Every translation", utterances.translations(kept, players=players)),
-        Section("transcripts", "Every transcript", utterances.transcripts(kept, players=players)),
-        Section("corpus", "Corpus and credits", origin.corpus(results)),
-        Section("settings", "Settings", origin.settings(results)),
-        Section("provenance", "Versions and machine", origin.provenance(results)),
-        Section("timings", "Timings", origin.timings(results)),
-        Section("rebuild", "How to rebuild", origin.rebuild(results)),
-    ]
-
-
-def _failures(results: Results) -> str:
-    if not results.failures:
-        return ""
-    n = len(results.failures)
-    what = "One utterance" if n == 1 else f"{n} utterances"
-    return f"<aside>\n<h3>{what} failed, and counted as missed</h3>\n{bullets(results.failures)}\n</aside>\n"
-
-
-def _lead(summary: Summary) -> str:
-    if not summary.lead:
-        return ""
-    parts = [f'<p class="lead">{escape(summary.lead)}</p>']
-    parts += [f"<p>{escape(text)}</p>" for text in (summary.controls, " ".join(summary.notes)) if text]
-    if summary.near_chance:
-        one = len(summary.near_chance) == 1
-        parts.append(
-            f"<aside>\n<h3>{'A pair' if one else 'Pairs'} near chance</h3>\n"
-            f"{bullets(summary.near_chance)}\n<p>Likely causes, to be checked in this order:</p>\n"
-            f"{bullets(summary.causes)}\n</aside>"
-        )
-    return "\n".join(parts)
+@cache
+def environment() -> Environment:
+    """Jinja2 that escapes all but the SVG that we drew."""
+    environment = Environment(
+        loader=PackageLoader("interlingua.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["svg"] = Markup
+    environment.filters["data_url"] = _data_url
+    return environment
 
 
 def _resource(name: str) -> str:
-    return (files("interlingua.report") / name).read_text(encoding="utf-8")
+    return (files("interlingua.report") / "templates" / name).read_text(encoding="utf-8").strip()
+
+
+def _data_url(text: str, kind: str) -> str:
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _plain_name(name: str) -> str:
+    """A section's name; of an import path its attribute in words."""
+    return name.rpartition(":")[2].replace("_", " ")
+
+
+def _blocks(name: str, blocks: Sequence[Block]) -> Sequence[Block]:
+    if isinstance(blocks, str) or not all(isinstance(block, get_args(Block)) for block in blocks):
+        raise UsageError(f"report section {name!r} must return a list of blocks (interlingua.report.tables.Block)")
+    return blocks
+
+
+def _silent(one: UtteranceResult) -> UtteranceResult:
+    """Without its recording."""
+    utterance = msgspec.structs.replace(one.utterance, audio=AudioRef(""))
+    return msgspec.structs.replace(one, utterance=utterance)
+
+
+def _failures(results: Results) -> list[tuple[str, Sequence[str]]]:
+    n = len(results.failures)
+    title = f"{'One utterance' if n == 1 else f'{n} utterances'} failed, and counted as missed"
+    return [(title, results.failures)] if n else []
+
+
+def corpus(results: Results, *_: Any) -> list[Block]:
+    """What was measured on, and whom to credit."""
+    found = results.corpus
+    if found is None:
+        return []
+    blocks: list[Block] = []
+    n = ((found.n_meanings, "sentences"), (found.n_clusters, "clusters of near-duplicates"))
+    counts = ", ".join(f"{number} {what}" for number, what in n if number is not None)
+    if opening := ": ".join(part for part in (found.title, counts) if part):
+        blocks.append(f"{opening}.")
+    if found.languages:
+        rows: list[list[Cell]] = [
+            [name_of(c.language), c.voice, c.variety, c.licence, count(c.n), number(c.seconds, 1 / 60)]
+            for c in found.languages
+        ]
+        head = ["Language", "Voice", "Variety", "Licence", "Recordings", "Minutes"]
+        blocks.append(Table(name="corpus", title="Corpus", head=head, bodies=[rows], text_columns=4))
+    return blocks + ([Heading("What was used"), Bullets(found.rules)] if found.rules else [])
+
+
+def settings(results: Results, *_: Any) -> list[Block]:
+    """How it was measured."""
+    return facts("settings", "Settings", ["Setting", "Value"], [(k, plain(v)) for k, v in results.settings.items()])
+
+
+def provenance(results: Results, *_: Any) -> list[Block]:
+    """Versions and machine."""
+    return facts("provenance", "Versions and machine", ["What", "Value"], origin_facts(results.provenance).items())
+
+
+def origin_facts(p: Provenance) -> dict[str, str]:
+    """What is known of where results come from, by name."""
+    commit = f"{p.commit}{' with uncommitted changes' if p.dirty else ''}" if p.commit else None
+    found: list[tuple[str, str | None]] = [
+        ("Interlingua", p.version),
+        ("Commit", commit),
+        ("Started", p.started),
+        ("Took", None if p.seconds is None else _duration(p.seconds)),
+        ("Python", p.python),
+        ("Platform", p.platform),
+        *((f"Device: {k}" if k != "name" else "Device", plain(v)) for k, v in p.device.items()),
+        ("Utterances", f"{p.corpus.utterances}, SHA-256 {p.corpus.sha256}" if p.corpus else None),
+        ("Seeds", ", ".join(f"{what}: {seed}" for what, seed in p.seeds.items())),
+        ("Packages", ", ".join(f"{k} {v}" for k, v in p.packages.items() if v)),
+    ]
+    return {k: v for k, v in found if v}
+
+
+def timings(results: Results, *_: Any) -> list[Block]:
+    """How long each stage took."""
+    rows = [(stage, _duration(seconds)) for stage, seconds in results.timings.items() if seconds is not None]
+    return facts("timings", "Timings", ["Stage", "Time"], rows)
+
+
+def rebuild(results: Results, *_: Any) -> list[Block]:
+    """The commands that make the page, and the measurements."""
+    p = results.provenance
+    blocks: list[Block] = [
+        "This page, in its own folder, from results.json and what stands beside it:",
+        Code("interlingua report ."),
+    ]
+    if p.command:
+        note = " The commit alone is not enough: the checkout had uncommitted changes." if p.dirty else ""
+        steps = [f"git checkout {p.commit}"] if p.commit else []
+        blocks += [f"The measurements themselves:{note}", Code("\n".join([*steps, p.command]))]
+    return blocks
+
+
+def plain(value: Any) -> str:
+    """A setting's value for people."""
+    if value is None or value in ([], {}, ""):
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
+        return ", ".join(plain(v) for v in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _footer(p: Provenance) -> str:
+    parts = [f"Interlingua {p.version}" if p.version else "Interlingua"]
+    parts += [f"commit {p.commit}{' (dirty)' if p.dirty else ''}"] if p.commit else []
+    parts += [f"measured {p.started}"] if p.started else []
+    return f"{', '.join(parts)}. {_PAPER}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+SECTIONS: Registry[SectionMaker] = Registry(
+    "report section",
+    "sections",
+    {
+        "retrieval": retrieval.retrieval,
+        "pairs": retrieval.pairs,
+        "methods": retrieval.methods,
+        "alignment": retrieval.alignment,
+        "language distance": studies.distances,
+        "correlations": studies.correlations,
+        "unseen languages": studies.unseen,
+        "tokens": studies.tokens,
+        "translation": outputs.translation,
+        "new target": transfer.new_target,
+        "old tasks": transfer.old_tasks,
+        "pooled differences": transfer.pooled,
+        "gain and loss": transfer.pareto,
+        "variants": transfer.variants,
+        "variants by language": transfer.variants_by_language,
+        "outputs": outputs.systems,
+        "outputs compared": outputs.compared,
+        "outputs by duration": outputs.by_duration,
+        "worst outputs": outputs.worst,
+        "published figures": studies.published,
+        "queries": utterances.queries,
+        "translations": utterances.translations,
+        "transcripts": utterances.transcripts,
+        "corpus": corpus,
+        "settings": settings,
+        "provenance": provenance,
+        "timings": timings,
+        "rebuild": rebuild,
+    },
+)
+_ABOUT = ("corpus", "settings", "provenance", "timings", "rebuild")

@@ -1,22 +1,100 @@
-"""The pictures: recall heat map, score matrix and alignment, as PNG files or as SVG for the page."""
+"""Every picture: as a PNG file, or as SVG for the page.
 
-from collections.abc import Mapping, Sequence
+A picture is drawn the same way twice: with dark ink for a PNG, and with stand-in colours that become the page's own in
+SVG, so that one drawing serves light and dark. Nothing depends on the clock, the user's matplotlibrc or a display.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, groupby, pairwise
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import matplotlib
+import matplotlib.style
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from interlingua.errors import ResultsError
-from interlingua.report.drawing import INK, STAND_IN, png, style, svg
-from interlingua.report.summary import percent
-from interlingua.results import Alignment, Match, Results, Side, name_of
+from interlingua.files import atomic_file
+from interlingua.report.tables import percent, span
+from interlingua.results import Alignment, Change, Match, Metric, Results, Side, Variant, name_of
 from interlingua.retrieval.methods import PAPER_METHOD, method_label
+
+INK = "#1c1c1c"
+STAND_IN = "#010203"  # ink in SVG until it becomes currentColor
+PAPER, ACCENT = "#040506", "#070809"  # in SVG until they become the page's own
+_PAGE = {STAND_IN: "currentColor", PAPER: "var(--paper)", ACCENT: "var(--accent)"}
+_DPI = 200
+_OTHER_FONTS = (  # other scripts' letters, where the machine has them
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Zen Hei",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+)
+
+
+@contextmanager
+def style(ink: str) -> Iterator[None]:
+    """matplotlib's own defaults with our ink; letters that no font has become boxes, without a warning."""
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    ours = {
+        "font.family": ["DejaVu Sans", *(f for f in _OTHER_FONTS if f in installed)],
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        **dict.fromkeys(inked, ink),
+    }
+    with warnings.catch_warnings(), matplotlib.style.context(["default", ours]):
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        yield
+
+
+def png(figure: Figure, path: Path) -> Path:
+    """Write the figure as a PNG file and return its path."""
+    path = Path(path)
+    with atomic_file(path) as temporary:
+        figure.savefig(
+            temporary, format="png", dpi=_DPI, bbox_inches="tight", pad_inches=0.15, facecolor="white",
+            metadata={"Software": None},
+        )  # fmt: skip
+    return path
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element to stand in a page: no header, ids of its own, the page's colours."""
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(
+            out, format="svg", dpi=150, bbox_inches="tight", pad_inches=0.03, transparent=True,
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )  # fmt: skip
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    for stand_in, colour in _PAGE.items():
+        text = text.replace(stand_in, colour)
+    prefix = re.sub(r"[^A-Za-z0-9]+", "-", name) + "-"
+    text = re.sub(r'(\bid=")', rf"\1{prefix}", text)
+    text = re.sub(r'(url\(#|href="#)', rf"\1{prefix}", text)
+    return text.strip()
+
 
 COLOURS = "viridis"  # perceptually uniform, and readable for the colour-blind
 _INTERVALS_UP_TO = 8  # languages: beyond, cells have no room for intervals
@@ -176,7 +254,7 @@ def draw_recall(
     _recall_bar(figure, image, cell * size, fmean(chances) if chances else None, ink)
     if title:
         counts = [s.n for s in scores.values() if s.n is not None]
-        n = f"n = {_range(counts)} queries a pair" if counts else ""
+        n = f"n = {span(counts)} queries a pair" if counts else ""
         chance = f"chance {percent(fmean(chances))}" if chances else ""
         subtitle = ", ".join(part for part in (n, chance) if part)
         text = f"{method_label(method)}: right utterance ranked first (R@1, %)"
@@ -295,19 +373,19 @@ def _explain(figure: Figure, results: Results) -> None:
     )  # fmt: skip
 
 
-def _place_words(axes: Axes, side: Side, span: float, inches: float, *, along: str, ink: str) -> None:
+def _place_words(axes: Axes, side: Side, length: float, inches: float, *, along: str, ink: str) -> None:
     """Write the words beside the matrix at their times, with thin lines at their borders."""
-    words = [(w, max(0.0, s), min(span, e)) for w, s, e in _timed(side) if s < span and e > 0]
-    borders = sorted({time for _, start, end in words for time in (start, end) if 0 < time < span})
+    words = [(w, max(0.0, s), min(length, e)) for w, s, e in _timed(side) if s < length and e > 0]
+    borders = sorted({time for _, start, end in words for time in (start, end) if 0 < time < length})
     for time in borders:
         draw = axes.axhline if along == "y" else axes.axvline
         draw(time, color="white", linewidth=0.5, alpha=0.38)
     if not words:
         return
     centres = [(start + end) / 2 for _, start, end in words]
-    gap = 1.15 * _WORD_POINTS / 72 * span / inches * (1.2 if along == "x" else 1.0)
-    gap = min(gap, span / len(words))
-    for (word, _, _), centre, place in zip(words, centres, spread(centres, gap, span), strict=True):
+    gap = 1.15 * _WORD_POINTS / 72 * length / inches * (1.2 if along == "x" else 1.0)
+    gap = min(gap, length / len(words))
+    for (word, _, _), centre, place in zip(words, centres, spread(centres, gap, length), strict=True):
         leader = {"arrowstyle": "-", "color": ink, "linewidth": 0.4, "alpha": 0.5, "shrinkA": 0, "shrinkB": 0}
         if along == "y":
             axes.annotate(
@@ -324,10 +402,10 @@ def _place_words(axes: Axes, side: Side, span: float, inches: float, *, along: s
             )  # fmt: skip
 
 
-def spread(centres: Sequence[float], gap: float, span: float) -> list[float]:
-    """Move labels along a line of length ``span`` as little as needed to stand ``gap`` apart, in their order.
+def spread(centres: Sequence[float], gap: float, length: float) -> list[float]:
+    """Move labels along a line of ``length`` as little as needed to stand ``gap`` apart, in their order.
 
-    >>> [round(p, 2) for p in spread([1.0, 1.1, 3.0], gap=0.5, span=4.0)]
+    >>> [round(p, 2) for p in spread([1.0, 1.1, 3.0], gap=0.5, length=4.0)]
     [0.8, 1.3, 3.0]
     """
     groups: list[tuple[float, int]] = []  # (place of the first label, labels) of touching labels
@@ -345,7 +423,7 @@ def spread(centres: Sequence[float], gap: float, span: float) -> list[float]:
     for i in range(len(places)):  # keep the first and the last label beside the matrix
         places[i] = max(places[i], i * gap)
     for i in range(len(places)):
-        places[-1 - i] = min(places[-1 - i], span - i * gap)
+        places[-1 - i] = min(places[-1 - i], length - i * gap)
     return places
 
 
@@ -402,5 +480,294 @@ def _readable_on(image: AxesImage, value: float) -> str:
     return "white" if 1.05 / (luminance + 0.05) >= (luminance + 0.05) / 0.05 else "black"
 
 
-def _range(values: Sequence[int]) -> str:
-    return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
+_WIDTH = 5.6  # inches
+_ROW, _HEADING = 0.36, 0.34  # inches
+_APART = 0.06  # inches: before and after to either side of a row's middle
+_RUNS_APART, _RUNS_BETWEEN = 0.14, 0.2  # inches: runs of one row; rows
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+_STEPS = (1, 2, 2.5, 5, 10)  # of ticks
+_UNTRAINED = "before training"
+_HOLLOW: dict[str, Any] = {
+    "markersize": 6.0,
+    "markerfacecolor": PAPER,
+    "markeredgecolor": STAND_IN,
+    "markeredgewidth": 1.1,
+}
+_FILLED: dict[str, Any] = {
+    "markersize": 6.5,
+    "markerfacecolor": ACCENT,
+    "markeredgecolor": ACCENT,
+    "markeredgewidth": 1.1,
+}
+
+Row = tuple[str, str, Change]
+"""Group, or nothing; label; scores."""
+
+
+def changes_svg(rows: Sequence[Row], quantity: str, name: str) -> str:
+    """A row for each label, before (hollow) and after (filled) with intervals, under headings of groups."""
+    with style(STAND_IN):
+        return svg(_changes(rows, quantity), name)
+
+
+def runs_svg(rows: Sequence[tuple[str, Sequence[Metric | None]]], runs: Sequence[str], quantity: str, name: str) -> str:
+    """A row for each label, in it a mark and its interval for each run; the first run's mark is hollow."""
+    with style(STAND_IN):
+        return svg(_runs(rows, runs, quantity), name)
+
+
+def pareto_svg(variants: Sequence[Variant], name: str) -> str:
+    """A point for each variant: to the right what old tasks keep, upwards what the new target gains."""
+    with style(STAND_IN):
+        return svg(_pareto(variants), name)
+
+
+@dataclass(frozen=True)
+class DistantPoint:
+    """A language: its distance, a score with its interval, and whether the model has a token for it."""
+
+    name: str
+    distance: float
+    value: float
+    ci: tuple[float, float] | None
+    seen: bool
+
+
+def distance_svg(points: Sequence[DistantPoint], x: str, y: str, name: str, chance: float | None = None) -> str:
+    """Scores against distance: filled circles have a token, hollow diamonds have none; bars are intervals.
+
+    Args:
+        points: the languages.
+        x: what the distance is.
+        y: what the score is.
+        name: of the picture, unique on its page.
+        chance: a level that is drawn as a dashed line; None: there is none.
+    """
+    with style(STAND_IN):
+        return svg(_distances(points, x, y, chance), name)
+
+
+def _changes(rows: Sequence[Row], quantity: str) -> Figure:
+    middles: list[float] = []
+    headings: list[tuple[float, str]] = []
+    height = 0.0
+    for group, members in groupby(rows, key=lambda row: row[0]):
+        if group:
+            headings.append((height + _HEADING / 2, group))
+            height += _HEADING
+        for _ in members:
+            middles.append(height + _ROW / 2)
+            height += _ROW
+    figure, axes = _row_axes(height, middles, [label for _, label, _ in rows], quantity)
+    for middle, (_, _, change) in zip(middles, rows, strict=True):
+        ends = [m.value for m in (change.before, change.after) if m is not None and m.value is not None]
+        if len(ends) == 2:
+            axes.plot(ends, [middle - _APART, middle + _APART], color=STAND_IN, linewidth=2.5, alpha=0.22)
+        _mark(axes, change.before, middle - _APART, "o", _HOLLOW)
+        _mark(axes, change.after, middle + _APART, "o", _FILLED)
+    for middle, group in headings:
+        axes.text(0, middle, group, transform=axes.get_yaxis_transform(), va="center", fontsize=9, weight="bold")
+        if middle > _HEADING:
+            axes.axhline(middle - _HEADING / 2, color=STAND_IN, linewidth=0.5, alpha=0.35)
+    _legend(axes, [("before", "o", _HOLLOW), ("after", "o", _FILLED)])
+    return figure
+
+
+def _runs(rows: Sequence[tuple[str, Sequence[Metric | None]]], runs: Sequence[str], quantity: str) -> Figure:
+    row = _RUNS_APART * len(runs) + _RUNS_BETWEEN
+    middles = [row * (i + 0.5) for i in range(len(rows))]
+    figure, axes = _row_axes(row * len(rows), middles, [label for label, _ in rows], quantity)
+    looks = [(run, _MARKERS[i % len(_MARKERS)], _FILLED if i else _HOLLOW) for i, run in enumerate(runs)]
+    for middle, (_, scores) in zip(middles, rows, strict=True):
+        for i, (score, (_, marker, look)) in enumerate(zip(scores, looks, strict=True)):
+            _mark(axes, score, middle + _RUNS_APART * (i - (len(runs) - 1) / 2), marker, look)
+    for i in range(1, len(rows)):
+        axes.axhline(row * i, color=STAND_IN, linewidth=0.4, alpha=0.15)
+    _legend(axes, looks)
+    return figure
+
+
+def _row_axes(height: float, middles: Sequence[float], labels: Sequence[str], quantity: str) -> tuple[Figure, Axes]:
+    """Labelled rows below one another, ``height`` inches in all."""
+    figure = Figure(figsize=(_WIDTH, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_ylim(height, 0)
+    axes.set_yticks(middles, labels)
+    axes.tick_params(axis="y", length=0, labelsize=10)
+    _plain(axes, quantity)
+    axes.grid(axis="x", color=STAND_IN, linewidth=0.4, alpha=0.2)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def _mark(axes: Axes, metric: Metric | None, y: float, marker: str, look: Mapping[str, Any]) -> None:
+    """A score and its interval, if there are any."""
+    if metric is None or metric.value is None:
+        return
+    if metric.ci is not None:
+        axes.plot(metric.ci, [y, y], color=look["markeredgecolor"], linewidth=1.3)
+    axes.plot([metric.value], [y], linestyle="", marker=marker, **look)
+
+
+def _legend(axes: Axes, marks: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+    for label, marker, look in marks:
+        axes.plot([], [], linestyle="", marker=marker, label=label, **look)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=axes.transAxes, ncols=2, frameon=False, fontsize=9,
+        handletextpad=0.2, columnspacing=1.4, borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def _pareto(variants: Sequence[Variant]) -> Figure:
+    figure = Figure(figsize=(7.2, 5.0))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axhline(0, color=STAND_IN, linewidth=0.6, alpha=0.4)
+    axes.axvline(0, color=STAND_IN, linewidth=0.6, alpha=0.4)
+    axes.plot([0], [0], linestyle="", marker="+", markersize=9, color=STAND_IN, zorder=3)
+    lines: list[np.ndarray] = []
+    for i, variant in enumerate(variants):
+        x, y = variant.loss.value, variant.gain.value
+        if variant.curve:
+            path = np.array([(loss, gain) for gain, loss in variant.curve])
+            axes.plot(*path.T, color=STAND_IN, linewidth=0.9, alpha=0.65, linestyle=_DASHES[i % len(_DASHES)])
+            lines.append(path)
+        across = [(end, y) for end in variant.loss.ci or ()]
+        upwards = [(x, end) for end in variant.gain.ci or ()]
+        for bar in (np.array(ends) for ends in (across, upwards) if ends):
+            axes.plot(*bar.T, color=ACCENT, linewidth=1.0, alpha=0.8)
+            lines.append(bar)
+        axes.plot([x], [y], linestyle="", marker=_MARKERS[i % len(_MARKERS)], zorder=3, **_FILLED)
+    axes.margins(0.08)
+    _plain(axes, "change on the old tasks: X → English, chrF")
+    axes.set_ylabel("gain on the new target: sources never trained on, chrF", fontsize=9)
+    axes.tick_params(axis="y", labelsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+    points = [(0.0, 0.0), *((v.loss.value, v.gain.value) for v in variants)]
+    _label_points(axes, [_UNTRAINED, *(v.name for v in variants)], points, lines)
+    return figure
+
+
+def _distances(points: Sequence[DistantPoint], x: str, y: str, chance: float | None) -> Figure:
+    figure = Figure(figsize=(6.4, 3.9))
+    axes = figure.add_axes((0, 0, 1, 1))
+    lines: list[np.ndarray] = []
+    for p in points:
+        if p.ci is not None:
+            axes.plot([p.distance, p.distance], p.ci, color=STAND_IN, linewidth=0.9, alpha=0.6)
+            lines.append(np.array([(p.distance, p.ci[0]), (p.distance, p.ci[1])]))
+        look = _FILLED if p.seen else _HOLLOW
+        marker = "o" if p.seen else "D"
+        axes.plot([p.distance], [p.value], linestyle="", marker=marker, zorder=3, clip_on=False, **look)
+    if chance is not None:
+        axes.axhline(chance, color=STAND_IN, linewidth=0.8, linestyle=(0, (5, 3)), alpha=0.7)
+        axes.annotate(
+            "chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+            ha="left", va="center", fontsize=8,
+        )  # fmt: skip
+    axes.margins(x=0.12, y=0.1)
+    axes.set_ylim(bottom=0)
+    _plain(axes, x)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+    axes.tick_params(axis="y", labelsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    _label_points(axes, [p.name for p in points], [(p.distance, p.value) for p in points], lines)
+    return figure
+
+
+def _plain(axes: Axes, quantity: str) -> None:
+    """No box, few ticks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=_STEPS))
+    axes.tick_params(axis="x", labelsize=9)
+    axes.set_xlabel(quantity, fontsize=9)
+
+
+# Labels of points: our own placement, since adjustText would be one more dependency for two pictures.
+_FIRST, _STEP = 7.0, 6.0  # distance of the nearest labels, and from one try to the next
+_DIRECTIONS = np.pi / 8 * np.array([1, 7, 0, 8, 4, 12, 15, 9, 2, 6, 14, 10, 3, 5, 13, 11])  # the best first
+_BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}  # a label, above lines
+_SAMPLED, _LEADER = 4.0, 14.0  # points: between places to avoid; from which on a label has a leader
+_CROSSING, _OUTSIDE = 4.0, 200.0  # cost of an obstacle below a label, and of a label beyond the bounds
+
+
+def _label_points(
+    axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]], lines: Sequence[np.ndarray]
+) -> None:
+    """Write the names near their points, where they cover neither each other nor, if it can be, anything else."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    axes.autoscale_view()  # or what is drawn later moves everything
+    scale = 72 / figure.dpi  # pixels -> points
+    places = scale * axes.transData.transform(points)
+    paths = [scale * axes.transData.transform(line) for line in lines]
+    dots = [_along(path) for path in paths]
+    drawn = [axes.text(0, 0, name, fontsize=8.5) for name in names]
+    sizes = [(scale * box.width + 4, scale * box.height + 1) for box in (text.get_window_extent() for text in drawn)]
+    for text in drawn:
+        text.remove()
+    bounds = scale * axes.transAxes.transform((1, 1))
+    centres = place_labels([tuple(p) for p in places], sizes, np.vstack([np.empty((0, 2)), *dots]), tuple(bounds))
+    for name, size, point, place, centre in zip(names, sizes, points, places, centres, strict=True):
+        gap = np.maximum(np.abs(np.array(centre) - place) - np.array(size) / 2, 0)
+        line = {"arrowstyle": "-", "color": STAND_IN, "linewidth": 0.4, "alpha": 0.6, "shrinkA": 0, "shrinkB": 3}
+        axes.annotate(
+            name, point, tuple(np.array(centre) - place), textcoords="offset points", ha="center", va="center",
+            fontsize=8.5, bbox=_BEHIND, zorder=2.5, arrowprops=line if np.hypot(*gap) > _LEADER else None,
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def _along(path: np.ndarray) -> np.ndarray:
+    """Places along a path of (N, 2) points, a few points of length apart."""
+    pieces = [np.linspace(a, b, 2 + int(np.hypot(*(b - a)) / _SAMPLED)) for a, b in pairwise(path)]
+    return np.vstack([path[:1], *pieces])
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    obstacles: np.ndarray,
+    bounds: tuple[float, float],
+) -> list[tuple[float, float]]:
+    """Centres of labels for points, one by one: near, on few obstacles, within bounds if it can be.
+
+    Args:
+        points: what is labelled, in any unit of length.
+        sizes: width and height of each label.
+        obstacles: (N, 2) places that are better left free; the points themselves are.
+        bounds: width and height of the picture, whose corner is (0, 0).
+
+    Returns:
+        The centre of each label; no two labels overlap.
+    """
+    centres: list[np.ndarray] = []
+    avoid = np.vstack([np.asarray(obstacles, float).reshape(-1, 2), np.repeat(np.asarray(points), 8, axis=0)])
+    for point, size in zip(points, sizes, strict=True):
+        best, least = np.zeros(2), np.inf
+        for distance in (_FIRST + _STEP * i for i in count()):
+            if distance >= least:  # nothing farther costs less
+                break
+            for order, angle in enumerate(_DIRECTIONS):
+                away = np.array([np.cos(angle), np.sin(angle)])
+                centre = np.asarray(point) + away * (np.asarray(size) / 2 + distance)
+                if _overlaps(centre, size, centres, sizes):
+                    continue
+                half = np.asarray(size) / 2
+                cost = distance + 0.1 * order
+                cost += _CROSSING * int((np.abs(avoid - centre) < half + 2).all(axis=1).sum())
+                cost += _OUTSIDE * bool((centre < half).any() or (centre > np.asarray(bounds) - half).any())
+                if cost < least:
+                    best, least = centre, cost
+        centres.append(best)
+    return [(float(x), float(y)) for x, y in centres]
+
+
+def _overlaps(
+    centre: np.ndarray, size: tuple[float, float], placed: Sequence[np.ndarray], sizes: Sequence[tuple[float, float]]
+) -> bool:
+    return any(
+        bool((np.abs(centre - other) < (np.asarray(size) + np.asarray(its)) / 2).all())
+        for other, its in zip(placed, sizes, strict=False)
+    )

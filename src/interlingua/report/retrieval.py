@@ -1,68 +1,174 @@
-"""The page's sections on retrieval: heat maps, every pair and method, published figures, one match from inside."""
+"""Retrieval on the page: the headline, heat maps, every pair and method, one match from inside."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
 from interlingua.report import plots
-from interlingua.report.markup import details, escape, figure, language_attributes, signature_list
-from interlingua.report.summary import Summary, is_near_chance, percent
-from interlingua.report.tables import DASH, Block, Cell, Number, Table, Text, number
-from interlingua.results import Results, Side, name_of
-from interlingua.retrieval.methods import METHOD_LABELS, method_label
+from interlingua.report.tables import (
+    DASH,
+    Block,
+    Cell,
+    Folded,
+    Gallery,
+    Heading,
+    Number,
+    Picture,
+    Table,
+    Text,
+    Texts,
+    number,
+    percent,
+    signatures,
+    span,
+)
+from interlingua.results import Results, Retrieval, Side, name_of
+from interlingua.retrieval.methods import CONTROLS, METHOD_LABELS, method_label
 
-_CHANCE = "chance"  # in `published`: no method, but chance itself
 Arrays = Mapping[str, np.ndarray]
 
+# A control's R@1 above chance as a proportion of the main method's, from which on …
+_VERDICTS = (
+    (0.9, "{} does as well or nearly so: these results don't show a shared space of meaning."),
+    (0.5, "{} comes close: much of the result needs no shared meaning."),
+    (0.25, "{} accounts for a part of it."),
+)
+_NO_CONTROL_EXPLAINS = (
+    "None reaches a quarter of the way from chance, so neither length nor raw sound is the main cause; learned "
+    "phonetics may be a part of it."
+)
+_IN_PROSE = {
+    "duration": "duration alone",
+    "seqsim:log-mel": "the same comparison on log-mel frames",
+    "seqsim:random-weights": "the same encoder with random weights",
+}
 
-def retrieval(results: Results, arrays: Arrays, summary: Summary) -> list[Block]:
+
+@dataclass(frozen=True)
+class Summary:
+    """The page's opening: a figure and what it is, sentences, and pairs near chance."""
+
+    headline: tuple[str, str] | None = None
+    lead: Sequence[str] = ()
+    near_chance: Sequence[str] = ()
+
+    @property
+    def notices(self) -> list[tuple[str, Sequence[str]]]:
+        """What calls for care, for the page."""
+        title = "A pair near chance" if len(self.near_chance) == 1 else "Pairs near chance"
+        return [(title, self.near_chance)] if self.near_chance else []
+
+
+def summarise(results: Results) -> Summary:
+    """What was found, whether the controls explain it, and which pairs are near chance."""
+    method = results.main_method
+    if method is None or not (scores := list(results.scores(method).values())):
+        return Summary()
+    found, label = f"{percent(fmean(s.r1 for s in scores))}", method_label(method)
+    chance = fmean(chances) if (chances := [s.chance for s in scores if s.chance is not None]) else None
+    by_chance = "" if chance is None else f"; chance is {percent(chance)}"
+    if len(scores) == 1:
+        (only,) = scores
+        interval = f", 95% interval {percent(only.r1_ci[0])} to {percent(only.r1_ci[1])}" if only.r1_ci else ""
+        headline = (found, f"R@1 by {label}, {only.pair_name}{interval}{by_chance}")
+    else:
+        n_languages = len({code for s in scores for code in s.pair})
+        headline = (found, f"mean R@1 by {label} over {len(scores)} pairs of {n_languages} languages{by_chance}")
+    among = span(s.n_candidates for s in scores if s.n_candidates is not None)
+    lead = "R@1 is how often the right utterance is ranked first"
+    lead += f" among {among} in another language." if among else " in another language."
+    best, worst = max(scores, key=lambda s: s.r1), min(scores, key=lambda s: s.r1)
+    if best.r1 > worst.r1:
+        lead += f" Best: {best.pair_name}, {percent(best.r1)}. Worst: {worst.pair_name}, {percent(worst.r1)}."
+    near = [_near_line(s) for s in scores if is_near_chance(s)]
+    return Summary(headline, [lead, _controls(results, method)], near)
+
+
+def is_near_chance(score: Retrieval) -> bool:
+    """Whether the interval doesn't clear chance, or R@1 is under twice chance (at most 5 points over)."""
+    if score.chance is None:
+        return False
+    if score.r1_ci is not None and score.r1_ci[0] <= score.chance:
+        return True
+    return score.r1 < min(2 * score.chance, score.chance + 0.05)
+
+
+def _controls(results: Results, method: str) -> str:
+    """Each control beside the main method on the pairs that both were run on, and what the strongest explains."""
+    main, label = results.scores(method), method_label(method)
+    shown: list[str] = []
+    strongest: tuple[float, str] = (-np.inf, "")
+    for control in CONTROLS:
+        scores = results.scores(control)
+        common = [pair for pair in scores if pair in main]
+        if control == method or not common:
+            continue
+        chance = fmean(main[p].chance or scores[p].chance or 0.0 for p in common)
+        ours, theirs = fmean(main[p].r1 for p in common), fmean(scores[p].r1 for p in common)
+        over = f" on {len(common)} {'pair' if len(common) == 1 else 'pairs'}" if len(common) < len(main) else ""
+        shown.append(f"{_IN_PROSE[control]} {percent(theirs)} ({label} {percent(ours)}{over})")
+        explained = (theirs - chance) / (ours - chance) if ours > chance else 1.0
+        strongest = max(strongest, (explained, _IN_PROSE[control]))
+    if not shown:
+        return "No control was run, so nothing here tells meaning from length or sound."
+    explained, name = strongest
+    if all(is_near_chance(s) for s in main.values()):
+        verdict = f"{label} itself stays near chance, so there is nothing to explain."
+    else:
+        fitting = (text.format(name[:1].upper() + name[1:]) for least, text in _VERDICTS if explained >= least)
+        verdict = next(fitting, _NO_CONTROL_EXPLAINS)
+    return f"Controls on the same pairs: {'; '.join(shown)}. {verdict}"
+
+
+def _near_line(score: Retrieval) -> str:
+    ci = f", 95% interval {percent(score.r1_ci[0])} to {percent(score.r1_ci[1])}" if score.r1_ci else ""
+    return f"{score.pair_name}: {percent(score.r1)}{ci}; chance {percent(score.chance or 0.0)}"
+
+
+def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
     """R@1 as heat maps, and the score matrix."""
     method = results.main_method
-    if method is None or not summary.lead:
+    scores = results.scores(method) if method else {}
+    if method is None or not scores:
         return []
     top = plots.colour_top(results)
-    scores = results.scores(method).values()
-    clusters = [s.n_clusters for s in scores if s.n_clusters is not None]
-    queries = [s.n for s in scores if s.n is not None]
-    caption = (
-        f"<b>{escape(method_label(method))}, R@1 in per cent</b>: how often the right utterance is ranked "
-        "first. A row is the language of the query, a column that of the candidates; same-language pairs are "
-        "left out."
-    )
-    if any(s.r1_ci for s in scores):
-        caption += " Small figures: 95% interval"
-        caption += f", over {_span(clusters)} clusters of near-duplicate sentences." if clusters else "."
-    if queries:
-        caption += f" {_span(queries)} queries a pair."
-    parts: list[Block] = [figure(plots.recall_svg(results, method, top=top), caption)]
-    others = [m for m in results.methods if m != method and results.scores(m)]
-    if others:
-        parts.append("<h3>The same for the other methods, on the same colour scale</h3>")
-        small = []
-        n_pairs = len(results.languages) * (len(results.languages) - 1)
-        for other in others:
-            found = results.scores(other)
-            mean = percent(fmean(s.r1 for s in found.values()))
+    caption = "Rows: language of the query; columns: of the candidates. Pairs of one language are skipped."
+    if any(s.r1_ci for s in scores.values()):
+        clusters = span(s.n_clusters for s in scores.values() if s.n_clusters is not None)
+        over = f" over {clusters} clusters of near-duplicate sentences" if clusters else ""
+        caption += f" Small figures: 95% interval{over}."
+    if queries := span(s.n for s in scores.values() if s.n is not None):
+        caption += f" {queries} queries a pair."
+    title = f"R@1 in per cent, by {method_label(method)}."
+    blocks: list[Block] = [Picture(plots.recall_svg(results, method, top=top), title, caption)]
+    n_pairs = len(results.languages) * (len(results.languages) - 1)
+    small = []
+    for other in (m for m in results.methods if m != method):
+        if found := results.scores(other):
             what = METHOD_LABELS.get(other, ("", ""))[1]
-            text = f"<b>{escape(method_label(other))}</b>{', ' if what else ''}{escape(what)}. Mean {mean}"
+            text = (
+                f"{what[:1].upper()}{what[1:]}{'. ' if what else ''}Mean {percent(fmean(s.r1 for s in found.values()))}"
+            )
             text += f" over {len(found)} {'pair' if len(found) == 1 else 'pairs'}"
             text += "; · not run." if len(found) < n_pairs else "."
-            small.append(figure(plots.recall_svg(results, other, small=True, top=top), text))
-        parts.append(f'<div class="row">\n{"".join(small)}</div>')
+            small.append(Picture(plots.recall_svg(results, other, small=True, top=top), method_label(other), text))
+    if small:
+        blocks += [Heading("Other methods and controls, on the same colour scale"), Gallery(small)]
     if results.similarity is not None and plots.has_matrix(arrays, "similarity"):
         about = results.similarity
-        languages = escape(f"{name_of(about.query)} → {name_of(about.candidate)}")
+        title = f"Every score of {name_of(about.query)} → {name_of(about.candidate)} ({method_label(about.method)})."
         caption = (
-            f"<b>Every score of {languages}</b> ({escape(method_label(about.method))}): a row for each query, "
-            "a column for each candidate, in the same order, so that right answers lie on the diagonal. "
-            "Stripes are utterances that score high with everything."
+            "A row is a query, a column a candidate, in the same order: right answers lie on the diagonal. Stripes are "
+            "utterances that score high with everything."
         )
-        parts.append(figure(plots.similarity_svg(results, arrays), caption))
-    return parts
+        blocks.append(Picture(plots.similarity_svg(results, arrays), title, caption))
+    return blocks
 
 
-def pairs(results: Results) -> list[Block]:
+def pairs(results: Results, *_: Any) -> list[Block]:
     """Every ordered pair under the main method; under the others folded away."""
     method = results.main_method
     scores = list(results.scores(method).values()) if method else []
@@ -70,71 +176,54 @@ def pairs(results: Results) -> list[Block]:
         return []
     head = ["Query → candidates", "R@1, % [95% CI]", "R@5", "R@10", "MRR [95% CI]", "R@1 near-dup."]
     head += ["Chance near-dup.", "Chance R@1"]
-    bodies: list[list[list[Cell]]] = []
-    last = ""
-    for score in scores:
-        if score.query != last:
-            bodies.append([])
-        bodies[-1].append(
-            [
-                Text(score.pair_name, flag="near chance" if is_near_chance(score) else ""),
-                number(score.r1, 100, score.r1_ci),
-                number(score.r5, 100),
-                number(score.r10, 100),
-                number(score.mrr, 1, score.mrr_ci, digits=3),
-                number(score.r1_cluster, 100),
-                number(score.chance_cluster, 100),
-                number(score.chance, 100, digits=2),
-            ]
-        )
-        last = score.query
+    bodies: dict[str, list[list[Cell]]] = {}
+    for s in scores:
+        row: list[Cell] = [
+            Text(s.pair_name, flag="near chance" if is_near_chance(s) else ""),
+            number(s.r1, 100, s.r1_ci),
+            number(s.r5, 100),
+            number(s.r10, 100),
+            number(s.mrr, 1, s.mrr_ci, digits=3),
+            number(s.r1_cluster, 100),
+            number(s.chance_cluster, 100),
+            number(s.chance, 100, digits=2),
+        ]
+        bodies.setdefault(s.query, []).append(row)
     caption = [
         f"{method_label(method or '')}. All in per cent but MRR.",
-        "R@1 near-dup. counts a near-duplicate of the right sentence as right; beside it, its own chance.",
+        "R@1 near-dup. counts a near-duplicate of the right sentence as right; next to it, its own chance.",
     ]
     if any(is_near_chance(s) for s in scores):
         caption.append("† near chance.")
     for label, values in (
-        ("queries", [s.n for s in scores]),
-        ("candidates", [s.n_candidates for s in scores]),
-        ("clusters of near-duplicates", [s.n_clusters for s in scores]),
+        ("Queries", [s.n for s in scores]),
+        ("Candidates", [s.n_candidates for s in scores]),
+        ("Clusters of near-duplicates", [s.n_clusters for s in scores]),
     ):
-        known = [v for v in values if v is not None]
-        if known:
-            caption.append(f"{label.capitalize()}: {_span(known)}.")
-    signatures = list(dict.fromkeys(s.signature for s in scores if s.signature))
-    shown = Table(
-        name="pairs", title="All ordered pairs", head=head, bodies=bodies, caption=" ".join(caption), pinned=True
-    )
-    return [shown, signature_list([("Retrieval", s) for s in signatures]), *_by_method(results)]
+        if known := span(v for v in values if v is not None):
+            caption.append(f"{label}: {known}.")
+    title = "All ordered pairs"
+    shown = Table(name="pairs", title=title, head=head, bodies=list(bodies.values()), caption=" ".join(caption))
+    return [shown, *signatures(("Retrieval", s.pair_name, s.signature) for s in scores), *_by_method(results)]
 
 
 def _by_method(results: Results) -> list[Block]:
     """R@1 of every method on every pair, folded away."""
-    methods = results.methods
-    if len(methods) < 2:
+    by_method = {m: results.scores(m) for m in results.methods}
+    if len(by_method) < 2:
         return []
-    by_method = {m: results.scores(m) for m in methods}
-    found = list(dict.fromkeys(pair for scores in by_method.values() for pair in scores))
+    found = dict.fromkeys(pair for scores in by_method.values() for pair in scores)
     rows: list[list[Cell]] = []
     for pair in found:
-        scores = [by_method[m].get(pair) for m in methods]
-        cells = [number(s.r1, 100, s.r1_ci, below=True) if s else None for s in scores]
+        each = [scores.get(pair) for scores in by_method.values()]
+        cells = [number(s.r1, 100, s.r1_ci) if s else None for s in each]
         rows.append([f"{name_of(pair[0])} → {name_of(pair[1])}", *cells])
-    title = "R@1 of every method on every pair"
-    folded = Table(
-        name="pairs-by-method",
-        title=title,
-        head=["Query → candidates", *(method_label(m) for m in methods)],
-        bodies=[rows],
-        caption="R@1, % [95% CI].",
-        pinned=True,
-        dense=True,
-    )
-    return details(title, [folded])
+    title, head = "R@1 of every method on every pair", ["Query → candidates", *(method_label(m) for m in by_method)]
+    made = Table(name="pairs-by-method", title=title, head=head, bodies=[rows], caption="R@1, % [95% CI].")
+    return [Folded(title, [made])]
 
 
-def methods(results: Results) -> list[Block]:
+def methods(results: Results, *_: Any) -> list[Block]:
     """Methods and controls, on the pairs that they share."""
     main = results.main_method
     by_method = {m: scores for m in results.methods if (scores := results.scores(m))}
@@ -158,16 +247,15 @@ def methods(results: Results) -> list[Block]:
             row += [str(len(scores)), number(_mean(scores[p].r1 for p in both), 100)]
             row += [number(_mean(ours[p].r1 for p in both), 100) if method != main else None]
         rows.append(row)
-    chance = _mean(ours[p].chance for p in common)
-    chance5, chance10 = _mean(ours[p].chance_r5 for p in common), _mean(ours[p].chance_r10 for p in common)
-    if common and chance is not None:
-        row = ["Chance", number(chance, 100, digits=2), number(chance5, 100), number(chance10, 100), None]
+    chance = [_mean(getattr(ours[p], field) for p in common) for field in ("chance", "chance_r5", "chance_r10")]
+    if chance[0] is not None:
+        row = ["Chance", number(chance[0], 100, digits=2), *(number(c, 100) for c in chance[1:]), None]
         rows.append(row + ([None] * 3 if uneven else []))
     n_common = f"{len(common)} {'pair' if len(common) == 1 else 'pairs'}"
     if common and uneven:
         caption = (
-            f"Means over the {n_common} that every method was run on (R@1 to MRR); at the right, means over "
-            f"all pairs of a method, beside {method_label(main)} on the same pairs."
+            f"R@1 to MRR: means over the {n_common} that every method was run on. At the right: means over all pairs "
+            f"of a method, and of {method_label(main)} on the same pairs."
         )
     elif common:
         caption = f"Means over the same {n_common}."
@@ -175,88 +263,50 @@ def methods(results: Results) -> list[Block]:
         caption = "No pair is common to all methods: compare each with the figure at its right."
     caption += " Means of pairs have no interval of their own: the pairs share their sentences."
     title = "Methods and controls"
-    return [
-        Table(
-            name="methods", title=title, head=head, bodies=[rows], caption=caption, ruled=True, strong_first_row=True,
-            pinned=True,
-        )
-    ]  # fmt: skip
+    return [Table(name="methods", title=title, head=head, bodies=[rows], caption=caption, strong_first_row=True)]
 
 
-def published(results: Results) -> list[Block]:
-    """Our R@1 beside figures of others."""
-    if not results.published:
-        return []
-    rows: list[list[Cell]] = [
-        [
-            "mean of all pairs" if r.method == _CHANCE else f"{name_of(r.query)} → {name_of(r.candidate)}",
-            method_label(r.method),
-            number(r.ours, 100, digits=2 if r.method == _CHANCE else 1),
-            number(r.published, 100) if isinstance(r.published, float) else r.published,
-        ]
-        for r in results.published
-    ]
-    caption = "Figures of others come from the file that the recipe names; none is filled in from memory."
-    if any(r.method == _CHANCE for r in results.published):
-        caption += " That of chance is the paper's (section 4.2), the one of its figures that is known here."
-    return [
-        Table(
-            name="published",
-            title="Beside published figures",
-            head=["Pair", "Method", "Ours, R@1 %", "Published, R@1 %"],
-            bodies=[rows],
-            caption=caption,
-            text_columns=2,
-        )
-    ]
-
-
-def alignment(results: Results, arrays: Arrays) -> list[Block]:
+def alignment(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
     """One match, frame by frame."""
     found = results.alignment
     if found is None:
         return []
     query, candidate = found.query, found.candidate
-    parts: list[Block] = [
-        "<p>One utterance and its counterpart in another language, compared frame by frame with the "
-        "encoder's states only: no text takes part. It is one example, not a measurement.</p>",
-        f'<dl class="transcripts">\n{_spoken(query, "query")}\n{_spoken(candidate, "candidate")}\n</dl>',
+    blocks: list[Block] = [
+        "One utterance and its counterpart in another language, compared frame by frame by the encoder alone, without "
+        "text. It is one example, not a measurement.",
+        Texts([[_spoken(query, "query"), _spoken(candidate, "candidate")]]),
     ]
     if plots.has_matrix(arrays, "alignment"):
         n, m = arrays["alignment"].shape
         frame = f"{1000 * query.seconds / n:.0f} ms" if query.seconds else "a frame"
-        down, across = escape(name_of(query.language)), escape(name_of(candidate.language))
         caption = (
-            f"<b>How to read it.</b> Time runs down in the {down} query and from left to right in the "
-            f"{across} candidate. A cell compares {frame} of one with {frame} of the other ({n} × {m} frames); "
-            "the brighter, the more alike. Thin lines are borders of words. "
-            '<span class="dot"></span> is the best match of each query frame, <span class="diamond"></span> '
-            "that of each candidate frame. Where the space is shared, they gather at the crossings of words "
-            "of one meaning, on the diagonal or off it. Whisper also adds each frame's position in time, which "
-            "can raise the likeness of frames at equal times."
+            f"Time runs down in the {name_of(query.language)} query and from left to right in the "
+            f"{name_of(candidate.language)} candidate. A cell compares {frame} of one with {frame} of the other "
+            f"({n} × {m} frames); the brighter, the more alike. Thin lines are borders of words. A white dot is the "
+            "best match of each query frame, an orange diamond that of each candidate frame. Where the space is "
+            "shared, they gather at the crossings of words of one meaning. Whisper adds each frame's position in time, "
+            "which can raise the likeness of frames at equal times."
         )
         scores = [
             f"{label} {Number(value, digits=3).shown}"
             for label, value in (
-                ("the mean over query frames (precision) is", found.precision),
+                ("mean over query frames (precision)", found.precision),
                 ("over candidate frames (recall)", found.recall),
                 ("their harmonic mean, SeqSim,", found.f1),
             )
             if value is not None
         ]
         if scores:
-            caption += f" Of these best matches, {'; '.join(scores)}."
-        parts.append(figure(plots.alignment_svg(results, arrays), caption, wide=True))
-    return parts
+            caption += f" Of these best matches: {'; '.join(scores)}."
+        blocks.append(Picture(plots.alignment_svg(results, arrays), "How to read it.", caption, wide=True))
+    return blocks
 
 
-def _spoken(side: Side, role: str) -> str:
+def _spoken(side: Side, role: str) -> tuple[str, str, str]:
     seconds = f", {side.seconds:.1f} s" if side.seconds else ""
     text = side.text or " ".join(w.word for w in side.words or []) or DASH
-    return (
-        f"<dt>{escape(name_of(side.language))} {role}{seconds}</dt>"
-        f"<dd{language_attributes(side.language)}>{escape(text)}</dd>"
-    )
+    return f"{name_of(side.language)} {role}{seconds}", text, side.language
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -264,7 +314,3 @@ def _mean(values: Iterable[float | None]) -> float | None:
     known = list(values)
     present = [v for v in known if v is not None]
     return fmean(present) if present and len(present) == len(known) else None
-
-
-def _span(values: Sequence[int]) -> str:
-    return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"

@@ -1,6 +1,7 @@
-"""Tables as data: made once, and written as HTML (`markup`), CSV (here) and LaTeX (`latex`).
+"""What a section is made of: text, pictures, and tables as data, written as HTML (`page`), CSV and LaTeX alike.
 
-So the three can't disagree.
+pandas' ``to_csv`` and ``to_latex`` are not used: an interval is two columns of CSV and one cell of the page, and
+``to_latex`` leaves ``<``, ``|``, arrows and minus signs to the font, and a row that begins with ``[`` to LaTeX.
 """
 
 import csv
@@ -8,12 +9,15 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from interlingua.results import Difference, Interval, Metric
+from interlingua.results import Difference, Interval, Metric, Point
 
 DASH = "–"  # what isn't known
 INTERVAL_NOTE = " [95% CI]"  # in a column's head: in CSV the bounds are columns of their own
+DENSE = 8  # columns: with more, intervals stand below their numbers
+LONG = 40  # rows from which on a LaTeX table breaks over pages
+_WIDE = 36  # characters of text from which on a column of LaTeX wraps
 _BOTH_P = ("p bootstrap", "p randomisation")
 
 
@@ -26,7 +30,6 @@ class Number:
         ci: its 95% interval.
         digits: shown after the point; CSV has six significant ones.
         signed: a difference: shown with its sign.
-        below: show the interval below the number, where columns are many.
         both_p: two-sided p, by the paired bootstrap and by randomisation.
     """
 
@@ -34,7 +37,6 @@ class Number:
     ci: Interval | None = None
     digits: int = 1
     signed: bool = False
-    below: bool = False
     both_p: tuple[float | None, float | None] | None = None
 
     @property
@@ -120,19 +122,16 @@ class Table:
     """A table; the first cell of a row is its head.
 
     Attributes:
-        name: of its files (see `stem`); unique on a page.
+        name: of its files (see `stem`).
         title: what LaTeX's caption begins with.
         head: the columns' heads, each different.
         bodies: groups of rows, with a rule between groups.
         caption: plain text below the table; empty for none.
         text_columns: how many columns at the left are text; the others are figures.
-        ruled: a rule between any two rows.
-        pinned: keep the first column in view on a phone.
-        dense: many columns: narrow gaps, and column heads of several lines.
         strong_first_row: set the first row in bold.
         facts: a list of names and values: the head isn't shown.
         filters: heads of columns to filter the rows by, in a table that can be searched; None: it can't.
-        page_rows: places of the rows that the page and LaTeX show; None: all. CSV holds all.
+        page_rows: positions of the rows that the page and LaTeX show; None: all. CSV holds all.
     """
 
     name: str
@@ -141,9 +140,6 @@ class Table:
     bodies: Sequence[Sequence[Sequence[Cell]]]
     caption: str = ""
     text_columns: int = 1
-    ruled: bool = False
-    pinned: bool = False
-    dense: bool = False
     strong_first_row: bool = False
     facts: bool = False
     filters: Sequence[str] | None = None
@@ -155,6 +151,11 @@ class Table:
         return re.sub(r"[^A-Za-z0-9+-]+", "-", self.name)[:80]
 
     @property
+    def dense(self) -> bool:
+        """Whether columns are many: narrow gaps, and intervals below their numbers."""
+        return len(self.head) > DENSE
+
+    @property
     def rows(self) -> list[Sequence[Cell]]:
         """The rows of all groups."""
         return [row for body in self.bodies for row in body]
@@ -164,63 +165,210 @@ class Table:
         """The groups of rows that the page and LaTeX show."""
         if self.page_rows is None:
             return [list(body) for body in self.bodies]
-        places = itertools.count()
-        return [[row for row in body if next(places) in self.page_rows] for body in self.bodies]
+        positions = itertools.count()
+        return [[row for row in body if next(positions) in self.page_rows] for body in self.bodies]
 
     def csv(self) -> str:
-        """The table as CSV: numbers unrounded, and a column each for the bounds of an interval, p and notes."""
-        cells = [[parts_of(cell) for cell in row] for row in self.rows]
+        """The table as CSV: numbers unrounded, texts as they are, a column each for interval bounds, p and notes."""
+        cells = [[_parts(cell) for cell in row] for row in self.rows]
         names = [list(dict.fromkeys(["", *(n for row in cells for n in row[i])])) for i in range(len(self.head))]
-        head = [
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(
             f"{title.replace(INTERVAL_NOTE, '')}{', ' if name else ''}{name}"
             for title, of_column in zip(self.head, names, strict=True)
             for name in of_column
-        ]
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(head)
+        )
         writer.writerows(
             [parts.get(name, "") for parts, of_column in zip(row, names, strict=True) for name in of_column]
             for row in cells
         )
         return out.getvalue()
 
+    def latex(self) -> str:
+        r"""The table for ``\input``, with booktabs; a long one with longtable.
 
-Block = Table | str
-"""What a section of the page is made of: tables, and markup made by `markup`."""
+        Text in other scripts than Latin stays as it is, and needs XeLaTeX or LuaLaTeX and a font that has it.
+        """
+        spec = "".join(self._column(i) for i in range(len(self.head)))
+        text = latex_escape(" ".join(part for part in (f"{self.title}.", self.caption) if part))
+        caption = rf"\caption{{{text}}}\label{{tab:{self.stem}}}"
+        head = " & ".join(self._latex_head(title) for title in self.head) + r" \\"
+        rows = "\n\\midrule\n".join("\n".join(self._latex_row(row) for row in body) for body in self.shown)
+        if sum(len(body) for body in self.shown) > LONG:
+            begin = [r"% needs \usepackage{booktabs,longtable}", rf"\begin{{longtable}}{{{spec}}}", rf"{caption} \\"]
+            heads = [r"\toprule", head, r"\midrule", r"\endfirsthead", r"\toprule", head, r"\midrule", r"\endhead"]
+            lines = [*begin, *heads, r"\bottomrule", r"\endlastfoot", rows, r"\end{longtable}"]
+        else:
+            begin = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", caption]
+            body = [rf"\begin{{tabular}}{{{spec}}}", r"\toprule", head, r"\midrule", rows, r"\bottomrule"]
+            lines = [*begin, *body, r"\end{tabular}", r"\end{table}"]
+        return "\n".join(lines) + "\n"
+
+    def _column(self, position: int) -> str:
+        if position >= self.text_columns:
+            return "r"
+        longest = max((len(_plain(row[position])) for row in self.rows), default=0)
+        return "l" if longest <= _WIDE else r"p{0.3\linewidth}"
+
+    def _latex_head(self, head: str) -> str:
+        """A column's head; where columns are many, in two lines."""
+        words = head.split(" ")
+        if not self.dense or len(words) < 2:
+            return latex_escape(head)
+        half = min(range(1, len(words)), key=lambda i: max(len(" ".join(words[:i])), len(" ".join(words[i:]))))
+        return _stacked(latex_escape(" ".join(words[:half])), latex_escape(" ".join(words[half:])))
+
+    def _latex_row(self, row: Sequence[Cell]) -> str:
+        cells = " & ".join(self._latex_cell(cell) for cell in row)
+        guard = "{}" if cells.startswith(("[", "*")) else ""  # behind the last row's \\ they would be an option of it
+        return rf"{guard}{cells} \\"
+
+    def _latex_cell(self, cell: Cell) -> str:
+        if isinstance(cell, Number) and self.dense and (cell.interval or cell.extra):
+            small = (rf"{{\scriptsize {latex_escape(part)}}}" for part in (cell.interval, cell.extra) if part)
+            return _stacked(latex_escape(cell.shown), *small)
+        return latex_escape(_plain(cell))
 
 
-def parts_of(cell: Cell) -> dict[str, str]:
-    """What a cell puts into CSV; see `Number.parts`."""
-    if cell is None or cell == DASH:
-        return {"": ""}
-    return {"": cell} if isinstance(cell, str) else cell.parts()
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
 
 
-def number(value: float | None, scale: float = 1, ci: Interval | None = None, **look: int | bool) -> Number:
+@dataclass(frozen=True)
+class Bullets:
+    """A bulleted list."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to be typed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture (SVG that `plots` drew), its title and caption; a ``wide`` one scrolls sideways on a phone."""
+
+    svg: str
+    title: str
+    caption: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures side by side."""
+
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Groups of (label, text, code of its language); a text that is None is skipped."""
+
+    groups: Sequence[Sequence[tuple[str, str | None, str]]]
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """Signatures by what they are of."""
+
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that open at a click."""
+
+    title: str
+    blocks: "Sequence[Block]"
+
+
+Block = str | Table | Heading | Bullets | Code | Picture | Gallery | Texts | Signatures | Folded
+"""What a section is made of; a string is a paragraph. Everything but a picture's SVG is escaped on the page."""
+
+
+def tables_of(blocks: Iterable[Block]) -> list[Table]:
+    """The tables among blocks, those that are folded included."""
+    found: list[Table] = []
+    for block in blocks:
+        found += [block] if isinstance(block, Table) else tables_of(block.blocks) if isinstance(block, Folded) else []
+    return found
+
+
+def named_apart(blocks: Iterable[Block], taken: set[str]) -> list[Block]:
+    """Blocks whose tables' files all have names of their own: one that is taken is numbered."""
+    made: list[Block] = []
+    for block in blocks:
+        if isinstance(block, Folded):
+            block = replace(block, blocks=named_apart(block.blocks, taken))
+        elif isinstance(block, Table):
+            stem, n = block.stem, 1
+            while stem in taken:
+                n += 1
+                stem = f"{block.stem[:70]}-{n}"
+            taken.add(stem)
+            block = replace(block, name=stem)
+        made.append(block)
+    return made
+
+
+def signatures(items: Iterable[tuple[str, str, str | None]]) -> list[Block]:
+    """The signatures of (label, of what, signature), each once; "of what" only where a label has several."""
+    marks: dict[tuple[str, str], list[str]] = {}
+    for label, what, signature in items:
+        if signature:
+            marks.setdefault((label, signature), []).append(what)
+    labels = [label for label, _ in marks]
+    shown = [
+        (label if labels.count(label) == 1 else f"{label}, {', '.join(dict.fromkeys(whats))}", signature)
+        for (label, signature), whats in sorted(marks.items(), key=lambda item: labels.index(item[0][0]))
+    ]
+    return [Signatures(shown)] if shown else []
+
+
+def facts(name: str, title: str, head: Sequence[str], pairs: Iterable[tuple[str, str]]) -> list[Block]:
+    """A list of names and values, or nothing."""
+    rows = list(pairs)
+    return [Table(name=name, title=title, head=head, bodies=[rows], text_columns=2, facts=True)] if rows else []
+
+
+def number(
+    value: float | None, scale: float = 1, ci: Interval | None = None, *, digits: int = 1, signed: bool = False
+) -> Number:
     """A number and its interval, both times ``scale``."""
     interval = None if ci is None else (scale * ci[0], scale * ci[1])
-    return Number(None if value is None else scale * value, interval, **look)  # type: ignore[arg-type]
+    return Number(None if value is None else scale * value, interval, digits, signed)
 
 
-def score(metric: Metric | None, scale: float = 1, *, digits: int = 1, below: bool = False) -> Number:
+def score(metric: Metric | Point | None, scale: float = 1, *, digits: int = 1) -> Number:
     """A score with its interval, or that there is none."""
-    if metric is None:
-        return Number(None)
-    return number(metric.value, scale, metric.ci, digits=digits, below=below)
+    return Number(None) if metric is None else number(metric.value, scale, metric.ci, digits=digits)
 
 
-def difference(found: Difference | None, *, digits: int = 1, below: bool = False, both_p: bool = False) -> Number:
+def difference(found: Difference | Point | None, *, digits: int = 1, both_p: bool = False) -> Number:
     """A difference with its sign and interval."""
     if found is None or found.value is None:
         return Number(None)
-    p = (found.p_bootstrap, found.p_randomisation) if both_p else None
-    return Number(found.value, found.ci, digits=digits, signed=True, below=below, both_p=p)
+    p = (found.p_bootstrap, found.p_randomisation) if both_p and isinstance(found, Difference) else None
+    return Number(found.value, found.ci, digits=digits, signed=True, both_p=p)
 
 
 def p_value(found: Difference | None) -> P:
     """A difference's p by randomisation."""
     return P(found.p_randomisation if found else None)
+
+
+def count(n: int | None) -> str | None:
+    """How many, or None."""
+    return None if n is None else str(n)
 
 
 def shown_p(p: float | None) -> str:
@@ -235,14 +383,54 @@ def exact(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def count(n: int | None) -> str | None:
-    """How many, or None."""
-    return None if n is None else str(n)
+def percent(value: float) -> str:
+    """A proportion for prose: whole per cents from 10 on, one decimal below, two digits below 0.1%."""
+    if value >= 0.0995:
+        return f"{value:.0%}"
+    return f"{100 * value:.1f}%" if value >= 0.001 or value == 0 else f"{100 * value:.2g}%"
 
 
-def facts(name: str, title: str, head: Sequence[str], pairs: Iterable[tuple[str, str]]) -> list[Block]:
-    """A list of names and values, or nothing."""
-    rows = list(pairs)
-    if not rows:
-        return []
-    return [Table(name=name, title=title, head=head, bodies=[rows], text_columns=2, ruled=True, facts=True)]
+def span(values: Iterable[int]) -> str:
+    """``7``, or ``3 to 7``; nothing of none."""
+    found = sorted(set(values))
+    return "" if not found else str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "–": "--", "→": r"$\rightarrow$", "\N{MINUS SIGN}": "$-$", "×": r"$\times$", "±": r"$\pm$",
+    "·": r"\textperiodcentered{}", "…": r"\ldots{}", "†": r"\textdagger{}", "\N{NO-BREAK SPACE}": "~",
+}  # fmt: skip
+
+
+def latex_escape(text: str) -> str:
+    r"""Text for LaTeX: every character that has a meaning there is spelt out.
+
+    >>> print(latex_escape(r"50% of \x_1 & → 3"))
+    50\% of \textbackslash{}x\_1 \& $\rightarrow$ 3
+    """
+    return "".join(_SPECIAL.get(letter, letter) for letter in re.sub(r"[\x00-\x1f\x7f]+", " ", text))
+
+
+def _stacked(*lines: str) -> str:
+    return r"\shortstack[r]{" + r" \\ ".join(lines) + "}"
+
+
+def _plain(cell: Cell) -> str:
+    """What the page shows of a cell, in one line."""
+    if isinstance(cell, Number):
+        return " ".join(part for part in (cell.shown, cell.interval, cell.extra) if part)
+    if isinstance(cell, P):
+        return cell.shown
+    if isinstance(cell, Text):
+        mark = "†" if cell.flag else ""
+        return f"{cell.text or DASH}{mark}" + (f" ({cell.note})" if cell.note else "")
+    return cell or DASH
+
+
+def _parts(cell: Cell) -> dict[str, str]:
+    """What a cell puts into CSV; see `Number.parts`."""
+    if cell is None or cell == DASH:
+        return {"": ""}
+    return {"": cell} if isinstance(cell, str) else cell.parts()

@@ -1,160 +1,264 @@
-"""The page's sections on fine-tuning: the new target, what must not be lost, both pooled, and variants compared."""
+"""Fine-tuning on the page: the new target, the old tasks, both pooled, gain and loss, and a study's variants."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from interlingua.report import transfer_plots as plots
-from interlingua.report.markup import escape, figure, signatures_by_label
-from interlingua.report.tables import Block, Cell, Table, Text, count, difference, p_value, score
-from interlingua.results import Change, Difference, Point, Results, Transfer, Variant, name_of
+from interlingua.report import plots
+from interlingua.report.tables import (
+    DASH,
+    Block,
+    Bullets,
+    Cell,
+    Folded,
+    Heading,
+    Picture,
+    Table,
+    Text,
+    count,
+    difference,
+    number,
+    p_value,
+    score,
+    signatures,
+)
+from interlingua.results import Change, Pooled, Results, StudyPool, StudyRow, Transfer, Variant, name_of
 
+NEW, OLD = "new, sources never trained on", "into English"  # pools
 _TRAINED, _NEVER = "trained on", "never trained on"
 _POOLS = {
-    "new, sources never trained on": f"New target, sources {_NEVER}",
+    NEW: f"New target, sources {_NEVER}",
     "new, sources trained on": f"New target, sources {_TRAINED}",
-    "into English": "Into English",
+    OLD: "Into English",
     "other targets": "Other targets",
 }
-HOW = "Hollow: before fine-tuning; filled: after; bars: 95% intervals."
-PAIRED = (
+_HOW = "Hollow: before fine-tuning; filled: after; bars: 95% intervals."
+_PAIRED = (
     "Before and after are of the same utterances: the intervals may overlap where the difference, in the table, is "
     "clear of 0. The axis need not begin at 0."
 )
 _P = "p: two-sided, by approximate randomisation, not corrected for the number of rows."
+_STUDY = (
+    "Before: the untrained model, under the prompt that did best on dev. In brackets: 95% intervals. Differences are "
+    "paired, after − before. p: two-sided, by approximate randomisation over clusters, the trainings taken as they "
+    "are; not corrected for the number of rows."
+)
 _GAIN, _LOSS = "Gain on the new target [95% CI]", "Change on the old tasks [95% CI]"
-_METRICS = (("chrf", "chrF"), ("bleu", "BLEU"), ("off_target", "Off target"), ("error", "Error rate"))
+_METRICS = {"chrf": ("chrF", 1), "bleu": ("BLEU", 1), "comet": ("COMET", 4)}  # label, digits
+_ERRORS = {"transcribe": "Error rate of transcripts", "detect": "Languages named wrongly"}
 
 
-def new_target(results: Results) -> list[Block]:
+def headline(results: Results) -> tuple[str, str] | None:
+    """What the new target gained from sources never trained on; None where that wasn't measured."""
+    pools = {row.pool: row.chrf for row in results.transfer_pooled}
+    gain, loss = pools.get(NEW), pools.get(OLD)
+    if gain is None or gain.value is None:
+        return None
+    told = f"chrF on the new target from sources {_NEVER} {difference(gain).interval}"
+    if loss is not None and loss.value is not None:
+        told += f"; {difference(loss).shown} from X into English {difference(loss).interval}"
+    return difference(gain).shown, told
+
+
+def new_target(results: Results, *_: Any) -> list[Block]:
     """Scores on the new target by source language, those never trained on apart."""
     rows = [r for r in results.transfer if r.task == "new"]
     rows.sort(key=lambda r: not r.trained)  # stable: the results' order within a group
     if not rows:
         return []
-    groups = [[r for r in rows if r.trained], [r for r in rows if not r.trained]]
+    groups = {_group(trained): [r for r in rows if r.trained == trained] for trained in (True, False)}
     targets = ", ".join(dict.fromkeys(name_of(r.target) for r in rows))
-    told = [
+    sources = "; ".join(
         f"{what}: {', '.join(dict.fromkeys(name_of(r.source) for r in group))}"
-        for what, group in zip((_TRAINED, _NEVER), groups, strict=True)
+        for what, group in groups.items()
         if group
+    )
+    drawn = [(_group(r.trained).capitalize(), _source(r, rows), r.chrf) for r in rows]
+    held = [group for group in groups.values() if group]
+    return [
+        f"Speech into {targets} text. Source languages {sources}.",
+        *_changes(drawn, "transfer", f"chrF into {targets}, by source language."),
+        _translations("new-target", f"Into {targets}", held, with_group=True),
+        *_signatures(rows),
     ]
-    parts: list[Block] = [f"<p>Speech into {escape(targets)} text. Source languages {escape('; '.join(told))}.</p>"]
-    drawn = [(_group(r).capitalize(), _source(r, rows), r.chrf) for r in rows if is_drawn(r.chrf)]
-    if drawn:
-        caption = f"<b>chrF into {escape(targets)}, by language spoken.</b> {HOW} {PAIRED}"
-        parts.append(figure(plots.changes_svg(drawn, "chrF (higher is better)", "transfer"), caption))
-    parts.append(_translations("new-target", f"Into {targets}", [g for g in groups if g], with_group=True))
-    return [*parts, _signatures(rows)]
 
 
-def kept(results: Results) -> list[Block]:
+def old_tasks(results: Results, *_: Any) -> list[Block]:
     """Translation into English and other targets, transcription, and naming the language."""
-    parts: list[Block] = []
+    blocks: list[Block] = []
     translated, others, transcribed, detected = (
         [r for r in results.transfer if r.task == task] for task in ("translate", "other", "transcribe", "detect")
     )
     if translated:
-        parts.append("<h3>Translation into English</h3>")
-        drawn = [("", _source(r, translated), r.chrf) for r in translated if is_drawn(r.chrf)]
-        if drawn:
-            caption = f"<b>chrF into English, by language spoken.</b> {HOW} {PAIRED}"
-            parts.append(figure(plots.changes_svg(drawn, "chrF (higher is better)", "kept-translation"), caption))
-        parts.append(_translations("into-english", "Translation into English", [translated]))
+        drawn = [("", _source(r, translated), r.chrf) for r in translated]
+        blocks += [
+            Heading("Translation into English"),
+            *_changes(drawn, "kept-translation", "chrF into English, by source language."),
+            _translations("into-english", "Translation into English", [translated]),
+        ]
     if others:
-        parts += ["<h3>Other targets</h3>", _translations("other-targets", "Other targets", [others])]
+        blocks += [Heading("Other targets"), _translations("other-targets", "Other targets", [others])]
     if transcribed:
-        parts.append("<h3>Transcription</h3>")
-        drawn = [("", f"{name_of(r.source)}, {r.error.unit}", r.error) for r in transcribed if is_drawn(r.error)]
-        if drawn:
-            caption = f"<b>Error rates of transcripts, by language.</b> {HOW}"
-            parts.append(
-                figure(plots.changes_svg(drawn, "error rate, % (lower is better)", "kept-transcription"), caption)
-            )
+        drawn = [("", f"{name_of(r.source)}, {r.error.unit}", r.error) for r in transcribed]
         caption = (
             "WER counts words, CER characters, of normalised text; lower is better, and more than 100% is possible."
         )
-        parts.append(_errors("transcription", "Error rates of transcripts", transcribed, caption))
+        title = "Error rates of transcripts"
+        blocks += [
+            Heading("Transcription"),
+            *_changes(drawn, "kept-transcription", f"{title}, by language.", "error rate, % (lower is better)"),
+            _errors("transcription", title, transcribed, caption),
+        ]
     if detected:
         caption = "Utterances whose language the model names wrongly among all that it knows."
         named = _errors("naming-the-language", "Languages named wrongly", detected, caption)
-        parts += ["<h3>Naming the language</h3>", named]
-    return [*parts, _signatures([*translated, *others, *transcribed, *detected])] if parts else []
+        blocks += [Heading("Naming the language"), named]
+    return [*blocks, *_signatures([*translated, *others, *transcribed, *detected])]
 
 
-def pooled(results: Results) -> list[Block]:
+def pooled(results: Results, *_: Any) -> list[Block]:
     """Differences pooled over languages."""
-    if not results.transfer_pooled:
+    found = results.transfer_pooled
+    if not found:
         return []
     rows: list[list[Cell]] = [
         [
             _POOLS.get(row.pool, row.pool),
-            ", ".join(name_of(code) for code in row.languages),
+            _languages(row),
             count(row.chrf.n if row.chrf else None),
             difference(row.chrf),
             p_value(row.chrf),
         ]
-        for row in results.transfer_pooled
+        for row in found
     ]
     shown = Table(
         name="pooled",
         title="Pooled differences",
-        head=["Pool", "Languages spoken", "n", "chrF, after − before [95% CI]", "p"],
+        head=["Pool", "Source languages", "n", "chrF, after − before [95% CI]", "p"],
         bodies=[rows],
         caption=f"Means over the languages of the differences of their scores. {_P}",
         text_columns=2,
-        pinned=True,
     )
-    marks = [("chrF", _POOLS.get(r.pool, r.pool), r.chrf.signature) for r in results.transfer_pooled if r.chrf]
-    return [shown, signatures_by_label(marks)]
+    return [shown, *signatures(("chrF", _POOLS.get(r.pool, r.pool), r.chrf.signature) for r in found if r.chrf)]
 
 
-def pareto(results: Results) -> list[Block]:
+def pareto(results: Results, *_: Any) -> list[Block]:
     """Variants by what they gain and what they lose."""
     variants = results.pareto
     if not variants:
         return []
-    parts: list[Block] = []
-    rows: list[list[list[Cell]]] = []
-    by_target = {
-        (t, test): [v for v in variants if (v.target, v.test) == (t, test)]
-        for t, test in dict.fromkeys((v.target, v.test) for v in variants)
-    }
-    targets, tests = (any(named) for named in zip(*by_target, strict=True))
-    for i, ((target, test), found) in enumerate(by_target.items()):
+    blocks: list[Block] = []
+    bodies: list[list[list[Cell]]] = []
+    by_test: dict[tuple[str, str], list[Variant]] = {}
+    for v in variants:
+        by_test.setdefault((v.target, v.test), []).append(v)
+    targets, tests = (any(named) for named in zip(*by_test, strict=True))
+    for i, ((target, test), found) in enumerate(by_test.items()):
         named = ", ".join(part for part in (name_of(target) if target else "", test) if part)
         into = f"{named}: what" if named else "What"
         caption = (
-            f"<b>{escape(into)} each variant gains, and what it costs.</b> Upwards: chrF gained on the new target, "
-            f"pooled over sources {_NEVER}. To the right: change in chrF from X into English, pooled; left of 0, "
-            "something was lost. Bars: 95% intervals; + is the model before training."
+            f"Upwards: chrF gained on the new target, pooled over sources {_NEVER}. To the right: change in chrF from "
+            "X into English, pooled; left of 0, something was lost. Bars: 95% intervals; +: the model before training."
         )
         if any(v.curve for v in found):
-            caption += " Thin lines: shares of a variant's change, from none to all."
-        parts.append(figure(plots.pareto_svg(found, f"pareto-{i}"), caption, wide=True))
+            caption += " Thin lines: interpolated weights, from none of the change to all."
+        title = f"{into} each variant gains, and what it costs."
+        blocks.append(Picture(plots.pareto_svg(found, f"pareto-{i}"), title, caption, wide=True))
         where = [*([name_of(target)] if targets else []), *([test] if tests else [])]
-        rows.append([[v.name, *where, *_gain_and_loss(v)] for v in found])
+        bodies.append([[v.name, *where, difference(v.gain), difference(v.loss)] for v in found])
+    head = ["Variant", *(["New target"] if targets else []), *(["Test"] if tests else []), _GAIN, _LOSS]
     shown = Table(
-        name="gain-against-loss",
-        title="Gain against loss",
-        head=["Variant", *(["New target"] if targets else []), *(["Test"] if tests else []), _GAIN, _LOSS],
-        bodies=rows,
-        caption="chrF differences, after less before.",
-        text_columns=1 + targets + tests,
-        pinned=True,
+        name="gain-against-loss", title="Gain against loss", head=head, bodies=bodies,
+        caption="chrF differences, after less before.", text_columns=1 + targets + tests,
+    )  # fmt: skip
+    signed = signatures(
+        (what, f"{v.name} → {name_of(v.target)}" if v.target else v.name, point.signature)
+        for v in variants
+        for what, point in (("Gain", v.gain), ("Change on the old tasks", v.loss))
     )
-    marks = [(what, _variant(v), p.signature) for v in variants for what, p in _points(v)]
-    return [*parts, shown, signatures_by_label(marks)]
+    return [*blocks, shown, *signed]
+
+
+def variants(results: Results, *_: Any) -> list[Block]:
+    """Every variant of a study in every test: sources trained on, sources never trained on, into English."""
+    blocks: list[Block] = []
+    for test, target, rows in _by_test(results.study):
+        held = [(r, p) for r in rows for p in r.pooled]
+        measures = _scored(p for _, p in held)
+        pools: dict[str, list[list[Cell]]] = {}
+        for r, p in held:
+            cells: list[Cell] = [Text(r.variant, _pool(p.pool, target)), _languages(p)]
+            cells.append(count(p.chrf.difference.n if p.chrf.difference else None))
+            pools.setdefault(p.pool, []).append([*cells, *(cell for m in measures for cell in _cells(p, m))])
+        title = f"{test}, into {name_of(target)}"
+        drawn = [
+            (_capital(_pool(pool, target)), r.variant, p.chrf) for pool in pools for r, p in held if p.pool == pool
+        ]
+        blocks += [
+            Heading(title),
+            *_changes(drawn, f"variants-{test}-{target}", f"chrF before and after, by variant: {title}."),
+            Table(
+                name=f"variants-{test}-{target}",
+                title=f"Variants in {title}",
+                head=["Variant", "Source languages", "n", *(h for m in measures for h in _heads(m))],
+                bodies=list(pools.values()),
+                caption=f"Means over the source languages. {_STUDY}",
+                text_columns=2,
+            ),
+            *_reasons(p for _, p in held),
+            *_study_errors(test, target, title, rows),
+            *_study_signatures((p, r.variant) for r, p in held),
+        ]
+    return blocks
+
+
+def variants_by_language(results: Results, *_: Any) -> list[Block]:
+    """Every variant of a study in every test by source language; all but the first variant folded away."""
+    blocks: list[Block] = []
+    for test, target, rows in _by_test(results.study):
+        title = f"{test}, into {name_of(target)}"
+        blocks.append(Heading(title))
+        for i, row in enumerate(rows):
+            measures = _scored(row.table)
+            body: list[list[Cell]] = [
+                [
+                    Text(r.name, _group(r.trained) if r.trained or r.task == "new" else ""),
+                    count(r.n),
+                    *(cell for m in measures for cell in _cells(r, m)),
+                    *(score(side, 100) for side in (r.off_target.before, r.off_target.after)),
+                ]
+                for r in row.table
+            ]
+            head = ["Direction", "n", *(h for m in measures for h in _heads(m))]
+            trained = ", ".join(name_of(s) for s in row.sources)
+            made = Table(
+                name=f"languages-{test}-{target}-{row.variant}",
+                title=f"{row.variant} in {title}, by source language",
+                head=[*head, "Off target before, %", "Off target after, %"],
+                bodies=[body],
+                caption=f"{row.variant}, trained on {trained}. {_STUDY} Of several seeds the first is shown.",
+            )
+            shown = [made, *_reasons(row.table), *_study_signatures((r, r.name) for r in row.table)]
+            blocks += shown if i == 0 else [Folded(row.variant, shown)]
+    return blocks
+
+
+def _changes(
+    rows: Sequence[plots.Row], name: str, title: str, quantity: str = "chrF (higher is better)"
+) -> list[Block]:
+    """A picture of the scores before and after that there are, or nothing."""
+    drawn = [row for row in rows if any(m is not None and m.value is not None for m in (row[2].before, row[2].after))]
+    return [Picture(plots.changes_svg(drawn, quantity, name), title, f"{_HOW} {_PAIRED}")] if drawn else []
 
 
 def _translations(name: str, title: str, groups: Sequence[Sequence[Transfer]], *, with_group: bool = False) -> Table:
     head = ["Direction", "n", "chrF before", "chrF after", "chrF difference", "p", "BLEU before", "BLEU after"]
-    head += ["Off target before, %", "Off target after, %"]
     bodies: list[list[list[Cell]]] = [
         [
             [
-                Text(r.name, _group(r) if with_group else ""),
+                Text(r.name, _group(r.trained) if with_group else ""),
                 count(r.n),
                 *_both(r.chrf),
-                difference(r.chrf.difference, below=True),
+                difference(r.chrf.difference),
                 p_value(r.chrf.difference),
                 *_both(r.bleu),
                 *_both(r.off_target, 100),
@@ -164,71 +268,124 @@ def _translations(name: str, title: str, groups: Sequence[Sequence[Transfer]], *
         for group in groups
     ]
     caption = (
-        f"In brackets: 95% intervals. Difference: paired, after − before. {_P} Off target: outputs that "
-        "aren't in the language asked for."
+        f"In brackets: 95% intervals. Difference: paired, after − before. {_P} Off target: outputs that aren't in the "
+        "target language."
     )
-    return Table(name=name, title=title, head=head, bodies=bodies, caption=caption, pinned=True, dense=True, ruled=True)
+    head += ["Off target before, %", "Off target after, %"]
+    return Table(name=name, title=title, head=head, bodies=bodies, caption=caption)
 
 
 def _errors(name: str, title: str, rows: Sequence[Transfer], caption: str) -> Table:
     compared = any(r.error.difference for r in rows)
     head = ["Language", "Unit", "n", "Before, % [95% CI]", "After, % [95% CI]", *(["Difference", "p"] * compared)]
+    body: list[list[Cell]] = []
+    for r in rows:
+        tested: list[Cell] = [difference(r.error.difference), p_value(r.error.difference)]
+        body.append([r.name, r.error.unit, count(r.n), *_both(r.error), *(tested if compared else [])])
+    return Table(name=name, title=title, head=head, bodies=[body], caption=caption, text_columns=2)
+
+
+def _study_errors(test: str, target: str, title: str, rows: Sequence[StudyRow]) -> list[Block]:
+    """What became of transcripts and of naming the language."""
+    tasks = [task for task in _ERRORS if any(task in r.errors for r in rows)]
+    if not tasks:
+        return []
     body: list[list[Cell]] = [
-        [
-            r.name,
-            r.error.unit,
-            count(r.n),
-            score(r.error.before),
-            score(r.error.after),
-            *_compared(r.error)[: 2 * compared],
-        ]
-        for r in rows
+        [r.variant, *(number(value) for task in tasks for value in r.errors.get(task, (None, None)))] for r in rows
     ]
-    return Table(name=name, title=title, head=head, bodies=[body], caption=caption, text_columns=2, pinned=True)
+    made = Table(
+        name=f"errors-{test}-{target}",
+        title=f"Transcripts and languages named in {title}",
+        head=["Variant", *(f"{_ERRORS[task]}, {side}, %" for task in tasks for side in ("before", "after"))],
+        bodies=[body],
+        caption="Means over the source languages: WER, or CER where words aren't spaced.",
+    )
+    return [made]
 
 
-def _signatures(rows: Iterable[Transfer]) -> str:
-    found: list[tuple[str, str, str | None]] = []
+def _by_test(rows: Sequence[StudyRow]) -> list[tuple[str, str, list[StudyRow]]]:
+    """Rows that hold pooled scores, by test and target."""
+    groups: dict[tuple[str, str], list[StudyRow]] = {}
     for row in rows:
-        for field, label in _METRICS:
-            change: Change = getattr(row, field)
-            sides = [m for m in (change.before, change.after) if m]
-            found += [(label if field != "error" else change.unit, row.name, m.signature) for m in sides]
-            if change.difference and field != "bleu":  # BLEU's isn't shown
-                found.append((f"{label}, difference", row.name, change.difference.signature))
-    return signatures_by_label(found)
+        if row.pooled:
+            groups.setdefault((row.test, row.target), []).append(row)
+    return [(test, target, found) for (test, target), found in groups.items()]
 
 
-def _points(variant: Variant) -> list[tuple[str, Point]]:
-    return [("Gain", variant.gain), ("Change on the old tasks", variant.loss)]
+def _scored(rows: Iterable[object]) -> list[str]:
+    """The metrics that some row has, or has a reason to lack."""
+    held = list(rows)
+    return [m for m in _METRICS if any(getattr(r, m).before or getattr(r, m).reason for r in held)]
 
 
-def _gain_and_loss(variant: Variant) -> list[Cell]:
-    return [difference(Difference(value=point.value, ci=point.ci)) for _, point in _points(variant)]
+def _heads(metric: str) -> list[str]:
+    label = _METRICS[metric][0]
+    return [f"{label} before", f"{label} after", f"{label} difference", f"{label} p"]
 
 
-def _variant(variant: Variant) -> str:
-    return f"{variant.name} → {name_of(variant.target)}" if variant.target else variant.name
+def _cells(row: object, metric: str) -> list[Cell]:
+    change: Change = getattr(row, metric)
+    digits = _METRICS[metric][1]
+    if change.reason:
+        return ["not scored", DASH, DASH, DASH]
+    return [*_both(change, digits=digits), difference(change.difference, digits=digits), p_value(change.difference)]
 
 
-def _both(change: Change, scale: float = 1) -> list[Cell]:
-    """Before and after, each with its interval below."""
-    return [score(m, scale, below=True) for m in (change.before, change.after)]
+def _reasons(rows: Iterable[object]) -> list[Block]:
+    """Why a metric couldn't be had."""
+    changes = [(label, getattr(r, metric)) for r in rows for metric, (label, _) in _METRICS.items()]
+    told = list(dict.fromkeys(f"{label}: {change.reason}" for label, change in changes if change.reason))
+    return [Bullets(told)] if told else []
 
 
-def _compared(change: Change) -> list[Cell]:
-    return [difference(change.difference), p_value(change.difference)]
+def _study_signatures(rows: Iterable[tuple[object, str]]) -> list[Block]:
+    return signatures(
+        mark for r, of in rows for m, (label, _) in _METRICS.items() for mark in _marks(label, of, getattr(r, m))
+    )
 
 
-def is_drawn(change: Change) -> bool:
-    """Whether there is anything of it to draw."""
-    return any(m is not None and m.value is not None for m in (change.before, change.after))
+def _signatures(rows: Iterable[Transfer]) -> list[Block]:
+    return signatures(
+        mark
+        for r in rows
+        for label, change in (
+            ("chrF", r.chrf),
+            ("BLEU", r.bleu),
+            ("Off target", r.off_target),
+            (r.error.unit, r.error),
+        )
+        for mark in _marks(label, r.name, change)
+        if mark[0] != "BLEU, difference"  # it isn't shown
+    )
 
 
-def _group(row: Transfer) -> str:
-    return _TRAINED if row.trained else _NEVER
+def _marks(label: str, of: str, change: Change) -> list[tuple[str, str, str | None]]:
+    sides = [(label, of, m.signature) for m in (change.before, change.after) if m]
+    return sides + ([(f"{label}, difference", of, change.difference.signature)] if change.difference else [])
+
+
+def _both(change: Change, scale: float = 1, *, digits: int = 1) -> list[Cell]:
+    """Before and after."""
+    return [score(m, scale, digits=digits) for m in (change.before, change.after)]
+
+
+def _pool(pool: str, target: str) -> str:
+    return f"into {name_of(target)}, {pool.removeprefix('new, ')}" if pool.startswith("new, ") else pool
+
+
+def _languages(row: Pooled | StudyPool) -> str:
+    return ", ".join(name_of(code) for code in row.languages)
+
+
+def _capital(text: str) -> str:
+    """With a capital; ``capitalize`` would take those of languages away."""
+    return text[:1].upper() + text[1:]
+
+
+def _group(trained: bool) -> str:
+    return _TRAINED if trained else _NEVER
 
 
 def _source(row: Transfer, rows: Iterable[Transfer]) -> str:
-    """The language spoken; with the target's, where the rows have several."""
+    """The source language; with the target's, where the rows have several."""
     return name_of(row.source) if len({r.target for r in rows}) == 1 else row.name

@@ -1,19 +1,28 @@
-"""The page's sections on single utterances: every query, translation and transcript, with recordings to hear."""
+"""Single utterances on the page: every query, translation and transcript, with recordings to hear."""
 
-from collections.abc import Iterator, Sequence
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
-from interlingua.report.markup import details
-from interlingua.report.players import CLIP_SECONDS, clip
-from interlingua.report.tables import Block, Cell, Number, Table, Text, count
+import av
+import numpy as np
+
+from interlingua.audio import load_audio
+from interlingua.errors import AudioError
+from interlingua.report.tables import Block, Cell, Folded, Number, Table, Text, count
 from interlingua.results import Pair, Ranked, Results, Transcribed, Translated, UtteranceResult, name_of
 from interlingua.retrieval.methods import method_label
-from interlingua.types import AudioRef, Utterance
+from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
+
+Arrays = Mapping[str, np.ndarray]
 
 PAGE_ROWS = 2000  # of a table; its files hold all
 HEARD_ROWS = 40  # of a table, with players
 PLAYER_CHARACTERS = 1_500_000  # that a table's recordings take in the page
+CLIP_SECONDS = 15  # of a longer recording the beginning is heard
+_BIT_RATE = 24_000  # bits a second: speech of 8 kHz bandwidth stays clear
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Row:
     recordings: dict[int, AudioRef] = field(default_factory=dict)
 
 
-def queries(results: Results, kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
+def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
     """Where each query's answer was ranked under the main method, and what was found first; the worst first."""
     method = results.main_method or ""
     utterances = {r.utterance.id: r.utterance for r in kept}
@@ -42,15 +51,15 @@ def queries(results: Results, kept: Sequence[UtteranceResult], *, players: bool)
     for pair in sorted(by_pair, key=lambda pair: [place.get(code, len(place)) for code in pair]):
         members = sorted(by_pair[pair], key=lambda m: (-(m[1].rank or float("inf")), m[0].id))
         bodies.append([_query(pair, query, found, utterances.get(found.first or "")) for query, found in members])
-    head = ["Query", "Languages", "First", "Said", "Found first", "Rank"]
+    head = ["Query", "Languages", "First", "Text", "Found first", "Rank"]
     caption = (
         f"{method_label(method)}; the worst first. Rank: that of the right utterance; – where it isn't found at all."
     )
-    return _searchable("queries", "Every query", head, bodies, caption, ["Languages", "First"], players=players)
+    return _searchable("queries", "Every query", head, bodies, caption, ["Languages", "First"])
 
 
-def translations(kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
-    """Every translation beside its reference; the worst first."""
+def translations(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
+    """Every translation and its reference; the worst first."""
     groups: dict[tuple[str, str, str], list[tuple[Utterance, Translated]]] = {}
     for r in kept:
         for made in r.translations:
@@ -59,14 +68,14 @@ def translations(kept: Sequence[UtteranceResult], *, players: bool) -> list[Bloc
         [_translation(said, made) for said, made in sorted(members, key=lambda m: (m[1].chrf, m[0].id))]
         for members in groups.values()
     ]
-    head = ["Utterance", "Languages", "System", "Said", "Reference", "Translation", "chrF"]
+    head = ["Utterance", "Languages", "System", "Source", "Reference", "Translation", "chrF"]
     caption = "chrF: sacreBLEU's sentence score, 0 to 100; the worst first."
     filters = ["Languages", "System"]
-    return _searchable("translations", "Every translation", head, bodies, caption, filters, players=players)
+    return _searchable("translations", "Every translation", head, bodies, caption, filters)
 
 
-def transcripts(kept: Sequence[UtteranceResult], *, players: bool) -> list[Block]:
-    """Every transcript beside what is said; the worst first."""
+def transcripts(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
+    """Every transcript and its reference; the worst first."""
     groups: dict[tuple[str, str], list[tuple[Utterance, Transcribed]]] = {}
     for r in kept:
         for heard in r.transcripts:
@@ -75,10 +84,10 @@ def transcripts(kept: Sequence[UtteranceResult], *, players: bool) -> list[Block
         [_transcript(said, heard) for said, heard in sorted(members, key=lambda m: (-m[1].error, m[0].id))]
         for members in groups.values()
     ]
-    head = ["Utterance", "Language", "System", "Said", "Heard", "Counted", "Errors, %"]
-    caption = "Errors in normalised words (WER) or characters (CER), in per cent of what is said; the worst first."
+    head = ["Utterance", "Language", "System", "Reference", "Transcript", "Unit", "Errors, %"]
+    caption = "Errors in normalised words (WER) or characters (CER), in per cent of the reference; the worst first."
     filters = ["Language", "System"]
-    return _searchable("transcripts", "Every transcript", head, bodies, caption, filters, players=players)
+    return _searchable("transcripts", "Every transcript", head, bodies, caption, filters)
 
 
 def _query(pair: Pair, query: Utterance, found: Ranked, first: Utterance | None) -> Row:
@@ -131,8 +140,6 @@ def _searchable(
     bodies: list[list[Row]],
     caption: str,
     filters: list[str],
-    *,
-    players: bool,
 ) -> list[Block]:
     """A table to search: of each body an even share of rows on the page, a few of them with players."""
     total = sum(len(body) for body in bodies)
@@ -140,7 +147,7 @@ def _searchable(
         return []
     shown = [evenly(len(body), PAGE_ROWS * len(body) // total) for body in bodies]
     n_shown = sum(len(places) for places in shown)
-    heard = _give_voice(bodies, shown) if players else False
+    heard = _give_voice(bodies, shown)
     begins = accumulate((len(body) for body in bodies), initial=0)
     if n_shown < total:
         caption += f" Here: {n_shown} of {total} rows, evenly from the worst to the best of each pair of languages."
@@ -156,7 +163,7 @@ def _searchable(
         filters=filters,
         page_rows=frozenset(b + place for b, places in zip(begins, shown, strict=False) for place in places),
     )
-    return details(f"{total} rows to search{' and hear' if heard else ''}", [table])
+    return [Folded(f"{total} rows to search{' and hear' if heard else ''}", [table])]
 
 
 def _give_voice(bodies: list[list[Row]], shown: Sequence[Sequence[int]]) -> bool:
@@ -190,3 +197,28 @@ def evenly(n: int, k: int) -> list[int]:
     """
     k = min(n, max(2, k))
     return [0] * n if k < 2 else [round(i * (n - 1) / (k - 1)) for i in range(k)]
+
+
+def clip(audio: AudioRef) -> str | None:
+    """The recording's first seconds as a ``data:`` address; None where it can't be read (any more)."""
+    if not audio.path:
+        return None
+    try:
+        samples = load_audio(audio)[: CLIP_SECONDS * SAMPLE_RATE]
+    except AudioError:
+        return None
+    return f"data:audio/mpeg;base64,{base64.b64encode(mp3(samples)).decode()}"
+
+
+def mp3(samples: Samples) -> bytes:
+    """Mono MP3 at 16 kHz; the same samples give the same bytes."""
+    frame = av.AudioFrame.from_ndarray(
+        (np.clip(samples, -1, 1) * 32767).astype(np.int16)[None], format="s16p", layout="mono"
+    )
+    frame.sample_rate = SAMPLE_RATE
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp3") as container:
+        stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE, layout="mono", bit_rate=_BIT_RATE)
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return out.getvalue()

@@ -1,0 +1,580 @@
+"""Runs compared on a page: what differs between them, then their scores side by side, with paired tests."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Literal, TypeVar
+
+import msgspec
+
+from interlingua.errors import ResultsError, UsageError
+from interlingua.metrics import Comparison, Tallies, pooled_difference, pooled_ratio_difference, transcript_errors
+from interlingua.metrics import Metric as TextMetric
+from interlingua.report import plots, transfer
+from interlingua.report.outputs import MEASURES
+from interlingua.report.page import Opening, Section, origin_facts, plain, write_page
+from interlingua.report.studies import COLUMNS, measure_name
+from interlingua.report.tables import (
+    Block,
+    Cell,
+    Folded,
+    Gallery,
+    Heading,
+    Picture,
+    Table,
+    difference,
+    p_value,
+    score,
+    signatures,
+)
+from interlingua.results import (
+    Difference,
+    Metric,
+    Pair,
+    Point,
+    Results,
+    SystemScores,
+    Translation,
+    UtteranceResult,
+    Variant,
+    load_results,
+    load_utterances,
+    name_of,
+)
+from interlingua.retrieval.methods import method_label
+
+_DRAWN = 40  # rows up to which a table has a picture
+_PAIRED = (
+    "p: two-sided, by approximate randomisation, not corrected for the number of rows. A difference without an "
+    "interval is not tested: what came out for each utterance wasn't kept or is of other utterances, or the score has "
+    "no test."
+)
+_TASKS = {  # task -> title, its score, and what that is called
+    "new": ("Into the new target", "chrf", "chrF"),
+    "translate": ("Translation into English", "chrf", "chrF"),
+    "other": ("Other targets", "chrf", "chrF"),
+    "transcribe": ("Transcription", "error", "error rate, %"),
+    "detect": ("Naming the language", "error", "error rate, %"),
+}
+_TESTED: dict[str, TextMetric] = {"bleu": "bleu", "chrf": "chrf", "chrfpp": "chrf++"}  # translations' scores
+_ENGLISH = "en"
+_CHARACTERS = "zh"  # a language whose error rate `transcript_errors` counts by characters
+Row = TypeVar("Row", Translation, SystemScores)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A result folder among those that are compared."""
+
+    name: str
+    results: Results
+    utterances: Sequence[UtteranceResult]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a score is of, and what a paired test takes from the utterances that a run kept.
+
+    Attributes:
+        kind: of what was kept.
+        system: that it is of; of ranks, the method.
+        pairs: query and candidate, source and target, or of transcripts the language twice; meaned over.
+        metric: of translations.
+        characters: of transcripts, count characters in any language.
+    """
+
+    kind: Literal["ranks", "translations", "transcripts"]
+    system: str
+    pairs: Sequence[Pair]
+    metric: TextMetric = "chrf"
+    characters: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run's score, and what it is of; None: it has no paired test."""
+
+    score: Metric | None
+    kept: Kept | None = None
+
+
+def write_comparison(folders: Sequence[Path], path: Path) -> Path:
+    """Write a page that compares result folders with the first of them, and return its path.
+
+    Its tables stand beside it as CSV and LaTeX, in a folder of its name and ``-tables``.
+
+    Raises:
+        UsageError: fewer than two folders, or one of them twice.
+        ResultsError: a folder without readable results, or runs of which none shares anything with the first.
+    """
+    if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
+        raise UsageError("a comparison takes two result folders or more, each once")
+    runs = [
+        Run(name, load_results(folder)[0], load_utterances(folder))
+        for name, folder in zip(_names(folders), folders, strict=True)
+    ]
+    measured = [
+        Section("retrieval", _retrieval(runs)),
+        Section("languages", _languages(runs)),
+        Section("correlations", _correlations(runs)),
+        Section("translation", _translation(runs)),
+        Section("outputs", _outputs(runs)),
+        Section("fine-tuning", _fine_tuning(runs)),
+        Section("gain and loss", _gain_and_loss(runs)),
+    ]
+    if not any(section.blocks for section in measured):
+        raise ResultsError(
+            f"{', '.join(str(f) for f in folders[1:])}: nothing that {folders[0]} measured too (no language pair, "
+            "translation direction or task in common); compare runs of one kind"
+        )
+    same, differing = _settings(runs)
+    sections = [
+        Section("runs", _about(runs)),
+        Section("settings that differ", differing),
+        *measured,
+        Section("settings in common", same),
+        Section("provenance", _provenance(runs)),
+    ]
+    write_page(
+        path, _opening(runs), sections, footer="Interlingua, from saved results alone.",
+        tables=path.with_name(f"{path.stem}-tables"),
+    )  # fmt: skip
+    return path
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, with as much of their paths as tells them apart."""
+    paths = [folder.resolve() for folder in folders]
+    return next(
+        names
+        for depth in range(1, max(len(path.parts) for path in paths) + 1)
+        if len(set(names := ["/".join(path.parts[-depth:]) for path in paths])) == len(names)
+    )
+
+
+def _opening(runs: Sequence[Run]) -> Opening:
+    first, *others = runs
+    hashes = [run.results.provenance.corpus for run in runs]
+    warnings = []
+    if len({found.sha256 for found in hashes if found}) > 1:
+        warnings = ["The runs were measured on different utterances (see the hashes under Runs)."]
+    elif None in hashes:
+        warnings = ["Not every run says which utterances it was measured on: that they are the same is not known."]
+    return Opening(
+        title=f"{' and '.join(run.name for run in runs)} compared" if len(runs) == 2 else f"{len(runs)} runs compared",
+        kicker="runs compared",
+        lead=[f"Differences are those of {', '.join(run.name for run in others)} from {first.name}."],
+        notices=[("Not the same utterances, or not known to be", warnings)] if warnings else [],
+    )
+
+
+def _about(runs: Sequence[Run]) -> list[Block]:
+    rows: list[list[Cell]] = []
+    for run in runs:
+        p = run.results.provenance
+        corpus = f"{p.corpus.utterances}, {p.corpus.sha256[:12]}" if p.corpus else None
+        commit = f"{p.commit}{' (dirty)' if p.dirty else ''}" if p.commit else None
+        rows.append([run.name, run.results.title, p.started, commit, corpus])
+    return _texts("runs", "Runs", ["Run", "Title", "Started", "Commit", "Utterances, SHA-256"], rows)
+
+
+def _settings(runs: Sequence[Run]) -> tuple[list[Block], list[Block]]:
+    """Settings in common, and those that differ."""
+    same: list[list[Cell]] = []
+    differing: list[list[Cell]] = []
+    for name in dict.fromkeys(name for run in runs for name in run.results.settings):
+        values = [plain(run.results.settings.get(name)) for run in runs]
+        if len(set(values)) > 1:
+            differing.append([name, *values])
+        else:
+            same.append([name, values[0]])
+    head = ["Setting", *(run.name for run in runs)]
+    return (
+        _texts("settings-in-common", "Settings in common", ["Setting", "Value"], same),
+        _texts("settings-that-differ", "Settings that differ", head, differing),
+    )
+
+
+def _provenance(runs: Sequence[Run]) -> list[Block]:
+    found = [origin_facts(run.results.provenance) for run in runs]
+    rows: list[list[Cell]] = [
+        [what, *(facts.get(what) for facts in found)]
+        for what in dict.fromkeys(what for facts in found for what in facts)
+    ]
+    return _texts("provenance", "Versions and machines", ["What", *(run.name for run in runs)], rows)
+
+
+def _texts(name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Block]:
+    """A table of text only, or nothing."""
+    return [Table(name=name, title=title, head=head, bodies=[rows], text_columns=len(head))] if rows else []
+
+
+def _retrieval(runs: Sequence[Run]) -> list[Block]:
+    """R@1 under each run's main method; under each other method that runs share, folded away."""
+    runs = [replace(run, results=_with_pivot(run.results)) for run in runs]
+    groups = [tuple(run.results.main_method for run in runs)]
+    for method in runs[0].results.methods:
+        group = tuple(method if method in run.results.methods else None for run in runs)
+        if group not in groups and any(group[1:]):
+            groups.append(group)
+    blocks: list[Block] = []
+    for i, group in enumerate(groups, start=1):
+        found = _recall(runs, group)
+        labels = {method_label(m) for m in group if m}
+        told = ", ".join(f"{run.name} {method_label(m)}" for run, m in zip(runs, group, strict=True) if m)
+        label = labels.pop() if len(labels) == 1 else f"each run's main method ({told})"
+        made = side_by_side(
+            runs, f"recall-{i}", "R@1, %", found, f"R@1 under {label}, by language of the query and the candidates."
+        )
+        if made and not blocks:
+            blocks = [*_heat_maps(runs, group), *made]
+        elif made:
+            blocks.append(Folded(f"The same under {label}", made))
+    return blocks
+
+
+def _recall(runs: Sequence[Run], methods: Sequence[str | None]) -> list[dict[str, Entry]]:
+    """R@1 in per cent by pair, and its mean over the pairs that every run has, which gives no interval."""
+    scores = [run.results.scores(method) if method else {} for run, method in zip(runs, methods, strict=True)]
+    common = [pair for pair in scores[0] if all(pair in of_run for of_run in scores)]
+    found: list[dict[str, Entry]] = []
+    for method, of_run in zip(methods, scores, strict=True):
+        entries: dict[str, Entry] = {}
+        if len(common) > 1:
+            mean = Metric(value=100 * fmean(of_run[pair].r1 for pair in common))
+            entries[f"Mean of {len(common)} pairs"] = Entry(mean, Kept("ranks", method or "", common))
+        for pair, r in of_run.items():
+            r1 = _scaled(Metric(value=r.r1, ci=r.r1_ci), 100)
+            entries[r.pair_name] = Entry(r1, Kept("ranks", method or "", [pair]))
+        found.append(entries)
+    return found
+
+
+def _heat_maps(runs: Sequence[Run], methods: Sequence[str | None]) -> list[Block]:
+    """A heat map of each run's R@1, on one colour scale; nothing where languages are two."""
+    drawn = [(run, m) for run, m in zip(runs, methods, strict=True) if m and len(run.results.scores(m)) > 2]
+    if len(drawn) < 2:
+        return []
+    top = max(plots.colour_top(run.results) for run, _ in drawn)
+    maps = [
+        Picture(
+            plots.recall_svg(run.results, method, small=True, top=top, name=f"recall-of-run-{i}"),
+            run.name,
+            f"{method_label(method)}; rows: query, columns: candidates.",
+        )
+        for i, (run, method) in enumerate(drawn, start=1)
+    ]
+    return [Heading("R@1, %, on the same colour scale"), Gallery(maps)]
+
+
+def _with_pivot(results: Results) -> Results:
+    """Results whose retrieval includes that of a robustness study, to and from its pivot."""
+    found = results.robustness
+    if found is None:
+        return results
+    rows = [row for r in found.languages for way in (r.to_pivot, r.from_pivot) for row in way.values()]
+    return msgspec.structs.replace(results, retrieval=[*results.retrieval, *rows])
+
+
+def _languages(runs: Sequence[Run]) -> list[Block]:
+    """Tokens and scores of the languages that studies of unseen languages and of robustness share."""
+    found = [_of_languages(run) for run in runs]
+    labels = [label for label in found[0] if any(label in others for others in found[1:])]
+    if not labels:
+        return []
+    head = ["Language", *(run.name for run in runs)]
+    rows: list[list[Cell]] = [
+        [label, *(of_run[label][0] if label in of_run else None for of_run in found)] for label in labels
+    ]
+    caption = "Under the token that each run's default rule took without references, or the language's own."
+    tokens = Table(
+        name="languages-tokens", title="Tokens", head=head, bodies=[rows], caption=caption, text_columns=len(head)
+    )
+    blocks: list[Block] = [tokens]
+    for measure, title in COLUMNS.items():
+        entries = [{label: scores[measure] for label, (_, scores) in of_run.items()} for of_run in found]
+        what = "Transcripts" if measure in ("wer", "cer") else "Translation into English"
+        name = f"languages-{measure}".replace("_", "-")
+        blocks += side_by_side(runs, name, title, entries, f"{what}, {title}, by source language.")
+    return blocks
+
+
+def _of_languages(run: Run) -> dict[str, tuple[str, dict[str, Entry]]]:
+    """Language -> the token that it was decoded under, and its scores by measure."""
+    found: dict[str, tuple[str, dict[str, Entry]]] = {}
+
+    def add(language: str, forbidden: bool, token: str, scores: Mapping[str, Metric | None]) -> None:
+        system = f"{run.results.settings.get('model')} as {token}"  # as the study names its outputs
+        kept: dict[str, Kept | None] = {
+            "bleu": Kept("translations", system, [(language, _ENGLISH)], "bleu"),
+            "chrf": Kept("translations", system, [(language, _ENGLISH)], "chrf"),
+            "wer": Kept("transcripts", system, [(language, language)]),
+            "cer": Kept("transcripts", system, [(language, language)], characters=True),
+        }
+        entries = {m: Entry(_scaled(scores[m], 100 if m == "off_target" else 1), kept.get(m)) for m in COLUMNS}
+        label = name_of(language) + (", its own token forbidden" if forbidden else "")
+        found.setdefault(label, (token, entries))
+
+    for r in run.results.unseen:  # its own token alone comes before it among others
+        error, c = r.error or {}, r.scores
+        scores = {"bleu": c.bleu, "chrf": c.chrf, "off_target": c.off_target}
+        add(r.language, r.forbidden, r.chosen, {**scores, "wer": error.get("words"), "cer": error.get("characters")})
+    for d in run.results.robustness.languages if run.results.robustness else []:  # English is transcribed only
+        add(d.language, False, d.token, {m: getattr(d, m) for m in COLUMNS})
+    return found
+
+
+def _correlations(runs: Sequence[Run]) -> list[Block]:
+    """Rank correlations with the distance to the pivot that runs share, folded away."""
+    pivot = runs[0].results.robustness.pivot if runs[0].results.robustness else ""
+    found: list[dict[str, Entry]] = []
+    for study in (run.results.robustness for run in runs):
+        held = study.correlations if study and study.pivot == pivot else []
+        found.append(
+            {
+                f"{measure_name(c.measure, c.method, pivot)}, {c.kind}{', with a token' if c.seen_only else ''}":
+                Entry(None if c.value is None else Metric(value=c.value))
+                for c in held
+            }
+        )  # fmt: skip
+    caption = f"Spearman's rank correlation with the distance to {name_of(pivot)}; differences are not tested."
+    made = side_by_side(runs, "correlations-compared", "ρ", found, caption, what="Measure and distance", digits=2)
+    return [Folded("Rank correlations with distance", made)] if made else []
+
+
+def _translation(runs: Sequence[Run]) -> list[Block]:
+    """BLEU and chrF by direction."""
+    rows = _matched([run.results.translation for run in runs], lambda row: row.pair_name)
+    blocks: list[Block] = []
+    for measure, label in (("chrf", "chrF"), ("bleu", "BLEU")):
+        entries = [
+            {
+                name: Entry(
+                    getattr(r, measure), Kept("translations", r.system, [(r.source, r.target)], _TESTED[measure])
+                )
+                for name, r in of_run.items()
+            }
+            for of_run in rows
+        ]
+        blocks += side_by_side(runs, f"translation-{measure}", label, entries, f"{label} by direction.")
+    return blocks
+
+
+def _outputs(runs: Sequence[Run]) -> list[Block]:
+    """Systems' scores by task and source language."""
+
+    def name(row: SystemScores) -> str:
+        transcribed = row.task == "transcribe"
+        return f"{row.spoken}, transcribed" if transcribed else f"{row.spoken} → {name_of(row.target or '')}"
+
+    def kept(row: SystemScores, measure: str) -> Kept | None:
+        sources = [row.source] if row.source is not None else row.sources
+        if measure == "error":
+            return Kept("transcripts", row.system, [(source, source) for source in sources])
+        if row.target is None or measure not in _TESTED:
+            return None
+        return Kept("translations", row.system, [(s, row.target) for s in sources], _TESTED[measure])
+
+    rows = _matched([run.results.outputs for run in runs], name)
+    blocks: list[Block] = []
+    for measure in ("chrfpp", "bleu", "off_target", "comet", "error"):
+        label, scale, digits = MEASURES[measure]
+        entries = [
+            {name: Entry(_scaled(getattr(r, measure), scale), kept(r, measure)) for name, r in of_run.items()}
+            for of_run in rows
+        ]
+        of_measure = f"outputs-{measure}".replace("_", "-")
+        blocks += side_by_side(runs, of_measure, label, entries, f"{label} of systems' outputs.", digits=digits)
+    return blocks
+
+
+def _matched(rows: Sequence[Sequence[Row]], name: Callable[[Row], str]) -> list[dict[str, Row]]:
+    """Each run's rows by name: of the same system, or of each run's only one, whatever its name."""
+    found: list[dict[str, Row]] = [{} for _ in rows]
+    for label in dict.fromkeys(name(row) for row in rows[0]):
+        by_system = [{row.system: row for row in of_run if name(row) == label} for of_run in rows]
+        alone = all(len(systems) <= 1 for systems in by_system)
+        for of_run, systems in zip(found, by_system, strict=True):
+            of_run |= {label if alone else f"{label}, {system}": row for system, row in systems.items()}
+    return found
+
+
+def _fine_tuning(runs: Sequence[Run]) -> list[Block]:
+    """Scores after fine-tuning."""
+    blocks: list[Block] = []
+    for task, (title, measure, label) in _TASKS.items():
+        found: list[dict[str, Entry]] = []
+        for run in runs:
+            entries: dict[str, Entry] = {}
+            for r in run.results.transfer:
+                kept = Kept("translations", "after", [(r.source, r.target)])
+                if measure == "error":  # the languages named aren't kept
+                    heard = Kept("transcripts", "after", [(r.source, r.source)])
+                    entry = Entry(r.error.after, heard if task == "transcribe" else None)
+                else:
+                    entry = Entry(r.chrf.after, kept)
+                entries |= {r.name: entry} if r.task == task else {}
+            found.append(entries)
+        blocks += side_by_side(runs, f"transfer-{task}", label, found, f"{title}, after fine-tuning: {label}.")
+    return blocks
+
+
+def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
+    """What each fine-tuned run gains and loses, in one picture; of studies, their variants side by side."""
+    points = [variant for run in runs if (variant := _point(run)) is not None]
+    blocks = transfer.pareto(Results(pareto=points)) if len(points) > 1 else []
+    for side, label in (("gain", "Gain on the new target, chrF"), ("loss", "Change on the old tasks, chrF")):
+        found: list[dict[str, Entry]] = []
+        for run in runs:
+            entries = {}
+            for v in run.results.pareto:
+                name = ", ".join(
+                    part for part in (f"{v.name} → {name_of(v.target)}" if v.target else v.name, v.test) if part
+                )
+                point: Point = getattr(v, side)
+                entries[name] = Entry(Metric(value=point.value, ci=point.ci, signature=point.signature))
+            found.append(entries)
+        blocks += side_by_side(runs, f"variants-{side}", label, found, f"{label}, by variant.", what="Variant")
+    return blocks
+
+
+def _point(run: Run) -> Variant | None:
+    """A fine-tuning's gain and loss, where it has both."""
+    pooled = {row.pool: row.chrf for row in run.results.transfer_pooled}
+    gain, loss = pooled.get(transfer.NEW), pooled.get(transfer.OLD)
+    if gain is None or loss is None or gain.value is None or loss.value is None:
+        return None
+    return Variant(name=run.name, gain=Point(value=gain.value, ci=gain.ci), loss=Point(value=loss.value, ci=loss.ci))
+
+
+def side_by_side(
+    runs: Sequence[Run],
+    name: str,
+    quantity: str,
+    found: Sequence[Mapping[str, Entry]],
+    caption: str,
+    *,
+    what: str = "Languages",
+    digits: int = 1,
+) -> list[Block]:
+    """A picture and a table of what the first run and another measured; nothing where no other did.
+
+    Args:
+        runs: the first is the one that the others are compared with.
+        name: of the table and the picture.
+        quantity: what is measured, as the axis says it.
+        found: each run's entries by label; those of one label are compared.
+        caption: plain text.
+        what: head of the labels' column.
+        digits: of the scores that are shown.
+    """
+    lines: dict[str, tuple[list[Metric | None], list[Difference | None]]] = {}
+    for label in found[0]:
+        entries = [of_run.get(label, Entry(None)) for of_run in found]
+        differences = [_difference(runs, entries, i) for i in range(1, len(runs))]
+        if any(differences):
+            lines[label] = [entry.score for entry in entries], differences
+    if not lines:
+        return []
+    names = [run.name for run in runs]
+    blocks: list[Block] = []
+    if len(lines) <= _DRAWN:
+        drawn = plots.runs_svg([(label, scores) for label, (scores, _) in lines.items()], names, quantity, name)
+        blocks.append(Picture(drawn, caption, "Bars: 95% intervals. The axis need not begin at 0."))
+    rows: list[list[Cell]] = [
+        [
+            label,
+            *(score(s, digits=digits) for s in scores),
+            *(cell for d in differences for cell in (difference(d, digits=digits), p_value(d))),
+        ]
+        for label, (scores, differences) in lines.items()
+    ]
+    head = [what, *names, *(label for other in names[1:] for label in (f"{other} − {names[0]}", f"p, {other}"))]
+    caption += f" In brackets: 95% intervals. {_PAIRED}"
+    blocks.append(Table(name=name, title=quantity, head=head, bodies=[rows], caption=caption))
+    return blocks + signatures(
+        (other, label, d.signature)
+        for label, (_, differences) in lines.items()
+        for other, d in zip(names[1:], differences, strict=True)
+        if d
+    )
+
+
+def _difference(runs: Sequence[Run], entries: Sequence[Entry], i: int) -> Difference | None:
+    """A run's score less the first's: tested in pairs where it can be, else without an interval."""
+    old, new = entries[0].score, entries[i].score
+    if old is None or new is None or old.value is None or new.value is None:
+        return None
+    return paired(runs[0], entries[0].kept, runs[i], entries[i].kept) or Difference(value=new.value - old.value)
+
+
+def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Difference | None:
+    """What ``after`` scores above ``before`` on the same utterances, tested; in per cent, or in the metric's points.
+
+    Returns:
+        None where there is no test, or a run kept nothing, or of other utterances.
+    """
+    if old is None or new is None or not old.pairs:
+        return None
+    clusters = {r.utterance.id: r.utterance.group for r in before.utterances}
+    sides: list[tuple[Tallies, Tallies]] = []
+    translations: list[Comparison] = []
+    for pair in old.pairs:
+        held, other = _outcomes(before, old, pair), _outcomes(after, new, pair)
+        if not held or {i: reference for i, (reference, _) in held.items()} != {i: r for i, (r, _) in other.items()}:
+            return None
+        references = {i: reference for i, (reference, _) in held.items()}
+        hypotheses, others = ({i: text for i, (_, text) in side.items()} for side in (held, other))
+        if old.kind == "translations":
+            translations.append(Comparison(others, hypotheses, references, clusters, pair[1]))
+        elif old.kind == "ranks":
+            new_hits, old_hits = (
+                Tallies({i: (float(text == "1"), 1.0) for i, text in side.items()}, clusters, 100, "r1")
+                for side in (others, hypotheses)
+            )
+            sides.append((new_hits, old_hits))
+        else:
+            language = _CHARACTERS if old.characters else pair[0]
+            errors = [
+                transcript_errors(t, references, language=language, clusters=clusters) for t in (others, hypotheses)
+            ]
+            sides.append((errors[0], errors[1]))
+    if old.kind == "translations":
+        found = pooled_difference(translations, metric=old.metric)
+    else:
+        found = pooled_ratio_difference([new for new, _ in sides], [old for _, old in sides])
+    result = found.score
+    return Difference(
+        value=result.value, ci=result.ci, n=result.n, signature=result.signature,
+        p_bootstrap=found.p_bootstrap, p_randomisation=found.p_randomisation,
+    )  # fmt: skip
+
+
+def _outcomes(run: Run, kept: Kept, pair: Pair) -> dict[str, tuple[str, str]]:
+    """Utterance id -> reference (of ranks: nothing), and what came out: a text, or a rank."""
+    of_language = [r for r in run.utterances if r.utterance.language == pair[0]]
+    if kept.kind == "ranks":
+        ranks = ((r.utterance.id, r.retrieval.get(kept.system, {}).get(pair[1])) for r in of_language)
+        return {i: ("", str(found.rank)) for i, found in ranks if found is not None}
+    if kept.kind == "translations":
+        return {
+            r.utterance.id: (t.reference, t.hypothesis)
+            for r in of_language
+            for t in r.translations
+            if (t.target, t.system) == (pair[1], kept.system)
+        }
+    return {
+        r.utterance.id: (r.utterance.text or "", t.hypothesis)
+        for r in of_language
+        for t in r.transcripts
+        if t.system == kept.system
+    }
+
+
+def _scaled(metric: Metric | None, scale: float) -> Metric | None:
+    """A score and its interval times ``scale``."""
+    if metric is None or metric.value is None:
+        return None
+    ci = metric.ci and (scale * metric.ci[0], scale * metric.ci[1])
+    return Metric(value=scale * metric.value, ci=ci, n=metric.n, signature=metric.signature)
