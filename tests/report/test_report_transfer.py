@@ -108,7 +108,9 @@ def fake_pareto() -> list[dict[str, Any]]:
             "gain": {"value": gain, "ci": [gain - 1.3, gain + 1.3], "signature": CHRF},
             "loss": {"value": loss, "ci": [loss - 0.7, loss + 0.7]},
             **(
-                {"curve": [[gain * float(s)**0.6, loss * float(s)**2] for s in shares]} if name in ("plain", "replay", "lora") else {}
+                {"curve": [[gain * float(s) ** 0.6, loss * float(s) ** 2] for s in shares]}
+                if name in ("plain", "replay", "lora")
+                else {}
             ),
         }
         for name, (gain, loss) in places.items()
@@ -211,7 +213,8 @@ def test_variants_of_two_targets_have_a_picture_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "gone"), [
+    ("part", "gone"),
+    [
         ("transfer", {"new-target", "old-tasks"}),
         ("transfer_pooled", {"pooled-differences"}),
         ("pareto", {"gain-and-loss"}),
@@ -319,7 +322,11 @@ def test_the_widest_table_scrolls_within_itself_and_nothing_is_cut_on_paper(tmp_
     save_results(tmp_path, {"study": study})
     page = write_report(tmp_path)
     told = "document.body.dataset.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth"
-    text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{told}</script></body>").replace("script-src &#39;none&#39;", "script-src &#39;unsafe-inline&#39;")
+    text = (
+        page.read_text(encoding="utf-8")
+        .replace("</body>", f"<script>{told}</script></body>")
+        .replace("script-src &#39;none&#39;", "script-src &#39;unsafe-inline&#39;")
+    )
     for width in (1000, 720):  # a sheet of A4 is some 720 pixels wide between its margins
         on_paper = text.replace("@media print", "@media all") if width == 720 else text
         page.write_text(on_paper, encoding="utf-8")
