@@ -20,17 +20,15 @@ from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
 from interlingua.encoding import WhisperEncoder, pool_frames
 from interlingua.experiments.cascade import english_texts
-from interlingua.experiments.frames import loud_frames, side_by_side, unit
-from interlingua.experiments.retrieval import Corpus, EnglishTexts, score_pairs
+from interlingua.experiments.retrieval import Corpus, EnglishTexts, loud_frames, score_pairs, side_by_side, unit
 from interlingua.files import write_text
 from interlingua.models import load_sentence_encoder, load_whisper
 from interlingua.results import provenance
-from interlingua.retrieval.evaluate import evaluate_scores
-from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, RECIPES, Recipe
-from interlingua.retrieval.scoring import FOLDS, places
-from interlingua.retrieval.soundalikes import control_rows, soundalike_share
+from interlingua.retrieval.evaluate import FOLDS, evaluate_scores, fold_order
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method
 from interlingua.translation import translate_frames
 from interlingua.types import FrameArray, Frames, Utterance
+from soundalikes import control_rows, soundalike_share
 from stores import COMPUTE, OUT, encoded
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "seqsim.md"
@@ -43,9 +41,9 @@ CONTEXT = "speech+8"  # of the cascade: docs/encoding.md
 TIMED = 24  # utterances whose encoding and translation are timed
 QUIET_DB = 40  # below the loudest frame: silence
 GRID_POOL = 8  # of the settings that are chosen by the data
-GRID = {"seqsim": RECIPES["seqsim"]} | {
+GRID = {"seqsim": METHODS["seqsim"]} | {
     f"shrinkage {s}, {reduction}, k {k}": replace(
-        RECIPES[DEFAULT_METHOD], shrinkage=s, reduction=reduction, neighbours=k
+        METHODS[DEFAULT_METHOD], shrinkage=s, reduction=reduction, neighbours=k
     )
     for s, reduction, k in (
         (0.03, "f1", 5),
@@ -73,11 +71,7 @@ class Study:
 
     def mapped(self, change: Callable[[str, FrameArray], FrameArray]) -> Corpus:
         """The corpus with the frames of each utterance changed; ``change`` gets its id, too."""
-        frames = {
-            lang: [change(i, f) for i, f in zip(self.corpus.items[lang].ids, side, strict=True) if f is not None]
-            for lang, side in self.corpus.frames.items()
-        }
-        return replace(self.corpus, frames=frames)
+        return self.corpus.changed(change)
 
 
 def main() -> None:
@@ -96,17 +90,17 @@ def main() -> None:
     for method in METHODS:
         alike = study.utterances if method in SOUNDALIKE_METHODS else None
         found["methods"][method] = measured(
-            f"method-{method}", lambda: pooled, RECIPES[method], pairs=PAIRS, texts=english, soundalikes=alike
+            f"method-{method}", lambda: pooled, METHODS[method], pairs=PAIRS, texts=english, soundalikes=alike
         )
     coarse = study.pooled(GRID_POOL)
     found["grid"] = {
-        name: measured(f"grid-{name}", lambda: coarse, recipe, pairs=PAIRS) for name, recipe in GRID.items()
+        name: measured(f"grid-{name}", lambda: coarse, method, pairs=PAIRS) for name, method in GRID.items()
     }
     found["pooling"] = swept("pooling", {str(p): partial(study.pooled, p) for p in POOLINGS})
     found["fewer"] = swept("fewer", {name: partial(study.mapped, partial(few, how)) for name, how in FEWER.items()})
     found["silence"] = swept("silence", {"loud": lambda: without_silence(study)})
     found["amount"] = {
-        n: measured(f"amount-{n}", lambda: pooled, RECIPES[DEFAULT_METHOD], background=n) for n in AMOUNTS
+        n: measured(f"amount-{n}", lambda: pooled, METHODS[DEFAULT_METHOD], background=n) for n in AMOUNTS
     }
     layers = layer_corpora(utterances, pooled)
     found["layers"] = swept("layer", {name: partial(replace, corpus) for name, corpus in layers.items()})
@@ -132,14 +126,14 @@ def swept(table: str, variants: dict[str, Callable[[], Corpus]]) -> dict[str, An
     for name, make in variants.items():
         corpus = cache(make)
         for method in SWEPT_METHODS:
-            rows[f"{method}|{name}"] = measured(f"{table}-{name}-{method}", corpus, RECIPES[method])
+            rows[f"{method}|{name}"] = measured(f"{table}-{name}-{method}", corpus, METHODS[method])
     return rows
 
 
 def measured(
     key: str,
     make: Callable[[], Corpus],
-    recipe: Recipe,
+    method: Method,
     *,
     texts: EnglishTexts | None = None,
     background: int | None = None,
@@ -150,11 +144,11 @@ def measured(
     path = OUT / f"{key}.json"
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["recipe"] == vars(recipe) and (kept["soundalikes"] or not soundalikes):
+        if kept["recipe"] == vars(method) and (kept["soundalikes"] or not soundalikes):
             return dict(kept)
     corpus = make()
     start = time.perf_counter()
-    directions = score_pairs(corpus, recipe, pairs, label=key, compute=COMPUTE, texts=texts, background=background)
+    directions = score_pairs(corpus, method, pairs, label=key, compute=COMPUTE, texts=texts, background=background)
     seconds = time.perf_counter() - start
     hits, alike = {}, {}
     text = {u.id: u.text or "" for u in soundalikes or ()}
@@ -169,14 +163,14 @@ def measured(
                     for i, m in zip(sides[0].ids, sides[0].meanings, strict=True)
                 ]
                 alike[f"{query}-{candidate}"] = control_rows(scores, *sides, shares)
-    result = {"recipe": vars(recipe), "hits": hits, "seconds": seconds, "soundalikes": alike}
+    result = {"recipe": vars(method), "hits": hits, "seconds": seconds, "soundalikes": alike}
     write_text(path, json.dumps(result))
     return result
 
 
 def backgrounds(corpus: Corpus) -> list[int]:
     """How many utterances of a language each half of each fold leaves to estimate on."""
-    place = places(list(corpus.items["en"].clusters))
+    place = fold_order(list(corpus.items["en"].clusters))
     here = np.array([place[c] for c in corpus.items["en"].clusters])
     return [int(((here % FOLDS != f) & (here // FOLDS % 2 == half)).sum()) for f in range(FOLDS) for half in (0, 1)]
 
@@ -184,7 +178,7 @@ def backgrounds(corpus: Corpus) -> list[int]:
 def nested(methods: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
     """What is chosen for each fold by the queries outside it, and the hits that the choices make inside."""
     clusters = np.asarray(corpus.items["en"].clusters)
-    place = places(list(clusters))
+    place = fold_order(list(clusters))
     fold = np.array([place[c] % FOLDS for c in clusters])
     hits = {m: np.array(list(r["hits"].values())) for m, r in methods.items() if m != "cascade"}
     chosen = [max(hits, key=lambda m, f=f: hits[m][:, fold != f].mean()) for f in range(FOLDS)]

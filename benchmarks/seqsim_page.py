@@ -9,7 +9,7 @@ import numpy as np
 
 from interlingua.files import atomic_file, write_text
 from interlingua.retrieval.evaluate import bootstrap_means
-from interlingua.retrieval.methods import DEFAULT_METHOD, METHOD_LABELS, method_label
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, method_label
 
 Hits = dict[str, list[int]]
 BASE = "seqsim"
@@ -56,7 +56,7 @@ def page(found: dict[str, Any], clusters: Sequence[str]) -> str:
     methods, made = found["methods"], found["provenance"]
     base, best, cascade = (methods[m]["hits"] for m in (BASE, DEFAULT_METHOD, "cascade"))
     n, pairs = len(clusters), len(base)
-    names = [m for m in METHOD_LABELS if m in methods]
+    names = [m for m in METHODS if m in methods]
     names.sort(key=lambda m: -mean(methods[m]["hits"]))
     rows = []
     for m in names:
@@ -155,7 +155,7 @@ one random order, so few utterances are fewer different ones. The last row is al
 {soundalikes(methods)}
 
 Prompts of each pair split at the median share of content words that sound like a word of the translation (rough phonetic
-spellings, [`retrieval/soundalikes.py`](../src/interlingua/retrieval/soundalikes.py)); each half is searched in the whole gallery. {sense(methods)}
+spellings, [`soundalikes.py`](../benchmarks/soundalikes.py)); each half is searched in the whole gallery. {sense(methods)}
 """
 
 

@@ -14,6 +14,7 @@ from interlingua.cli import run
 from interlingua.corpora import prompts
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import InterlinguaError, ResultsError
+from interlingua.experiments.recipes import read_recipe
 from interlingua.models import packaged
 from interlingua.progress import track
 from interlingua.results import Results, Retrieval, finite, load_results, provenance, save_results
@@ -302,7 +303,7 @@ def test_evaluate_retrieval_prints_json_alone(encode, call, wav_manifest, tmp_pa
     pairs = {(r["query"], r["candidate"]) for r in results["retrieval"]}
     assert len(pairs) == 6
     assert {r["method"] for r in results["retrieval"]} == {"seqsim"}
-    assert "left out whitened-position-csls, which takes 10 clusters" in err
+    assert "skipped whitened-position-csls, which takes 10 clusters" in err
     assert all(0 <= r["r1"] <= 1 and r["n"] == 3 and r["chance"] == pytest.approx(1 / 3) for r in results["retrieval"])
     assert results["settings"]["layer"] == 2
     assert results["settings"]["methods"] == ["seqsim"]
@@ -338,6 +339,76 @@ def test_evaluate_writes_a_result_folder_and_report_rebuilds_it(encode, call, wa
     code, out, _ = call("report", out_folder)
     assert (code, out) == (0, f"report: {out_folder / 'report.html'}\n")
     assert (out_folder / "report.html").read_text(encoding="utf-8") == page
+
+
+TOYS = """
+import numpy as np
+from interlingua.retrieval.methods import Method
+
+def last_frames(queries, candidates):
+    return np.stack([q[-1] for q in queries]) @ np.stack([c[-1] for c in candidates]).T
+
+LAST = Method("Last frame", "nothing but the end", score=last_frames)
+"""
+
+
+@pytest.mark.parametrize("name", ["toys:LAST", "last-frame"])
+def test_a_method_from_outside(name, encode, call, wav_manifest, tmp_path, monkeypatch):
+    """By import path, and as an installed package's entry point; the report calls it by its label."""
+    (tmp_path / "toys.py").write_text(TOYS)
+    (tmp_path / "toys-1.dist-info").mkdir()
+    (tmp_path / "toys-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1\n")
+    (tmp_path / "toys-1.dist-info" / "entry_points.txt").write_text("[interlingua.methods]\nlast-frame = toys:LAST\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    encode()
+    arguments = (wav_manifest, tmp_path / "frames.lance", "--method", name, "--out", tmp_path / "out")
+    code, out, err = call("evaluate", "retrieval", *arguments)
+    assert code == 0, err
+    assert [line.split()[1] for line in out.splitlines()[1:]] == [name] * 6
+    _, arrays = load_results(tmp_path / "out")
+    speech = {f.id: f.speech[-1].astype(np.float32) for f in FrameStore.open(tmp_path / "frames.lance")}
+    english, other = (
+        np.stack([v for i, v in speech.items() if i.startswith(lang)])
+        for lang in (results_of(tmp_path / "out")["query"], results_of(tmp_path / "out")["candidate"])
+    )
+    np.testing.assert_allclose(arrays["similarity"], english @ other.T, rtol=1e-3)
+    assert "Last frame" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    settings = f"corpus: {{name: manifest, root: {wav_manifest}}}\nout: {tmp_path / 'x'}\n"
+    (tmp_path / "recipe.yaml").write_text(f"recipe: retrieval\n{settings}methods: ['{name}']\n")
+    assert read_recipe(tmp_path / "recipe.yaml").methods == (name,)
+
+
+def results_of(folder):
+    return load_results(folder)[0]["similarity"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("cosine", "unknown method 'cosine'; use one of whitened-csls, seqsim, "),
+        ("nowhere:METHOD", "method 'nowhere:METHOD': nowhere:METHOD can't be imported"),
+        ("json:dumps", "method 'json:dumps' is no interlingua.retrieval.methods.Method"),
+    ],
+)
+def test_an_unknown_method_is_one_line(name, told, call, wav_manifest, tmp_path):
+    code, out, err = call("evaluate", "retrieval", wav_manifest, tmp_path / "none.lance", "--method", name)
+    assert (code, out) == (2, "")
+    assert told in one_line(err)
+
+
+def test_a_query_that_nobody_recorded_in_the_other_language_is_skipped(encode, call, wav_manifest, tmp_path):
+    encode()
+    rows = [json.loads(line) for line in wav_manifest.read_text().splitlines()]
+    gone = next(r["meaning"] for r in rows)
+    kept = [r for r in rows if r["language"] == "en" or r["meaning"] != gone]
+    wav_manifest.write_text("".join(json.dumps(r) + "\n" for r in kept))
+    arguments = (wav_manifest, tmp_path / "frames.lance", "--method", "seqsim", "--json")
+    code, out, err = call("evaluate", "retrieval", *arguments)
+    assert code == 0, err
+    counts = {(r["query"], r["candidate"]): (r["n"], r.get("n_unanswerable")) for r in json.loads(out)["retrieval"]}
+    assert counts["en", "fr"] == counts["en", "de"] == (2, 1)
+    assert counts["fr", "en"] == counts["fr", "de"] == (2, None)
+    assert "en-fr: 1 of 3 queries are skipped, whose sentence nobody recorded in fr" in err
 
 
 def test_evaluate_into_a_path_that_is_a_file(encode, call, wav_manifest, tmp_path):

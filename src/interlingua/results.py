@@ -26,7 +26,7 @@ from interlingua import __version__
 from interlingua.errors import ResultsError, UsageError
 from interlingua.files import atomic_file, write_text
 from interlingua.languages import language_name
-from interlingua.retrieval.methods import DEFAULT_METHOD, METHOD_LABELS, PAPER_METHOD
+from interlingua.retrieval.methods import CONTROLS, DEFAULT_METHOD, METHODS, PAPER_METHOD
 from interlingua.types import AudioRef, Utterance
 
 SCHEMA = 1
@@ -38,7 +38,10 @@ Pair = tuple[str, str]
 
 
 class Retrieval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One method on one ordered language pair; proportions in 0-1."""
+    """One method on one ordered language pair; proportions in 0-1.
+
+    ``n`` queries have an answer among the candidates; ``n_unanswerable`` more have none, and count nowhere.
+    """
 
     query: str
     candidate: str
@@ -52,6 +55,7 @@ class Retrieval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     r1_cluster: float | None = None
     chance_cluster: float | None = None
     n: int | None = None
+    n_unanswerable: int = 0
     n_candidates: int | None = None
     n_clusters: int | None = None
     chance: float | None = None
@@ -560,7 +564,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     def methods(self) -> list[str]:
         """Retrieval methods that were run: the default one, the other known ones in `METHODS`' order, the rest."""
         found = dict.fromkeys(r.method for r in self.retrieval)
-        order = dict.fromkeys((DEFAULT_METHOD, *METHOD_LABELS, *found))
+        order = dict.fromkeys((DEFAULT_METHOD, *METHODS, *CONTROLS, *found))
         return [m for m in order if m in found]
 
     @property

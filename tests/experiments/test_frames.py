@@ -5,8 +5,7 @@ import pytest
 
 from helpers import utterance, write_wav
 from interlingua.errors import UsageError
-from interlingua.experiments.frames import loud_frames, pooled_any, side_by_side, unit, without_quiet
-from interlingua.experiments.retrieval import Corpus
+from interlingua.experiments.retrieval import Corpus, loud_frames, pooled_any, side_by_side, unit, without_quiet
 from interlingua.retrieval.evaluate import Items
 from interlingua.types import SAMPLE_RATE, AudioRef
 

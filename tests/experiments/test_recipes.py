@@ -14,7 +14,8 @@ from interlingua.experiments import unseen
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.retrieval_study import beside
+from interlingua.experiments.retrieval import beside
+from interlingua.results import Retrieval
 from interlingua.types import AudioRef
 from trees import fleurs_tree, mass_tree
 
@@ -212,8 +213,8 @@ def test_published_figures_are_found_by_any_code_of_a_language(tmp_path):
     path.write_text(
         json.dumps({"retrieval": [{"query": "en_us", "candidate": "cmn_hans_cn", "method": "seqsim", "r1": 1}]})
     )
-    rows = [{"query": "en", "candidate": "zh", "method": m, "r1": 0.5} for m in ("seqsim", "mean-pool")]
-    assert [r["published"] for r in beside(rows, path)] == [1.0, UNKNOWN]
+    rows = [Retrieval(query="en", candidate="zh", method=m, r1=0.5) for m in ("seqsim", "mean-pool")]
+    assert [r.published for r in beside(rows, path)] == [1.0, UNKNOWN]
 
 
 def test_published_figures_are_read_before_the_work(spoken, tiny_whisper_folder, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 from helpers import load_results, utterance
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
-from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
+from interlingua.experiments.retrieval import Corpus, measure
 from interlingua.experiments.transfer import each_answer
 from interlingua.experiments.utterances import UtteranceLog, first_of
 from interlingua.metrics import score_transcripts, segment_scores
@@ -58,17 +58,17 @@ def test_ranks_are_kept_of_every_query_and_method(tmp_path: Path) -> None:
     for i, u in enumerate(utterances[:-1]):  # fr/c has no frames
         store.write([Frames(u.id, np.eye(8, dtype=np.float32)[[i % 3]], 1)])
     log = UtteranceLog(utterances)
-    rows, _ = evaluate_retrieval(utterances, store, "seqsim", log=log, corpus=Corpus.of(utterances, store))
-    evaluate_retrieval(utterances, store, "duration", name="mine", log=log)
+    rows = measure(Corpus.of(utterances, store), ["seqsim"], log=log).rows
+    measure(Corpus.of(utterances, store), ["duration"], frames="mine", log=log)
     kept = {r.utterance.id: r.retrieval for r in log.results}
     assert list(kept) == [u.id for u in utterances]
     assert kept["en/a"]["seqsim"] == {"fr": Ranked(1, "fr/a")}
     assert kept["en/c"]["seqsim"]["fr"].rank is None
     assert kept["fr/c"]["seqsim"] == {"en": Ranked(None, None)}
-    assert all(set(methods) == {"seqsim", "mine"} for methods in kept.values())
+    assert all(set(methods) == {"seqsim", "duration:mine"} for methods in kept.values())
     for row in rows:
-        ranks = [m["seqsim"][row["candidate"]].rank for i, m in kept.items() if i.startswith(row["query"])]
-        assert row["r1"] == pytest.approx(np.mean([rank == 1 for rank in ranks]))
+        ranks = [m["seqsim"][row.candidate].rank for i, m in kept.items() if i.startswith(row.query)]
+        assert row.r1 == pytest.approx(np.mean([rank == 1 for rank in ranks]))
 
 
 def test_translations_are_kept_with_their_sentence_score() -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from helpers import utterance
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
-from interlingua.experiments.retrieval import evaluate_retrieval
-from interlingua.retrieval.baselines import duration_similarity, mean_pool_cosine
+from interlingua.experiments.retrieval import Corpus, measure
+from interlingua.experiments.utterances import UtteranceLog
 from interlingua.retrieval.evaluate import Items, bootstrap_means, evaluate_scores, ranks_of_best_answer
+from interlingua.retrieval.features import duration_similarity, mean_pool_cosine
 from interlingua.retrieval.seqsim import seqsim
 from interlingua.types import Frames, FrameSpec
 
@@ -85,9 +86,15 @@ names = st.sampled_from("abcd")
 def test_recall_and_mrr_equal_the_slow_loop(data, queries, candidates):
     row = st.lists(cells, min_size=len(candidates), max_size=len(candidates))
     scores = data.draw(st.lists(row, min_size=len(queries), max_size=len(queries)))
-    expected = [slow_rank(r, [c == q for c in candidates]) for r, q in zip(scores, queries, strict=True)]
+    if not set(queries) & set(candidates):
+        with pytest.raises(ValueError, match="no query has an answer"):
+            evaluate_scores(matrix(*scores), items(*queries), items(*candidates))
+        return
+    everything = [slow_rank(r, [c == q for c in candidates]) for r, q in zip(scores, queries, strict=True)]
+    expected = [r for r, q in zip(everything, queries, strict=True) if q in candidates]
     result = evaluate_scores(matrix(*scores), items(*queries), items(*candidates))
-    assert result.ranks.tolist() == expected
+    assert [r for r in result.ranks.tolist() if not np.isnan(r)] == expected
+    assert (result.n, result.n_unanswerable) == (len(expected), len(queries) - len(expected))
     for k, found in ((1, result.r1), (5, result.r5), (10, result.r10)):
         assert found == pytest.approx(sum(r <= k for r in expected) / len(expected))
     assert result.mrr == pytest.approx(sum(1 / r for r in expected) / len(expected))
@@ -137,7 +144,7 @@ def test_chance_where_there_are_fewer_candidates_than_k():
 
 
 def test_chance_is_what_random_scores_reach():
-    queries, candidates = items(*"aaabbz"), items(*"aaaabcdefghi")
+    queries, candidates = items(*"aaabbc"), items(*"aaaabcdefghi")
     rng = np.random.default_rng(1)
     runs = []
     for _ in range(400):
@@ -247,6 +254,12 @@ def frames_of(name: str, meaning: int, n: int) -> Frames:
     return Frames(name, np.vstack([speech, context]).astype(np.float32), n)
 
 
+def evaluate_retrieval(utterances, store, method, pairs=None, frames=""):
+    """Rows as in ``results.json``, and the matrices."""
+    found = measure(Corpus.of(utterances, store), [method], pairs=pairs, frames=frames)
+    return [msgspec.to_builtins(row) for row in found.rows], found.matrices
+
+
 @pytest.fixture
 def utterances():
     return [utterance(lang, m, cluster=f"c{i // 2}") for lang in ("en", "fr", "ru") for i, m in enumerate(MEANINGS)]
@@ -294,14 +307,44 @@ def test_duration_is_the_manifests_where_it_says(utterances, store):
 
 
 def test_both_directions_are_measured(utterances, store):
-    """French has one utterance more: a distractor as a candidate, a miss as a query."""
+    """French has one utterance more: a distractor as a candidate; as a query it has no answer, and is skipped."""
     store.write([frames_of("fr/extra", 0, 3)])
     rows, _ = evaluate_retrieval([*utterances, utterance("fr", "extra")], store, "seqsim", pairs=[("en", "fr")])
     found = by_pair(rows)
     assert set(found) == {("en", "fr"), ("fr", "en")}
     assert (found["en", "fr"]["n"], found["en", "fr"]["n_candidates"]) == (6, 7)
-    assert (found["fr", "en"]["n"], found["fr", "en"]["n_candidates"]) == (7, 6)
-    assert found["fr", "en"]["r1"] == pytest.approx(6 / 7)
+    assert (found["fr", "en"]["n"], found["fr", "en"]["n_candidates"]) == (6, 6)
+    assert (found["fr", "en"]["n_unanswerable"], found["fr", "en"]["r1"]) == (1, 1)
+    assert "n_unanswerable" not in found["en", "fr"]
+
+
+def test_queries_without_an_answer_count_nowhere_and_unread_answers_count_as_misses(utterances, store):
+    """English lacks m4 and m5 in the manifest, and m3 only in the store: of French's six queries, one is a miss."""
+    some = [u for u in utterances if u.id not in ("en/m4", "en/m5")]
+    some = [replace_id(u) if u.id == "en/m3" else u for u in some]
+    log = UtteranceLog(some)
+    corpus = Corpus.of(some, store)
+    (row,) = [r for r in measure(corpus, ["seqsim"], log=log).rows if r.pair == ("fr", "en")]
+    assert (row.n, row.n_unanswerable, row.n_candidates, row.n_clusters) == (4, 2, 4, 2)
+    assert (row.r1, row.r1_cluster, row.chance, row.chance_r5) == (3 / 4, 3 / 4, 1 / 4, 1)
+    assert (row.mrr, row.median_rank) == (3 / 4, 1)
+    ranks = {
+        r.utterance.id: r.retrieval.get("seqsim", {}).get("en") for r in log.results if r.utterance.language == "fr"
+    }
+    assert [ranks[f"fr/m{i}"] for i in (4, 5)] == [None, None]
+    assert (ranks["fr/m3"].rank, ranks["fr/m0"].rank) == (None, 1)
+
+
+def test_languages_that_share_no_sentence_have_no_row_but_a_line(utterances, store):
+    """Italian has sentences of Russian alone, which nobody recorded in English or French."""
+    store.write([frames_of("it/own", 0, 3), frames_of("ru/own", 0, 3)])
+    more = [*utterances, utterance("it", "own"), utterance("ru", "own")]
+    found = measure(Corpus.of(more, store), ["seqsim"])
+    assert {("it", "ru"), ("ru", "it")} <= {r.pair for r in found.rows}
+    assert not {("en", "it"), ("it", "fr")} & {r.pair for r in found.rows}
+    assert [line.partition(":")[0] for line in found.skipped] == ["English and Italian", "French and Italian"]
+    with pytest.raises(CorpusError, match="English and Italian: no sentence is recorded in both"):
+        measure(Corpus.of(more, store), ["seqsim"], pairs=[("en", "it")])
 
 
 def test_an_utterance_without_frames_counts_as_a_miss_on_both_sides(utterances, store):
@@ -324,7 +367,7 @@ def test_a_language_without_any_frames_finds_nothing(tmp_path, utterances):
     store = FrameStore.create(tmp_path / "half", SPEC, 8)
     store.write([frames_of(f"en/{m}", i, 3) for i, m in enumerate(MEANINGS)])
     rows, _ = evaluate_retrieval([u for u in utterances if u.language != "ru"], store, "seqsim")
-    assert [(r["r1"], r["mrr"], r["median_rank"]) for r in rows] == [(0, 0, None), (0, 0, None)]
+    assert [(r["r1"], r["mrr"], r.get("median_rank")) for r in rows] == [(0, 0, None), (0, 0, None)]
 
 
 def test_several_recordings_of_a_sentence_are_all_right(utterances, store):
@@ -346,7 +389,7 @@ def test_clusters_of_the_manifest_reach_the_intervals(utterances, store):
 
 
 def test_a_control_may_carry_its_own_name(utterances, store):
-    rows, _ = evaluate_retrieval(utterances, store, "seqsim", name="seqsim:log-mel")
+    rows, _ = evaluate_retrieval(utterances, store, "seqsim", frames="log-mel")
     assert {r["method"] for r in rows} == {"seqsim:log-mel"}
 
 
@@ -361,7 +404,7 @@ def test_one_language_is_not_enough(utterances, store):
 
 
 def test_an_unknown_method_is_refused(utterances, store):
-    with pytest.raises(UsageError, match=r"'cosine': use one of whitened-csls, seqsim, "):
+    with pytest.raises(UsageError, match=r"unknown method 'cosine'; use one of whitened-csls, seqsim, "):
         evaluate_retrieval(utterances, store, "cosine")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from interlingua.errors import UsageError
-from interlingua.retrieval.baselines import duration_similarity, mean_pool_cosine
+from interlingua.retrieval.features import duration_similarity, mean_pool_cosine
 from interlingua.retrieval.reference import seqsim_pair
 from interlingua.retrieval.seqsim import alignment_matrix, pack, reduce_directions, seqsim, seqsim_both
 

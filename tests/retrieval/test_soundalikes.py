@@ -1,6 +1,7 @@
 """Sound-alikes: spellings and shares by hand, the split, the rows, and the real transcripts."""
 
 import math
+import sys
 import unicodedata
 from itertools import combinations, pairwise
 
@@ -9,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import ROOT
 from interlingua.corpora.prepare import edit_similarity
 from interlingua.retrieval.evaluate import Items, evaluate_scores
-from interlingua.retrieval.soundalikes import ALIKE, control_rows, soundalike_share, sounds, split_by_soundalikes
+
+sys.path.append(str(ROOT / "benchmarks"))
+from soundalikes import ALIKE, control_rows, soundalike_share, sounds, split_by_soundalikes
 
 
 def alike(a: str, b: str) -> bool:

@@ -1,17 +1,17 @@
 """``interlingua evaluate``: measure retrieval, translation and any system's outputs."""
 
-import datetime
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
 from interlingua.experiments.output_files import Task
-from interlingua.retrieval.methods import DEFAULT_METHOD, Method, SimilarityFormat
+from interlingua.retrieval.methods import DEFAULT_METHOD, SimilarityFormat
+
+if TYPE_CHECKING:
+    from interlingua.experiments.run import Run
 
 app = cyclopts.App(name="evaluate", help="Measure retrieval, translation and any system's outputs.")
 
@@ -21,7 +21,7 @@ def retrieval(
     manifest: Path,
     store: str,
     *,
-    method: tuple[Method, ...] = (),
+    method: tuple[str, ...] = (),
     languages: tuple[str, ...] | None = None,
     compute: SimilarityFormat = "float32",
     device: Device = "auto",
@@ -38,11 +38,12 @@ def retrieval(
         manifest: utterances with meanings: a manifest, or a table or pairs of your own.
         store: their frames, from `interlingua encode`.
         method: how to score; several may be named. Default: whitened-position-csls, the best without labels, and
-            seqsim, the paper's. Methods that estimate on unlabelled audio do so outside each query's fold.
+            seqsim, the paper's. One from outside is named by its entry point (`interlingua.methods`) or as
+            module:attribute. Methods that estimate on unlabelled audio do so outside each query's fold.
         languages: compare these languages only.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to score.
-        drop_quiet: leave out frames that are so many decibels quieter than the utterance's loudest, such as 40.
+        drop_quiet: drop frames that are so many decibels quieter than the utterance's loudest, such as 40.
         beside: stores of the same utterances at other layers, whose frames are put beside these, each made unit.
         texts: for the cascade: file that keeps its English texts (JSON lines), made where it is absent.
         model: for the cascade: the model that made the frames.
@@ -53,17 +54,18 @@ def retrieval(
     from interlingua.encoding import best_compute, best_device
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
-    from interlingua.experiments.frames import side_by_side, without_quiet
-    from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
+    from interlingua.experiments.retrieval import SEEDS, Corpus, measure, side_by_side, usable_methods, without_quiet
+    from interlingua.experiments.run import Run
     from interlingua.experiments.utterances import UtteranceLog
-    from interlingua.resampling import BOOTSTRAP_SEED
-    from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS
+    from interlingua.results import Results
+    from interlingua.retrieval.methods import get_method
 
-    if "cascade" in method and not texts:
+    cascade = "cascade" in [get_method(name).score for name in method]
+    if cascade and not texts:
         raise UsageError("--method cascade compares English texts; name the file to keep them in with --texts")
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    run = Run(out or Path(), log=note)
     utterances = read_manifest(manifest, languages, log=note)
     frames = FrameStore.open(store)
     missing = [u.id for u in utterances if u.id not in frames]
@@ -71,55 +73,51 @@ def retrieval(
         note(f"interlingua: {name} is not in {store}: it counts as a miss; run `interlingua encode` on {manifest}")
     where = best_device() if device == "auto" else device
     how = best_compute(where) if compute == "auto" else compute
+    run.compute, run.device = frames.spec.compute, where
     corpus = Corpus.of(utterances, frames)
     if beside:
         corpus = side_by_side([corpus, *(Corpus.of(utterances, FrameStore.open(path)) for path in beside)])
     if drop_quiet is not None:
         corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.rate, frames.spec.pooling)
-    english = _english_texts(utterances, frames, model, where, texts) if "cascade" in method and texts else None
+    english = _english_texts(utterances, frames, model, where, texts) if cascade and texts else None
+    methods = list(dict.fromkeys(method)) or usable_methods((DEFAULT_METHOD, "seqsim"), corpus, note)
     log = UtteranceLog(utterances)
-    rows: list[dict[str, Any]] = []
-    results: dict[str, Any] = {"title": "Cross-lingual speech retrieval"}
-    arrays: dict[str, Any] = {}
-    left_out = ""
-    if not method:
-        method = (DEFAULT_METHOD, "seqsim")
-        if len({u.cluster or u.meaning for u in utterances if u.id in frames}) < LEAST_CLUSTERS:
-            left_out = f"interlingua: left out {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS} clusters of meanings"
-            method = ("seqsim",)
-    for name in dict.fromkeys(method):
-        measured, matrices = evaluate_retrieval(
-            utterances,
-            frames,
-            name,
-            compute=how,
-            device=where,
-            texts=english if name == "cascade" else None,
-            corpus=corpus,
-            log=log,
+    found = measure(corpus, methods, compute=how, device=where, texts=english, log=log)
+    results = Results(
+        title="Cross-lingual speech retrieval",
+        retrieval=found.rows,
+        similarity=found.similarity,
+        left_out=found.skipped,
+        settings={
+            **vars(frames.spec),
+            "manifest": str(manifest),
+            "store": str(store),
+            "similarity_compute": how,
+            "methods": methods,
+            "drop_quiet": drop_quiet,
+            "beside": list(beside),
+        },
+        failures=[f"{name}: not in the store" for name in missing],
+    )
+    for line in found.skipped:
+        note(f"interlingua: {line}")
+    for query, candidate, n, count in dict.fromkeys(
+        (r.query, r.candidate, r.n_unanswerable, r.n) for r in found.rows if r.n_unanswerable
+    ):
+        note(
+            f"interlingua: {query}-{candidate}: {n} of {n + (count or 0)} queries are skipped, whose sentence nobody "
+            f"recorded in {candidate}"
         )
-        rows += measured
-        if not arrays:
-            (query, candidate), matrix = next(iter(matrices.items()))
-            arrays["similarity"] = matrix
-            results["similarity"] = {"query": query, "candidate": candidate, "method": name}
-    if left_out:
-        note(left_out)
-    settings = {**vars(frames.spec), "manifest": str(manifest), "store": str(store), "similarity_compute": how}
-    settings |= {"methods": list(method), "drop_quiet": drop_quiet, "beside": list(beside)}
-    failures = [f"{name}: not in the store" for name in missing]
-    results |= {"retrieval": rows, "settings": settings, "failures": failures}
-    seeds = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED}
-    _finish(results, arrays, log, out, json, _Origin(frames.spec.compute, where, started, clock, seeds))
+    _finish(run, results, log, out, json, SEEDS, found.arrays)
     _warn_near_chance(results)
     if not json:
-        width = max(len(r["method"]) for r in rows)
+        width = max(len(r.method) for r in found.rows)
         print(f"{'pair':8} {'method':{width}} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
-        for r in rows:
-            low, high = r["r1_ci"]
+        for r in found.rows:
+            low, high = r.r1_ci or (r.r1, r.r1)
             print(
-                f"{r['query'] + '-' + r['candidate']:8} {r['method']:{width}} {r['n']:4d}  {r['r1']:.3f} "
-                f"[{low:.3f}, {high:.3f}]  {r['r5']:.3f} {r['r10']:.3f} {r['mrr']:.3f} {r['chance']:.4f}"
+                f"{r.query + '-' + r.candidate:8} {r.method:{width}} {r.n:4d}  {r.r1:.3f} [{low:.3f}, {high:.3f}]  "
+                f"{r.r5:.3f} {r.r10:.3f} {r.mrr:.3f} {r.chance:.4f}"
             )
     return 1 if missing else 0
 
@@ -150,6 +148,7 @@ def translation(
     from interlingua.encoding import best_device
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import CorpusError
+    from interlingua.experiments.run import Run
     from interlingua.experiments.translation import TARGET, translation_baseline
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.models import load_whisper
@@ -158,7 +157,7 @@ def translation(
 
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    run = Run(out or Path(), log=note)
     utterances = [u for u in read_manifest(manifest, languages, log=note) if u.language != TARGET]
     if not utterances:
         raise CorpusError(f"{manifest}: nothing to translate; every utterance that was asked for is in English")
@@ -181,7 +180,8 @@ def translation(
         "failures": [f"{name}: not in the store" for name in missing],
     }
     seeds = {"bootstrap": BOOTSTRAP_SEED}
-    _finish(results, {}, log, out, json, _Origin(frames.spec.compute, where, started, clock, seeds))
+    run.compute, run.device = frames.spec.compute, where
+    _finish(run, results, log, out, json, seeds)
     if not json:
         for r in rows:
             for metric in ("bleu", "chrf"):
@@ -230,6 +230,7 @@ def outputs(
     from interlingua.errors import UsageError
     from interlingua.experiments.output_files import read_systems
     from interlingua.experiments.outputs import evaluate_outputs, groups_of, missing_ids, unscored
+    from interlingua.experiments.run import Run
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.languages import normalise_languages
     from interlingua.metrics import COMET_MODEL
@@ -239,7 +240,7 @@ def outputs(
         raise UsageError(f"--worst {worst} is below 0; 0 lists none")
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    run = Run(out or Path(), log=note)
     targets = normalise_languages(to)
     everything = {u.id: u for u in read_manifest(manifest, log=note)}
     systems = read_systems(outputs, everything, manifest=manifest, to=targets, task=task)
@@ -270,7 +271,7 @@ def outputs(
         "comet": model,
     }
     seeds = {"bootstrap and randomisation": BOOTSTRAP_SEED}
-    _finish(results, {}, log, out, json, _Origin("none: texts only", "cpu", started, clock, seeds))
+    _finish(run, results, log, out, json, seeds)
     if not json:
         print_outputs(results)
     return 1 if missing else 0
@@ -287,46 +288,25 @@ def _english_texts(utterances: Any, frames: Any, model: str, device: str, path: 
     return EnglishTexts(texts, load_sentence_encoder(device=device))
 
 
-def _warn_near_chance(results: dict[str, Any]) -> None:
-    import msgspec
-
+def _warn_near_chance(results: Any) -> None:
     from interlingua.report.retrieval import summarise
-    from interlingua.results import Results
 
-    for line in summarise(msgspec.convert(results, Results)).near_chance:
+    for line in summarise(results).near_chance:
         note(f"interlingua: near chance: {line}")
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """What provenance needs: number format of the frames, device, when the work began (by both clocks), seeds."""
-
-    compute: str
-    device: str
-    started: datetime.datetime
-    clock: float
-    seeds: dict[str, int]
-
-
-def _finish(
-    results: dict[str, Any], arrays: dict[str, Any], log: Any, out: Path | None, json: bool, origin: _Origin
-) -> None:
+def _finish(run: "Run", results: Any, log: Any, out: Path | None, json: bool, seeds: Any, arrays: Any = None) -> None:
+    """Write the result folder and its report where ``out`` names one; print the results as JSON if asked to."""
     import msgspec
 
     from interlingua.report import write_report
-    from interlingua.results import Results, as_json, provenance, save_results
+    from interlingua.results import Results, as_json
 
-    seconds = time.monotonic() - origin.clock
-    results["provenance"] = provenance(
-        origin.compute,
-        origin.device,
-        seconds,
-        origin.started,
-        utterances=(r.utterance for r in log.results),
-        seeds=origin.seeds,
-    )
+    if not isinstance(results, Results):
+        results = msgspec.convert({name: part for name, part in results.items() if part is not None}, Results)
+    results = run.finished(results, measured_on=[r.utterance for r in log.results], seeds=seeds)
     if out:
-        save_results(out, results, arrays, log.results)
+        run.write(results, arrays=arrays, utterances=log.results)
         note(f"report: {write_report(out)}")
     if json:
-        emit(as_json(msgspec.convert(results, Results)))
+        emit(as_json(results))

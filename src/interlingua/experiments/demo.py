@@ -1,6 +1,5 @@
 """The demo: the paper's first claim on real human recordings, with controls and a translation baseline."""
 
-import datetime
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,23 +8,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
+from interlingua import results
 from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
 from interlingua.encoding import SpeechEncoder, WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.experiments.alignment import align, listen
-from interlingua.experiments.config import DemoConfig, SettledDemo
+from interlingua.experiments.config import DemoConfig
 from interlingua.experiments.controls import RANDOM_SEED, LogMelEncoder, with_random_weights
-from interlingua.experiments.retrieval import Pair, evaluate_retrieval
+from interlingua.experiments.retrieval import SEEDS, Corpus, Measured, Pair, measure, usable_methods
+from interlingua.experiments.run import Run
 from interlingua.experiments.translation import translation_baseline
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.models import Whisper, load_whisper
-from interlingua.resampling import BOOTSTRAP_SEED
-from interlingua.results import provenance, save_results
-from interlingua.retrieval.methods import DEFAULT_METHOD, Method
-from interlingua.retrieval.scoring import FOLD_SEED, LEAST_CLUSTERS
+from interlingua.models import load_whisper
+from interlingua.retrieval.methods import DEFAULT_METHOD
 from interlingua.types import WINDOW_SECONDS, Matrix, Utterance
 
 SHOWN_PAIR = {"en", "fr"}  # the pair whose score matrix and whose best example are drawn
@@ -38,132 +37,96 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
     Raises:
         InterlinguaError: see the corpus, model and encoding stages.
     """
-    return _Demo((config or DemoConfig()).settled(), log).run()
-
-
-class _Demo:
-    """One run: its configuration, its clock, and what it has measured so far."""
-
-    def __init__(self, config: SettledDemo, log: Callable[[str], None]) -> None:
-        self.config = config
-        self.log = log
-        self.device = best_device() if config.device == "auto" else config.device
-        self.timings: dict[str, float] = {}
-        self.failures: dict[str, str] = {}
-
-    def run(self) -> Path:
-        started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-        config = self.config
-        with self._timed("corpus"):
-            utterances = prompts.prepare_prompts(
-                languages=config.languages,
-                min_words=config.min_words,
-                include_non_speech=config.include_non_speech,
-                log=self.log,
-            )
-            write_manifest(config.out / "manifest.jsonl", utterances)
-        compute = best_compute(self.device)
-        self.log(f"{len(utterances)} recordings in {', '.join(config.languages)}; encoding in {compute}")
-        whisper = load_whisper(config.model, dtype=compute, device=self.device)
-        if config.translate != 0:
-            whisper.require_translation()
-        self.kept = UtteranceLog(utterances)
-        retrieval, matrices = self._retrieval(utterances, whisper)
-        shown = next((pair for pair in matrices if set(pair) == SHOWN_PAIR), next(iter(matrices)))
-        arrays: dict[str, np.ndarray] = {"similarity": matrices[shown]}
-        results: dict[str, Any] = {
-            "title": "Cross-lingual speech retrieval on real recordings",
-            "similarity": {"query": shown[0], "candidate": shown[1], "method": "seqsim"},
-        }
-        example = best_example(utterances, matrices[shown], shown)
-        if example:
-            with self._timed("alignment"):
-                spoken = [listen(whisper, u.id, load_audio(u.audio), language=u.language, text=u.text) for u in example]
-                alignment = align(whisper, *spoken)
-            results["alignment"], arrays["alignment"] = alignment.as_dict(), alignment.similarity
-        translation, samples = self._translation(utterances)
-        results |= {
-            "settings": {
-                **{k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
-                "model_name": whisper.model_name,
-                "revision": whisper.revision,
-                "layer": whisper.n_layers,
-                "device": self.device,
-                "context": "speech",
-                "translation_context": "full",
-                "translation_compute": "float32",
-            },
-            "failures": [f"{name}: {why}" for name, why in self.failures.items()],
-            "corpus": describe_prompts(utterances),
-            "retrieval": retrieval,
-            "translation": translation,
-            "samples": samples,
-            "timings": self.timings,
-        }
-        seconds = time.monotonic() - clock
-        seeds = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED, "random weights": RANDOM_SEED}
-        results["provenance"] = provenance(compute, self.device, seconds, started, utterances=utterances, seeds=seeds)
-        save_results(config.out, results, arrays, self.kept.results)
-        return config.out
-
-    def _retrieval(
-        self, utterances: Sequence[Utterance], whisper: Whisper
-    ) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
-        store = self._encode(utterances, WhisperEncoder(whisper), "encoder", "encoding speech")
-        compute = best_compute(self.device)
-        with self._timed("retrieval"):
-            shared: Any = {"device": self.device, "compute": compute, "log": self.kept}
-            rows, matrices = evaluate_retrieval(utterances, store, "seqsim", **shared)
-            methods: list[Method] = ["mean-pool", "duration"]
-            if len({u.cluster for u in utterances}) >= LEAST_CLUSTERS:
-                methods.insert(0, DEFAULT_METHOD)
-            for method in methods:
-                rows += evaluate_retrieval(utterances, store, method, **shared)[0]
-        mel = self._encode(utterances, LogMelEncoder(whisper), "log-mel", "control: log-mel")
-        with self._timed("retrieval, controls"):
-            rows += evaluate_retrieval(utterances, mel, "seqsim", name="seqsim:log-mel", **shared)[0]
-        some = [u for u in utterances if u.language in self.config.random_languages]
-        random = WhisperEncoder(with_random_weights(whisper))
-        untrained = self._encode(some, random, "random-weights", "control: random weights")
-        with self._timed("retrieval, controls"):
-            rows += evaluate_retrieval(some, untrained, "seqsim", name="seqsim:random-weights", **shared)[0]
-        return rows, matrices
-
-    def _translation(self, utterances: Sequence[Utterance]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        chosen = translation_subset(utterances, self.config.translate)
-        if not chosen:
-            return [], []
-        whisper = load_whisper(self.config.model, device=self.device)
-        encoder = WhisperEncoder(whisper, context="full")
-        store = self._encode(chosen, encoder, "translation", "encoding for translation", pool=1)
-        with self._timed("translation"):
-            return translation_baseline(chosen, store, whisper, system=self.config.model, log=self.kept)
-
-    def _encode(
-        self,
-        utterances: Sequence[Utterance],
-        encoder: SpeechEncoder,
-        name: str,
-        label: str,
-        *,
-        pool: int | None = None,
-    ) -> FrameStore:
-        pool = pool or self.config.pool
-        folder = self.config.out / "frames" / f"{name}-pool{pool}-{encoder.spec.compute}.lance"
-        with self._timed(label):
-            store, report = encode_manifest(utterances, encoder, folder, pooling=pool, label=label)
-        if report.present:
-            self.timings[f"{label} ({report.present} of {len(utterances)} from an earlier run)"] = self.timings.pop(
-                label
-            )
-        self.failures |= report.failed
-        return store
+    settled = (config or DemoConfig()).settled()
+    device = best_device() if settled.device == "auto" else settled.device
+    compute = best_compute(device)
+    run = Run(settled.out, compute=compute, device=device, log=log)
+    timings: dict[str, float] = {}
+    failures: dict[str, str] = {}
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def timed(stage: str) -> Iterator[None]:
         started = time.monotonic()
         yield
-        self.timings[stage] = round(self.timings.get(stage, 0.0) + time.monotonic() - started, 1)
+        timings[stage] = round(timings.get(stage, 0.0) + time.monotonic() - started, 1)
+
+    def encoded(
+        some: Sequence[Utterance], encoder: SpeechEncoder, name: str, label: str, pool: int = settled.pool
+    ) -> FrameStore:
+        path = settled.out / "frames" / f"{name}-pool{pool}-{encoder.spec.compute}.lance"
+        with timed(label):
+            store, report = encode_manifest(some, encoder, path, pooling=pool, label=label)
+        if report.present:
+            timings[f"{label} ({report.present} of {len(some)} from an earlier run)"] = timings.pop(label)
+        failures.update(report.failed)
+        return store
+
+    def measured(methods: Sequence[str], some: Sequence[Utterance], store: FrameStore, frames: str = "") -> Measured:
+        with timed("retrieval, controls" if frames else "retrieval"):
+            corpus = Corpus.of(some, store)
+            usable = usable_methods(methods, corpus, log)
+            return measure(corpus, usable, frames=frames, compute=compute, device=device, log=kept)
+
+    with timed("corpus"):
+        utterances = prompts.prepare_prompts(
+            languages=settled.languages,
+            min_words=settled.min_words,
+            include_non_speech=settled.include_non_speech,
+            log=log,
+        )
+        write_manifest(settled.out / "manifest.jsonl", utterances)
+    log(f"{len(utterances)} recordings in {', '.join(settled.languages)}; encoding in {compute}")
+    whisper = load_whisper(settled.model, dtype=compute, device=device)
+    if settled.translate != 0:
+        whisper.require_translation()
+    kept = UtteranceLog(utterances)
+    store = encoded(utterances, WhisperEncoder(whisper), "encoder", "encoding speech")
+    main = measured(("seqsim", DEFAULT_METHOD, "mean-pool", "duration"), utterances, store)
+    mel = encoded(utterances, LogMelEncoder(whisper), "log-mel", "control: log-mel")
+    sound = measured(("seqsim",), utterances, mel, "log-mel")
+    some = [u for u in utterances if u.language in settled.random_languages]
+    random = WhisperEncoder(with_random_weights(whisper))
+    untrained = encoded(some, random, "random-weights", "control: random weights")
+    untrained_rows = measured(("seqsim",), some, untrained, "random-weights")
+
+    pair: Pair = next((pair for pair in main.matrices if set(pair) == SHOWN_PAIR), next(iter(main.matrices)))
+    arrays: dict[str, np.ndarray] = {"similarity": main.matrices[pair]}
+    alignment = None
+    if example := best_example(utterances, main.matrices[pair], pair):
+        with timed("alignment"):
+            spoken = [listen(whisper, u.id, load_audio(u.audio), language=u.language, text=u.text) for u in example]
+            aligned = align(whisper, *spoken)
+        alignment, arrays["alignment"] = aligned.as_dict(), aligned.similarity
+    translation: list[Any] = []
+    samples: list[Any] = []
+    if chosen := translation_subset(utterances, settled.translate):
+        exact = load_whisper(settled.model, device=device)
+        padded = encoded(chosen, WhisperEncoder(exact, context="full"), "translation", "encoding for translation", 1)
+        with timed("translation"):
+            translation, samples = translation_baseline(chosen, padded, exact, system=settled.model, log=kept)
+    found = results.Results(
+        title="Cross-lingual speech retrieval on real recordings",
+        similarity=results.Similarity(query=pair[0], candidate=pair[1], method="seqsim"),
+        alignment=msgspec.convert(alignment, results.Alignment | None),
+        settings={
+            **{k: str(v) if isinstance(v, Path) else v for k, v in asdict(settled).items()},
+            "model_name": whisper.model_name,
+            "revision": whisper.revision,
+            "layer": whisper.n_layers,
+            "device": device,
+            "context": "speech",
+            "translation_context": "full",
+            "translation_compute": "float32",
+        },
+        failures=[f"{name}: {why}" for name, why in failures.items()],
+        corpus=describe_prompts(utterances),
+        retrieval=[*main.rows, *sound.rows, *untrained_rows.rows],
+        translation=msgspec.convert(translation, list[results.Translation]),
+        samples=msgspec.convert(samples, list[results.Sample]),
+        timings=dict(timings),
+    )
+    seeds = {**SEEDS, "random weights": RANDOM_SEED}
+    return run.save(found, measured_on=utterances, seeds=seeds, arrays=arrays, utterances=kept.results)
 
 
 def translation_subset(utterances: Sequence[Utterance], n_meanings: int | Literal["all"]) -> list[Utterance]:
@@ -181,26 +144,26 @@ def translation_subset(utterances: Sequence[Utterance], n_meanings: int | Litera
     return [u for u in utterances if u.meaning in chosen and u.language != "en" and "en" in u.translations]
 
 
-def describe_prompts(utterances: Sequence[Utterance]) -> dict[str, Any]:
-    """The ``corpus`` part of the results: sizes, rules and credits."""
-    languages = list(dict.fromkeys(u.language for u in utterances))
-    return {
-        "title": prompts.TITLE,
-        "n_meanings": len({u.meaning for u in utterances}),
-        "n_clusters": len({u.cluster for u in utterances}),
-        "rules": list(prompts.RULES),
-        "languages": [
-            {
-                "language": lang,
-                "n": sum(u.language == lang for u in utterances),
-                "seconds": round(sum(u.duration or 0.0 for u in utterances if u.language == lang), 1),
-                "voice": prompts.CREDITS[lang]["voice"],
-                "variety": prompts.CREDITS[lang]["variety"],
-                "licence": prompts.CREDITS[lang]["licence"],
-            }
-            for lang in languages
+def describe_prompts(utterances: Sequence[Utterance]) -> results.Corpus:
+    """Sizes, rules and credits."""
+    spoken: dict[str, list[float]] = {}
+    for u in utterances:
+        spoken.setdefault(u.language, []).append(u.duration or 0.0)
+    return results.Corpus(
+        title=prompts.TITLE,
+        n_meanings=len({u.meaning for u in utterances}),
+        n_clusters=len({u.cluster for u in utterances}),
+        rules=list(prompts.RULES),
+        languages=[
+            results.CorpusLanguage(
+                language=lang,
+                n=len(seconds),
+                seconds=round(sum(seconds), 1),
+                **{key: prompts.CREDITS[lang][key] for key in ("voice", "variety", "licence")},
+            )
+            for lang, seconds in spoken.items()
         ],
-    }
+    )
 
 
 def best_example(utterances: Sequence[Utterance], scores: Matrix, pair: Pair) -> tuple[Utterance, Utterance] | None:

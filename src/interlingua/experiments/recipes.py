@@ -10,7 +10,7 @@ import yaml
 
 from interlingua.errors import UsageError
 from interlingua.experiments.finetuning import run_finetune
-from interlingua.experiments.retrieval_study import RetrievalStudy, run_retrieval_study
+from interlingua.experiments.retrieval import RetrievalStudy, run_retrieval_study
 from interlingua.experiments.robustness import RobustnessStudy, run_robustness_study
 from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
 from interlingua.experiments.unseen import UnseenStudy, run_unseen_study

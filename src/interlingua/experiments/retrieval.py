@@ -1,81 +1,50 @@
-"""Retrieval between all ordered language pairs of a manifest, from a frame store to rows of results."""
+"""Retrieval between the languages of a manifest: frames of a store -> scores -> rows of results; and its recipe.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+Ma et al. (arXiv 2407.01130), section 4.2, compare FLEURS' en, fr, de, zh, ja, and seven languages of MaSS.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from interlingua.audio import load_audio
+from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.cascade import cascade_scores
+from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.needs import encoding_needs, not_encoded
+from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, read_published
+from interlingua.experiments.run import Run
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.models import SentenceEncoder
+from interlingua.models import SentenceEncoder, load_whisper
 from interlingua.progress import track
-from interlingua.results import finite
-from interlingua.retrieval.evaluate import Items, RetrievalResult, evaluate_scores
-from interlingua.retrieval.methods import METHODS, RECIPES, Method, Recipe
-from interlingua.retrieval.scoring import FOLDS, Directions, Scorer, Speech
+from interlingua.resampling import BOOTSTRAP_SEED
+from interlingua.results import Beside, Results, Retrieval, Similarity, finite, name_of
+from interlingua.retrieval.evaluate import (
+    FOLD_SEED,
+    FOLDS,
+    LEAST_CLUSTERS,
+    Directions,
+    Items,
+    Scorer,
+    Speech,
+    evaluate_scores,
+    relevance,
+)
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method, get_method
 from interlingua.retrieval.seqsim import SimilarityCompute
-from interlingua.types import FrameArray, Matrix, Utterance
+from interlingua.types import SAMPLE_RATE, FrameArray, Matrix, Utterance
 
 Pair = tuple[str, str]
-
-
-def evaluate_retrieval(
-    utterances: Iterable[Utterance],
-    store: FrameStore,
-    method: Method,
-    *,
-    pairs: Sequence[Pair] | None = None,
-    name: str | None = None,
-    compute: SimilarityCompute = "float32",
-    device: str = "cpu",
-    texts: "EnglishTexts | None" = None,
-    corpus: "Corpus | None" = None,
-    log: UtteranceLog | None = None,
-) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
-    """Evaluate one method on language pairs, both directions of each.
-
-    The gallery of a language is all its utterances, and so is its set of queries. An utterance that the store
-    doesn't hold stays in: as a query it counts as a miss, as a candidate it can't be found.
-
-    Args:
-        utterances: with meanings; at least two languages.
-        store: their frames; the speech part of each is read.
-        method: how to score (`interlingua.retrieval.methods`).
-        pairs: unordered pairs of languages; None means all.
-        name: the method's name in the results (controls say what their frames are).
-        compute: number format of SeqSim's products.
-        device: where SeqSim multiplies.
-        texts: the cascade's English texts; other methods don't read them.
-        corpus: the utterances with frames that were changed (`interlingua.experiments.frames`); None: as stored.
-        log: where to keep each query's rank.
-
-    Returns:
-        One row an ordered pair (see `interlingua.results`), and the score matrix of each unordered pair.
-
-    Raises:
-        UsageError: an unknown method, or the cascade without texts.
-        CorpusError: an utterance without a meaning, fewer than two languages, or too few clusters for the method.
-    """
-    if method not in METHODS:
-        raise UsageError(f"--method {method!r}: use one of {', '.join(METHODS)}")
-    corpus = corpus or Corpus.of(utterances, store)
-    pairs = list(combinations(corpus.items, 2)) if pairs is None else pairs
-    directions = score_pairs(
-        corpus, RECIPES[method], pairs, label=name or method, compute=compute, device=device, texts=texts
-    )
-    rows: list[dict[str, Any]] = []
-    for (a, b), (forward, backward) in zip(pairs, directions, strict=True):
-        for query, candidate, scores in ((a, b, forward), (b, a, backward)):
-            result = evaluate_scores(scores, corpus.items[query], corpus.items[candidate])
-            rows.append(result_row(query, candidate, name or method, result))
-            if log is not None:
-                items = corpus.items[query], corpus.items[candidate]
-                log.ranked(name or method, candidate, *items, scores, result.ranks)
-    return rows, {pair: forward for pair, (forward, _) in zip(pairs, directions, strict=True)}
+SEEDS = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED}
+EXAMPLE = '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,30 +57,67 @@ class Corpus:
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance], store: FrameStore) -> "Corpus":
-        """Read a manifest's utterances from a store.
+        """Read a manifest's utterances from a store; the speech part of each is read.
 
         Raises:
             CorpusError: an utterance without a meaning, or fewer than two languages.
         """
-        by_language = _by_language(utterances)
-        frames = {lang: _speech(members, store) for lang, members in by_language.items()}
-        seconds = {
-            lang: [_seconds(u, f, store) for u, f in zip(by_language[lang], frames[lang], strict=True)]
-            for lang in frames
-        }
-        return cls({lang: _items(members) for lang, members in by_language.items()}, frames, seconds)
+        by_language: dict[str, list[Utterance]] = {}
+        for utterance in utterances:
+            if utterance.meaning is None:
+                raise CorpusError(
+                    f"utterance {utterance.id!r} has no `meaning`; retrieval can only be evaluated where the "
+                    "manifest says which utterances mean the same"
+                )
+            by_language.setdefault(utterance.language, []).append(utterance)
+        if len(by_language) < 2:
+            raise CorpusError(f"retrieval needs two languages or more; the manifest holds {', '.join(by_language)}")
+        frames, seconds = {}, {}
+        for language, members in by_language.items():
+            held = {f.id: f.speech for f in store.read([u.id for u in members if u.id in store])}
+            frames[language] = [held.get(u.id) for u in members]
+            seconds[language] = [
+                u.duration or len(held[u.id]) / store.spec.stored_rate if u.id in held else None
+                for u in members
+            ]
+        return cls({lang: Items.of(members) for lang, members in by_language.items()}, frames, seconds)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Every two languages."""
+        return list(combinations(self.items, 2))
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters of utterances that have frames."""
+        held = (
+            cluster
+            for language, items in self.items.items()
+            for cluster, frames in zip(items.clusters, self.frames[language], strict=True)
+            if frames is not None
+        )
+        return len(set(held))
 
     def held(self, language: str) -> np.ndarray:
-        """Places of the utterances that have frames."""
+        """Positions of the utterances that have frames."""
         return np.array([i for i, f in enumerate(self.frames[language]) if f is not None], dtype=int)
 
     def speech(self, language: str) -> Speech:
         """The utterances that have frames."""
-        held = self.held(language)
         frames, seconds, clusters = self.frames[language], self.seconds[language], self.items[language].clusters
         return Speech(
-            [f for f in frames if f is not None], [s for s in seconds if s is not None], [clusters[i] for i in held]
+            [f for f in frames if f is not None],
+            [s for s in seconds if s is not None],
+            [clusters[i] for i in self.held(language)],
         )
+
+    def changed(self, change: Callable[[str, FrameArray], FrameArray]) -> "Corpus":
+        """The same with the frames of each utterance changed, given its id and frames."""
+        frames = {
+            lang: [None if f is None else change(i, f) for i, f in zip(self.items[lang].ids, held, strict=True)]
+            for lang, held in self.frames.items()
+        }
+        return replace(self, frames=frames)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +128,94 @@ class EnglishTexts:
     encoder: SentenceEncoder
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a measurement found.
+
+    Attributes:
+        rows: one a method and ordered pair.
+        skipped: a line on each ordered pair where no query's sentence has a recording among the candidates.
+        matrices: scores of each unordered pair under the first method.
+        similarity: the first pair of these and the method; None where there is none.
+    """
+
+    rows: list[Retrieval]
+    skipped: list[str] = field(default_factory=list)
+    matrices: dict[Pair, Matrix] = field(default_factory=dict)
+    similarity: Similarity | None = None
+
+    @property
+    def arrays(self) -> dict[str, Matrix]:
+        """What a result folder keeps of the matrices: the first."""
+        return {"similarity": next(iter(self.matrices.values()))} if self.matrices else {}
+
+
+def measure(
+    corpus: Corpus,
+    methods: Sequence[str],
+    *,
+    pairs: Sequence[Pair] | None = None,
+    frames: str = "",
+    compute: SimilarityCompute = "float32",
+    device: str = "cpu",
+    texts: EnglishTexts | None = None,
+    log: UtteranceLog | None = None,
+) -> Measured:
+    """R@k and MRR of methods on language pairs, both directions of each.
+
+    The gallery of a language is all its utterances, and so is its set of queries. An utterance without frames stays in:
+    as a query it counts as a miss, as a candidate it can't be found. A query whose sentence no candidate has is skipped
+    and counted.
+
+    Args:
+        corpus: two languages or more.
+        methods: by name, or ``module:attribute`` (`interlingua.retrieval.methods`).
+        pairs: unordered pairs of languages; None means all.
+        frames: what the frames are where they aren't the encoder's; results call the methods ``method:frames``.
+        compute: number format of SeqSim's products.
+        device: where SeqSim multiplies.
+        texts: the cascade's English texts; other methods don't read them.
+        log: where to keep each query's rank.
+
+    Raises:
+        UsageError: an unknown method, or the cascade without texts.
+        CorpusError: too few clusters for a method, or no sentence that two languages share.
+    """
+    chosen = {name: get_method(name) for name in methods}
+    asked = corpus.pairs if pairs is None else pairs
+    usable = [(a, b) for a, b in asked if relevance(corpus.items[a], corpus.items[b]).any()]
+    skipped = [
+        f"{name_of(a)} and {name_of(b)}: no sentence is recorded in both; nothing can be retrieved between them"
+        for a, b in asked
+        if (a, b) not in usable
+    ]
+    if not usable:
+        raise CorpusError(f"{skipped[0] if skipped else 'no pair of languages'}: see `meaning` in the manifest")
+    rows: list[Retrieval] = []
+    matrices: dict[Pair, Matrix] = {}
+    first = ""
+    for name, method in chosen.items():
+        label = f"{name}:{frames}" if frames else name
+        scored = score_pairs(corpus, method, usable, label=label, compute=compute, device=device, texts=texts)
+        for (a, b), directions in zip(usable, scored, strict=True):
+            for (query, candidate), scores in zip(((a, b), (b, a)), directions, strict=True):
+                sides = corpus.items[query], corpus.items[candidate]
+                result = evaluate_scores(scores, *sides)
+                found = asdict(result)
+                ranks = found.pop("ranks")
+                found["median_rank"] = finite(float(np.nanmedian(ranks)))
+                rows.append(Retrieval(query=query, candidate=candidate, method=label, **found))
+                if log is not None:
+                    log.ranked(label, candidate, *sides, scores, ranks)
+        if not first:
+            first, matrices = label, {pair: forward for pair, (forward, _) in zip(usable, scored, strict=True)}
+    shown = Similarity(query=usable[0][0], candidate=usable[0][1], method=first) if first else None
+    return Measured(rows, skipped, matrices, shown)
+
+
 def score_pairs(
     corpus: Corpus,
-    recipe: Recipe,
+    method: Method,
     pairs: Sequence[Pair],
     *,
     label: str,
@@ -133,23 +224,24 @@ def score_pairs(
     background: int | None = None,
     texts: EnglishTexts | None = None,
 ) -> list[Directions]:
-    """Scores of both directions of each pair, NaN where an utterance has no frames; see `scoring.Scorer`.
+    """Scores of both directions of each pair, NaN where an utterance has no frames; see `evaluate.Scorer`.
 
     Raises:
         UsageError: the cascade without texts.
-        CorpusError: too few clusters for the recipe.
+        CorpusError: too few clusters for the method.
     """
-    if recipe.score == "cascade":
+    if method.score == "cascade":
         if texts is None:
             raise UsageError("--method cascade compares English texts; name the file to keep them in with --texts")
-        matrices = [_cascade(corpus.items[a], corpus.items[b], texts) for a, b in pairs]
+        english = {lang: [texts.texts.get(i) for i in items.ids] for lang, items in corpus.items.items()}
+        matrices = [cascade_scores(english[a], english[b], texts.encoder) for a, b in pairs]
         return [(scores, scores.T) for scores in matrices]
     languages = dict.fromkeys(lang for pair in pairs for lang in pair)
     held = {lang: corpus.held(lang) for lang in languages}
     usable = [(a, b) for a, b in pairs if len(held[a]) and len(held[b])]
     with track(len(usable) * FOLDS, f"scoring ({label})") as advance:
         speech = {lang: corpus.speech(lang) for lang in languages if len(held[lang])}
-        scorer = Scorer(speech, recipe, compute=compute, device=device, background=background)
+        scorer = Scorer(speech, method, compute=compute, device=device, background=background)
         scored = dict(zip(usable, scorer.score(usable, advance), strict=True))
     results = []
     for a, b in pairs:
@@ -161,45 +253,215 @@ def score_pairs(
     return results
 
 
-def result_row(query: str, candidate: str, method: str, result: RetrievalResult) -> dict[str, Any]:
-    """One row of ``results.json``."""
-    fields = asdict(result)
-    del fields["ranks"]
-    fields["median_rank"] = finite(float(np.median(result.ranks)))
-    return {"query": query, "candidate": candidate, "method": method, **fields}
+# ---------------------------------------------------------------- frames changed before they are compared
 
 
-def _by_language(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:
-    by_language: dict[str, list[Utterance]] = {}
-    for utterance in utterances:
-        if utterance.meaning is None:
-            raise CorpusError(
-                f"utterance {utterance.id!r} has no `meaning`; retrieval can only be evaluated where the "
-                "manifest says which utterances mean the same"
-            )
-        by_language.setdefault(utterance.language, []).append(utterance)
-    if len(by_language) < 2:
-        raise CorpusError(f"retrieval needs two languages or more; the manifest holds {', '.join(by_language)}")
-    return by_language
+def without_quiet(
+    corpus: Corpus, utterances: Iterable[Utterance], decibels: float, rate: float, pooling: int = 1
+) -> Corpus:
+    """Drop frames that are this much quieter than the utterance's loudest frame.
+
+    Args:
+        corpus: whose audio can be read.
+        utterances: those of the corpus.
+        decibels: below the loudest encoder frame; more than 0.
+        rate: encoder frames per second.
+        pooling: encoder frames in one frame of the corpus; it stays if one of them is loud.
+
+    Raises:
+        UsageError: ``decibels`` isn't above 0.
+        AudioError: a recording can't be read.
+    """
+    if not decibels > 0:
+        raise UsageError(f"--drop-quiet {decibels}: name decibels below the loudest frame, such as 40")
+    audio = {u.id: u.audio for u in utterances}
+
+    def loud(utterance_id: str, frames: FrameArray) -> FrameArray:
+        kept = pooled_any(loud_frames(load_audio(audio[utterance_id]), decibels, rate), pooling)
+        return np.asarray(frames[: len(kept)][kept[: len(frames)]])
+
+    return corpus.changed(loud)
 
 
-def _items(utterances: Sequence[Utterance]) -> Items:
-    meanings = [str(u.meaning) for u in utterances]
-    return Items([u.id for u in utterances], meanings, [u.cluster or str(u.meaning) for u in utterances])
+def side_by_side(corpora: Sequence[Corpus]) -> Corpus:
+    """Frames of the same utterances from several layers, each made unit, as one: (T, D), (T, E) -> (T, D + E).
+
+    Raises:
+        UsageError: an utterance has another number of frames in one of them.
+    """
+    first, *others = corpora
+    frames: dict[str, list[FrameArray | None]] = {}
+    for language, held in first.frames.items():
+        rows: list[FrameArray | None] = []
+        for name, *same in zip(first.items[language].ids, held, *(c.frames[language] for c in others), strict=True):
+            known = [unit(f) for f in same if f is not None]
+            if len({len(f) for f in known}) > 1:
+                raise UsageError(f"--beside: {name!r} has {', '.join(str(len(f)) for f in known)} frames; encode alike")
+            rows.append(np.hstack(known) if len(known) == len(corpora) else None)
+        frames[language] = rows
+    return replace(first, frames=frames)
 
 
-def _speech(utterances: Sequence[Utterance], store: FrameStore) -> list[FrameArray | None]:
-    held = {f.id: f.speech for f in store.read([u.id for u in utterances if u.id in store])}
-    return [held.get(u.id) for u in utterances]
+def unit(frames: FrameArray) -> FrameArray:
+    """Rows of length one in float32; zero rows stay."""
+    norms = np.linalg.norm(frames.astype(np.float32), axis=1, keepdims=True)
+    return np.asarray(frames / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
-def _seconds(utterance: Utterance, frames: FrameArray | None, store: FrameStore) -> float | None:
-    """Duration from the manifest, else from the frames; None without frames, as for every other method."""
-    if frames is None:
-        return None
-    return utterance.duration or len(frames) / store.spec.stored_rate
+def loud_frames(samples: np.ndarray, decibels: float, rate: float) -> np.ndarray:
+    """Which frames are within so many decibels of the loudest, (S,) -> (T,); ``rate`` is frames per second."""
+    size = round(SAMPLE_RATE / rate)
+    padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+    power = np.square(padded).mean(axis=1)
+    return np.asarray(power >= power.max() * 10 ** (-decibels / 10))
 
 
-def _cascade(a: Items, b: Items, english: EnglishTexts) -> Matrix:
-    queries, candidates = ([english.texts.get(i) for i in side.ids] for side in (a, b))
-    return cascade_scores(queries, candidates, english.encoder)
+def pooled_any(chosen: np.ndarray, pooling: int) -> np.ndarray:
+    """Whether any of every ``pooling`` consecutive values is true, (T,) -> (ceil(T / pooling),)."""
+    return np.asarray(np.logical_or.reduceat(chosen, np.arange(0, len(chosen), pooling)))
+
+
+# ---------------------------------------------------------------- the recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalStudy:
+    """Settings of the experiment; the keys of its recipe.
+
+    Attributes:
+        out: the result folder; manifest and frames are kept in it.
+        corpus: what is compared.
+        model: model spec.
+        methods: how to score; the first is shown as a picture.
+        layer: encoder layer, 1-based; None: the last.
+        pool: frames averaged into one; 1 = none.
+        published: JSON with figures of others, ``{"retrieval": [{"query", "candidate", "method", "r1"}]}``, 0 to 1.
+    """
+
+    out: Path
+    corpus: CorpusSource
+    model: str = "base"
+    methods: tuple[str, ...] = ("seqsim", DEFAULT_METHOD, "mean-pool")
+    layer: int | None = None
+    pool: int = 1
+    published: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before the work.
+
+        Raises:
+            UsageError: no method, an unknown one, or the cascade, which takes more than a recipe says.
+        """
+        require_methods(self.methods)
+        if self.pool < 1:
+            raise UsageError(f"pool: {self.pool}; use 1 (no pooling) or more")
+
+    def plan(self) -> str:
+        """What will be done, in a line."""
+        which = ", ".join(self.corpus.languages) or "every language"
+        return f"retrieval on {self.corpus.title} ({which}), {self.model}, {', '.join(self.methods)}"
+
+
+def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
+    """Encode what isn't encoded yet, score every pair, and write ``results.json``.
+
+    Args:
+        study: the settings.
+        dry_run: only read the corpus, and say what is to be done.
+        log: takes a line of news.
+
+    Raises:
+        InterlinguaError: see the stages.
+    """
+    device = best_device()
+    compute = best_compute(device)
+    run = Run(study.out, compute=compute, device=device, log=log)
+    beside([], study.published)  # a file that can't be read is told before the work
+    utterances = study.corpus.utterances(study.out, log)
+    whisper = load_whisper(study.model, dtype=compute, device=device)
+    encoder = WhisperEncoder(whisper, context="speech", layer=study.layer)
+    path = study.out / f"frames-{study.pool}.lance"
+    log(f"to encode: {encoding_needs(not_encoded(utterances, path), encoder, study.pool)}")
+    if dry_run:
+        return study.out
+    run.claim({"model": study.model, "revision": encoder.spec.revision, "layer": encoder.spec.layer})
+    store, report = encode_manifest(utterances, encoder, path, pooling=study.pool)
+    utterance_log = UtteranceLog(utterances)
+    corpus = Corpus.of(utterances, store)
+    methods = usable_methods(study.methods, corpus, log)
+    found = measure(corpus, methods, compute=compute, device=device, log=utterance_log)
+    results = Results(
+        title=f"Cross-lingual speech retrieval: {study.corpus.title}",
+        retrieval=found.rows,
+        published=beside(found.rows, study.published) + beside_chance(found.rows, study.corpus.name),
+        similarity=found.similarity,
+        left_out=found.skipped,
+        settings={**vars(store.spec), **study.corpus.settings(study.out)},
+        failures=[f"{name}: {why}" for name, why in report.failed.items()],
+    )
+    return run.save(results, measured_on=utterances, seeds=SEEDS, arrays=found.arrays, utterances=utterance_log.results)
+
+
+def usable_methods(methods: Sequence[str], corpus: Corpus, log: Callable[[str], None]) -> list[str]:
+    """Those that there are clusters enough for; the default one estimates on some and tests on others."""
+    enough = corpus.n_clusters >= LEAST_CLUSTERS
+    if not enough and DEFAULT_METHOD in methods:
+        log(f"interlingua: skipped {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS} clusters of meanings")
+    return [m for m in methods if enough or m != DEFAULT_METHOD]
+
+
+def require_methods(methods: Sequence[str]) -> None:
+    """Raise UsageError for a recipe's methods: none, an unknown one, or the cascade, which takes more than it says."""
+    for name in methods:
+        if get_method(name).score == "cascade":
+            raise UsageError(f"methods: {name!r} can't be used here; use {', '.join(METHODS)}")
+    if not methods:
+        raise UsageError(f"methods: name one or more of {', '.join(METHODS)}")
+
+
+def beside(rows: Sequence[Retrieval], published: Path | None) -> list[Beside]:
+    """Our R@1 beside others'; where a file has none, or there is no file, it says so.
+
+    Raises:
+        UsageError: the file can't be read, or isn't of that form.
+    """
+    theirs = read_published(published, "retrieval", ("query", "candidate", "method"), ("r1",), EXAMPLE)
+    for _, _, method, _ in theirs:
+        if method not in METHODS:
+            raise UsageError(f"{published}: no method {method!r}; use one of {', '.join(METHODS)}")
+    return [
+        Beside(
+            query=r.query,
+            candidate=r.candidate,
+            method=r.method,
+            ours=r.r1,
+            published=theirs.get((r.query, r.candidate, r.method, "r1"), UNKNOWN),
+        )
+        for r in rows
+    ]
+
+
+def beside_chance(rows: Sequence[Retrieval], corpus: str) -> list[Beside]:
+    """The mean chance of all pairs beside the paper's, where that is known; see `beside`."""
+    if corpus not in PAPER_CHANCE:
+        return []
+    ours = fmean(r.chance or 0.0 for r in rows)
+    return [Beside(query="mul", candidate="mul", method="chance", ours=ours, published=PAPER_CHANCE[corpus])]
+
+
+def evaluate_retrieval(
+    utterances: Iterable[Utterance],
+    store: FrameStore,
+    method: str,
+    *,
+    pairs: Sequence[Pair] | None = None,
+    corpus: Corpus | None = None,
+    compute: SimilarityCompute = "float32",
+    device: str = "cpu",
+    log: UtteranceLog | None = None,
+) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
+    """`measure` of one method on what a store holds, with rows as in ``results.json``."""
+    found = measure(
+        corpus or Corpus.of(utterances, store), (method,), pairs=pairs, compute=compute, device=device, log=log
+    )
+    return [msgspec.to_builtins(row) for row in found.rows], found.matrices

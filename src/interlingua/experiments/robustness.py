@@ -32,8 +32,7 @@ from interlingua.experiments.into_english import (
     with_reference,
 )
 from interlingua.experiments.needs import encoding_needs, not_encoded
-from interlingua.experiments.retrieval import Corpus, evaluate_retrieval
-from interlingua.experiments.retrieval_study import require_methods, usable_methods
+from interlingua.experiments.retrieval import Corpus, evaluate_retrieval, require_methods, usable_methods
 from interlingua.experiments.unseen import chosen_scores, keep, keep_transcripts, samples
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.files import write_text
@@ -42,8 +41,8 @@ from interlingua.metrics.correlation import PERMUTATION_SEED, rank_correlation
 from interlingua.models import load_whisper
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import Ranked, provenance, save_results
-from interlingua.retrieval.methods import DEFAULT_METHOD, Method
-from interlingua.retrieval.scoring import FOLD_SEED
+from interlingua.retrieval.evaluate import FOLD_SEED
+from interlingua.retrieval.methods import DEFAULT_METHOD
 from interlingua.retrieval.seqsim import SimilarityCompute
 from interlingua.types import Utterance
 
@@ -72,7 +71,7 @@ class RobustnessStudy:
     corpus: CorpusSource
     pivot: str = ENGLISH
     model: str = "base"
-    methods: tuple[Method, ...] = (DEFAULT_METHOD, "seqsim", "duration")
+    methods: tuple[str, ...] = (DEFAULT_METHOD, "seqsim", "duration")
     tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
     same_sentences: bool = True
     context: str = "speech+8"
@@ -136,7 +135,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     answers = Answers(study.out, asked, study.model, study.context)
     encoder = WhisperEncoder(answers.encoding, context=RETRIEVED)  # one model is held, not a second beside it
     store, report = encode_manifest(utterances, encoder, folder, pooling=study.pool)
-    methods = usable_methods(study.methods, utterances, log)
+    methods = usable_methods(study.methods, Corpus.of(utterances, store), log)
     languages = [code for code in dict.fromkeys(u.language for u in utterances) if code != pivot]
     kept = UtteranceLog(utterances)
     rows, unseen, told = [], [], []
@@ -242,7 +241,7 @@ def both_ways(
     pair: Sequence[Utterance],
     pivot: str,
     store: FrameStore,
-    methods: Sequence[Method],
+    methods: Sequence[str],
     folder: Path,
     kept: UtteranceLog,
     *,

@@ -63,17 +63,30 @@ class Run:
         arrays: Mapping[str, np.ndarray] | None = None,
         utterances: Iterable[UtteranceResult] = (),
     ) -> Path:
-        """Write the results with their provenance, and return the folder.
+        """Write the results with their provenance, and return the folder; see `finished` and `write`."""
+        return self.write(self.finished(results, measured_on=measured_on, seeds=seeds), arrays, utterances)
+
+    def finished(
+        self, results: Results, *, measured_on: Iterable[Utterance] = (), seeds: Mapping[str, int] | None = None
+    ) -> Results:
+        """The results with their provenance.
 
         Args:
-            results: what was measured; its provenance is filled in.
+            results: what was measured.
             measured_on: the corpus, which the provenance identifies.
             seeds: of everything drawn at random.
-            arrays: what pictures are drawn of.
-            utterances: what came out for each.
         """
         made = provenance(self.compute, self.device, self.seconds, self._started, utterances=measured_on, seeds=seeds)
-        save_results(self.out, msgspec.structs.replace(results, provenance=made), arrays, utterances)
+        return msgspec.structs.replace(results, provenance=made)
+
+    def write(
+        self,
+        results: Results,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        utterances: Iterable[UtteranceResult] = (),
+    ) -> Path:
+        """Write finished results, what pictures are drawn of, and what came out for each utterance."""
+        save_results(self.out, results, arrays, utterances)
         return self.out
 
 

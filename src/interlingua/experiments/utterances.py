@@ -24,7 +24,7 @@ class UtteranceLog:
     def ranked(
         self, method: str, language: str, queries: Items, candidates: Items, scores: Matrix, ranks: Ranks
     ) -> None:
-        """Keep where each query's answer was ranked, and what stood first.
+        """Keep where each query's answer was ranked, and what stood first; nothing of queries without an answer.
 
         Args:
             method: its name in the results.
@@ -32,9 +32,11 @@ class UtteranceLog:
             queries: N.
             candidates: M.
             scores: (N, M), as evaluated.
-            ranks: (N,), as evaluated.
+            ranks: (N,), as evaluated; NaN has no answer.
         """
         for query, rank, first in zip(queries.ids, ranks, first_of(queries, candidates, scores), strict=True):
+            if np.isnan(rank):
+                continue
             found = Ranked(int(rank) if np.isfinite(rank) else None, None if first is None else candidates.ids[first])
             self._by_id[query].retrieval.setdefault(method, {})[language] = found
 
@@ -87,7 +89,7 @@ class UtteranceLog:
 
 
 def first_of(queries: Items, candidates: Items, scores: Matrix) -> list[int | None]:
-    """Place of the candidate that stands first for each query: of equal scores a wrong one; None where none is scored.
+    """The candidate that stands first for each query, of equal scores a wrong one; None where none is scored.
 
     Args:
         queries: N.

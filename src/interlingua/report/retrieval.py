@@ -26,7 +26,7 @@ from interlingua.report.tables import (
     span,
 )
 from interlingua.results import Results, Retrieval, Side, name_of
-from interlingua.retrieval.methods import CONTROLS, METHOD_LABELS, method_label
+from interlingua.retrieval.methods import CONTROLS, describe_method, method_label
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -141,14 +141,16 @@ def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
         over = f" over {clusters} clusters of near-duplicate sentences" if clusters else ""
         caption += f" Small figures: 95% interval{over}."
     if queries := span(s.n for s in scores.values() if s.n is not None):
-        caption += f" {queries} queries a pair."
+        caption += f" {queries} queries a pair"
+        gone = sum(s.n_unanswerable for s in scores.values())
+        caption += f"; {gone} more are skipped, whose sentence nobody recorded in the other language." if gone else "."
     title = f"R@1 in per cent, by {method_label(method)}."
     blocks: list[Block] = [Picture(plots.recall_svg(results, method, top=top), title, caption)]
     n_pairs = len(results.languages) * (len(results.languages) - 1)
     small = []
     for other in (m for m in results.methods if m != method):
         if found := results.scores(other):
-            what = METHOD_LABELS.get(other, ("", ""))[1]
+            what = describe_method(other).note
             text = (
                 f"{what[:1].upper()}{what[1:]}{'. ' if what else ''}Mean {percent(fmean(s.r1 for s in found.values()))}"
             )
@@ -237,7 +239,8 @@ def methods(results: Results, *_: Any) -> list[Block]:
         head += ["Pairs run", "R@1 on these", f"{method_label(main)} on these"]
     rows: list[list[Cell]] = []
     for method, scores in by_method.items():
-        row: list[Cell] = [Text(*METHOD_LABELS.get(method, (method, "")))]
+        about = describe_method(method)
+        row: list[Cell] = [Text(about.label, about.note)]
         if common:
             shared = [scores[p] for p in ours if p in common]
             row += [number(_mean(v), 100) for v in zip(*((s.r1, s.r5, s.r10) for s in shared), strict=True)]

@@ -1,26 +1,49 @@
-"""Retrieval evaluation: R@1, R@5, R@10 and MRR of ordered language pairs, with bootstrap intervals.
+"""Retrieval evaluation: scores of all utterances of two languages under a method, and R@1, R@5, R@10 and MRR of these.
 
-A query's answer is every candidate that shares its meaning (all recordings of a sentence are positives).
-The rank is that of the best answer, counted pessimistically: a wrong candidate with an equal score stands
-before it, so that a constant score earns nothing. A query without frames or without an answer in the
-gallery stays in the mean with rank infinity.
+**Scores.** A method that learns something from unlabelled audio (means, whitening, neighbourhoods, rarity) is evaluated
+in five folds of near-duplicate clusters. The queries of a fold are scored with estimates from the other folds, and the
+two languages take theirs from different halves of these, so that nothing is estimated on parallel speech. The whole
+gallery is always searched; of every other row only those are scored that a neighbourhood is made of.
 
-Intervals are percentile bootstrap intervals over near-duplicate clusters: whole clusters are drawn with
-replacement, since prompts that differ in one word don't fail independently.
+**Figures.** A query's answer is every candidate that shares its meaning (all recordings of a sentence are positives).
+The rank is that of the best answer, counted pessimistically: a wrong candidate with an equal score stands before it, so
+that a constant score earns nothing. A query whose sentence no candidate has is skipped and counted, as trec_eval skips
+topics without relevant documents. One whose answers have no frames, or that has none itself, is a miss.
+
+Intervals are percentile bootstrap intervals over near-duplicate clusters: whole clusters are drawn with replacement,
+since prompts that differ in one word don't fail independently.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Float32
 
+from interlingua.errors import CorpusError
 from interlingua.resampling import CI_LEVEL, RETRIEVAL_DRAWS, cluster_draws, draws_signature, percentile_interval
-from interlingua.types import Matrix
+from interlingua.retrieval.dtw import dtw_similarity
+from interlingua.retrieval.features import (
+    duration_similarity,
+    fit_transform,
+    mean_pool_cosine,
+    rarity_weights,
+    with_position,
+)
+from interlingua.retrieval.hubness import CORRECTIONS, neighbourhood
+from interlingua.retrieval.methods import Method
+from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, reduce_directions, seqsim_both
+from interlingua.types import FrameArray, Matrix, Utterance
 
-CUTOFFS = (1, 5, 10)
+FOLDS = 5
+FOLD_SEED = 12345
+LEAST_CLUSTERS = 10  # fewer leave too little to estimate on
 
 Ranks = Float[np.ndarray, "N"]
+Directions = tuple[Float32[np.ndarray, "_N _M"], Float32[np.ndarray, "_M _N"]]
+"""Scores of language a's queries against b's candidates (N, M), and of b's queries against a's candidates (M, N)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,12 @@ class Items:
         if not len(self.ids) == len(self.meanings) == len(self.clusters):
             raise ValueError("ids, meanings and clusters must be equally long")
 
+    @classmethod
+    def of(cls, utterances: Iterable[Utterance]) -> "Items":
+        """Those of utterances with meanings."""
+        rows = [(u.id, str(u.meaning), u.group) for u in utterances]
+        return cls([i for i, _, _ in rows], [m for _, m, _ in rows], [c for _, _, c in rows])
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -49,10 +78,12 @@ class RetrievalResult:
     """Recall and MRR of one ordered pair, each in 0-1, with what chance would reach.
 
     ``r1_cluster`` also counts a near-duplicate of the answer as right; ``chance_cluster`` is its chance.
-    ``ranks`` keeps every query's rank.
+    ``n`` queries have an answer among the candidates, ``n_unanswerable`` have none and count nowhere. ``ranks`` has a
+    value for every query: infinity for a miss, NaN for one that is unanswerable.
     """
 
     n: int
+    n_unanswerable: int
     n_candidates: int
     n_clusters: int
     r1: float
@@ -70,27 +101,40 @@ class RetrievalResult:
     ranks: Ranks = field(repr=False, compare=False)
 
 
+def relevance(queries: Items, candidates: Items) -> Bool[np.ndarray, "_N _M"]:
+    """Which candidates answer which queries: those of the same meaning."""
+    same: np.ndarray = np.asarray(queries.meanings)[:, None] == np.asarray(candidates.meanings)[None, :]
+    return same
+
+
 def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> RetrievalResult:
     """Evaluate an (N, M) score matrix of N queries against M candidates; NaN is a score that can't win.
 
     Raises:
-        ValueError: the matrix doesn't fit the items, or there are no queries or candidates.
+        ValueError: the matrix doesn't fit the items, there are no queries or candidates, or no query has an answer.
     """
     if scores.shape != (len(queries), len(candidates)):
         raise ValueError(f"scores are {scores.shape}, the items are ({len(queries)}, {len(candidates)})")
     if not scores.size:
         raise ValueError("retrieval needs at least one query and one candidate")
-    relevant = np.asarray(queries.meanings)[:, None] == np.asarray(candidates.meanings)[None, :]
-    mates = relevant | (np.asarray(queries.clusters)[:, None] == np.asarray(candidates.clusters)[None, :])
+    relevant = relevance(queries, candidates)
+    answerable = relevant.any(axis=1)
+    if not answerable.any():
+        raise ValueError("no query has an answer among the candidates")
+    relevant, scores, clusters = relevant[answerable], scores[answerable], np.asarray(queries.clusters)[answerable]
+    mates = relevant | (clusters[:, None] == np.asarray(candidates.clusters)[None, :])
     ranks = ranks_of_best_answer(scores, relevant)
     reciprocal = 1 / ranks
     hits = (ranks <= 1).astype(float)
     n_relevant = relevant.sum(axis=1)
-    r1_ci, mrr_ci = bootstrap_means([hits, reciprocal], queries.clusters)
+    r1_ci, mrr_ci = bootstrap_means([hits, reciprocal], clusters.tolist())
+    all_ranks = np.full(len(queries), np.nan)
+    all_ranks[answerable] = ranks
     return RetrievalResult(
-        n=len(queries),
+        n=len(ranks),
+        n_unanswerable=len(queries) - len(ranks),
         n_candidates=len(candidates),
-        n_clusters=len(set(queries.clusters)),
+        n_clusters=len(set(clusters)),
         r1=float(hits.mean()),
         r1_ci=r1_ci,
         r5=float((ranks <= 5).mean()),
@@ -106,7 +150,7 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
             "positives:all-recordings|ties:pessimistic|bootstrap:clusters|"
             f"{draws_signature(RETRIEVAL_DRAWS)}|ci:{CI_LEVEL}"
         ),
-        ranks=ranks,
+        ranks=all_ranks,
     )
 
 
@@ -143,3 +187,210 @@ def _chance(n_relevant: np.ndarray, n_candidates: int, k: int) -> float:
     for drawn in range(k):
         misses *= np.clip(n_candidates - n_relevant - drawn, 0, None) / (n_candidates - drawn)
     return float((1 - misses).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """What is compared of one language; every utterance has frames.
+
+    Attributes:
+        frames: (T, D) each.
+        seconds: of each.
+        clusters: of near-duplicates; shared by the languages.
+    """
+
+    frames: Sequence[FrameArray]
+    seconds: Sequence[float]
+    clusters: Sequence[str]
+
+    @cached_property
+    def log_seconds(self) -> np.ndarray:
+        """Natural logarithm of the seconds."""
+        return np.asarray(np.log(self.seconds))
+
+    @cached_property
+    def finite(self) -> np.ndarray:
+        """Whether all values are finite: nothing is estimated on others."""
+        return np.array([bool(np.isfinite(f).all()) for f in self.frames])
+
+
+def fold_order(clusters: Sequence[str], seed: int = FOLD_SEED) -> dict[str, int]:
+    """Each cluster's position in a random order; position p is in fold p % FOLDS, and in half p // FOLDS % 2."""
+    names = sorted(set(clusters))
+    return {names[c]: p for p, c in enumerate(np.random.default_rng(seed).permutation(len(names)))}
+
+
+class Scorer:
+    """Scores pairs of languages under one method.
+
+    Args:
+        speech: of each language.
+        method: not the cascade, which reads texts.
+        compute: number format of SeqSim's products.
+        device: where SeqSim multiplies.
+        background: most utterances a language that anything is estimated on; None takes all outside the fold.
+        seed: of the folds and halves.
+
+    Raises:
+        CorpusError: the method estimates, and there are too few clusters to hold some out.
+    """
+
+    def __init__(
+        self,
+        speech: dict[str, Speech],
+        method: Method,
+        *,
+        compute: SimilarityCompute = "float32",
+        device: str = "cpu",
+        background: int | None = None,
+        seed: int = FOLD_SEED,
+    ) -> None:
+        self._speech, self._method, self._compute, self._device = speech, method, compute, device
+        self._background = background
+        clusters = sorted({c for side in speech.values() for c in side.clusters})
+        if method.estimates and len(clusters) < LEAST_CLUSTERS:
+            raise CorpusError(
+                f"{len(clusters)} clusters of meanings are too few for a method that estimates on some and tests on "
+                f"others; it takes {LEAST_CLUSTERS}: use --method seqsim"
+            )
+        self._order = fold_order(clusters, seed)
+
+    def score(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None] | None = None) -> list[Directions]:
+        """Both directions of each pair (a, b) of languages; ``advance`` is called with 1 per pair and fold."""
+        advance = advance or (lambda _: None)
+        if not self._method.estimates:
+            found = []
+            for a, b in pairs:
+                one, other = self._prepared(a), self._prepared(b)
+                found.append(self._compared(one, other, one.everything, other.everything))
+                advance(FOLDS)
+            return found
+        sizes = [(len(self._speech[a].frames), len(self._speech[b].frames)) for a, b in pairs]
+        scored = [(np.full((n, m), np.nan, np.float32), np.full((m, n), np.nan, np.float32)) for n, m in sizes]
+        for fold in range(FOLDS):
+            prepared: dict[tuple[str, int], _Prepared] = {}
+            for (a, b), directions in zip(pairs, scored, strict=True):
+                for language, half in ((a, 0), (b, 1)):
+                    if (language, half) not in prepared:
+                        prepared[language, half] = self._prepared(language, fold, half)
+                one, other = prepared[a, 0], prepared[b, 1]
+                scores = self._compared(one, other, one.rows, other.rows)
+                for out, matrix, this, that in zip(directions, scores, (one, other), (other, one), strict=True):
+                    out[this.tested] = self._corrected(matrix, this, that)
+                advance(1)
+        return scored
+
+    def _prepared(self, language: str, fold: int | None = None, half: int = 0) -> "_Prepared":
+        """Frames of a language as the method compares them, estimated on the other folds' utterances of this half."""
+        method, speech = self._method, self._speech[language]
+        frames: list[FrameArray] = list(speech.frames)
+        chosen = tested = np.arange(0)
+        if fold is not None:
+            order = np.array([self._order[c] for c in speech.clusters])
+            tested = np.flatnonzero(order % FOLDS == fold)
+            chosen = np.flatnonzero((order % FOLDS != fold) & (order // FOLDS % 2 == half) & speech.finite)
+            chosen = chosen[np.argsort(order[chosen], kind="stable")][: self._background]
+            if len(chosen) == 0:
+                raise CorpusError(
+                    f"no utterances of {language} outside fold {fold} to estimate on: use --method seqsim"
+                )
+        if method.frames != "plain":
+            transform = fit_transform([frames[i] for i in chosen], method.frames, method.shrinkage)
+            frames = [transform(f) for f in frames]
+        rows = np.union1d(tested, chosen) if method.hubness != "none" else tested
+        if method.score != "seqsim":
+            compared = speech.seconds if method.score == "duration" else frames
+            return _Prepared(speech, chosen, tested, rows, compared)
+        weights = None
+        if method.weights == "rare":
+            clusters = [speech.clusters[int(i)] for i in chosen]
+            weights = rarity_weights(frames, [frames[i] for i in chosen], speech.clusters, clusters)
+        if method.position > 0:
+            frames = [with_position(f, method.position) for f in frames]
+        packed = pack(frames, weights=weights, compute=self._compute, device=self._device)
+        return _Prepared(speech, chosen, tested, rows, packed)
+
+    def _compared(self, a: "_Prepared", b: "_Prepared", rows: np.ndarray, columns: np.ndarray) -> Directions:
+        """Scores of ``rows`` of a against all of b, and of ``columns`` of b against all of a; others may be NaN."""
+        score, n, m = self._method.score, len(a.everything), len(b.everything)
+        forward, backward = np.full((n, m), np.nan, np.float32), np.full((m, n), np.nan, np.float32)
+        if callable(score):
+            forward[rows] = score(a.take(rows), b.compared)
+            backward[columns] = score(b.take(columns), a.compared)
+            return forward, backward
+        others = np.setdiff1d(a.everything, rows)
+        for some, them in ((rows, b.everything), (others, columns)):  # one comparison serves both directions
+            if len(some) and len(them):
+                there, back = self._similarity(a.take(some), b.take(them))
+                forward[np.ix_(some, them)], backward[np.ix_(them, some)] = there, back
+        return forward, backward
+
+    def _similarity(self, a: Any, b: Any) -> Directions:
+        if isinstance(a, Packed):
+            precision, recall = seqsim_both(a, b)
+            reduction = self._method.reduction
+            return reduce_directions(precision, recall, reduction), reduce_directions(recall.T, precision.T, reduction)
+        similarity: dict[str, Callable[[Any, Any], Matrix]] = {
+            "dtw": dtw_similarity,
+            "mean-pool": mean_pool_cosine,
+            "duration": duration_similarity,
+        }
+        scores: Matrix = similarity[str(self._method.score)](a, b)
+        return scores, scores.T
+
+    def _corrected(
+        self, scores: Matrix, queries: "_Prepared", candidates: "_Prepared"
+    ) -> Float32[np.ndarray, "_tested M"]:
+        """The tested queries' rows, corrected by what the background's tell."""
+        method = self._method
+        tested: Float32[np.ndarray, "_tested M"] = scores[queries.tested]
+        if method.hubness != "none":
+            around_queries = neighbourhood(tested[:, candidates.background], method.neighbours)
+            known = scores[queries.background].T.copy()
+            clusters = np.asarray(queries.speech.clusters)[queries.background]
+            translations = np.asarray(candidates.speech.clusters)[:, None] == clusters[None, :]
+            known[translations] = np.nan  # a candidate's own would make it look like a hub
+            around_candidates = neighbourhood(known, method.neighbours)
+            usual = np.nanmean(around_candidates)  # of those whose cluster is all the background
+            around_candidates = np.where(np.isnan(around_candidates), usual, around_candidates)
+            tested = CORRECTIONS[method.hubness](tested, around_queries, around_candidates)
+        if method.duration > 0:
+            apart = queries.deviation[queries.tested, None] - candidates.deviation[None, :]
+            tested = (tested - method.duration * np.abs(apart)).astype(np.float32)
+        return tested
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """One language, ready to be compared.
+
+    Attributes:
+        speech: the language.
+        background: utterances that its estimates come from.
+        tested: queries of the fold.
+        rows: utterances whose scores against all of another language are read.
+        compared: frames, seconds or a `Packed` of all.
+    """
+
+    speech: Speech
+    background: np.ndarray
+    tested: np.ndarray
+    rows: np.ndarray
+    compared: Any
+
+    @property
+    def everything(self) -> np.ndarray:
+        """All utterances."""
+        return np.arange(len(self.speech.frames))
+
+    def take(self, chosen: np.ndarray) -> Any:
+        """What is compared of some utterances."""
+        if len(chosen) == len(self.speech.frames):
+            return self.compared
+        return self.compared.take(chosen) if isinstance(self.compared, Packed) else [self.compared[i] for i in chosen]
+
+    @cached_property
+    def deviation(self) -> np.ndarray:
+        """Log duration less the background's mean."""
+        logs = self.speech.log_seconds
+        return np.asarray(logs - logs[self.background].mean())

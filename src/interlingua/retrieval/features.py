@@ -1,4 +1,4 @@
-"""Frames made more comparable before SeqSim, from unlabelled audio of each language alone.
+"""Frames made more comparable before SeqSim, from unlabelled audio of each language alone; and the baselines.
 
 Whisper's frames share a large mean and a few wide dimensions that say more about the language, the speaker and
 the layer norm than about the sentence, and the cosine listens to those first. Centring removes the mean;
@@ -7,13 +7,14 @@ whitening also gives every direction the same say. What each is worth is measure
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
 from interlingua.retrieval.seqsim import pack
-from interlingua.types import FrameArray
+from interlingua.types import FrameArray, Matrix
 
 SHRINKAGE = 0.1
 LEAST_UTTERANCES = 20  # to whiten by: docs/seqsim.md has the curve
@@ -70,18 +71,25 @@ def fit_whitening(background: Sequence[FrameArray], shrinkage: float = SHRINKAGE
     return FrameTransform(mean, ((vectors * roots) @ vectors.T).astype(np.float32))
 
 
-def with_position(frames: FrameArray, weight: float) -> Float32[np.ndarray, "_T D2"]:
-    """Append two values, so that frames at the same relative place in their utterances attract each other.
+def fit_transform(
+    background: Sequence[FrameArray], kind: Literal["centred", "whitened"], shrinkage: float = SHRINKAGE
+) -> FrameTransform:
+    """Centring or whitening, by its name in a method."""
+    return fit_centring(background) if kind == "centred" else fit_whitening(background, shrinkage)
 
-    The rows are made unit first; the similarity of frames at relative places t and u (0 to 1) becomes
+
+def with_position(frames: FrameArray, weight: float) -> Float32[np.ndarray, "_T D2"]:
+    """Append two values, so that frames at the same relative position in their utterances attract each other.
+
+    The rows are made unit first; the similarity of frames at relative positions t and u (0 to 1) becomes
     (cosine + weight * cos(pi (t - u))) / (1 + weight). It helps where word order is alike, and costs nothing:
     SeqSim stays one matrix product.
     """
     rows = frames.astype(np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = rows / np.where(norms > 0, norms, 1)
-    place = np.pi * np.linspace(0, 1, len(unit), dtype=np.float32)
-    clock = np.sqrt(np.float32(weight)) * np.stack([np.cos(place), np.sin(place)], axis=1)
+    angle = np.pi * np.linspace(0, 1, len(unit), dtype=np.float32)
+    clock = np.sqrt(np.float32(weight)) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return np.concatenate([unit, clock], axis=1)
 
 
@@ -99,7 +107,7 @@ def rarity_weights(
     Args:
         utterances: frames as SeqSim will compare them.
         background: other utterances of the same kind of frames.
-        clusters: of the utterances; those of the background that share it are left out, for an utterance's own
+        clusters: of the utterances; those of the background that share it are skipped, for an utterance's own
             words would make it look common.
         background_clusters: of the background.
     """
@@ -112,3 +120,29 @@ def rarity_weights(
         commonness = best[apart].mean(dim=0) if apart.any() else torch.zeros(len(frames))
         weights.append(np.square(np.clip(1 - commonness.numpy(), 0.05, None)))
     return weights
+
+
+def mean_pool_cosine(queries: Sequence[FrameArray], candidates: Sequence[FrameArray]) -> Matrix:
+    """Cosine between the means of the frames of each utterance (the paper's weaker alternative), (N, M)."""
+    scores: Matrix = _mean_vectors(queries) @ _mean_vectors(candidates).T
+    return scores
+
+
+def duration_similarity(queries: Sequence[float], candidates: Sequence[float]) -> Matrix:
+    """Minus the absolute difference of log durations, (N, M): a control that knows nothing but length.
+
+    Log durations, because translations differ by a ratio rather than by a number of seconds.
+
+    Args:
+        queries: seconds of each query, above zero.
+        candidates: seconds of each candidate, above zero.
+    """
+    q, c = np.log(queries), np.log(candidates)
+    return np.asarray(-np.abs(q[:, None] - c[None, :]), dtype=np.float32)
+
+
+def _mean_vectors(utterances: Sequence[FrameArray]) -> Matrix:
+    means = np.stack([f.astype(np.float32).mean(axis=0) for f in utterances])
+    norms = np.linalg.norm(means, axis=1, keepdims=True)
+    unit: Matrix = means / np.where(norms > 0, norms, 1)
+    return unit

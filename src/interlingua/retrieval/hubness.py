@@ -9,10 +9,8 @@ from jaxtyping import Float32
 
 from interlingua.types import Matrix
 
-NEIGHBOURS = 5
 
-
-def neighbourhood(scores: Matrix, k: int = NEIGHBOURS) -> Float32[np.ndarray, "N"]:
+def neighbourhood(scores: Matrix, k: int = 5) -> Float32[np.ndarray, "N"]:
     """Mean of the k highest scores of each row, (N, M) -> (N,); NaN doesn't count, nor do missing neighbours.
 
     A row without any score has NaN.
@@ -45,3 +43,6 @@ def ratio_margin(scores: Matrix, queries: Float32[np.ndarray, "N"], candidates: 
     """
     margins: Matrix = scores / ((queries[:, None] + candidates[None, :]) / 2)
     return margins
+
+
+CORRECTIONS = {"csls": csls, "margin": ratio_margin}

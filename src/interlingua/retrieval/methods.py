@@ -1,49 +1,41 @@
-"""The retrieval methods by name: what each does to frames and scores; importing this loads nothing heavy."""
+"""The retrieval methods: one table of names, labels and steps; importing it loads nothing heavy."""
 
+import contextlib
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal
 
-Method = Literal[
-    "whitened-csls",
-    "seqsim",
-    "seqsim-precision",
-    "seqsim-recall",
-    "seqsim-mean",
-    "mean-pool",
-    "duration",
-    "dtw",
-    "centred",
-    "whitened",
-    "csls",
-    "centred-csls",
-    "whitened-margin",
-    "whitened-rare-csls",
-    "whitened-position-csls",
-    "whitened-duration-csls",
-    "whitened-mean-pool",
-    "cascade",
-]
+from interlingua.errors import UsageError
+from interlingua.registry import Registry
+
 SimilarityFormat = Literal["auto", "float32", "bfloat16", "int8"]
-DEFAULT_METHOD: Method = "whitened-position-csls"  # the best that needs no labels (docs/seqsim.md)
+BuiltinScore = Literal["seqsim", "dtw", "mean-pool", "duration", "cascade"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Method:
     """What a retrieval method does, step by step; what each step is worth is measured in docs/seqsim.md.
 
     Attributes:
-        score: what compares two utterances. ``cascade`` compares their English translations.
-        frames: what is done to the frames of each language first (`similarity.transform`).
+        label: its name for people.
+        note: what it compares, in a few words.
+        score: what compares utterances. ``cascade`` compares English translations; a function gets the frames of N
+            queries and of M candidates, (T, D) each, and returns (N, M), higher for the more alike; a query's scores
+            may not depend on the other queries.
+        frames: what is done to the frames of each language first (`retrieval.features`).
         shrinkage: of whitening.
         weights: how much a frame counts in the means: all alike, or rare ones more.
-        position: weight of the relative place in the utterance.
+        position: weight of the relative position in the utterance.
         reduction: how SeqSim combines both directions.
         hubness: correction of the scores (`retrieval.hubness`).
         neighbours: k of that correction.
         duration: points off for each unit of difference in log duration, the languages' means apart.
     """
 
-    score: Literal["seqsim", "dtw", "mean-pool", "duration", "cascade"] = "seqsim"
+    label: str = ""
+    note: str = ""
+    score: BuiltinScore | Callable[..., Any] = "seqsim"
     frames: Literal["plain", "centred", "whitened"] = "plain"
     shrinkage: float = 0.1
     weights: Literal["equal", "rare"] = "equal"
@@ -60,54 +52,100 @@ class Recipe:
         return any(steps)
 
 
-RECIPES: dict[Method, Recipe] = {
-    "whitened-csls": Recipe(frames="whitened", hubness="csls"),
-    "seqsim": Recipe(),
-    "seqsim-precision": Recipe(reduction="precision"),
-    "seqsim-recall": Recipe(reduction="recall"),
-    "seqsim-mean": Recipe(reduction="mean"),
-    "mean-pool": Recipe(score="mean-pool"),
-    "duration": Recipe(score="duration"),
-    "dtw": Recipe(score="dtw"),
-    "centred": Recipe(frames="centred", reduction="mean"),  # F1 misbehaves where P + R is near zero
-    "whitened": Recipe(frames="whitened"),
-    "csls": Recipe(hubness="csls"),
-    "centred-csls": Recipe(frames="centred", reduction="mean", hubness="csls"),
-    "whitened-margin": Recipe(frames="whitened", hubness="margin"),
-    "whitened-rare-csls": Recipe(frames="whitened", weights="rare", hubness="csls"),
-    "whitened-position-csls": Recipe(frames="whitened", position=0.1, hubness="csls"),
-    "whitened-duration-csls": Recipe(frames="whitened", duration=0.02, hubness="csls"),
-    "whitened-mean-pool": Recipe(score="mean-pool", frames="whitened"),
-    "cascade": Recipe(score="cascade"),
-}
-METHODS: tuple[Method, ...] = get_args(Method)
-
+DEFAULT_METHOD = "whitened-position-csls"  # the best that needs no labels (docs/seqsim.md)
 PAPER_METHOD = "seqsim"
-METHOD_LABELS: dict[str, tuple[str, str]] = {  # method -> (label, what it compares); the report's order
-    "whitened-csls": ("SeqSim, whitened + CSLS", "frames whitened in each language, hubs demoted"),
-    "seqsim": ("SeqSim", "the paper's: every encoder frame with its best match, both ways"),
-    "seqsim-precision": ("SeqSim precision", "the query's frames alone look for a match"),
-    "seqsim-recall": ("SeqSim recall", "the candidate's frames alone look for a match"),
-    "seqsim-mean": ("SeqSim mean", "mean of both directions in place of F1"),
-    "dtw": ("DTW", "dynamic time warping: frames matched in order"),
-    "centred": ("SeqSim, centred", "less each language's mean frame"),
-    "whitened": ("SeqSim, whitened", "every direction of each language's frames has the same say"),
-    "csls": ("SeqSim + CSLS", "hubs demoted"),
-    "centred-csls": ("SeqSim, centred + CSLS", "both"),
-    "whitened-margin": ("SeqSim, whitened + margin", "ratio margin in place of CSLS"),
-    "whitened-rare-csls": ("SeqSim, whitened, rare frames + CSLS", "frames that match anything count less"),
-    "whitened-position-csls": ("SeqSim, whitened, place + CSLS", "frames at the same relative place attract"),
-    "whitened-duration-csls": ("SeqSim, whitened, duration + CSLS", "unlike durations cost points"),
-    "whitened-mean-pool": ("Mean-pooled cosine, whitened", "one averaged vector of whitened frames"),
-    "cascade": ("Cascade", "Whisper's English translations, compared by a sentence encoder"),
-    "mean-pool": ("Mean-pooled cosine", "one averaged encoder vector an utterance"),
-    "duration": ("Duration alone", "control: nothing but the length"),
-    "seqsim:log-mel": ("SeqSim on log-mel frames", "control: the sound before the encoder"),
-    "seqsim:random-weights": ("SeqSim, random weights", "control: the same encoder, untrained, one seed"),
+METHODS: Registry[Method] = Registry(
+    "method",
+    "methods",
+    {
+        "whitened-csls": Method(
+            "SeqSim, whitened + CSLS",
+            "frames whitened in each language, hubs demoted",
+            frames="whitened",
+            hubness="csls",
+        ),
+        "seqsim": Method("SeqSim", "the paper's: every encoder frame with its best match, both ways"),
+        "seqsim-precision": Method(
+            "SeqSim precision", "the query's frames alone look for a match", reduction="precision"
+        ),
+        "seqsim-recall": Method("SeqSim recall", "the candidate's frames alone look for a match", reduction="recall"),
+        "seqsim-mean": Method("SeqSim mean", "mean of both directions in place of F1", reduction="mean"),
+        "dtw": Method("DTW", "dynamic time warping: frames matched in order", score="dtw"),
+        "centred": Method(  # F1 misbehaves where P + R is near zero
+            "SeqSim, centred", "less each language's mean frame", frames="centred", reduction="mean"
+        ),
+        "whitened": Method(
+            "SeqSim, whitened", "every direction of each language's frames has the same say", frames="whitened"
+        ),
+        "csls": Method("SeqSim + CSLS", "hubs demoted", hubness="csls"),
+        "centred-csls": Method("SeqSim, centred + CSLS", "both", frames="centred", reduction="mean", hubness="csls"),
+        "whitened-margin": Method(
+            "SeqSim, whitened + margin", "ratio margin in place of CSLS", frames="whitened", hubness="margin"
+        ),
+        "whitened-rare-csls": Method(
+            "SeqSim, whitened, rare frames + CSLS",
+            "frames that match anything count less",
+            frames="whitened",
+            weights="rare",
+            hubness="csls",
+        ),
+        "whitened-position-csls": Method(
+            "SeqSim, whitened, position + CSLS",
+            "frames at the same relative position attract",
+            frames="whitened",
+            position=0.1,
+            hubness="csls",
+        ),
+        "whitened-duration-csls": Method(
+            "SeqSim, whitened, duration + CSLS",
+            "unlike durations cost points",
+            frames="whitened",
+            duration=0.02,
+            hubness="csls",
+        ),
+        "whitened-mean-pool": Method(
+            "Mean-pooled cosine, whitened",
+            "one averaged vector of whitened frames",
+            score="mean-pool",
+            frames="whitened",
+        ),
+        "cascade": Method("Cascade", "Whisper's English translations, compared by a sentence encoder", score="cascade"),
+        "mean-pool": Method("Mean-pooled cosine", "one averaged encoder vector an utterance", score="mean-pool"),
+        "duration": Method("Duration alone", "control: nothing but the length", score="duration"),
+    },
+)
+OTHER_FRAMES = {  # `method:frames` -> the control that compares these frames
+    "seqsim:log-mel": Method("SeqSim on log-mel frames", "control: the sound before the encoder"),
+    "seqsim:random-weights": Method("SeqSim, random weights", "control: the same encoder, untrained, one seed"),
 }
-CONTROLS = ("duration", "seqsim:log-mel", "seqsim:random-weights")
+CONTROLS = ("duration", *OTHER_FRAMES)
 
 
-def method_label(method: str) -> str:
+def get_method(name: str) -> Method:
+    """A method by name or by ``module:attribute``.
+
+    Raises:
+        UsageError: there is none, or it is something else.
+    """
+    found = METHODS[name]
+    if not isinstance(found, Method):
+        raise UsageError(f"method {name!r} is no interlingua.retrieval.methods.Method")
+    return found
+
+
+def describe_method(name: str) -> Method:
+    """Label and note of a method that results name; an unknown one is called by its name.
+
+    Nothing is imported because a file of results names it: ``module:attribute`` counts where the module is loaded.
+    """
+    found = OTHER_FRAMES.get(name, Method())
+    module, colon, _ = name.partition(":")
+    if not found.label and (not colon or module in sys.modules):
+        with contextlib.suppress(UsageError):
+            found = get_method(name)
+    return found if found.label else Method(name, found.note)
+
+
+def method_label(name: str) -> str:
     """A method's name for people."""
-    return METHOD_LABELS.get(method, (method, ""))[0]
+    return describe_method(name).label
