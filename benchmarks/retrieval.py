@@ -273,7 +273,7 @@ def few(how: Callable[[FrameArray, int], FrameArray], _: str, frames: FrameArray
 
 def without_silence(study: Study) -> Corpus:
     """Frames within `QUIET_DB` of the utterance's loudest, then pooled."""
-    loud = {u.id: loud_frames(load_audio(u.audio), QUIET_DB) for u in study.utterances}
+    loud = {u.id: loud_frames(load_audio(u.audio), QUIET_DB, 50.0) for u in study.utterances}
     return study.mapped(lambda i, f: pool_frames(f[loud[i][: len(f)]], POOL))
 
 

@@ -77,8 +77,7 @@ class Corpus:
             held = {f.id: f.speech for f in store.read([u.id for u in members if u.id in store])}
             frames[language] = [held.get(u.id) for u in members]
             seconds[language] = [
-                u.duration or len(held[u.id]) / store.spec.stored_rate if u.id in held else None
-                for u in members
+                u.duration or len(held[u.id]) / store.spec.stored_rate if u.id in held else None for u in members
             ]
         return cls({lang: Items.of(members) for lang, members in by_language.items()}, frames, seconds)
 
