@@ -17,7 +17,7 @@ from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.experiments.recipes import read_recipe
 from interlingua.models import packaged
 from interlingua.progress import track
-from interlingua.results import Results, Retrieval, finite, load_results, provenance, save_results
+from interlingua.results import Results, Retrieval, as_json, finite, load_results, provenance, save_results
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ def test_evaluate_writes_a_result_folder_and_report_rebuilds_it(encode, call, wa
     code, out, err = call("evaluate", "retrieval", *arguments, "--json")
     assert code == 0, err
     results, arrays = load_results(out_folder)
-    assert results == json.loads(out)
+    assert as_json(results) == json.loads(out)
     assert arrays["similarity"].shape == (3, 3)
     page = (out_folder / "report.html").read_text(encoding="utf-8")
     assert "<html" in page
@@ -365,21 +365,17 @@ def test_a_method_from_outside(name, encode, call, wav_manifest, tmp_path, monke
     code, out, err = call("evaluate", "retrieval", *arguments)
     assert code == 0, err
     assert [line.split()[1] for line in out.splitlines()[1:]] == [name] * 6
-    _, arrays = load_results(tmp_path / "out")
+    found, arrays = load_results(tmp_path / "out")
     speech = {f.id: f.speech[-1].astype(np.float32) for f in FrameStore.open(tmp_path / "frames.lance")}
     english, other = (
         np.stack([v for i, v in speech.items() if i.startswith(lang)])
-        for lang in (results_of(tmp_path / "out")["query"], results_of(tmp_path / "out")["candidate"])
+        for lang in (found.similarity.query, found.similarity.candidate)
     )
     np.testing.assert_allclose(arrays["similarity"], english @ other.T, rtol=1e-3)
     assert "Last frame" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     settings = f"corpus: {{name: manifest, root: {wav_manifest}}}\nout: {tmp_path / 'x'}\n"
     (tmp_path / "recipe.yaml").write_text(f"recipe: retrieval\n{settings}methods: ['{name}']\n")
     assert read_recipe(tmp_path / "recipe.yaml").methods == (name,)
-
-
-def results_of(folder):
-    return load_results(folder)[0]["similarity"]
 
 
 @pytest.mark.parametrize(
