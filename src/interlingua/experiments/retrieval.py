@@ -19,9 +19,8 @@ from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.cascade import cascade_scores
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.needs import encoding_needs, not_encoded
 from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, read_published
-from interlingua.experiments.run import Run
+from interlingua.experiments.run import Run, to_encode
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.models import SentenceEncoder, load_whisper
 from interlingua.progress import track
@@ -380,7 +379,8 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     whisper = load_whisper(study.model, dtype=compute, device=device)
     encoder = WhisperEncoder(whisper, context="speech", layer=study.layer)
     path = study.out / f"frames-{study.pool}.lance"
-    log(f"to encode: {encoding_needs(not_encoded(utterances, path), encoder, study.pool)}")
+    spec = replace(encoder.spec, pooling=study.pool)
+    log(f"to encode: {to_encode(utterances, spec, encoder.dim, path)}")
     if dry_run:
         return study.out
     run.claim({"model": study.model, "revision": encoder.spec.revision, "layer": encoder.spec.layer})
