@@ -481,7 +481,7 @@ def side_by_side(
     blocks: list[Block] = []
     if len(lines) <= _DRAWN:
         drawn = plots.runs_svg([(label, scores) for label, (scores, _) in lines.items()], names, quantity, name)
-        blocks.append(Picture(drawn, caption, "Bars: 95% intervals. The axis need not begin at 0."))
+        blocks.append(Picture(drawn, caption, "Bars: 95% intervals. The axis need not begin at 0.", wide=True))
     rows: list[list[Cell]] = [
         [
             label,

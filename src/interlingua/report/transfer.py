@@ -65,7 +65,7 @@ def new_target(results: Results, *_: Any) -> list[Block]:
     rows.sort(key=lambda r: not r.trained)  # stable: the results' order within a group
     if not rows:
         return []
-    groups = {_group(trained): [r for r in rows if r.trained == trained] for trained in (True, False)}
+    groups = {_group(trained): [r for r in rows if bool(r.trained) == trained] for trained in (True, False)}
     targets = ", ".join(dict.fromkeys(name_of(r.target) for r in rows))
     sources = "; ".join(
         f"{what}: {', '.join(dict.fromkeys(name_of(r.source) for r in group))}"
@@ -216,8 +216,9 @@ def variants_by_language(results: Results, *_: Any) -> list[Block]:
     blocks: list[Block] = []
     for test, target, rows in _by_test(results.study):
         title = f"{test}, into {name_of(target)}"
-        blocks.append(Heading(title))
-        for i, row in enumerate(rows):
+        tabled = [row for row in rows if row.table]
+        blocks += [Heading(title)] if tabled else []
+        for i, row in enumerate(tabled):
             measures = _scored(row.table)
             body: list[list[Cell]] = [
                 [
@@ -247,7 +248,7 @@ def _changes(
 ) -> list[Block]:
     """A picture of the scores before and after that there are, or nothing."""
     drawn = [row for row in rows if any(m is not None and m.value is not None for m in (row[2].before, row[2].after))]
-    return [Picture(plots.changes_svg(drawn, quantity, name), title, f"{_HOW} {_PAIRED}")] if drawn else []
+    return [Picture(plots.changes_svg(drawn, quantity, name), title, f"{_HOW} {_PAIRED}", wide=True)] if drawn else []
 
 
 def _translations(name: str, title: str, groups: Sequence[Sequence[Transfer]], *, with_group: bool = False) -> Table:
@@ -382,7 +383,7 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _group(trained: bool) -> str:
+def _group(trained: bool | None) -> str:
     return _TRAINED if trained else _NEVER
 
 
