@@ -24,7 +24,7 @@ from interlingua.corpora import prepare_prompts, read_any
 from interlingua.corpora.base import read_corpus
 from interlingua.corpora.prepare import prepare_manifest
 from interlingua.files import write_text
-from interlingua.results import provenance
+from interlingua.results import Provenance, provenance
 from interlingua.types import SAMPLE_RATE, AudioRef
 
 ROWS = 100_000
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure_table(root: Path, name: str) -> dict[str, Any]:
-    """Time and memory of corpora of a tenth of ROWS rows and of all, beside those of the latter's lines alone."""
+    """Time and memory of corpora of a tenth of ROWS rows and of all, and those of the latter's lines alone."""
     few, every = root / f"{name}-few", root / name
     lay_out(few, name, ROWS // 10)
     lay_out(every, name, ROWS)
@@ -228,7 +228,7 @@ def decode(refs: list[AudioRef]) -> int:
 # --- the page --------------------------------------------------------------------------------------------
 
 
-def page(tables: list[dict[str, Any]], archives: list[dict[str, Any]], made: dict[str, Any]) -> str:
+def page(tables: list[dict[str, Any]], archives: list[dict[str, Any]], made: Provenance) -> str:
     """docs/corpora.md."""
     plain = next(row for row in archives if row["kind"] == "folder")
 
@@ -247,8 +247,8 @@ def page(tables: list[dict[str, Any]], archives: list[dict[str, Any]], made: dic
     ]
     return f"""# How fast corpora are read
 
-Written by `make bench-corpora` (`benchmarks/corpora.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
-Python {made["python"]}. Seconds are the process's own (CPU time): the machine had other work.
+Written by `make bench-corpora` (`benchmarks/corpora.py`), not by hand: {str(made.started)[:10]}, {made.device["name"]},
+Python {made.python}. Seconds are the process's own (CPU time): the machine had other work.
 
 ## {ROWS:,} rows
 
@@ -261,7 +261,7 @@ of {ROWS // 10:,} rows and over one of {ROWS:,}.
 {chr(10).join(lines_of_tables)}
 
 CoVoST's translations and Common Voice's durations lie in files of their own, in another order: they are held in memory, one language at
-a time. Tables and manifests of one's own remember their ids. Tests hold the bounds (`tests/test_readers.py`).
+a time. Tables and manifests of one's own remember their ids. Tests hold the bounds (`tests/corpora`).
 
 Not constant, and not measured here: FLEURS from a tar.gz (a split's rows, to read them in the archive's order) and its translations (a sentence
 each), MaSS (all texts), Europarl-ST and MuST-C with several targets (a split's segments), VoxPopuli (a source's ids and texts), SpeechMatrix

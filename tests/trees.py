@@ -4,8 +4,11 @@ Every function takes utterances (their recordings are decoded and written anew) 
 `interlingua corpus prepare`. What a corpus can't say (MaSS: a speaker) is lost; meanings become the corpus's own keys.
 """
 
+import gzip
 import io
+import json
 import tarfile
+import tracemalloc
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +16,10 @@ from pathlib import Path
 import av
 import numpy as np
 
+from helpers import sweep, write_wav
 from interlingua.audio import load_audio
+from interlingua.cli import run
+from interlingua.corpora.base import read_corpus
 from interlingua.corpora.fleurs import fleurs_code
 from interlingua.corpora.mass import BOOKS, VERSIONS
 from interlingua.languages import language_name
@@ -28,6 +34,56 @@ COMMON_VOICE_HEADERS = {
     17: "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents variant locale "
     "segment",
 }
+
+
+TEXTS = {
+    ("en", "cat"): 'He said: "The cat, sat.',  # the quote is never closed
+    ("en", "na"): "NA",
+    ("en", "null"): "null",
+    ("fr", "cat"): "Il a dit : « Le chat s'est assis. »",
+    ("fr", "na"): "N'importe quoi.",
+    ("ru", "cat"): "Он сказал: кот сел.",
+}
+
+
+def read(name, root, **options):
+    """(utterances, log)"""
+    log: list[str] = []
+    return list(read_corpus(name, root, log=log.append, **options)), log
+
+
+def command(capsys, *arguments):
+    """(exit code, stdout, stderr) of ``interlingua corpus``."""
+    code = run(["corpus", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def put(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def clip(path: Path, seconds: float = 0.2) -> Path:
+    return write_wav(path, sweep(seconds, pitch=300))
+
+
+def jsonl(path: Path, *rows: dict) -> Path:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return put(path, gzip.compress(text.encode()) if path.suffix == ".gz" else text)
+
+
+def grown(make, read_all):
+    """Bytes that the reader holds at most, for 1,000 and 100,000 rows."""
+    peaks = []
+    for rows in (1000, 100_000):
+        root = make(rows)
+        tracemalloc.start()
+        assert sum(1 for _ in read_all(root)) == rows
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return peaks
 
 
 # ---------------------------------------------------------------- audio

@@ -1,891 +1,526 @@
-"""Readers of FLEURS, CoVoST 2, Common Voice and MaSS: each trap of their formats on a tiny tree in the real layout."""
+"""What people bring to `interlingua corpus prepare`: the smallest tree of each corpus, and what goes wrong with it.
 
-import doctest
+Whatever is wrong with a tree is one line that names the position and the fix; the exit code is 2, nothing is written.
+"""
+
+import base64
 import gzip
-import importlib
 import io
 import json
-import shutil
+import os
 import tarfile
-import tracemalloc
+import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
-import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from helpers import sweep, utterance, write_wav
+from helpers import as_an_ordinary_user, sweep
 from interlingua.audio import load_audio
-from interlingua.corpora import fleurs, read_any, read_manifest, write_manifest
-from interlingua.corpora.base import CORPORA, Skipped, get_corpus, read_corpus
-from interlingua.corpora.delimited import read_table, sentence_key
-from interlingua.corpora.mass import BOOKS, verse_of
-from interlingua.errors import CorpusError, FetchError, ManifestError, UsageError
-from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES, language_name, normalise_language
-from interlingua.types import AudioRef
-from trees import common_voice_tree, covost_tree, fleurs_tree, mass_stem, mass_tree
+from interlingua.cli import run
+from interlingua.corpora import read_manifest
+from interlingua.corpora.base import CORPORA, read_corpus
+from trees import wav_bytes
 
-TEXTS = {
-    ("en", "cat"): 'He said: "The cat, sat.',  # the quote is never closed
-    ("en", "na"): "NA",
-    ("en", "null"): "null",
-    ("fr", "cat"): "Il a dit : « Le chat s'est assis. »",
-    ("fr", "na"): "N'importe quoi.",
-    ("ru", "cat"): "Он сказал: кот сел.",
+WAV = wav_bytes(sweep(0.3, 300))
+OTHER = wav_bytes(sweep(0.5, 500))
+
+
+def tar_gz(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def stored_zip(name: str, data: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, data)
+    return packed.getvalue()
+
+
+def parquet(columns: dict) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
+def broken(data: bytes, at: int = 40) -> bytes:
+    """With some bytes in the middle overwritten."""
+    return data[:at] + b"\xff" * 30 + data[at + 30 :]
+
+
+BROKEN = gzip.compress(b"")[:10] + b"\x07" * 20  # no deflate block begins so
+AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+FLEURS_ROWS = {
+    "id": [91, 92],
+    "num_samples": [4800, 8000],
+    "path": ["1.wav", "2.wav"],
+    "audio": pa.array([{"bytes": WAV, "path": "1.wav"}, {"bytes": OTHER, "path": "2.wav"}], AUDIO),
+    "transcription": ["le chat", "na"],
+    "raw_transcription": ["Le chat.", "NA"],
+    "gender": [1, 0],
 }
-
-
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory):
-    """Six sentences, one of which two people read in French."""
-    folder = tmp_path_factory.mktemp("spoken")
-    made = []
-    for n, ((language, meaning), text) in enumerate([*TEXTS.items(), (("fr", "cat"), TEXTS["fr", "cat"])]):
-        path = write_wav(folder / f"{n}.wav", sweep(0.5 + 0.1 * n, pitch=200 + 60 * n, seed=n))
-        others = {code: said for (code, same), said in TEXTS.items() if same == meaning and code != language}
-        made.append(
-            utterance(
-                language,
-                meaning,
-                id=f"{language}/{n}",
-                audio=AudioRef(str(path)),
-                text=text,
-                translations=others,
-                speaker=f"s{n}",
-                gender="female" if n % 2 else "male",
-                duration=0.5 + 0.1 * n,
-            )
-        )
-    return made
-
-
-def read(name, root, **options):
-    """(utterances, log)"""
-    log: list[str] = []
-    return list(read_corpus(name, root, log=log.append, **options)), log
-
-
-def texts_of(utterances):
-    return {(u.language, u.text) for u in utterances}
-
-
-# ---------------------------------------------------------------- FLEURS
-
-
-@pytest.mark.parametrize("layout", ["tar.gz", "tar", "unpacked", "parquet"])
-@pytest.mark.parametrize("floats", [False, True])
-def test_fleurs_in_every_layout(tmp_path, spoken, layout, floats):
-    found, log = read("fleurs", fleurs_tree(tmp_path, spoken, layout=layout, floats=floats))
-    assert texts_of(found) == texts_of(spoken)
-    assert len({u.id for u in found}) == len(spoken)
-    by_text = {(u.text, u.duration): u for u in found}
-    for u in spoken:
-        same = by_text[u.text, u.duration]
-        assert (same.language, same.gender, same.split, same.speaker) == (u.language, u.gender, "test", None)
-        assert same.translations == u.translations
-        assert len(load_audio(same.audio)) == round(u.duration * 16_000)
-        assert abs(load_audio(same.audio) - load_audio(u.audio)).max() < 1e-4
-    assert not [line for line in log if "in place" not in line]
-
-
-def test_a_sentence_with_several_recordings_is_one_meaning(tmp_path, spoken):
-    found, _ = read("fleurs", fleurs_tree(tmp_path, spoken, layout="unpacked"))
-    cats = [u for u in found if u.meaning == next(v.meaning for v in found if v.language == "ru")]
-    assert sorted(u.language for u in cats) == ["en", "fr", "fr", "ru"]
-    assert len({u.id for u in cats}) == 4
-
-
-def fleurs_row(id="91", name="1.wav", raw="The cat, sat.", plain="the cat sat", samples="51200", gender="FEMALE"):
-    return "\t".join([id, name, raw, plain, "t h e |", samples, gender])
-
-
-def fleurs_folder(root, *rows, split="dev", code="en_us", end="\n", start="", wavs=("1.wav", "2.wav", "3.wav")):
-    folder = root / "data" / code
-    for name in wavs:
-        write_wav(folder / "audio" / split / name, sweep(0.3, 300))
-    (folder / f"{split}.tsv").write_bytes((start + "".join(row + end for row in rows)).encode())
-    return root
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("start", ["", "\N{BYTE ORDER MARK}"])
-def test_line_ends_and_a_byte_order_mark_are_no_part_of_a_row(tmp_path, end, start):
-    (found,), _ = read("fleurs", fleurs_folder(tmp_path, fleurs_row(), end=end, start=start))
-    assert (found.meaning, found.text, found.gender) == ("91", "The cat, sat.", "female")
-    assert (found.id, found.split, found.duration) == ("en_us/dev/1", "dev", 3.2)
-
-
-def test_an_empty_last_field_and_one_that_is_not_there(tmp_path):
-    rows = (fleurs_row(gender=""), fleurs_row(name="2.wav").rpartition("\t")[0], fleurs_row(name="3.wav", samples="x"))
-    found, log = read("fleurs", fleurs_folder(tmp_path, *rows))
-    assert [(u.gender, u.duration) for u in found] == [(None, 3.2), (None, 3.2), ("female", None)]
-    assert log == []
-
-
-def test_quotes_separators_and_words_like_na_are_letters(tmp_path):
-    odd = ('"', 'a "b', "NA", "null", "x\u2028y\x85z\x0b\x1c", "back\\slash", " spaced ")
-    rows = [fleurs_row(id=str(n), raw=text) for n, text in enumerate(odd)]
-    found, log = read("fleurs", fleurs_folder(tmp_path, *rows))
-    assert [u.text for u in found] == list(odd)
-    assert log == []
-
-
-def test_rows_that_can_t_be_used_are_counted_and_named(tmp_path):
-    rows = (
-        fleurs_row(),
-        fleurs_row(name="lost.wav"),
-        fleurs_row(raw="a tab\tinside"),
-        "92\t2.wav",
-        fleurs_row(id=""),
-        "",
-        fleurs_row(name="../../../en_us/audio/dev/1.wav"),
-    )
-    found, log = read("fleurs", fleurs_folder(tmp_path, *rows))
-    assert len(found) == 1
-    assert sorted(log) == [
-        "fleurs en_us/dev: skipped 1 (fewer than 7 columns): dev.tsv:4",
-        "fleurs en_us/dev: skipped 1 (more than 7 columns): dev.tsv:3",
-        "fleurs en_us/dev: skipped 1 (no id or file name): dev.tsv:5",
-        "fleurs en_us/dev: skipped 2 (recording missing): lost.wav, ../../../en_us/audio/dev/1.wav",
-    ]
-
-
-def test_many_missing_recordings_are_one_line(tmp_path):
-    rows = [fleurs_row(name=f"lost{n}.wav") for n in range(25)]
-    found, (line,) = read("fleurs", fleurs_folder(tmp_path, *rows))
-    assert found == []
-    assert line.startswith("fleurs en_us/dev: skipped 25 (recording missing): lost0.wav, lost1.wav, ")
-    assert line.endswith("lost9.wav and 15 more")
-
-
-def test_normalised_text_and_the_references_asked_for(tmp_path, spoken):
-    root = fleurs_tree(tmp_path, spoken, layout="unpacked")
-    found, _ = read("fleurs", root, languages=("en",), references=("ru_ru",), text="normalised")
-    assert {u.text for u in found} == {"he said the cat sat", "na", "null"}
-    assert [u.translations for u in found] == [{"ru": "он сказал кот сел"}, {}, {}]
-    alone, _ = read("fleurs", root, languages=("en",))
-    assert [u.translations for u in alone] == [{}, {}, {}]
-
-
-def test_a_tar_gz_is_read_in_its_own_order(tmp_path, spoken):
-    root = fleurs_tree(tmp_path, [u for u in spoken if u.language == "en"])
-    table = root / "data" / "en_us" / "test.tsv"
-    rows = table.read_text().splitlines()
-    table.write_text("".join(f"{row}\n" for row in [fleurs_row(name="lost.wav"), *reversed(rows)]))
-    found, log = read("fleurs", root)
-    assert [u.text for u in found] == [row.split("\t")[2] for row in rows]
-    assert log[0].endswith("test.tar.gz: read in place, in its own order; unpack it where speed matters")
-    assert log[1:] == ["fleurs en_us/test: skipped 1 (recording missing): lost.wav"]
-
-
-def test_unsafe_members_of_a_corpus_s_archive_are_told(tmp_path, spoken):
-    root = fleurs_tree(tmp_path, [u for u in spoken if u.language == "en"], layout="tar")
-    with tarfile.open(root / "data" / "en_us" / "audio" / "test.tar", "a") as tar:
-        for name in ("../evil.wav", "/evil.wav"):
-            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
-    found, (line,) = read("fleurs", root)
-    assert len(found) == 3
-    assert line.endswith("test.tar: 2 links or unsafe names in it are not read")
-
-
-def test_the_language_s_folder_itself_is_a_root(tmp_path, spoken):
-    root = fleurs_tree(tmp_path, spoken, layout="unpacked")
-    assert {u.language for u in read("fleurs", root / "data" / "fr_fr")[0]} == {"fr"}
-    assert {u.language for u in read("fleurs", root / "data")[0]} == {"en", "fr", "ru"}
-
-
-def test_wavs_beside_their_table(tmp_path):
-    folder = fleurs_folder(tmp_path, fleurs_row()) / "data" / "en_us"
-    (folder / "audio" / "dev").rename(folder / "dev")
-    assert len(read("fleurs", tmp_path)[0]) == 1
-    (folder / "dev.tsv").rename(folder / "dev" / "dev.tsv")
-    assert len(read("fleurs", tmp_path)[0]) == 1
-
-
-def test_the_split_has_two_names(tmp_path, spoken):
-    root = fleurs_tree(tmp_path, spoken, layout="parquet", split="dev")
-    assert (root / "fr_fr" / "validation" / "0000.parquet").is_file()
-    assert [u.split for u in read("fleurs", root, split="validation")[0]] == ["dev"] * 7
-
-
-def test_a_split_that_only_some_languages_have_is_told(tmp_path, spoken):
-    root = fleurs_tree(tmp_path, [u for u in spoken if u.language != "ru"], layout="unpacked")
-    fleurs_tree(tmp_path, [u for u in spoken if u.language == "ru"], layout="unpacked", split="dev")
-    found, log = read("fleurs", root)
-    assert [u.split for u in found] == ["dev"] + ["test"] * 6
-    assert log == ["fleurs: no dev of en_us, fr_fr is here", "fleurs: no test of ru_ru is here"]
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "said"),
-    [
-        ({"languages": ("de",)}, CorpusError, r"no 'de' is here, only en_us, fr_fr, ru_ru. fetch data/<lang>/"),
-        ({"split": "train"}, CorpusError, r"no train of en_us, fr_fr, ru_ru is here. fetch data/<lang>/"),
-        ({"split": "all"}, UsageError, r"--split all: FLEURS has train, dev, test"),
-        ({"languages": ("elvish",)}, UsageError, r"unknown language 'elvish'"),
-    ],
-)
-def test_what_fleurs_lacks_is_said_with_what_to_fetch(tmp_path, spoken, options, error, said):
-    root = fleurs_tree(tmp_path, spoken, layout="unpacked")
-    with pytest.raises(error, match=said) as caught:
-        read("fleurs", root, **options)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_table_without_its_recordings(tmp_path):
-    root = fleurs_folder(tmp_path, fleurs_row())
-    shutil.rmtree(root / "data" / "en_us" / "audio")
-    with pytest.raises(CorpusError, match=r"dev.tsv is here, its recordings .* not. fetch"):
-        read("fleurs", root)
-
-
-def test_bytes_that_are_no_utf8_name_file_and_line(tmp_path):
-    root = fleurs_folder(tmp_path, fleurs_row())
-    with (root / "data" / "en_us" / "dev.tsv").open("ab") as out:
-        out.write(b"9\t1.wav\tcaf\xe9\tcafe\tc\t1\tMALE\n")
-    with pytest.raises(CorpusError, match=r"dev.tsv:2: not UTF-8 \(byte 0xe9\)"):
-        read("fleurs", root)
-
-
-def test_a_broken_parquet_file(tmp_path, spoken):
-    root = fleurs_tree(tmp_path, spoken, layout="parquet")
-    path = root / "en_us" / "test" / "0000.parquet"
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(CorpusError, match=r"0000.parquet: no parquet file of FLEURS") as caught:
-        read("fleurs", root)
-    assert "\n" not in str(caught.value)
-
-
-def test_fleurs_codes_become_ours():
-    codes = {code: normalise_language(code) for code in fleurs.LANGUAGES}
-    assert len(codes) == len(set(codes.values())) == 102
-    named = {"cmn_hans_cn": "zh", "yue_hant_hk": "yue", "fil_ph": "tl", "jv_id": "jw", "nb_no": "no", "es_419": "es"}
-    assert named.items() <= codes.items()
-    without = {code for code in codes.values() if code not in WHISPER_LANGUAGES}
-    assert " ".join(sorted(without)) == "ast ceb ckb ff ga ig kam kea ky lg luo nso ny om or umb wo xh zu"
-    assert without <= UNSEEN_LANGUAGES.keys()
-    assert {fleurs.fleurs_code(code) for code in codes.values()} == set(fleurs.LANGUAGES)
-
-
-# ---------------------------------------------------------------- FLEURS: the hub
+CUT = {
+    "id": "c",
+    "type": "MonoCut",
+    "start": 0,
+    "duration": 0.3,
+    "channel": 0,
+    "supervisions": [{"id": "s", "start": 0, "duration": 0.3, "text": "NA", "language": "en"}],
+    "recording": {"id": "r", "sources": [{"type": "file", "channels": [0], "source": "a.wav"}], "duration": 0.3},
+}
+TRANSLATIONS = "path\ttranslation\tsplit\na.mp3\tNA\ttrain\nb.mp3\tYes\ttest\nc.mp3\tNo\tdev\n"
+SEGMENT = "- {duration: 0.1, offset: 0.1, rW: 9, uW: 0, speaker_id: spk.1, wav: ted_1.wav}\n"
+SPEECHES = "src_id\tsrc_text\tsrc_speaker_id\ttgt_id\ttgt_text\n2013-en\tNA\t7\t2013-fr\t\n"
+PAIRS = "score\tlt_audio\tsl_audio\n1.1\tlt_aud.zip:{0}:{1}\tsl_aud.zip:{0}:{1}\n".format(30 + len("a.ogg"), len(WAV))
+VERSE = "B20___01_Santiago____SPNBDAN1DA_verse_5"
+# The smallest tree of each corpus: file -> content. ROOT is the folder, or the file named "".
+TREES: dict[str, dict[str, str | bytes]] = {
+    "fleurs": {
+        "data/fr_fr/dev.tsv": "91\t1.wav\tLe chat.\tle chat\tl e |\t4800\tFEMALE\n",
+        "data/fr_fr/audio/dev.tar.gz": tar_gz(**{"dev/1.wav": WAV}),
+        "data/en_us/dev.tsv": "91\t2.wav\tThe cat.\tthe cat\tt h e |\t8000\tMALE\n",
+        "data/en_us/audio/dev/2.wav": OTHER,
+    },
+    "common-voice": {
+        **{f"fr/{name}.tsv": f"client_id\tpath\tsentence\nc\t{name}.mp3\tNA\n" for name in ("train", "dev", "test")},
+        **{f"fr/clips/{name}.mp3": WAV for name in ("train", "dev", "test")},
+    },
+    "covost": {
+        "zh-CN/covost_v2.zh-CN_en.tsv": TRANSLATIONS,
+        "zh-CN/validated.tsv": "client_id\tpath\tsentence\ns\ta.mp3\t不\ns\tb.mp3\t是\ns\tc.mp3\t否\n",
+        **{f"zh-CN/clips/{name}.mp3": WAV for name in "abc"},
+    },
+    "mass": {f"dataset/spanish/txt/{VERSE}.txt": "Si alguno\n", f"dataset/spanish/wav/{VERSE}.wav": WAV},
+    "europarl-st": {
+        "en/audios/en.1.m4a": WAV,
+        "en/fr/dev/segments.lst": "en.1 0.0 0.1\nen.1 0.1 0.3\n",
+        "en/fr/dev/segments.en": 'He said "no\nNA\n',
+        "en/fr/dev/segments.fr": "Non\nS.O.\n",
+        "en/fr/dev/speeches.lst": "en.1\n",
+        "en/fr/dev/speakers.lst": "A_1\n",
+    },
+    "mustc": {
+        "en-de/data/dev/wav/ted_1.wav": WAV,
+        "en-de/data/dev/txt/dev.yaml": SEGMENT,
+        "en-de/data/dev/txt/dev.en": "NA\n",
+        "en-de/data/dev/txt/dev.de": "null\n",
+    },
+    "voxpopuli-s2s": {
+        "transcribed_data/en/fr/s2s.tsv": SPEECHES,
+        "transcribed_data/en/2013/2013-en.ogg": WAV,
+        "transcribed_data/en/fr/2013/2013-fr.ogg": OTHER,
+    },
+    "speechmatrix": {
+        "aligned_speech/lt-sl.tsv.gz": gzip.compress(PAIRS.encode()),
+        "audios/lt_aud.zip": stored_zip("a.ogg", WAV),
+        "audios/sl_aud.zip": stored_zip("a.ogg", WAV),
+    },
+    "huggingface": {"metadata.csv": "file_name,transcription,language\na.wav,NA,en\n", "a.wav": WAV},
+    "lhotse": {"cuts.jsonl.gz": gzip.compress((json.dumps(CUT) + "\n").encode()), "a.wav": WAV},
+    "nemo": {"": '{"audio_filepath": "a.wav", "duration": 0.3, "text": "NA", "lang": "en"}\n', "a.wav": WAV},
+    "plain": {"": "audio,language,text\na.wav,en,NA\n", "a.wav": WAV},
+    "pairs": {"": "audio_en,audio_fr\na.wav,b.wav\n", "a.wav": WAV, "b.wav": OTHER},
+}
+MISSING = b"(this file isn't there)"
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub that serves two files of French dev; `asked` names what was downloaded, `files` may be altered."""
-    made = SimpleNamespace(asked=[], files={}, served={})
-    for name in ("data/fr_fr/dev.tsv", "data/fr_fr/audio/dev.tar.gz"):
-        made.files[name] = name.encode()
-    made.served.update(made.files)
+def prepare(tmp_path, capsys):
+    """Lay out a corpus's tree with changes and prepare it: (exit code, lines on stderr, utterances)."""
 
-    def get_paths_info(self, repository, paths, *, repo_type, revision):
-        import hashlib
+    def prepare(name, changes=None, *arguments):
+        root = tmp_path / "root"
+        for path, content in (TREES[name] | (changes or {})).items():
+            place = root / (path or "table")
+            if content is MISSING:
+                place.unlink(missing_ok=True)
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content if isinstance(content, bytes) else content.encode())
+        given = root / "table" if "" in TREES[name] else root
+        out = tmp_path / "out" / "m.jsonl"
+        out.unlink(missing_ok=True)
+        code = run(["corpus", "prepare", name, "--root", str(given), "--out", str(out), *arguments])
+        return code, capsys.readouterr().err.splitlines(), read_manifest(out) if out.exists() else None
 
-        assert (repository, repo_type) == ("google/fleurs", "dataset")
-        large = {name: SimpleNamespace(sha256=hashlib.sha256(data).hexdigest()) for name, data in made.files.items()}
-        return [
-            SimpleNamespace(path=n, size=len(made.files[n]), lfs=large[n] if n.endswith("gz") else None)
-            for n in paths
-            if n in made.files
-        ]
-
-    def hf_hub_download(repository, name, *, repo_type, revision, local_dir):
-        made.asked.append(name)
-        path = Path(local_dir) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(made.served[name])
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "get_paths_info", get_paths_info)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
-    return made
+    return prepare
 
 
-def test_the_files_asked_for_are_fetched_once(hub, tmp_path):
-    log: list[str] = []
-    fleurs.download_fleurs(tmp_path, ("fr",), "validation", log.append)
-    assert hub.asked == list(hub.files)
-    fleurs.download_fleurs(tmp_path, ("fr_fr",), "dev", log.append)
-    assert hub.asked == list(hub.files)
-    assert log[-1] == "data/fr_fr/audio/dev.tar.gz: is there already"
+@pytest.mark.parametrize("name", TREES)
+def test_the_smallest_tree_of_each_corpus(prepare, name):
+    code, lines, found = prepare(name)
+    assert code == 0, lines
+    assert found
+    assert not [line for line in lines if "skipped" in line]
 
 
-def test_a_damaged_file_is_fetched_again(hub, tmp_path):
-    fleurs.download_fleurs(tmp_path, ("fr",), "dev", print)
-    path = tmp_path / "data" / "fr_fr" / "audio" / "dev.tar.gz"
-    path.write_bytes(b"x" * path.stat().st_size)
-    fleurs.download_fleurs(tmp_path, ("fr",), "dev", print)
-    assert path.read_bytes() == hub.files["data/fr_fr/audio/dev.tar.gz"]
+def test_every_corpus_that_doesnt_fetch_itself_has_a_tree():
+    assert TREES.keys() == {name for name, corpus in CORPORA.items() if not corpus.self_fetching}
 
 
-@pytest.mark.parametrize("served", [b"short", b"data/fr_fr/audio/dev.tar.xx"])
-def test_what_comes_otherwise_than_the_hub_says_is_not_kept(hub, tmp_path, served):
-    hub.served["data/fr_fr/audio/dev.tar.gz"] = served
-    with pytest.raises(FetchError, match=r"came with another size or SHA-256; try again. By hand: fetch data/<lang>/"):
-        fleurs.download_fleurs(tmp_path, ("fr",), "dev", print)
-    assert not (tmp_path / "data" / "fr_fr" / "audio" / "dev.tar.gz").exists()
+def cuts(**changes) -> dict[str, bytes]:
+    return {"cuts.jsonl.gz": gzip.compress((json.dumps(CUT) + "\n" + json.dumps(CUT | changes) + "\n").encode())}
 
 
-def test_a_file_that_the_hub_lacks(hub, tmp_path):
-    with pytest.raises(FetchError, match=r"google/fleurs has no data/fr_fr/train.tsv at main. By hand: "):
-        fleurs.download_fleurs(tmp_path, ("fr",), "train", print)
+def supervised(**changes) -> dict[str, bytes]:
+    return cuts(supervisions=[CUT["supervisions"][0] | changes])
 
 
-def test_a_hub_that_can_t_be_reached(tmp_path):
-    with pytest.raises(
-        FetchError, match=r"google/fleurs can't be fetched \(.*\). By hand: fetch data/<lang>/"
-    ) as caught:
-        fleurs.download_fleurs(tmp_path, ("fr",), "dev", print)
-    assert "\n" not in str(caught.value)
+def a_parquet(**changes) -> dict[str, bytes]:
+    """FLEURS in parquet, in the place of the tables; without a column that is None, cut off if one is MISSING."""
+    if any(cells is MISSING for cells in changes.values()):
+        return {"data/fr_fr/dev.tsv": MISSING, "data/fr_fr/validation/0000.parquet": parquet(FLEURS_ROWS)[:-50]}
+    rows = {name: cells for name, cells in (FLEURS_ROWS | changes).items() if cells is not None}
+    return {"data/fr_fr/dev.tsv": MISSING, "data/fr_fr/validation/0000.parquet": parquet(rows)}
 
 
-@pytest.mark.parametrize(
-    ("languages", "said"), [(None, r"needs --languages; all 102"), (("eo",), r"FLEURS has no 'eo'; it has af_za")]
-)
-def test_a_download_that_makes_no_sense(hub, tmp_path, languages, said):
-    with pytest.raises(UsageError, match=said):
-        fleurs.download_fleurs(tmp_path, languages, "dev", print)
-    assert hub.asked == []
+WRONG = [
+    ("fleurs", {"data/fr_fr/dev.tsv": ""}, (), "data/fr_fr/dev.tsv: the file is empty; fetch it again"),
+    ("fleurs", {"data/fr_fr/dev.tsv": b"91\t1.wav\ta\ta\n\xe9"}, (), "dev.tsv:2: not UTF-8 (byte 0xe9); save it"),
+    ("fleurs", {"data/fr_fr/audio/dev.tar.gz": tar_gz(**{"dev/1.wav": WAV})[:-20]}, (), "dev.tar.gz: the archive ends"),
+    ("fleurs", {"data/fr_fr/audio/dev.tar.gz": "<html>"}, (), "dev.tar.gz: no tar, tar.gz, zip or parquet file, or a"),
+    ("fleurs", {"data/fr_fr/audio/dev.tar.gz": MISSING}, (), "dev.tsv is here, its recordings (audio/dev.tar.gz or"),
+    ("fleurs", a_parquet(raw_transcription=None), (), "0000.parquet: no parquet file of FLEURS (without a column raw_"),
+    ("fleurs", a_parquet(audio=None), (), "0000.parquet: no parquet file of FLEURS (without a column audio); fetch it"),
+    ("fleurs", a_parquet(audio=MISSING), (), "0000.parquet: no parquet file of FLEURS ("),
+    ("fleurs", {}, ("--split", "train"), "no train of en_us, fr_fr is here. fetch data/<lang>/"),
+    ("fleurs", {}, ("--split", "tests"), "--split tests: FLEURS has train, dev, test"),
+    ("fleurs", {}, ("--languages", "de"), "no 'de' is here, only en_us, fr_fr. fetch data/<lang>/"),
+    ("fleurs", {}, ("--languages", "xx"), "unknown language 'xx'"),
+    ("fleurs", {}, ("--option", "text=upper"), "--option text=upper: write raw or normalised"),
+    ("fleurs", {}, ("--rotation", "0"), "1 clusters can't be split into 5 folds; read more, or omit --rotation"),
+    ("common-voice", {"fr/train.tsv": ""}, (), "fr/train.tsv: the file is empty; fetch it again"),
+    ("common-voice", {"fr/dev.tsv": "a\tb\n"}, (), "fr/dev.tsv:1: no column 'path' among a, b; is it the file"),
+    ("common-voice", {f"fr/clips/{n}.mp3": MISSING for n in ("train", "dev", "test")}, (), "not its recordings"),
+    ("covost", {"zh-CN/validated.tsv": MISSING}, (), "zh-CN: no validated.tsv to join the translations with. fetch"),
+    ("covost", {"zh-CN/covost_v2.zh-CN_qq.tsv": "x"}, (), "covost_v2.zh-CN_qq.tsv: unknown language 'qq'"),
+    ("covost", {}, ("--option", "targets=de"), "no translations into de are here. fetch Common Voice 4"),
+    ("mass", {f"dataset/spanish/txt/{VERSE}.txt": b"a\xf1o"}, (), f"{VERSE}.txt: can't be read ('utf-8' codec"),
+    ("mass", {}, ("--split", "test"), "--split test: the mass corpus has no splits; omit it"),
+    ("voxpopuli-s2s", {}, ("--split", "dev"), "--split dev: the voxpopuli-s2s corpus has no splits"),
+    ("mass", {}, ("--option", "titles=maybe"), "--option titles=maybe: write yes or no"),
+    ("europarl-st", {"en/fr/dev/segments.lst": "en.1 0 nan\nen.1 0 1\n"}, (), "segments.lst:1: end is 'nan'; write"),
+    ("europarl-st", {"en/fr/dev/segments.lst": "en.1 -1 1\nen.1 0 1\n"}, (), "segments.lst:1: start is '-1'; write"),
+    ("europarl-st", {"en/fr/dev/segments.fr": MISSING}, (), "segments.fr: can't be read (No such file or directory)"),
+    ("europarl-st", {}, ("--option", "targets=it"), "en: no target it is here, only fr. fetch v1.1.tar.gz"),
+    ("mustc", {"en-de/data/dev/txt/dev.yaml": "- {duration: inf, offset: 0, wav: a}\n"}, (), "1: duration is 'inf'"),
+    ("mustc", {"en-de/data/dev/txt/dev.yaml": "- {duration: 1, offset: -2, wav: a}\n"}, (), "l:1: offset is '-2'"),
+    ("mustc", {"en-de/data/dev/txt/dev.yaml": MISSING}, (), "no split is here. fetch MUSTC"),
+    ("voxpopuli-s2s", {"transcribed_data/en/fr/s2s.tsv": ""}, (), "fr/s2s.tsv: the file is empty"),
+    ("speechmatrix", {"aligned_speech/lt-sl.tsv.gz": BROKEN}, (), "lt-sl.tsv.gz: can't be read (Error -3"),
+    ("speechmatrix", {"aligned_speech/lt-sl.tsv.gz": "<html>"}, (), "lt-sl.tsv.gz:1: no column 'score' among <html>"),
+    ("speechmatrix", {"audios/lt_aud.zip": stored_zip("a.ogg", WAV)[:-30]}, (), "lt_aud.zip: no zip file, or it"),
+    (
+        "speechmatrix",
+        {"aligned_speech/lt-sl.tsv.gz": gzip.compress(PAIRS.replace("1.1", "nan").encode())},
+        (),
+        "lt-sl.tsv.gz:2: the score is 'nan'",
+    ),
+    ("huggingface", {}, ("--option", "config=a.wav"), "root/a.wav: a file, not a folder. --option hub=OWNER/NAME"),
+    ("huggingface", {"metadata.csv": "file_name,lang\n../secret.wav,en\n"}, (), "leads out of"),
+    ("huggingface", {"metadata.csv": ""}, (), "metadata.csv: the file is empty; its first line must name the columns"),
+    ("huggingface", {"metadata.csv": MISSING, "metadata.parquet": b"PAR1"}, (), "metadata.parquet: can't be read ("),
+    (
+        "huggingface",
+        {"metadata.csv": MISSING, "x.parquet": broken(parquet({k: v * 900 for k, v in {"t": ["a b c"], "audio": [
+            {"bytes": b"12345678", "path": "x"}]}.items()}))},
+        ("--option", "language=en"),
+        "x.parquet: can't be read (",
+    ),
+    ("lhotse", {"cuts.jsonl.gz": BROKEN}, (), "cuts.jsonl.gz: can't be read (Error -3"),
+    ("lhotse", {"cuts.jsonl.gz": ""}, (), "no cut, recording or supervision is the first line of cuts.jsonl.gz."),
+    ("lhotse", cuts(supervisions=["x"]), (), "cuts.jsonl.gz:2: no line of Lhotse's (Expected `object`, got `str`"),
+    ("lhotse", cuts(start="0.5"), (), "cuts.jsonl.gz:2: no line of Lhotse's (Expected `float | null`, got `str`"),
+    ("lhotse", cuts(type="MixedCut", tracks=[{"type": "MonoCut"}]), (), "cuts.jsonl.gz:2: no line of Lhotse's (Object"),
+    ("lhotse", cuts(start=-1), (), "cuts.jsonl.gz:2: start is -1.0; write seconds"),
+    ("lhotse", supervised(text=5), (), "Expected `str | null`, got `int` - at `$.supervisions[0].text`"),
+    ("lhotse", supervised(language=5), (), "got `int` - at `$.supervisions[0].language`"),
+    ("lhotse", supervised(custom={"translated_text": {"elvish": "x"}}), (), "cuts.jsonl.gz:2: supervision s: unknown"),
+    ("nemo", {"": "[\n"}, (), "table:1: no JSON ("),
+    ("nemo", {"": '{"audio_filepath": "../a.wav", "lang": "en"}\n'}, (), "table:1: '../a.wav' leads out of"),
+    ("plain", {"": BROKEN}, (), "table: can't be read (Error -3"),
+    ("plain", {"": gzip.compress(b"audio,language\na.wav,en\n")[:-9]}, (), "table: can't be read (Compressed"),
+    ("pairs", {"": "audio,audio\na.wav,b.wav\n"}, (), "table:2: nothing says the language of audio_1"),
+]  # fmt: skip
 
 
-# ---------------------------------------------------------------- Common Voice
+@pytest.mark.parametrize(("name", "changes", "arguments", "said"), WRONG)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(prepare, tmp_path, name, changes, arguments, said):
+    code, lines, found = prepare(name, changes, *arguments)
+    assert (code, found) == (2, None)
+    assert [line for line in lines if line.startswith("interlingua: ")] == lines[-1:]
+    assert said in "\n".join(lines)
+    assert not list(tmp_path.glob("out/*"))
 
 
-@pytest.mark.parametrize("release", [4, 11, 17])
-def test_any_release_of_common_voice(tmp_path, spoken, release):
-    found, log = read(
-        "common-voice", common_voice_tree(tmp_path, spoken, release=release, durations=True), split="train"
-    )
-    assert log == []
-    assert [(u.language, u.text, u.speaker, u.gender, u.split) for u in found] == [
-        (u.language, u.text, u.speaker, u.gender, "train") for u in spoken_by_locale(spoken)
+def from_windows(content: str | bytes, name: str) -> str | bytes:
+    """A text with a byte order mark and Windows' line ends, gzipped or not; anything else as it is."""
+    if isinstance(content, str):
+        return b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode()
+    if name.endswith((".tsv.gz", ".jsonl.gz")):
+        return gzip.compress(from_windows(gzip.decompress(content).decode(), ""))
+    return content
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(prepare, name):
+    plain = prepare(name)
+    assert prepare(name, {path: from_windows(content, path) for path, content in TREES[name].items()}) == plain
+
+
+@pytest.mark.parametrize("member", ["1.wav", "./dev/1.wav", "dev/1.wav", "data/fr_fr/audio/dev/1.wav"])
+def test_members_of_fleurs_s_archives_are_known_by_their_last_part(prepare, member):
+    code, lines, found = prepare("fleurs", {"data/fr_fr/audio/dev.tar.gz": tar_gz(**{member: WAV})})
+    assert code == 0, lines
+    assert [u.audio.member for u in found if u.language == "fr"] == [member.removeprefix("./")]
+    assert len(load_audio(found[-1].audio)) == 4800
+
+
+def test_a_table_whose_tabs_an_editor_replaced_has_no_usable_row(prepare):
+    rows = TREES["fleurs"]["data/fr_fr/dev.tsv"].replace("\t", "  ")
+    code, lines, _ = prepare("fleurs", {"data/fr_fr/dev.tsv": rows}, "--languages", "fr")
+    assert code == 2
+    assert "fleurs fr_fr/dev: skipped 1 (fewer than 7 columns): dev.tsv:1" in lines
+    assert "every row was skipped, as the lines above say" in lines[-1]
+
+
+def test_a_recording_that_breaks_off_is_found_by_the_check(prepare, tmp_path, capsys):
+    short = wav_bytes(sweep(0.84, 300))  # the shortest of FLEURS
+    row = TREES["fleurs"]["data/fr_fr/dev.tsv"].replace("4800", "96000")
+    prepare("fleurs", {"data/fr_fr/dev.tsv": row, "data/fr_fr/audio/dev.tar.gz": tar_gz(**{"dev/1.wav": short})})
+    assert run(["corpus", "check", str(tmp_path / "out" / "m.jsonl")]) == 1
+    assert capsys.readouterr().out == "fr_fr/dev/1: duration: 0.84 s, the manifest says 6.00 s\n"
+
+
+def test_a_sentence_that_one_language_lacks_is_not_shared(prepare, tmp_path, capsys):
+    rows = TREES["fleurs"]["data/en_us/dev.tsv"]
+    more = {"data/en_us/dev.tsv": rows + rows.replace("91", "92").replace("2.wav", "3.wav")}
+    code, lines, _ = prepare("fleurs", more | {"data/en_us/audio/dev/3.wav": WAV})
+    assert code == 0, lines
+    run(["corpus", "stats", str(tmp_path / "out" / "m.jsonl"), "--json"])
+    counted = json.loads(capsys.readouterr().out)
+    assert (counted["overlap"], counted["languages"]["en"]["sentences"]) == ({"en-fr": 1}, 2)
+
+
+def test_rows_of_a_parquet_file_without_id_or_audio_are_left_out_and_named(prepare):
+    lacking = {"id": [91, None], "audio": pa.array([{"bytes": WAV, "path": "1.wav"}, None], AUDIO)}
+    code, lines, found = prepare("fleurs", a_parquet(**lacking), "--languages", "fr")
+    assert (code, [u.text for u in found]) == (0, ["Le chat."])
+    assert lines == ["fleurs fr_fr/dev: skipped 1 (no id or recording): 0000.parquet, row 1"]
+
+
+def test_a_parquet_file_that_holds_the_audio_s_bytes_alone(prepare):
+    audio = [{"bytes": WAV}, {"bytes": OTHER}]
+    code, lines, found = prepare("fleurs", a_parquet(audio=audio, path=None), "--languages", "fr")
+    assert (code, lines, [u.id for u in found]) == (0, [], ["fr_fr/dev/0000-0", "fr_fr/dev/0000-1"])
+    assert [len(load_audio(u.audio)) for u in found] == [4800, 8000]
+
+
+def test_a_link_s_name_says_the_language(prepare, tmp_path):
+    prepare("common-voice")
+    (tmp_path / "root" / "fr").rename(tmp_path / "release-17")
+    (tmp_path / "root" / "sv-SE").symlink_to(tmp_path / "release-17")
+    found = list(read_corpus("common-voice", tmp_path / "root"))
+    assert [(u.id, u.language) for u in found] == [(f"sv-SE/{name}", "sv") for name in ("train", "dev", "test")]
+
+
+@pytest.mark.parametrize(("name", "table"), [("common-voice", "fr/train.tsv"), ("covost", "zh-CN/validated.tsv")])
+def test_recordings_without_a_sentence_mean_nothing_in_common(prepare, name, table):
+    header, *rows = TREES[name][table].splitlines()
+    emptied = "\n".join([header, *(row.rpartition("\t")[0] + "\t" for row in rows), ""])
+    code, lines, found = prepare(name, {table: emptied})
+    assert code == 0, lines
+    assert [u.meaning for u in found if u.text == ""] == [None] * len(rows)
+
+
+def test_a_table_of_common_voice_that_is_missing_is_told(prepare):
+    code, lines, found = prepare("common-voice", {"fr/dev.tsv": MISSING})
+    assert (code, [u.split for u in found]) == (0, ["train", "test"])
+    assert lines == ["common-voice fr: no dev.tsv is here"]
+
+
+def test_legacy_codes_are_the_languages_of_today(prepare):
+    old = {"": "audio,language\na.wav,iw\nb.wav,in\n", "b.wav": OTHER}
+    assert [u.language for u in prepare("plain", old)[2]] == ["he", "id"]
+
+
+def test_covost_s_codes_are_common_voice_s(prepare):
+    code, lines, found = prepare("covost")
+    assert code == 0, lines
+    assert [(u.id, u.language, u.text, u.translations, u.split) for u in found] == [
+        ("zh-CN/a", "zh", "不", {"en": "NA"}, "train"),
+        ("zh-CN/b", "zh", "是", {"en": "Yes"}, "test"),
+        ("zh-CN/c", "zh", "否", {"en": "No"}, "dev"),
     ]
-    assert [u.duration for u in found] == pytest.approx([u.duration for u in spoken_by_locale(spoken)], abs=0.002)
-    french = [u for u in found if u.text == TEXTS["fr", "cat"]]
-    assert len({u.id for u in french}) == 2
-    assert {u.meaning for u in french} == {"scat" if release == 17 else sentence_key("fr", TEXTS["fr", "cat"])}
-    assert len(load_audio(found[0].audio)) == pytest.approx(found[0].duration * 16_000, abs=3000)
+    targets = ["de", "tr", "fa", "sv-SE", "mn", "zh-CN", "cy", "ca", "sl", "et", "id", "ar", "ta", "lv", "ja"]
+    tree = {"zh-CN/covost_v2.zh-CN_en.tsv": MISSING}
+    tree |= {path.replace("zh-CN", "en"): c for path, c in TREES["covost"].items() if not path.endswith("_en.tsv")}
+    tree |= {f"en/covost_v2.en_{target}.tsv": TRANSLATIONS for target in targets}
+    found = prepare("covost", tree, "--languages", "en")[2]
+    assert set(found[0].translations) == {target.partition("-")[0] for target in targets}
 
 
-def spoken_by_locale(spoken):
-    return sorted(spoken, key=lambda u: u.language)
-
-
-def test_train_dev_and_test_are_read_and_validated_is_not(tmp_path, spoken):
-    root = common_voice_tree(tmp_path, spoken)
-    assert len(read("common-voice", root)[0]) == 7
-    assert [u.split for u in read("common-voice", root, split="validated")[0]] == ["validated"] * 7
-    with pytest.raises(CorpusError, match=r"no dev.tsv is here"):
-        read("common-voice", root, split="dev")
-    with pytest.raises(UsageError, match=r"--split reported: Common Voice has train, dev, test, validated"):
-        read("common-voice", root, split="reported")
-
-
-def test_a_clip_that_is_missing_is_named(tmp_path, spoken):
-    root = common_voice_tree(tmp_path, spoken)
-    (root / "fr" / "clips" / "common_voice_fr_1003.mp3").unlink()
-    found, log = read("common-voice", root, split="train")
-    assert len(found) == 6
-    assert log == ["common-voice fr/train: skipped 1 (recording missing): common_voice_fr_1003.mp3"]
-
-
-def test_the_folder_above_the_release_is_a_root_unless_there_are_two(tmp_path, spoken):
-    common_voice_tree(tmp_path / "cv-corpus-4-2019-12-10", spoken)
-    assert len(read("common-voice", tmp_path)[0]) == 7
-    (tmp_path / "cv-corpus-17.0-2024-03-15").mkdir()
-    with pytest.raises(UsageError, match=r"several releases \(cv-corpus-17.0-2024-03-15, cv-corpus-4-2019-12-10\)"):
-        read("common-voice", tmp_path)
-
-
-def locales(root, spoken, *names):
-    common_voice_tree(root, spoken[:1])
-    for name in names:
-        shutil.copytree(root / "en", root / name)
-    shutil.rmtree(root / "en")
-    return root
-
-
-def test_locales_become_our_codes(tmp_path, spoken):
-    root = locales(tmp_path, spoken, "zh-CN", "zh-TW", "zh-HK", "sv-SE", "ga-IE", "nan-tw", "notes")
-    found, _ = read("common-voice", root)
-    assert {u.id.partition("/")[0]: u.language for u in found} == {
-        "zh-CN": "zh",
-        "zh-TW": "zh",
-        "zh-HK": "yue",
-        "sv-SE": "sv",
-        "ga-IE": "ga",
-        "nan-tw": "nan",
+def test_prepared_files_of_covost_stand_in_for_their_splits_alone(prepare):
+    dev = {"zh-CN/covost_v2.zh-CN_en.dev.tsv": "path\tsentence\ttranslation\tclient_id\nc.mp3\t否\tWrong\ts\n"}
+    found = prepare("covost", dev)[2]
+    assert {(u.text, u.translations["en"], u.split) for u in found} == {
+        ("不", "NA", "train"),
+        ("是", "Yes", "test"),
+        ("否", "Wrong", "dev"),
     }
+    code, lines, found = prepare("covost", dev | {"zh-CN/covost_v2.zh-CN_en.tsv": MISSING})
+    assert (code, len(found)) == (0, 1)
+    assert lines == [f"covost zh-CN: no {s} with translations into en is here" for s in ("train", "test")]
 
 
-def test_a_folder_whose_language_is_unknown_is_told(tmp_path, spoken):
-    found, log = read("common-voice", locales(tmp_path, spoken, "sv-SE", "tok"), split="train")
-    assert {u.language for u in found} == {"sv"}
-    assert log == [f"{tmp_path / 'tok'}: skipped, for 'tok' is no language code that is known here"]
+def test_verses_without_a_text_are_told(prepare):
+    code, lines, (found,) = prepare("mass", {f"dataset/spanish/txt/{VERSE}.txt": MISSING, "dataset/spanish/txt/x": ""})
+    assert (code, found.text) == (0, None)
+    assert lines == [f"mass spanish: 1 recordings have no text in txt/, such as {VERSE}"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "folders"),
-    [
-        (("zh",), ["zh-CN", "zh-TW"]),
-        (("zh-TW",), ["zh-TW"]),
-        (("zh_tw", "zh-cn"), ["zh-TW", "zh-CN"]),
-        (("sv",), ["sv-SE"]),
-    ],
-)
-def test_a_locale_means_itself_and_a_language_all_its_locales(tmp_path, spoken, asked, folders):
-    root = locales(tmp_path, spoken, "zh-CN", "zh-TW", "sv-SE")
-    found, _ = read("common-voice", root, languages=asked)
-    assert [u.id.partition("/")[0] for u in found] == folders
-
-
-def test_genders_of_older_and_newer_releases():
-    from interlingua.corpora.common_voice import gender_of
-
-    written = ["male", "female_feminine", "male_masculine", "other", "non-binary", "", "do_not_wish_to_say", "intersex"]
-    assert [gender_of(w) for w in written] == ["male", "female", "male", "other", "other", None, None, "other"]
-
-
-def test_a_table_without_the_columns_is_named(tmp_path, spoken):
-    root = common_voice_tree(tmp_path, spoken[:1])
-    (root / "en" / "train.tsv").write_text("client_id\tfile\tsentence\n")
-    with pytest.raises(CorpusError, match=r"train.tsv:1: no column 'path' among client_id, file, sentence"):
-        read("common-voice", root)
-    (root / "en" / "train.tsv").write_text("")
-    with pytest.raises(CorpusError, match=r"train.tsv: the file is empty"):
-        read("common-voice", root)
-
-
-# ---------------------------------------------------------------- CoVoST 2
-
-
-@pytest.mark.parametrize("prepared", [False, True])
-def test_covost_joined_and_prepared(tmp_path, spoken, prepared):
-    found, log = read("covost", covost_tree(tmp_path, spoken, prepared=prepared), split="train")
-    translated = [u for u in spoken_by_locale(spoken) if u.translations]
-    assert [(u.language, u.text, u.translations, u.speaker, u.split) for u in found] == [
-        (u.language, u.text, u.translations, u.speaker, "train") for u in translated
+def test_what_nemo_repeats_is_counted(prepare):
+    row = TREES["nemo"][""]
+    into = row.replace('"lang"', '"answer": "Oui", "target_lang": "fr", "source_lang"')
+    code, lines, (found,) = prepare("nemo", {"": row + into + row + into.replace("Oui", "Non")})
+    assert (code, found.text, found.translations) == (0, "NA", {"fr": "Oui"})
+    assert lines == [
+        "table: skipped 1 (another row says nothing more): table:3",
+        "table: skipped 1 (another row says another language, transcript or translation): table:4",
     ]
-    assert log == []
-    french = [u for u in found if u.text == TEXTS["fr", "cat"]]
-    assert len({u.meaning for u in french}) == 1
-    assert len({u.id for u in french}) == 2
 
 
-def covost(root, spoken, rows, *, name="covost_v2.en_de.tsv"):
-    """An English tree (clips 1000 to 1002) with the rows given."""
-    common_voice_tree(root, spoken[:3])
-    (root / "en" / name).write_text("path\ttranslation\tsplit\n" + "".join(f"{row}\n" for row in rows), newline="")
-    return root
+@pytest.mark.parametrize("cell", [".", "a sentence in the wrong column " * 20])
+def test_a_cell_that_names_no_file_is_left_out_and_named(prepare, cell):
+    code, lines, found = prepare("plain", {"": f"audio,language\n{cell},en\na.wav,en\n"})
+    assert (code, len(found)) == (0, 1)
+    assert lines == [f"table: skipped 1 (no audio file): {lines[0].partition('file): ')[2]}"]
+    assert f"table:2 ({cell.strip()[:80]}" in lines[0]
 
 
-CLIP = "common_voice_en_{}.mp3".format
+def test_a_speaker_s_number_is_a_name(prepare, tmp_path):
+    changed = {"supervisions": [CUT["supervisions"][0] | {"speaker": 0}]}
+    (found,) = prepare("lhotse", {"cuts.jsonl.gz": gzip.compress((json.dumps(CUT | changed) + "\n").encode())})[2]
+    assert found.speaker == "0"
 
 
-def test_na_unbalanced_quotes_and_escapes(tmp_path, spoken):
-    rows = [f'{CLIP(1000)}\tEr "sagte\ttrain', f"{CLIP(1001)}\tNA\ttrain", f'{CLIP(1002)}\ta\\\tb \\\\ \\"\ttrain']
-    found, log = read("covost", covost(tmp_path, spoken, rows))
-    assert [u.translations["de"] for u in found] == ['Er "sagte', "NA", 'a\tb \\ "']
-    assert [u.text for u in found] == [TEXTS["en", "cat"], "NA", "null"]
-    assert log == []
+def test_recordings_that_a_manifest_holds_don_t_take_each_other_s_place(prepare, tmp_path):
+    def holding(name, data):
+        source = {"type": "memory", "channels": [0], "source": base64.b64encode(data).decode()}
+        recording = {"id": name, "sources": [source], "duration": 0.2}
+        said = CUT["supervisions"][0] | {"id": name, "duration": 0.2}
+        return json.dumps(CUT | {"id": name, "supervisions": [said], "recording": recording}) + "\n"
+
+    held = {"a/b": WAV, "a b": OTHER, "a-b": wav_bytes(sweep(0.2, 900)), "é" * 300: WAV}
+    manifest = "".join(holding(name, data) for name, data in held.items())
+    folder = tmp_path / "held"
+    given = ("--option", f"audio_folder={folder}")
+    code, lines, found = prepare("lhotse", {"cuts.jsonl.gz": gzip.compress(manifest.encode())}, *given)
+    assert code == 0, lines
+    assert {u.id: Path(u.audio.path).read_bytes() for u in found} == held
+    assert len(list(folder.iterdir())) == 4
 
 
-def test_the_splits_of_covost(tmp_path, spoken):
-    rows = [f"{CLIP(1000 + n)}\tx\t{split}" for n, split in enumerate(("train_covost", "dev", "dev_covost"))]
-    root = covost(tmp_path, spoken, rows)
-    found, log = read("covost", root)
-    assert [u.split for u in found] == ["train", "dev"]
-    assert log == [f"covost en: skipped 1 (split 'dev_covost', which CoVoST 2 doesn't use): {CLIP(1002)}"]
-    assert [u.split for u in read("covost", root, split="dev")[0]] == ["dev"]
-    with pytest.raises(UsageError, match=r"--split all: CoVoST has train, dev, test"):
-        read("covost", root, split="all")
+def test_audio_beside_a_parquet_file_is_read_and_one_outside_refused(prepare):
+    def shard(*paths):
+        audio = pa.array([{"bytes": None, "path": path} for path in paths], AUDIO)
+        columns = {"text": ["NA"] * len(paths), "language": ["en"] * len(paths), "audio": audio}
+        return {"metadata.csv": MISSING, "train.parquet": parquet(columns), "clips/a.wav": WAV}
+
+    code, lines, (found,) = prepare("huggingface", shard("clips/a.wav", "clips/gone.wav", None))
+    assert code == 0
+    assert (found.text, found.split, len(load_audio(found.audio))) == ("NA", "train", 4800)
+    assert "skipped 2 (no audio file)" in lines[0]
+    code, lines, _ = prepare("huggingface", shard("../root/clips/a.wav"))
+    assert code == 2
+    assert "train.parquet, row 0: '../root/clips/a.wav' leads out of" in lines[0]
 
 
-def test_rows_that_a_newer_common_voice_has_lost_are_counted(tmp_path, spoken):
-    rows = [f"{CLIP(n)}\tx\ttrain" for n in (1000, 7, 8)]
-    root = covost(tmp_path, spoken, rows)
-    (root / "en" / "clips" / CLIP(1000)).unlink()
-    found, log = read("covost", root)
-    assert found == []
-    assert (
-        log
-        == [
-            "covost en: skipped 2 (not in this Common Voice's validated.tsv; CoVoST 2 was made from release 4): "
-            f"{CLIP(7)}, {CLIP(8)}",
-            f"covost en: skipped 1 (recording missing): {CLIP(1000)}",
-        ]
-        or log[::-1]
-    )
+def test_what_is_no_manifest_is_never_overwritten(prepare, tmp_path, capsys):
+    assert prepare("plain")[0] == 0
+    assert prepare("plain")[0] == 0  # a manifest is
+    table, pipe = tmp_path / "root" / "table", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for out in (table, pipe):
+        assert run(["corpus", "prepare", "plain", "--root", str(table), "--out", str(out)]) == 2
+        assert (
+            f"--out {out}: is there and is no manifest; it would be lost: name another file" in capsys.readouterr().err
+        )
+    assert table.read_text() == TREES["plain"][""]
+    assert pipe.is_fifo()
 
 
-def test_a_second_translation_of_a_recording_is_counted(tmp_path, spoken):
-    root = covost(tmp_path, spoken, [f"{CLIP(1000)}\t{text}\ttrain" for text in ("eins", "zwei")])
-    (found,), log = read("covost", root)
-    assert found.translations == {"de": "eins"}
-    assert log == [f"covost en: skipped 1 (a second translation into de of a recording): {CLIP(1000)}"]
+def test_ids_that_come_again_are_named(prepare):
+    rows = TREES["fleurs"]["data/en_us/dev.tsv"]
+    code, lines, found = prepare("fleurs", {"data/en_us/dev.tsv": rows * 3}, "--languages", "en")
+    assert (code, len(found)) == (0, 1)
+    assert lines == ["m.jsonl: skipped 2 (its id stands already before): en_us/dev/2, en_us/dev/2"]
 
 
-def test_a_table_in_a_tar_gz_and_one_in_the_root(tmp_path, spoken):
-    root = covost(tmp_path, spoken, [f"{CLIP(1000)}\tHallo\ttrain"])
-    with tarfile.open(root / "en" / "covost_v2.en_ca.tsv.tar.gz", "w:gz") as tar:
-        tar.add(root / "en" / "covost_v2.en_de.tsv", "covost_v2.en_ca.tsv")
-    shutil.copy(root / "en" / "covost_v2.en_de.tsv", root / "covost_v2.en_sv-SE.tsv")
-    (found,), _ = read("covost", root)
-    assert found.translations == {"ca": "Hallo", "de": "Hallo", "sv": "Hallo"}
-
-
-def test_the_targets_asked_for(tmp_path, spoken):
-    root = covost_tree(tmp_path, spoken)
-    found, _ = read("covost", root, languages=("en",), targets=("ru",))
-    assert [u.translations for u in found] == [{"ru": TEXTS["ru", "cat"]}]
-    with pytest.raises(CorpusError, match=r"no translations into de are here. fetch Common Voice 4"):
-        read("covost", root, languages=("en",), targets=("ru", "de"))
-
-
-def test_a_split_that_only_some_targets_have(tmp_path, spoken):
-    root = covost(tmp_path, spoken, [f"{CLIP(1000)}\tHallo\ttest"])
-    prepared = root / "en" / "covost_v2.en_ca.dev.tsv"
-    prepared.write_text(f"path\tsentence\ttranslation\tclient_id\n{CLIP(1001)}\ta\tHola\ts\n")
-    (found,), log = read("covost", root, split="test")
-    assert found.translations == {"de": "Hallo"}
-    assert log == ["covost en: no test with translations into ca is here"]
-    lacking = r"no test with translations into ca is here. fetch"
-    with pytest.raises(CorpusError, match=lacking):
-        read("covost", root, split="test", targets=("ca", "de"))
-    (root / "en" / "covost_v2.en_de.tsv").unlink()
-    with pytest.raises(CorpusError, match=lacking):
-        read("covost", root, split="test")
-
-
-def test_no_table_to_join_with(tmp_path, spoken):
-    root = covost(tmp_path, spoken, [f"{CLIP(1000)}\tHallo\ttrain"])
-    (root / "en" / "validated.tsv").unlink()
-    with pytest.raises(CorpusError, match=r"no validated.tsv to join the translations with. fetch"):
-        read("covost", root)
-
-
-# ---------------------------------------------------------------- MaSS
-
-
-def test_verses_pair_across_orders_and_names_of_books(tmp_path):
-    texts = {}
-    for language in ("en", "es", "fr", "ru", "fi", "eu"):
-        for n in range(27):
-            texts[language, f"{n:02}"] = f"{language} {n}"
-    audio = AudioRef(str(write_wav(tmp_path / "a.wav", sweep(0.6, 300))))
-    made = [utterance(code, meaning, audio=audio, text=text) for (code, meaning), text in texts.items()]
-    found, log = read("mass", mass_tree(tmp_path / "root", made))
-    assert len(found) == 6 * 27
-    verses: dict[str, set[str]] = {}
-    for u in found:
-        verses.setdefault(u.meaning, set()).add(u.text.split()[1])
-        assert set(u.translations) == {"en", "es", "fr", "ru", "fi", "eu"} - {u.language}
-        assert {text.split()[1] for text in u.translations.values()} == verses[u.meaning]
-    assert len(verses) == 27
-    assert all(len(numbers) == 1 for numbers in verses.values())
-    assert "James 1:1" in verses
-    assert len(log) == 6  # each language's titles
-    assert log[0].startswith("mass basque: skipped 27 (a chapter's title; --option titles=yes keeps it): B01___01_San_")
-
-
-def test_the_order_of_books_differs():
-    assert verse_of("B06___01_James_______RUSS76N2DA_verse_5") == ("James", 1, 5)
-    assert verse_of("B20___01_Santiago____EUSEABN1DA_verse_5_one_channel") == ("James", 1, 5)
-    assert verse_of("B13___02_1Tes________SPNBDAN1DA_verse_0") == ("1Thess", 2, 0)
-    assert verse_of("B26___01_Judas_______SPNBDAN1DA_verse_1") == ("Jude", 1, 1)
-    assert verse_of("B07___01_1CorinthiansENGESVN1DA_verse_1") == ("1Corinthians", 1, 1)
-    for name in ("B06___01_Genesis_____ENGESVN1DA_verse_5", "B06___01_James_______RUSS76N2DA", "notes"):
-        assert verse_of(name) is None
-    assert len(BOOKS) == 27
-    assert len({mass_stem("ru", b, 1, 1) for b in range(27)}) == 27
-
-
-@pytest.mark.parametrize("one_channel", [True, False])
-def test_titles_are_left_out_unless_asked_for(tmp_path, spoken, one_channel):
-    root = mass_tree(tmp_path, spoken[:4], one_channel=one_channel)
-    assert {u.meaning for u in read("mass", root)[0]} == {"Matthew 1:1", "Mark 1:1", "Luke 1:1"}
-    with_titles, log = read("mass", root / "dataset", titles=True)
-    assert {u.meaning for u in with_titles if u.text == "Chapter 1"} == {"Matthew 1:0", "Mark 1:0", "Luke 1:0"}
-    assert log == []
-
-
-def test_verses_without_audio_and_audio_without_text(tmp_path, spoken):
-    root = mass_tree(tmp_path, spoken[:4])
-    english = root / "dataset" / "english"
-    stem = mass_stem("en", 0, 1, 1)
-    (english / "wav" / f"{stem}_one_channel.wav").rename(english / "wav" / f"{mass_stem('en', 0, 1, 9)}.wav")
-    shutil.copy(english / "wav" / f"{mass_stem('en', 1, 1, 1)}_one_channel.wav", english / "wav" / "noise.wav")
-    found, log = read("mass", root, languages=("en",), references=("fr",))
-    assert [(u.meaning, u.text) for u in found] == [("Matthew 1:9", None), ("Mark 1:1", "NA"), ("Luke 1:1", "null")]
-    assert f"mass english: skipped 1 (recording missing): {stem}.wav" in log
-    assert "mass english: skipped 1 (its name is no verse's): noise" in log
-
-
-def mass_corpora(root, spoken):
-    """What MaSS's scripts leave: ``data/<language>_corpus/{txt,wav}``, and the table of what there is."""
-    mass_tree(root, spoken)
-    found, _ = read("mass", root, titles=True)
-    verses: dict[str, dict[str, str]] = {}
-    for u in found:
-        name = u.meaning.replace(" ", "_").replace(":", "_verse_")
-        verses.setdefault(name, {})[language_name(u.language).lower()] = u.id.partition("/")[2]
-    languages = sorted({language for row in verses.values() for language in row})
-    for language in languages:
-        (root / "data").mkdir(exist_ok=True)
-        (root / "dataset" / language).rename(root / "data" / f"{language}_corpus")
-    rows = [["ID", "Label", *languages], ["", "Path", *(f"./data/{name}_corpus/wav/" for name in languages)]]
-    rows += [
-        ["", "Available", *("9" for _ in languages), "Intersection"],
-        ["", "Missing", *("0" for _ in languages), "2"],
+def test_a_large_archive_is_announced(prepare, monkeypatch):
+    monkeypatch.setattr("interlingua.corpora.layout._LARGE", 100)
+    code, lines, _ = prepare("fleurs", None, "--languages", "fr")
+    assert code == 0
+    assert [line.partition(": ")[2] for line in lines] == [
+        "reading what 0.0 GB hold",
+        "read in place, in its own order; unpack it where speed matters",
     ]
-    for n, (name, row) in enumerate(sorted(verses.items())):
-        rows.append([str(n), name, *(row.get(language, "Not Available") for language in languages)])
-    table = root / "data" / "recap_verses-anName-True.csv"
-    table.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
-    return table
 
 
-def test_the_table_of_mass_s_scripts_holds_what_its_folders_hold(tmp_path, spoken):
-    before, _ = read("mass", mass_tree(tmp_path / "tree", spoken))
-    table = mass_corpora(tmp_path / "scripts", spoken)
-    found, log = read("mass", table)
-    assert {(u.id, u.text, u.meaning) for u in found} == {(u.id, u.text, u.meaning) for u in before}
-    assert all(u.translations == next(v.translations for v in before if v.id == u.id) for u in found)
-    assert all(load_audio(u.audio).shape == load_audio(v.audio).shape for u in found for v in before if v.id == u.id)
-    assert len(log) == 1
-    assert log[0].startswith("mass recap_verses-anName-True.csv: skipped 3 (a chapter's title")
-    assert {u.meaning for u in read("mass", table, titles=True)[0]} == {u.meaning for u in before} | {
-        "Matthew 1:0", "Mark 1:0", "Luke 1:0",
-    }  # fmt: skip
-    assert list(read_any(table)) == found
-    french = read("mass", table, languages=("fr",), references=("ru",))[0]
-    assert {(u.language, *u.translations) for u in french} == {("fr", "ru"), ("fr",)}
-
-
-def test_a_text_beside_mass_s_table_that_is_no_utf_8_is_named(tmp_path, spoken):
-    table = mass_corpora(tmp_path, spoken)
-    text = next((tmp_path / "data" / "french_corpus" / "txt").glob("*verse_1.txt"))
-    text.write_bytes("voilà".encode("latin-1"))
-    with pytest.raises(CorpusError, match=text.name):
-        read("mass", table)
-
-
-def test_a_table_of_mass_whose_recordings_are_elsewhere(tmp_path, spoken):
-    table = mass_corpora(tmp_path, spoken)
-    shutil.rmtree(tmp_path / "data" / "russian_corpus")
-    log: list[str] = []
-    assert {u.language for u in read_any(table, log=log.append)} == {"en", "fr"}
-    assert "russian is skipped, for its recordings (./data/russian_corpus/wav/) aren't here" in log[0]
-    with pytest.raises(CorpusError, match=r"the recordings of russian aren't here; it says ./data/russian_corpus/wav/"):
-        read("mass", table, languages=("ru",))
-    stem = next((tmp_path / "data" / "french_corpus" / "wav").glob("*verse_1_one_channel.wav"))
-    stem.unlink()
-    name = stem.name.replace("_one_channel", "")
-    assert next(line for line in read("mass", table)[1] if "recording missing" in line).endswith(f": {name}")
-    assert name in {Path(u.audio.path).name for u in read_any(table)}  # a miss, where it stands for a manifest
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (("B01___01_Matthew_____ENGESVN1DA_verse_1", "1"), r"csv:10: it says whether a verse is there, not its name"),
-        (("B01___01_Matthew_____ENGESVN1DA_verse_1", "../../x"), r"csv:10: '../../x' leads out of"),
-        ((",Available,", ",Avail,"), r"no table of MaSS's check-verses.py"),
-        (("Matthew_1_verse_1,", "Matthew_1,verse_1,"), r"csv:\d+: 6 cells, not 5; make the table again"),
-        (("ID,Label,english", "ID,Label,Englisch"), r"csv:1: unknown language 'Englisch'"),
-    ],
-)
-def test_a_wrong_table_of_mass_is_named(tmp_path, spoken, change, said):
-    table = mass_corpora(tmp_path, spoken)
-    text = table.read_text(encoding="utf-8")
-    assert change[0] in text
-    table.write_text(text.replace(*change), encoding="utf-8")
-    with pytest.raises((ManifestError, UsageError), match=said):
-        read("mass", table)
-
-
-@pytest.mark.parametrize("indent", [None, 1])
-def test_biblenet_s_json(tmp_path, spoken, indent):
-    table = mass_corpora(tmp_path, spoken)
-    rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[4:]]
-    data = [
-        {
-            "uttid": int(row[0]),
-            **{f"text-{side}": f"{side} {row[0]}" for side in ("langA", "langB")},
-            **{f"wav-{side}": f"{row[column]}.wav" for side, column in (("langA", 2), ("langB", 3))},
-        }
-        for row in rows
-        if "Not Available" not in row[2:4]
-    ]
-    base = {
-        f"audio_{side}_base_path": f"./data/{name}_corpus/wav/"
-        for side, name in (("langA", "english"), ("langB", "french"))
+def test_genders_of_fleurs_in_words_and_in_numbers(prepare):
+    genders = [None, "female", "male", "other"]
+    row = TREES["fleurs"]["data/fr_fr/dev.tsv"]
+    rows = "".join(row.replace("1.wav", f"{n}.wav").replace("FEMALE", (g or "").upper()) for n, g in enumerate(genders))
+    packed = tar_gz(**{f"dev/{n}.wav": wav_bytes(sweep(0.2, 200 + 50 * n)) for n in range(4)})
+    tree = {"data/fr_fr/dev.tsv": rows, "data/fr_fr/audio/dev.tar.gz": packed}
+    assert [u.gender for u in prepare("fleurs", tree, "--languages", "fr")[2]] == genders
+    numbers = pa.array([None, 1, 0, 2], pa.int64())
+    columns = {
+        name: (cells if isinstance(cells, list) else cells.to_pylist())[:1] * 4 for name, cells in FLEURS_ROWS.items()
     }
-    path = tmp_path / "data" / "english-french" / "val-english-french-seed325.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps({**base, "data": data}, indent=indent), encoding="utf-8")
-    found = list(read_any(path))
-    csv_found = {u.id: u for u in read("mass", table)[0]}
-    assert [(u.id, u.audio, u.meaning) for u in found] == [
-        (u.id, csv_found[u.id].audio, csv_found[u.id].meaning) for u in found
-    ]
-    assert {u.language for u in found} == {"en", "fr"}
-    assert len(found) == 2 * sum(not str(row["wav-langA"]).endswith("verse_0.wav") for row in data) > 0
-    one, two = found[:2]
-    assert (one.split, one.text[:5], one.translations) == ("dev", "langA", {"fr": two.text})
-    assert read("mass", path, split="dev")[0] == found
-    assert read("mass", path, split="train")[0] == []
-    lacking = data[0].pop("text-langB")
-    path.write_text(json.dumps({**base, "data": data}), encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"data\[0\]: no text-langB and wav-langB; is it a JSON of BibleNet's"):
-        list(read_any(path))
-    data[0]["text-langB"] = lacking
-    path.write_text(json.dumps({**base, "data": data}), encoding="utf-8")
-    shutil.rmtree(tmp_path / "data" / "french_corpus")
-    with pytest.raises(CorpusError, match=r"the recordings of langB aren't here; it says ./data/french_corpus"):
-        list(read_any(path))
-
-
-def test_a_json_that_only_looks_like_biblenet_s_is_told(tmp_path):
-    base = {f"audio_{side}_base_path": "." for side in ("langA", "langB")}
-    (tmp_path / "x.json").write_text(json.dumps({**base, "data": 5}))
-    with pytest.raises(ManifestError, match=r"x.json:1: nothing says the language of"):
-        list(read_any(tmp_path / "x.json"))
-
-
-def test_mass_has_no_splits(tmp_path, spoken):
-    with pytest.raises(UsageError, match=r"--split test: the mass corpus has no splits"):
-        read("mass", mass_tree(tmp_path, spoken[:1]), split="test")
-
-
-# ---------------------------------------------------------------- all of them
-
-
-@pytest.mark.parametrize("name", ["fleurs", "covost", "common-voice", "mass"])
-def test_an_empty_folder_says_what_to_fetch(tmp_path, name):
-    with pytest.raises(CorpusError, match=r"(?i)fetch .*") as caught:
-        read(name, tmp_path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(
-        CorpusError, match=rf"no such file or folder. {name}: .*; then `interlingua corpus prepare {name} --root"
-    ):
-        read(name, tmp_path / "none")
-    with pytest.raises(UsageError, match=r"--root is missing"):
-        read(name, None)
-
-
-@pytest.mark.parametrize("tree", [fleurs_tree, covost_tree, common_voice_tree, mass_tree])
-def test_what_is_read_can_be_written_as_a_manifest(tmp_path, spoken, tree):
-    name = {fleurs_tree: "fleurs", covost_tree: "covost", common_voice_tree: "common-voice", mass_tree: "mass"}[tree]
-    found, _ = read(name, tree(tmp_path / "root", spoken))
-    write_manifest(tmp_path / "m.jsonl", found)
-    assert read_manifest(tmp_path / "m.jsonl") == found
-
-
-def test_a_manifest_s_unsafe_member_is_refused(tmp_path):
-    (tmp_path / "m.jsonl").write_text('{"id": "a", "audio": {"path": "a.tar", "member": "../b"}, "language": "en"}\n')
-    with pytest.raises(ManifestError, match=r"m.jsonl:1: `audio.member` '../b' climbs out of the archive"):
-        read_manifest(tmp_path / "m.jsonl")
-
-
-def test_every_corpus_in_the_registry_is_complete():
-    for name, corpus in CORPORA.items():
-        assert corpus.name == name
-        assert all((corpus.title, corpus.licence, corpus.fetch))
-        assert "\n" not in corpus.fetch_hint()
-        assert isinstance(corpus.options, dict)
+    columns |= {"path": list("abcd"), "audio": pa.array([{"bytes": WAV, "path": f"{n}.wav"} for n in range(4)], AUDIO)}
+    found = prepare("fleurs", a_parquet(**columns | {"gender": numbers}), "--languages", "fr")[2]
+    assert [u.gender for u in found] == genders
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "parsed"),
+    ("name", "path"),
     [
-        ("mass", ["titles=yes"], {"titles": True}),
-        ("mass", ["titles=false", "references=fr, es"], {"titles": False, "references": ("fr", "es")}),
-        ("prompts", ["min-words=6"], {"min_words": 6}),
-        ("fleurs", ["text=normalised"], {"text": "normalised"}),
+        ("fleurs", "data/fr_fr"),
+        ("fleurs", "data/fr_fr/dev.tsv"),
+        ("common-voice", "fr/clips"),
+        ("covost", "zh-CN/validated.tsv"),
+        ("mass", "dataset/spanish/txt"),
+        ("mass", "dataset/spanish/wav"),
+        ("europarl-st", "en/audios"),
+        ("mustc", "en-de/data/dev/wav"),
+        ("voxpopuli-s2s", "transcribed_data/en/fr/s2s.tsv"),
+        ("speechmatrix", "audios/lt_aud.zip"),
+        ("huggingface", "metadata.csv"),
+        ("lhotse", ""),
+        ("nemo", "table"),
+        ("plain", "table"),
     ],
 )
-def test_options_are_typed_by_the_reader(name, given, parsed):
-    assert get_corpus(name).parse_options(given) == parsed
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "said"),
-    [
-        ("mass", "titles", "write it as NAME=VALUE"),
-        ("mass", "titles=perhaps", "--option titles=perhaps: "),
-        ("prompts", "min_words=many", "--option min_words=many: "),
-        ("fleurs", "text=upper", "--option text=upper: "),
-        ("common-voice", "titles=yes", "no option 'titles'; it has none"),
-        ("covost", "titles=yes", "no option 'titles'; it has targets"),
-    ],
-)
-def test_wrong_options_are_named(name, given, said):
-    with pytest.raises(UsageError, match=r"--option") as caught:
-        get_corpus(name).parse_options([given])
-    assert said in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["audio.archives", *(f"corpora.{m}" for m in ("delimited", "layout", "common_voice", "mass", "fleurs", "base"))],
-)
-def test_examples_in_docstrings(name):
-    tried = doctest.testmod(importlib.import_module(f"interlingua.{name}"))
-    assert tried.attempted
-    assert not tried.failed
-
-
-def test_a_gzipped_table(tmp_path):
-    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"path\tsentence\nx\ty\n"))
-    assert [row for _, row in read_table(tmp_path / "a.tsv.gz", required=("path",), skipped=Skipped("a"))] == [
-        {"path": "x", "sentence": "y"}
-    ]
-
-
-# ---------------------------------------------------------------- size
-
-
-def grown(make, read_all):
-    """Bytes that the reader holds at most, for 1,000 and 100,000 rows."""
-    peaks = []
-    for rows in (1000, 100_000):
-        root = make(rows)
-        tracemalloc.start()
-        assert sum(1 for _ in read_all(root)) == rows
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    return peaks
-
-
-def test_a_hundred_thousand_rows_of_fleurs_take_no_memory(tmp_path):
-    def make(rows):
-        lines = [fleurs_row(id=str(n // 3), name=f"{n % 3 + 1}.wav") for n in range(rows)]
-        return fleurs_folder(tmp_path / str(rows), *lines)
-
-    few, many = grown(make, lambda root: read_corpus("fleurs", root))
-    assert many < few + 200_000
-
-
-def test_a_hundred_thousand_rows_of_common_voice_take_no_memory(tmp_path, spoken):
-    def make(rows):
-        root = common_voice_tree(tmp_path / str(rows), spoken[:1])
-        row = (root / "en" / "train.tsv").read_text().splitlines()[1]
-        with (root / "en" / "train.tsv").open("a") as out:
-            out.writelines(f"{row}\n" for _ in range(rows - 1))
-        return root
-
-    few, many = grown(make, lambda root: read_corpus("common-voice", root))
-    assert many < few + 200_000
-
-
-def test_a_hundred_thousand_rows_of_covost_take_their_join_only(tmp_path, spoken, monkeypatch):
-    monkeypatch.setattr("interlingua.corpora.layout.os.path.isfile", lambda path: True)  # 100,000 clips take a minute
-
-    def make(rows):
-        root = covost(tmp_path / str(rows), spoken, [f"{n}.mp3\tHallo {n}\ttrain" for n in range(rows)])
-        table = "client_id\tpath\tsentence\n" + "".join(f"s{n}\t{n}.mp3\tHello {n}\n" for n in range(rows))
-        (root / "en" / "validated.tsv").write_text(table)
-        return root
-
-    few, many = grown(make, lambda root: read_corpus("covost", root))
-    assert many < few + 100_000 * 700  # bytes a row: path, split and translation
+def test_what_may_not_be_read_is_named(prepare, tmp_path, capsys, name, path):
+    prepare(name)
+    closed = tmp_path / "root" / path
+    mode = closed.stat().st_mode
+    closed.chmod(0)
+    try:
+        root, out = tmp_path / "root" / ("table" if "" in TREES[name] else ""), tmp_path / "new.jsonl"
+        with as_an_ordinary_user():
+            assert run(["corpus", "prepare", name, "--root", str(root), "--out", str(out)]) == 2
+    finally:
+        closed.chmod(mode)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"interlingua: {closed}")
+    assert "ermission" in told
+    assert not out.exists()

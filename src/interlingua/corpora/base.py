@@ -27,8 +27,13 @@ from interlingua.types import Utterance
 
 Log = Callable[[str], None]
 """Receives a line on whatever was skipped, and how much."""
-Reader = Callable[..., Iterator[Utterance]]
-"""(root, *, languages, split, log, options…); languages and split are None for all that are there."""
+Reader = Callable[..., Iterable[Utterance]]
+"""(root, *, languages, split, log, options…).
+
+Languages are in the corpus's codes or ours; None stands for all that are there, as for the split. What isn't there or
+is broken raises CorpusError, which says what to fetch; a wrong line of a manifest ManifestError, which names it; an
+unknown language, split or option UsageError.
+"""
 Download = Callable[[Path, tuple[str, ...] | None, str | None, Log], None]
 
 CONTRACT = ("languages", "split", "log")
@@ -160,7 +165,7 @@ def read_corpus(
         raise CorpusError(f"{root}: no such file or folder. {corpus.fetch_hint()}")
     if root is not None and root.is_dir():
         check_folder(root, listed=True)
-    return corpus.read(root, languages=languages, split=split, log=log, **options)
+    return iter(corpus.read(root, languages=languages, split=split, log=log, **options))
 
 
 class Skipped:

@@ -31,17 +31,9 @@ def read_common_voice(
     split: str | None = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """Recordings of each language's tables.
+    """Recordings of the locales below ``root``, or of one, from their train, dev and test.
 
-    Args:
-        root: what holds the locales' folders, or one of these.
-        languages: Common Voice's locales or our codes.
-        split: train, dev or test; or validated (these three and more), invalidated or other; None: train, dev, test.
-        log: see `Log`.
-
-    Raises:
-        CorpusError: a language, a table or its clips aren't there, or a table is broken; says what to fetch.
-        UsageError: an unknown language or split.
+    ``split`` may also be validated (these three and more), invalidated or other.
     """
     if split is not None and split not in TABLES:
         raise UsageError(f"--split {split}: Common Voice has {', '.join(TABLES)}")

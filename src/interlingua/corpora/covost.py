@@ -38,18 +38,9 @@ def read_covost(
     targets: tuple[str, ...] | None = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """Recordings of the source languages, each with its translations.
+    """Recordings of the source languages, each with its translations into the ``targets`` (None: all that are there).
 
-    Args:
-        root: what holds the source languages' folders.
-        languages: source languages, in Common Voice's codes or ours.
-        split: train, dev or test.
-        targets: languages of the translations; None: all that are there.
-        log: see `Log`; rows that a newer Common Voice has lost are counted, too.
-
-    Raises:
-        CorpusError: a language, its tables or its clips aren't there, or a table is broken; says what to fetch.
-        UsageError: an unknown language or split.
+    Rows that a newer Common Voice has lost are counted.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: CoVoST has {', '.join(SPLITS)}")

@@ -33,11 +33,7 @@ _ESCAPED = re.compile(r"(\t)|\\(.)|\\$", re.DOTALL)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number, line) without its end, of a file or of the only .tsv file in a tar.gz.
-
-    Raises:
-        ManifestError: the file can't be read, isn't UTF-8, or is broken gzip.
-    """
+    """Yield (number, line) without its end, of a file or of the only .tsv file in a tar.gz."""
     number = 0
     try:
         with _opened(path) as lines:
@@ -146,8 +142,7 @@ def sentence_key(language: str, sentence: str) -> str | None:
 def parallel_lines(*paths: Path) -> Iterator[tuple[str, ...]]:
     """Lines of texts that run parallel, stripped; empty lines are lines, but not at a text's end.
 
-    Raises:
-        CorpusError: one can't be read, or is longer than another, so that no line can be trusted.
+    CorpusError if one is longer than another, so that no line can be trusted.
     """
     texts = [(line.strip() for _, line in read_lines(path)) for path in paths]
     number = 0
@@ -168,11 +163,7 @@ def parallel_lines(*paths: Path) -> Iterator[tuple[str, ...]]:
 
 
 def seconds(value: Any, where: str) -> float:
-    """Seconds that a cell says, as a number or as text.
-
-    Raises:
-        ManifestError: no number, a negative one, or none that a clock shows (``nan``, ``inf``).
-    """
+    """Seconds, as a number or as text; ManifestError for what no clock shows (-1, ``nan``, ``inf``)."""
     try:
         found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
@@ -236,11 +227,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def read_json_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, object) of JSON lines.
-
-    Raises:
-        ManifestError: the file can't be read, or a line is no JSON object.
-    """
+    """Yield (line number, object) of JSON lines; ManifestError names a line that is none."""
     for number, line in read_lines(path):
         if not line.strip():
             continue

@@ -33,18 +33,9 @@ def read_europarl_st(
     targets: tuple[str, ...] | None = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """One utterance a segment, with its translations into all targets that have it.
+    """One utterance a segment, with its translations into all ``targets`` that have it (None: all that are there).
 
-    Args:
-        root: the folder of the languages.
-        languages: spoken.
-        split: train, dev, test or train-noisy; None: all but train-noisy.
-        targets: languages of the translations; None: all that are there.
-        log: see `Log`.
-
-    Raises:
-        CorpusError: a language, target, split or file isn't there, or files that run parallel don't.
-        UsageError: an unknown language.
+    ``split`` is train, dev, test or train-noisy; None is all but train-noisy.
     """
     wanted = None if targets is None else normalise_languages(targets)
     found = 0

@@ -21,11 +21,7 @@ class CommandError(FetchError):
 
 
 def run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder.
-
-    Raises:
-        CommandError: it isn't there, fails, or takes more than `MOST_SECONDS`.
-    """
+    """Run a command in a folder; CommandError if it isn't there, fails, or takes more than `MOST_SECONDS`."""
     environment = os.environ | {"LC_ALL": "C"}
     name = " ".join(command[:2])
     try:
@@ -46,8 +42,7 @@ def download_files(
 ) -> None:
     """Put files of a dataset repository below ``root``, under their own names, each checked by size and SHA-256.
 
-    What is whole stays as it is; what was half fetched is continued. (`snapshot_download` would trust a file that was
-    damaged since.)
+    What is whole stays as it is; what was half fetched is continued.
 
     Args:
         repository: owner/name.
@@ -86,11 +81,7 @@ def download_folder(
     log: Log = silent,
     revision: str = "main",
 ) -> None:
-    """Put the ``wanted`` files of a dataset repository, or of a folder ``under`` it, below ``root``.
-
-    Raises:
-        FetchError: the hub can't be reached, or nothing there is wanted.
-    """
+    """Put the ``wanted`` files of a dataset repository, or of a folder ``under`` it, below ``root``, as above."""
     import huggingface_hub
 
     with _explained(repository, by_hand):
@@ -112,9 +103,11 @@ def _fetch(repository: str, files: Sequence[Any], root: Path, by_hand: str, log:
 
     for file in files:
         path = root / file.path
-        if path.is_file() and _is_whole(path, file):
-            log(f"{file.path}: is there already")
-            continue
+        if path.is_file():
+            if _is_whole(path, file):
+                log(f"{file.path}: is there already")
+                continue
+            path.unlink()  # damaged since: the hub's library would trust it
         log(f"{file.path}: fetching {(file.size or 0) / 1e6:,.0f} MB")
         huggingface_hub.hf_hub_download(repository, file.path, repo_type="dataset", revision=revision, local_dir=root)
         if not _is_whole(path, file):

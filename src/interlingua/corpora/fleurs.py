@@ -68,10 +68,6 @@ def read_fleurs(
         text: which transcription: with case and punctuation, or without.
         references: languages of the translations; None: all that are read. Their sentences are held in memory.
         log: see `Log`.
-
-    Raises:
-        CorpusError: a language, a split or its audio isn't there, or a file is broken; says what to fetch.
-        UsageError: an unknown language or split.
     """
     base = root / "data" if (root / "data").is_dir() else root
     folders = language_folders(base, languages, _holds_fleurs, FETCH, log)
@@ -94,12 +90,7 @@ def read_fleurs(
 
 
 def download_fleurs(root: Path, languages: tuple[str, ...] | None, split: str | None, log: Log) -> None:
-    """Put the original files of some languages below ``root/data``; what is there already stays.
-
-    Raises:
-        UsageError: no languages (all of FLEURS takes 350 GB), or one that FLEURS hasn't.
-        FetchError: the hub can't be reached; says what to fetch by hand.
-    """
+    """Put the original files of some languages (all take 350 GB) below ``root/data``; what is there already stays."""
     if not languages:
         raise UsageError("--download of FLEURS needs --languages; all 102 take about 350 GB")
     splits = SPLITS if split is None else (_split(split),)
@@ -113,13 +104,10 @@ def download_fleurs(root: Path, languages: tuple[str, ...] | None, split: str | 
 
 
 def fleurs_code(language: str) -> str:
-    """FLEURS' own code of a language.
+    """FLEURS' own code of a language; UsageError if it hasn't the language.
 
     >>> fleurs_code("zh"), fleurs_code("es"), fleurs_code("pt_br"), fleurs_code("jw")
     ('cmn_hans_cn', 'es_419', 'pt_br', 'jv_id')
-
-    Raises:
-        UsageError: FLEURS hasn't the language.
     """
     asked = language.strip().lower().replace("-", "_")
     ours = normalise_language(language)

@@ -68,8 +68,8 @@ def read_huggingface(
 
     Args:
         root: the data set's folder; with ``hub`` the folder that receives its audio, made if need be.
-        languages: which to keep; None: all.
-        split: which to read; ``dev`` and ``validation`` are one; None: all.
+        languages: which to keep.
+        split: which to read; ``dev`` and ``validation`` are one.
         hub: OWNER/NAME of a data set on the hub.
         config: of the data set (of files: a folder below root).
         revision: on the hub; a data set that has only a script is at ``refs/convert/parquet``.
@@ -79,12 +79,6 @@ def read_huggingface(
         target: the language of the column ``translation``.
         audio_folder: where audio is written that is in no file; None: root, for a data set of the hub.
         log: see `Log`.
-
-    Raises:
-        CorpusError: nothing readable is there.
-        FetchError: the hub can't be reached, or hasn't the data set.
-        ManifestError: a row is wrong.
-        UsageError: an option is wrong or missing.
     """
     if hub and not streaming:
         by_hand = f"`hf download {hub} --repo-type dataset --local-dir {root}`, then leave hub out"
@@ -103,9 +97,9 @@ def read_huggingface(
         key = (item.split, item.folder, tuple(c for c, v in item.row.items() if _is_audio(v)))
         if key not in made:
             made[key] = Rows(
-                hub or str(root),
-                _locate(item.folder, out, hub is None),
-                skipped,
+                table=hub or str(root),
+                locate=_locate(item.folder, out, hub is None),
+                skipped=skipped,
                 columns=_with_audio(parse_columns(columns), key[2], item.row),
                 language=language,
                 target=target,

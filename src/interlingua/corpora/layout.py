@@ -34,18 +34,14 @@ def language_folders(
     """(folder, our language code) of the languages below ``root``, in the order asked for, else by name.
 
     A language that is written as the folder is (``zh-TW``) means this folder alone; otherwise (``zh``) all folders of
-    that language. ``root`` may also be a language's folder itself.
+    that language. ``root`` may also be a language's folder itself. A folder whose language has no code here is logged.
 
     Args:
         root: the corpus.
         languages: what was asked for; None: all that are there.
         holds: whether a folder holds a language of the corpus.
-        fetch: what to fetch, for the message.
-        log: receives a line on a folder whose language has no code here.
-
-    Raises:
-        CorpusError: nothing is there, or not a language that was asked for.
-        UsageError: an unknown language.
+        fetch: what to fetch, for the CorpusError where nothing is there.
+        log: see `Log`.
     """
     try:
         below = sorted(p for p in root.iterdir() if p.is_dir())
@@ -176,13 +172,8 @@ def with_ending(folder: Path, name: str, endings: Iterable[str]) -> Path | None:
 def clip_path(folder: Path, name: str, where: str) -> Path:
     """The absolute path of an audio file that a manifest names, whether it is there or not.
 
-    Args:
-        folder: what relative names are relative to.
-        name: absolute, or relative.
-        where: the position in the manifest, for the message.
-
-    Raises:
-        ManifestError: a URL, a shell command, or a relative name that leads out of the folder.
+    Relative names are relative to ``folder``. ManifestError, which names the position ``where``, for a URL, a shell
+    command, or a relative name that leads out of the folder.
     """
     if _SCHEME.match(name):
         raise ManifestError(
@@ -202,8 +193,7 @@ def clip_path(folder: Path, name: str, where: str) -> Path:
 def is_file(path: Path) -> bool:
     """Whether a file is there; a name may be too long to be one, such as a sentence in the wrong column.
 
-    Raises:
-        OSError: its folder can't be looked into.
+    OSError if its folder can't be looked into.
     """
     try:
         return path.is_file()

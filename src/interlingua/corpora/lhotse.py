@@ -55,11 +55,6 @@ def read_lhotse(
         audio_folder: where recordings that the manifest holds itself (``memory``) are written.
         keep_missing: keep recordings whose file isn't there.
         log: see `Log`.
-
-    Raises:
-        ManifestError: a line is wrong, or a source is a command or a URL.
-        CorpusError: no manifest is here, or supervisions have no recordings.
-        UsageError: an unknown language.
     """
     wanted = None if languages is None else normalise_languages(languages)
     spoken = normalise_language(language) if language else None

@@ -25,11 +25,9 @@ _encoder = msgspec.json.Encoder()
 
 
 def read_manifest(path: str | Path, languages: Iterable[str] | None = None, *, log: Log = silent) -> list[Utterance]:
-    """All utterances of any file that `read_any` reads, optionally of some languages only, in the file's order.
+    """All utterances of any file that `read_any` reads, optionally of some languages, in the file's order.
 
-    Raises:
-        ManifestError, UsageError: see `read_any`.
-        UsageError: a language that the manifest doesn't hold.
+    UsageError if the manifest holds nothing in one of the languages.
     """
     utterances = list(read_any(path, log=log))
     if languages is None:
@@ -102,12 +100,7 @@ def _is_ours(row: Mapping[str, Any]) -> bool:
 def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utterance]:
     """Yield the utterances of a manifest of ours one by one, in constant memory but for the ids; audio paths absolute.
 
-    Args:
-        path: the manifest.
-        repeated: let an id stand twice, for those who look for what is wrong.
-
-    Raises:
-        ManifestError: no such file, or a line that is not an utterance; file and line are named.
+    ``repeated`` lets an id stand twice, for those who look for what is wrong. ManifestError names file and line.
     """
     path = Path(path)
     folder = path.parent.resolve()

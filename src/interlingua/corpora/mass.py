@@ -76,14 +76,10 @@ def read_mass(
     Args:
         root: what holds ``dataset``, or that folder itself; or a table, see `read_mass_table`.
         languages: the folders' names or our codes.
-        split: only BibleNet's JSON has one.
+        split: only BibleNet's JSON has one, in its name.
         titles: read the chapters' titles (verse 0) too.
         references: languages of the translations; None: all that are read. Their texts are held in memory.
         log: see `Log`.
-
-    Raises:
-        CorpusError: a language isn't there; says what to fetch.
-        UsageError: an unknown language, or a split.
     """
     if root.is_file():
         yield from read_mass_table(
@@ -131,11 +127,7 @@ def language_of(stem: str) -> str | None:
 
 
 def meaning_of(verse: tuple[str, int, int]) -> str:
-    """A verse by its English name.
-
-    >>> meaning_of(("James", 1, 5))
-    'James 1:5'
-    """
+    """A verse by its English name, such as ``James 1:5``."""
     return f"{verse[0]} {verse[1]}:{verse[2]}"
 
 
@@ -213,11 +205,7 @@ def _position(stem: str) -> tuple[str, int]:
 
 
 def _verse_text(path: Path) -> str:
-    """What a verse's text file says.
-
-    Raises:
-        CorpusError: it can't be read.
-    """
+    """What a verse's text file holds."""
     try:
         return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as e:
@@ -260,21 +248,9 @@ def read_mass_table(
     keep_missing: bool = False,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """Verses of a table, row by row, with the row's other texts as translations.
+    """Verses of a table (CSV or JSON), row by row, with the row's other texts as translations; see `read_mass`.
 
-    Args:
-        path: the CSV or JSON.
-        languages: to keep; None: all whose folder is there.
-        split: BibleNet's JSON has one, in its name.
-        titles: read the chapters' titles (verse 0) too.
-        references: languages of the translations; None: all of the row.
-        keep_missing: keep recordings whose file isn't there.
-        log: see `Log`.
-
-    Raises:
-        ManifestError: no such table, or a row is wrong; file and line are named.
-        CorpusError: the folder of a language's recordings isn't there.
-        UsageError: an unknown language, or a split of the CSV.
+    ``languages`` None is all whose folder is there; ``keep_missing`` keeps recordings whose file isn't there.
     """
     wanted = None if languages is None else normalise_languages(languages)
     others = None if references is None else normalise_languages(references)

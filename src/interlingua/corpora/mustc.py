@@ -31,20 +31,10 @@ def read_mustc(
     targets: tuple[str, ...] | None = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """One utterance a segment, with its translations into all targets that have it.
+    """One utterance a segment, with its translations into all ``targets`` that have it (None: all that are there).
 
-    One target is read in constant memory; of several the segments of a split are held, since they share many.
-
-    Args:
-        root: what holds ``en-<t>``, or one such folder.
-        languages: spoken; MuST-C has English alone.
-        split: train, dev, tst-COMMON (or test) or tst-HE.
-        targets: languages of the translations; None: all that are there.
-        log: see `Log`.
-
-    Raises:
-        CorpusError: a target, split or file isn't there, or files that run parallel don't.
-        UsageError: another spoken language than English.
+    ``root`` may also be one ``en-<t>``. One target is read in constant memory; of several the segments of a split are
+    held, since they share many.
     """
     if languages is not None and normalise_languages(languages) != ("en",):
         raise UsageError(f"--languages {','.join(languages)}: MuST-C's speech is English; its targets are an option")

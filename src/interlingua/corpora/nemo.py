@@ -40,10 +40,6 @@ def read_nemo(
         audio_root: what relative paths are relative to; None: the manifest's folder.
         keep_missing: keep recordings whose file isn't there.
         log: see `Log`.
-
-    Raises:
-        ManifestError: a line is wrong; it is named.
-        UsageError: a split is asked for, or an unknown language.
     """
     if split is not None:
         raise UsageError(f"--split {split}: a NeMo manifest is one split; name the manifest and omit --split")

@@ -109,11 +109,7 @@ def prepare_manifest(
 
 
 def check_out(out: Path) -> None:
-    """Refuse to write a manifest over something else, such as the table that is read.
-
-    Raises:
-        UsageError: a file is there that is no manifest.
-    """
+    """Raise UsageError where a manifest would be written over something else, such as the table that is read."""
     if not out.exists() or out.is_dir():  # a folder is told when it is written
         return
     try:
@@ -180,12 +176,8 @@ def _sentence(utterance: Utterance) -> tuple[str, str]:
 def split_by_cluster(utterances: Sequence[Utterance], rotation: int = 0) -> list[Utterance]:
     """Give each utterance a split: of five folds of groups one is test, the next dev, the others train.
 
-    Args:
-        utterances: their groups are dealt out in one random order.
-        rotation: which fold is test, 0 to 4; over all of them everything is tested once.
-
-    Raises:
-        UsageError: another fold, or fewer groups than folds.
+    Groups are dealt out in one random order; ``rotation`` is the fold that is test, 0 to 4. UsageError if there is no
+    such fold, or fewer groups than folds.
     """
     check_rotation(rotation)
     names = sorted({u.group for u in utterances})
@@ -249,20 +241,7 @@ def _near(a: Mapping[str, list[str]], b: Mapping[str, list[str]], similarity: fl
 
 @dataclass
 class LanguageStatistics:
-    """Counts of one language of a manifest.
-
-    Attributes:
-        utterances: recordings.
-        seconds: of those whose length is known.
-        without_duration: recordings of unknown length.
-        without_speaker: recordings whose speaker the corpus doesn't name.
-        without_text: recordings without a transcript.
-        speakers: recordings of each speaker.
-        genders: recordings of each gender; ``unknown`` is one.
-        splits: recordings of each split; ``none`` is one.
-        translations: recordings with a translation into a language.
-        meanings: recordings of each sentence.
-    """
+    """Counts of one language of a manifest: recordings, and how many of each speaker, gender, split, sentence…"""
 
     utterances: int = 0
     seconds: float = 0.0
@@ -336,11 +315,8 @@ def unmeasured(utterance: Utterance) -> bool:
 def measured(utterances: Iterable[Utterance], done: Callable[[int], None] = lambda n: None) -> Iterator[Utterance]:
     """Utterances with the durations of their recordings' headers, where they have none of their own.
 
-    Nothing is decoded: where a header doesn't say exactly, or the recording can't be opened, it stays unknown.
-
-    Args:
-        utterances: of a manifest.
-        done: called with 1 behind each that was looked into.
+    Nothing is decoded: where a header doesn't say exactly, or the recording can't be opened, it stays unknown. ``done``
+    is called with 1 behind each that was looked into.
     """
     for utterance in utterances:
         if not unmeasured(utterance):

@@ -18,7 +18,6 @@ import tarfile
 import tempfile
 import urllib.request
 import zlib
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -75,7 +74,8 @@ def default_root() -> Path:
 def prepare_prompts(
     root: Path | None = None,
     *,
-    languages: tuple[str, ...] = LANGUAGES,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
     min_words: int = 4,
     include_non_speech: bool = False,
     log: Log = silent,
@@ -85,6 +85,7 @@ def prepare_prompts(
     Args:
         root: the corpus folder; default `default_root`.
         languages: which of the five languages to return.
+        split: None: the corpus has none.
         min_words: least number of words of a prompt's English transcript.
         include_non_speech: keep silences and beeps too (only to reproduce figures that counted them).
         log: receives one line per step.
@@ -95,7 +96,8 @@ def prepare_prompts(
             our own is fetched anew).
         CorpusError: a language that the corpus hasn't, a file is missing, or no prompt is left.
     """
-    languages = normalise_languages(languages)
+    refuse_split("prompts", split)
+    languages = normalise_languages(languages or LANGUAGES)
     for language in languages:
         if language not in LANGUAGES:
             raise CorpusError(f"the prompts corpus has no {language!r}; it has {', '.join(LANGUAGES)}")
@@ -107,34 +109,10 @@ def prepare_prompts(
     return utterances
 
 
-def read_prompts(
-    root: Path | None = None,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    min_words: int = 4,
-    include_non_speech: bool = False,
-    log: Log = silent,
-) -> Iterator[Utterance]:
-    """The same, as the other corpora are read; arguments and errors are `prepare_prompts`'s.
-
-    Raises:
-        UsageError: a split was asked for; the corpus has none.
-    """
-    refuse_split("prompts", split)
-    yield from prepare_prompts(
-        root,
-        languages=languages or LANGUAGES,
-        min_words=min_words,
-        include_non_speech=include_non_speech,
-        log=log,
-    )
-
-
 CORPUS = Corpus(
     name="prompts",
     title="real human speech, parallel in en, es, fr, it and ru (Asterisk core sounds)",
-    read=read_prompts,
+    read=prepare_prompts,
     licence="CC-BY-SA 3.0 (it, ru: CC-BY 3.0)",
     fetch="fetched from Debian packages or upstream's archives (55 MB)",
     self_fetching=True,
@@ -144,12 +122,7 @@ CORPUS = Corpus(
 
 
 def verify(root: Path) -> None:
-    """Check every file of the committed hash list below ``root``.
-
-    Raises:
-        CorpusError: a file is missing.
-        HashMismatchError: a file's content differs.
-    """
+    """Check every file of the committed hash list below ``root``: CorpusError if one is missing, HashMismatchError."""
     fix = "run `interlingua doctor --fetch`" if root == default_root() else f"delete {root} and prepare it again"
     for name, expected in _hashes().items():
         path = root / name

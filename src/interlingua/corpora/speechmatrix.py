@@ -44,16 +44,7 @@ def read_speechmatrix(
 ) -> Iterator[Utterance]:
     """Two utterances a pair, which share a meaning; a recording keeps the pair in which it comes first.
 
-    Args:
-        root: the folder of ``aligned_speech`` and ``audios``.
-        languages: both languages of a pair must be among them; None: all pairs that are there.
-        split: train or None: everything mined is for training.
-        least_score: of the pairs to keep; the published ones begin at 1.06.
-        log: see `Log`.
-
-    Raises:
-        CorpusError: no table is there, a zip ends early, or a cell isn't what it should be.
-        UsageError: another split than train.
+    Both languages of a pair must be among ``languages``; published pairs score 1.06 and more (``least_score``).
     """
     if split not in (None, "train"):
         raise UsageError(f"--split {split}: SpeechMatrix is for training alone; omit --split")

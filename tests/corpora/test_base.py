@@ -1,5 +1,7 @@
-"""A corpus from outside the package, by an entry point or an import path: on the command line and in recipes."""
+"""The registry of corpora: what it says of each, typed options, and corpora from outside the package."""
 
+import doctest
+import importlib
 import json
 import subprocess
 import sys
@@ -11,8 +13,86 @@ from helpers import sweep, write_wav
 from interlingua import registry
 from interlingua.cli import run
 from interlingua.corpora import read_manifest
-from interlingua.errors import UsageError
+from interlingua.corpora.base import CORPORA, get_corpus
+from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
+from trees import command, read
+
+
+def test_every_corpus_in_the_registry_is_complete():
+    for name, corpus in CORPORA.items():
+        assert corpus.name == name
+        assert all((corpus.title, corpus.licence, corpus.fetch))
+        assert "\n" not in corpus.fetch_hint()
+        assert isinstance(corpus.options, dict)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "parsed"),
+    [
+        ("mass", ["titles=yes"], {"titles": True}),
+        ("mass", ["titles=false", "references=fr, es"], {"titles": False, "references": ("fr", "es")}),
+        ("prompts", ["min-words=6"], {"min_words": 6}),
+        ("fleurs", ["text=normalised"], {"text": "normalised"}),
+    ],
+)
+def test_options_are_typed_by_the_reader(name, given, parsed):
+    assert get_corpus(name).parse_options(given) == parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("mass", "titles", "write it as NAME=VALUE"),
+        ("mass", "titles=perhaps", "--option titles=perhaps: "),
+        ("prompts", "min_words=many", "--option min_words=many: "),
+        ("fleurs", "text=upper", "--option text=upper: "),
+        ("common-voice", "titles=yes", "no option 'titles'; it has none"),
+        ("covost", "titles=yes", "no option 'titles'; it has targets"),
+    ],
+)
+def test_wrong_options_are_named(name, given, said):
+    with pytest.raises(UsageError, match=r"--option") as caught:
+        get_corpus(name).parse_options([given])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["fleurs", "covost", "common-voice", "mass"])
+def test_an_empty_folder_says_what_to_fetch(tmp_path, name):
+    with pytest.raises(CorpusError, match=r"(?i)fetch .*") as caught:
+        read(name, tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(
+        CorpusError, match=rf"no such file or folder. {name}: .*; then `interlingua corpus prepare {name} --root"
+    ):
+        read(name, tmp_path / "none")
+    with pytest.raises(UsageError, match=r"--root is missing"):
+        read(name, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["audio.archives", *(f"corpora.{m}" for m in ("delimited", "layout", "common_voice", "mass", "fleurs", "base"))],
+)
+def test_examples_in_docstrings(name):
+    tried = doctest.testmod(importlib.import_module(f"interlingua.{name}"))
+    assert tried.attempted
+    assert not tried.failed
+
+
+def test_list_names_every_corpus_and_describes_one(capsys):
+    _, out, _ = command(capsys, "list")
+    assert [line.split()[0] for line in out.splitlines()] == list(CORPORA)
+    _, out, _ = command(capsys, "list", "mass")
+    assert "fetch: clone https://github.com/getalp/mass-dataset as ROOT" in out
+    assert "--option titles=… (yes or no)" in out
+    described = json.loads(command(capsys, "list", "fleurs", "--json")[1])["fleurs"]
+    assert (described["downloads"], described["licence"]) == (True, "CC-BY 4.0")
+    assert command(capsys, "list", "flores")[0] == 2
+
+
+# ---------------------------------------------------------------- from outside the package
+
 
 TOY = """
 from interlingua.corpora.base import Corpus, Log, Skipped, silent

@@ -1,26 +1,32 @@
-"""`interlingua corpus`: what is written, checked and counted, from trees in the real layout."""
+"""`interlingua corpus prepare` and `stats`: what is written and counted; near-duplicate clusters."""
 
 import json
 import os
 import re
 import shlex
 import threading
-import wave
-from pathlib import Path
+from functools import cache
 
-import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from helpers import ROOT, sweep, utterance, write_wav
-from interlingua.cli import run
-from interlingua.corpora import fleurs, read_manifest, write_manifest
-from interlingua.corpora.check import PROBLEMS, check_utterances
-from interlingua.corpora.prepare import RULES, corpus_statistics, measured, prepare_manifest
+from interlingua.corpora import cluster_meanings, fleurs, read_manifest, write_manifest
+from interlingua.corpora.base import CORPORA
+from interlingua.corpora.prepare import (
+    RULES,
+    corpus_statistics,
+    edit_similarity,
+    measured,
+    prepare_manifest,
+    words_of,
+)
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_languages
 from interlingua.types import AudioRef
-from trees import fleurs_tree
+from trees import command, fleurs_tree
 
 
 @pytest.fixture
@@ -104,13 +110,6 @@ def test_nothing_left_is_an_error_and_writes_nothing(tmp_path):
 @pytest.fixture
 def tree(tmp_path, spoken):
     return fleurs_tree(tmp_path / "fleurs", spoken)
-
-
-def command(capsys, *arguments):
-    """(exit code, stdout, stderr) of ``interlingua corpus``."""
-    code = run(["corpus", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_prepare_says_what_it_wrote_and_by_which_rule(tmp_path, tree, capsys):
@@ -211,7 +210,6 @@ def test_what_the_pages_say_can_be_typed(written, monkeypatch, capsys):
 
 
 def test_the_pages_tell_every_corpus_that_has_files():
-    from interlingua.corpora.base import CORPORA
 
     told = {written.split()[2] for written in WRITTEN}
     assert told == {name for name, corpus in CORPORA.items() if not corpus.self_fetching}
@@ -231,156 +229,87 @@ def test_what_is_there_is_looked_at_before_anything_is_fetched(tmp_path, capsys,
     assert (code, "is there and is no manifest" in err) == (2, True)
 
 
-# ---------------------------------------------------------------- check
+# ---------------------------------------------------------------- clusters
 
 
-def write_at(path, samples, rate):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(rate)
-        out.writeframes((samples * 32767).astype("<i2").tobytes())
-    return path
+def slow_edit_distance(a, b) -> int:
+    @cache
+    def distance(i: int, j: int) -> int:
+        if i == 0 or j == 0:
+            return i + j
+        substituted = distance(i - 1, j - 1) + (a[i - 1] != b[j - 1])
+        return min(distance(i - 1, j) + 1, distance(i, j - 1) + 1, substituted)
+
+    return distance(len(a), len(b))
 
 
-ENGLISH = "The quick brown fox jumps over the lazy dog."
+words = st.lists(st.sampled_from(["press", "one", "two", "to"]), max_size=7)
 
 
-@pytest.fixture
-def faults(tmp_path):
-    """One utterance for each problem, called after it, and two that are good."""
-    good = write_wav(tmp_path / "good.wav", sweep(1, 300))
-    sound = sweep(1, 400)
-    text = tmp_path / "text.wav"
-    text.write_text("no audio")
-    cut = write_wav(tmp_path / "cut.wav", sound)
-    cut.write_bytes(cut.read_bytes()[:20_000])
-    files = {
-        "good": good,
-        "duplicate": good,
-        "missing": tmp_path / "none.wav",
-        "unreadable": text,
-        "truncated": cut,
-        "empty": write_wav(tmp_path / "short.wav", sound[:800]),
-        "silent": write_wav(tmp_path / "silent.wav", 0 * sound),
-        "clipped": write_wav(tmp_path / "loud.wav", 5 * sound),
-        "rate": write_at(tmp_path / "rate.wav", sound[::2], 8000),
-        "duration": write_wav(tmp_path / "duration.wav", sweep(1, 500)),
-        "text": write_wav(tmp_path / "no_text.wav", sweep(1, 600)),
-        "language": write_wav(tmp_path / "french.wav", sweep(1, 700)),
-        "no speech known": write_wav(tmp_path / "no_transcript.wav", sweep(1, 800)),
-    }
-    said = {"text": " ", "language": "Le renard brun saute par-dessus le chien paresseux.", "no speech known": None}
-    return [
-        utterance(
-            "en",
-            None,
-            id=name,
-            audio=AudioRef(str(path)),
-            text=said.get(name, ENGLISH),
-            duration={"duration": 2.0, "rate": 1.0}.get(name),
-        )
-        for name, path in files.items()
-    ]
+@settings(deadline=None)
+@given(words, words)
+def test_edit_similarity_equals_the_textbook(a, b):
+    longest = max(len(a), len(b))
+    expected = 1 - slow_edit_distance(tuple(a), tuple(b)) / longest if longest else 1
+    assert edit_similarity(a, b) == pytest.approx(expected)
+    assert edit_similarity(a, b) == edit_similarity(b, a)
 
 
-def test_each_fault_is_found_and_nothing_else(faults):
-    from interlingua.metrics.offtarget import written_in
-
-    done: list[int] = []
-    found = list(check_utterances(faults, written_in=written_in, done=done.append))
-    assert [(f.id, f.problem) for f in found] == [(name, name) for name in (u.id for u in faults) if name in PROBLEMS]
-    assert {f.problem for f in found} == PROBLEMS.keys() - {"id"}
-    assert sum(done) == len(faults)
+def test_words_of_drops_punctuation_and_case():
+    assert words_of("  «L'opérateur», n° 5: d'accord_!") == ["l'opérateur", "n", "5", "d'accord"]
+    assert words_of("...") == []
 
 
-def test_a_quick_check_decodes_nothing(faults):
-    found = {f.problem for f in check_utterances(faults, decode=False)}
-    assert found == {"missing", "duplicate", "text"}
+def cluster_of(**texts: str) -> dict[str, str]:
+    return cluster_meanings({meaning: {"en": text} for meaning, text in texts.items()})
 
 
-def test_a_translation_is_checked_like_a_text(faults):
-    from interlingua.metrics.offtarget import written_in
-
-    good = utterance("en", audio=faults[0].audio, text=ENGLISH, translations={"ru": "", "fr": ENGLISH, "zh": "好"})
-    details = [f.detail for f in check_utterances([good], written_in=written_in)]
-    assert details == ["its translation into ru is empty", f"its translation into fr doesn't look like 'fr': {ENGLISH}"]
-
-
-def test_the_check_of_a_manifest_ends_with_1(tmp_path, faults, capsys):
-    write_manifest(tmp_path / "m.jsonl", [*faults, faults[0]])
-    code, out, err = command(capsys, "check", tmp_path / "m.jsonl")
-    assert code == 1
-    assert f"missing: missing: {tmp_path / 'none.wav'}: no such file" in out
-    assert "good: id: another utterance has it" in out
-    assert f"{tmp_path / 'm.jsonl'}: 14 utterances, 13 findings" in err
-    code, out, _ = command(capsys, "check", tmp_path / "m.jsonl", "--json", "--quick")
-    assert {json.loads(line)["problem"] for line in out.splitlines()} == {
-        "missing",
-        "duplicate",
-        "text",
-        "language",
-        "id",
-    }
+@pytest.mark.parametrize(
+    ("texts", "clusters"),
+    [
+        ({"a": {"en": "press one now"}, "b": {"en": "press two now"}}, "a a"),  # one word of three
+        ({"a": {"en": "press one right now"}, "b": {"en": "press two left now"}}, "a b"),  # two of four
+        ({"a": {"en": "no"}, "b": {"it": "no"}}, "a b"),  # different languages aren't compared
+        ({"a": {"en": ""}, "b": {"en": "…"}, "c": {}}, "a b c"),  # empty texts are alike in nothing
+        (
+            {
+                "a": {"en": "the line is busy", "fr": "la ligne est occupée"},
+                "b": {"en": "nobody can answer now", "fr": "La ligne est occupée!"},
+            },
+            "a a",  # the same text in one language is enough
+        ),
+    ],
+)
+def test_near_duplicates(texts, clusters):
+    assert cluster_meanings(texts) == dict(zip(texts, clusters.split(), strict=True))
 
 
-@pytest.fixture
-def telephone(tmp_path):
-    """A manifest of 25 recordings at 8 kHz, of which 5 break off and the last is silent."""
-    sound = sweep(0.5, 400)
-    made = []
-    for n in range(25):
-        path = write_at(tmp_path / f"{n}.wav", sound[::2] * (0 if n == 24 else 1 - n / 50), 8000)
-        duration = 2.0 + n if n < 5 else None
-        made.append(utterance("en", None, id=f"u{n}", audio=AudioRef(str(path)), text=ENGLISH, duration=duration))
-    write_manifest(tmp_path / "m.jsonl", made)
-    return tmp_path / "m.jsonl"
+def test_a_threshold_of_one_keeps_identical_texts_only():
+    texts = {"a": {"en": "press one now"}, "b": {"en": "press two now"}, "c": {"en": "Press one, now."}}
+    assert cluster_meanings(texts, 1.0) == {"a": "a", "b": "b", "c": "a"}
 
 
-def test_a_finding_that_many_share_is_told_once_with_three_examples(telephone, capsys):
-    code, out, err = command(capsys, "check", telephone)
-    assert code == 1
-    assert out.splitlines() == [
-        "rate: 8000 Hz: 25 utterances, such as u0, u1, u2",
-        *(f"u{n}: duration: 0.50 s, the manifest says {2 + n}.00 s" for n in range(3)),
-        "duration: 2 more utterances; --all prints every line",
-        "u24: silent: its peak is 0.0e+00",
-    ]
-    assert f"{telephone}: 25 utterances, 31 findings" in err
-    assert "rate: 25 (recorded at less than 16000 Hz" in err
+@settings(deadline=None)
+@given(st.integers(1, 40))
+def test_exactly_two_thirds_is_near_at_every_length(k):
+    same, mine, theirs = ["same"] * 2 * k, ["mine"] * k, ["theirs"] * k
+    assert len(set(cluster_of(a=" ".join(same + mine), b=" ".join(same + theirs)).values())) == 1
 
 
-def test_every_finding_on_demand_and_always_as_json(telephone, capsys):
-    code, out, err = command(capsys, "check", telephone, "--all")
-    assert (code, len(out.splitlines())) == (1, 31)
-    assert [line for line in out.splitlines() if line.startswith("u3: ")] == [
-        "u3: rate: 8000 Hz",
-        "u3: duration: 0.50 s, the manifest says 5.00 s",
-    ]
-    code, out, same = command(capsys, "check", telephone, "--json")
-    found = [json.loads(line) for line in out.splitlines()]
-    assert (code, len(found), same) == (1, 31, err)
-    assert found[0] == {"id": "u0", "problem": "rate", "detail": "8000 Hz"}
+def test_clusters_are_transitive_and_named_after_their_first_member():
+    chain = cluster_of(z="one two three", m="one two four", c="one five four", x="six seven eight")
+    assert edit_similarity(["one", "two", "three"], ["one", "five", "four"]) < 2 / 3
+    assert chain == {"z": "c", "m": "c", "c": "c", "x": "x"}
 
 
-def test_a_good_manifest_ends_with_0(tmp_path, tree, capsys):
-    command(capsys, "prepare", "fleurs", "--root", tree, "--out", tmp_path / "m.jsonl")
-    assert command(capsys, "check", tmp_path / "m.jsonl")[:2] == (0, "")
+@settings(deadline=None)
+@given(st.permutations(["press one now", "press two now", "say it", "say what", "press two then"]))
+def test_clusters_dont_depend_on_the_order(order):
+    texts = {text: {"en": text} for text in order}
+    assert cluster_meanings(texts) == cluster_meanings(dict(sorted(texts.items())))
 
 
-def test_a_corpus_is_checked_inside_its_archive(tmp_path, spoken, capsys):
-    root = fleurs_tree(tmp_path / "root", spoken, layout="tar")
-    command(capsys, "prepare", "fleurs", "--root", root, "--out", tmp_path / "m.jsonl")
-    (root / "data" / "fr_fr" / "audio" / "test.tar").unlink()
-    code, out, _ = command(capsys, "check", tmp_path / "m.jsonl")
-    assert (code, out.count("\n")) == (1, 1)
-    assert out.startswith(
-        f"missing: {root}/data/fr_fr/audio/test.tar: no such file; check the path: 4 utterances, such"
-    )
-
-
-# ---------------------------------------------------------------- stats
+# ---------------------------------------------------------------- statistics
 
 
 def test_statistics_of_a_manifest(spoken):
@@ -421,6 +350,8 @@ def test_statistics_in_words_and_as_json(tmp_path, spoken, capsys):
     assert "en-fr: 3 sentences in both" in out
     assert "fr: 4 of 4 without a known speaker" in out
     assert json.loads(command(capsys, "stats", tmp_path / "m.jsonl", "--json")[1])["utterances"] == 8
+    write_manifest(tmp_path / "m.jsonl", [utterance("en", audio=AudioRef(str(tmp_path / "a.wav")))])
+    assert command(capsys, "stats", tmp_path / "m.jsonl")[1].splitlines()[1].split()[2] == "unknown"  # no hours
 
 
 def test_durations_come_from_headers_where_the_manifest_has_none(spoken, tmp_path):
@@ -436,11 +367,6 @@ def test_durations_come_from_headers_where_the_manifest_has_none(spoken, tmp_pat
     assert (english["hours"], english["without_duration"]) == (round(7.2 / 3600, 3), 1)
 
 
-def test_statistics_without_durations_invent_none(tmp_path, capsys):
-    write_manifest(tmp_path / "m.jsonl", [utterance("en", audio=AudioRef(str(tmp_path / "a.wav")))])
-    assert "unknown" in command(capsys, "stats", tmp_path / "m.jsonl")[1].splitlines()[1].split()[2]
-
-
 @pytest.mark.parametrize("verb", ["check", "stats"])
 def test_what_comes_through_a_pipe_is_read_once(tmp_path, spoken, capsys, verb):
     write_manifest(tmp_path / "m.jsonl", spoken)
@@ -451,24 +377,3 @@ def test_what_comes_through_a_pipe_is_read_once(tmp_path, spoken, capsys, verb):
     through = command(capsys, verb, pipe)
     writer.join()
     assert through[:2] == command(capsys, verb, tmp_path / "m.jsonl")[:2]
-
-
-# ---------------------------------------------------------------- list
-
-
-def test_list_names_every_corpus_and_tells_all_of_one(capsys):
-    from interlingua.corpora.base import CORPORA
-
-    _, out, _ = command(capsys, "list")
-    assert [line.split()[0] for line in out.splitlines()] == list(CORPORA)
-    _, out, _ = command(capsys, "list", "mass")
-    assert "fetch: clone https://github.com/getalp/mass-dataset as ROOT" in out
-    assert "--option titles=… (yes or no)" in out
-    described = json.loads(command(capsys, "list", "fleurs", "--json")[1])["fleurs"]
-    assert (described["downloads"], described["licence"]) == (True, "CC-BY 4.0")
-    assert command(capsys, "list", "flores")[0] == 2
-
-
-def test_silence_of_a_quiet_recording_is_no_fault(tmp_path):
-    path = write_wav(tmp_path / "quiet.wav", (0.01 * np.asarray(sweep(1, 300))).astype(np.float32))
-    assert not list(check_utterances([utterance("en", audio=AudioRef(str(Path(path))))]))
