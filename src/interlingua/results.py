@@ -148,8 +148,8 @@ class BadOutput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """One of a system's worst outputs; ``score`` is sentence chrF++ (0-100), or its error rate in per cent."""
 
     system: str
+    task: Literal["translate", "transcribe"]
     id: str = ""
-    task: Literal["translate", "transcribe"] = "translate"
     source: str = ""
     target: str = ""
     metric: str = ""
