@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from interlingua.experiments.transfer_study import work as transfer_work
 from interlingua.experiments.transfer_study.work import permuted, some_of
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.finetuning.examples import Example
+from interlingua.metrics import score_translations
 from interlingua.models import load_whisper
 from interlingua.models.targets import read_targets
 from interlingua.results import load_utterances
@@ -200,6 +202,30 @@ def test_rows_join_by_id_and_a_missing_answer_counts_as_empty():
     assert rows["transcribe"]["error"]["after"]["value"] == 0
     pooled = {r["pool"]: r["chrf"]["value"] for r in pooled_rows(right, right, spoken, ["en"])}
     assert pooled == {"new, sources never trained on": 0, "into English": 0}
+
+
+def test_several_recordings_of_a_sentence_are_resampled_as_one():
+    """Ten sentences without clusters, three recordings each; half the sentences are wrong, in all their recordings."""
+    texts = {f"m{i}": f"hola amigo numero {i}" for i in range(10)}
+    spoken = [
+        utterance("fr", m, id=f"fr/{m}/{k}", translations={"es": text}) for m, text in texts.items() for k in range(3)
+    ]
+    wrong = {u.id: u.meaning in list(texts)[:5] for u in spoken}
+    nothing = {"new fr-es": {}, "detect fr-fr": {}}
+    said = {
+        "new fr-es": {u.id: "" if wrong[u.id] else texts[u.meaning] for u in spoken},
+        "detect fr-fr": {u.id: "it" if wrong[u.id] else "fr" for u in spoken},
+    }
+    rows = {r["task"]: r for r in transfer_rows(nothing, said, spoken, ["en"])}
+    drawn = np.random.default_rng(12345).multinomial(10, [0.1] * 10, size=1000)[:, :5].sum(axis=1)  # wrong sentences
+    assert rows["detect"]["error"]["after"]["ci"] == pytest.approx(np.percentile(10 * drawn, [2.5, 97.5]))
+    meanings = {u.id: u.meaning for u in spoken}
+    by_sentence = score_translations(
+        said["new fr-es"], references(spoken, "fr", "es"), target="es", metric="chrf", clusters=meanings
+    )
+    assert rows["new"]["chrf"]["after"]["ci"] == pytest.approx(by_sentence.ci)
+    (pool,) = pooled_rows(nothing, said, spoken, ["en"])
+    assert pool["chrf"]["ci"] == pytest.approx(by_sentence.ci)  # nothing was said before
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)

@@ -166,7 +166,7 @@ def transfer_rows(
         cent), rows of detection ``error`` (languages named wrongly, per cent); each ``{"before", "after"}``, the first
         two with ``"difference"`` (value, ci, p_bootstrap, p_randomisation).
     """
-    clusters = {u.id: u.cluster or u.id for u in utterances}
+    clusters = {u.id: u.group for u in utterances}
     rows = []
     for key in before:
         kind, _, pair = key.partition(" ")
@@ -228,7 +228,7 @@ def pooled_rows(
     before: Outputs, after: Outputs, utterances: Sequence[Utterance], trained: Sequence[str]
 ) -> list[dict[str, Any]]:
     """chrF differences pooled over languages: the new target, X into English, and other targets."""
-    clusters = {u.id: u.cluster or u.id for u in utterances}
+    clusters = {u.id: u.group for u in utterances}
     pools = {
         "new, sources never trained on": [k for k in before if k.startswith("new ") and _source(k) not in trained],
         "new, sources trained on": [k for k in before if k.startswith("new ") and _source(k) in trained],

@@ -154,7 +154,7 @@ def _read(study: TransferStudy, name: str, known: Sequence[str], log: Callable[[
     if strange:
         told(f"{', '.join(strange)}: {study.model} has no token for them; left out (recipe `unseen` asks about them)")
     return [
-        msgspec.structs.replace(u, id=f"{name}:{u.id}", split=name, cluster=u.cluster or u.meaning or u.id)
+        msgspec.structs.replace(u, id=f"{name}:{u.id}", split=name, cluster=u.group)
         for u in found
         if u.language in known
     ]

@@ -366,7 +366,7 @@ class Measuring:
         source, target = key.split(" ")[1].split("-")
         utterances = self.work.data.part(cell[0], part)
         expected = references(utterances, source, target)
-        clusters = {u.id: u.cluster or u.id for u in utterances}
+        clusters = {u.id: u.group for u in utterances}
         return SystemOutputs({i: t for i, t in said[key].items() if i in expected}, expected, clusters, target, cell)
 
     def _compared(self, after: Said, before: Said, keys: Sequence[str], part: str) -> list[Comparison]:
