@@ -22,9 +22,8 @@ from interlingua.encoding import WhisperEncoder, best_compute
 from interlingua.encoding.store import FrameStore
 from interlingua.files import write_text
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.decoder import CachedDecoder, Step
-from interlingua.finetuning.examples import IGNORED, Batches, collate, translation_examples
-from interlingua.finetuning.trainable import choose_parameters
+from interlingua.finetuning.data import IGNORED, Batches, collate, translation_examples
+from interlingua.finetuning.model import CachedDecoder, Step, choose_parameters
 from interlingua.finetuning.trainer import CachedTrainer, training_arguments
 from interlingua.models import load_whisper
 from interlingua.results import provenance

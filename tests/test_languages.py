@@ -3,7 +3,7 @@
 import pytest
 
 from interlingua.errors import UsageError
-from interlingua.finetuning.examples import text_example
+from interlingua.finetuning.data import text_example
 from interlingua.languages import (
     UNSEEN_LANGUAGES,
     UNSPACED_LANGUAGES,

@@ -9,7 +9,7 @@ from helpers import sweep, utterance, write_wav
 from interlingua.encoding import WhisperEncoder, encode_manifest, estimate_bytes, free_bytes, require_space
 from interlingua.encoding import pipeline as encode
 from interlingua.errors import StoreError
-from interlingua.finetuning.states import LiveStates
+from interlingua.finetuning.data import LiveStates
 from interlingua.types import AudioRef
 
 SECONDS = (0.5, 0.31, 1.2)

@@ -19,31 +19,38 @@ from helpers import END, greedy_tokens, intended, sweep, utterance
 from interlingua.encoding import WhisperEncoder
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, ResultsError, StoreError, UsageError
-from interlingua.finetuning import finetune
+from interlingua.finetuning import data
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.decoder import CachedDecoder, Step
-from interlingua.finetuning.examples import (
+from interlingua.finetuning.data import (
     IGNORED,
     Batches,
     Example,
     StateDataset,
     collate,
+    rehearsal_examples,
     text_example,
     translation_examples,
 )
-from interlingua.finetuning.finetune import Change, rehearsal_examples
-from interlingua.finetuning.interpolation import interpolate
+from interlingua.finetuning.model import (
+    CachedDecoder,
+    LoraSettings,
+    Step,
+    Update,
+    choose_parameters,
+    interpolate,
+    merge_adapters,
+    snapshot,
+)
 from interlingua.finetuning.regularizers import (
     EWC,
     L2SP,
     Distillation,
     Replay,
+    Start,
     fisher_information,
     load_values,
     save_values,
-    snapshot,
 )
-from interlingua.finetuning.trainable import LoraSettings, choose_parameters, merge_adapters
 from interlingua.types import SAMPLE_RATE, Frames
 
 DIM = 32
@@ -157,14 +164,14 @@ def test_a_batch_predicts_every_label_from_the_token_before():
 
 
 def test_a_data_set_gives_each_example_its_own_states(store):
-    data = StateDataset([example("fr/2"), example("en/0"), example("fr/2", rehearsal=True)], [store])
-    found = data.__getitems__([2, 0, 1])
+    dataset = StateDataset([example("fr/2"), example("en/0"), example("fr/2", rehearsal=True)], [store])
+    found = dataset.__getitems__([2, 0, 1])
     assert [(e.utterance, f.id, e.rehearsal) for e, f in found] == [
         ("fr/2", "fr/2", True),
         ("fr/2", "fr/2", False),
         ("en/0", "en/0", False),
     ]
-    np.testing.assert_array_equal(data[1][1].values, frames("en/0", 3).values)
+    np.testing.assert_array_equal(dataset[1][1].values, frames("en/0", 3).values)
     with pytest.raises(StoreError, match=r"1 of 1 utterances are not in the store \(the first is 'x'\)"):
         StateDataset([example("en/0"), example("x")], [store])
 
@@ -397,6 +404,15 @@ def test_settings_out_of_range_are_refused_by_their_flag(field, value):
         FinetuneConfig(manifest=Path("m"), store=("s",), target="es", out=Path("o"), **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("strengths", "message"),
+    [({"l2sp": 0.1}, "--regularize l2sp=0.1: use --l2sp"), ({"a:B": -1.0}, "--regularize a:B=-1: use 0 or more")],
+)
+def test_strengths_of_regularizers_make_sense(strengths, message):
+    with pytest.raises(UsageError, match=message):
+        FinetuneConfig(manifest=Path("m"), target="es", out=Path("o"), regularize=strengths)
+
+
 @pytest.mark.parametrize("other", [{"weight_decay": 0.1}, {"prompt": "source-translate"}])
 def test_the_target_token_goes_with_few_settings(other):
     with pytest.raises(UsageError, match="--trainable target"):
@@ -450,7 +466,7 @@ def test_a_scaled_adapter_is_a_share_of_the_change(whisper):
     for layer in layers:
         layer.scaling["default"] /= 0.3
     merge_adapters(decoder)
-    Change(before, snapshot(dict(decoder.named_parameters()))).apply(whisper, 0.3)
+    Update(before, snapshot(dict(decoder.named_parameters()))).apply(whisper, 0.3)
     torch.testing.assert_close(logits(whisper), scaled, rtol=0, atol=1e-4)
 
 
@@ -463,7 +479,7 @@ def test_interpolation_runs_from_before_to_after(whisper):
     before = snapshot(held)
     shaken(held)
     after = snapshot(held)
-    change = Change(before, after)
+    change = Update(before, after)
     for share in (0.5, 0.0, 1.0, 0.0):  # in any order, again and again
         change.apply(whisper, share)
         for name, p in decoder.named_parameters():
@@ -492,9 +508,24 @@ def step_of(values, labels, rehearsal):
 NEW_AND_OLD = step_of([[0.0, 0.0], [math.log(3), 0.0], [0.0, math.log(7)]], [0, 0, 0], [False, True, True])
 
 
+class Fixed(CachedDecoder):
+    """Says what it was told to, whatever it hears."""
+
+    def __init__(self, values):
+        nn.Module.__init__(self)
+        self.values = nn.Parameter(torch.tensor(values))
+
+    def forward(self, **batch):
+        return Step(batch, self.values, torch.zeros(len(self.values), dtype=torch.long), batch["rehearsal"])
+
+
+def start(fisher=None, *, decoder=None, **trained):
+    return Start(decoder or Fixed([[0.0]]), trained, lambda: fisher)
+
+
 def test_l2sp_by_hand():
     p = nn.Parameter(torch.tensor([1.0, 2.0]))
-    remedy = L2SP({"p": p}, strength=4.0)
+    remedy = L2SP(4.0, start(p=p))
     assert remedy.loss(NEW_AND_OLD) == 0
     with torch.no_grad():
         p.copy_(torch.tensor([2.0, 4.0]))
@@ -507,7 +538,7 @@ def test_l2sp_by_hand():
 def test_ewc_by_hand():
     p, q = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([0.0]))
     fisher = {"p": torch.tensor([0.5, 0.25]), "q": torch.tensor([0.0])}
-    remedy = EWC({"p": p, "q": q}, fisher, strength=4.0)
+    remedy = EWC(4.0, start(fisher, p=p, q=q))
     assert remedy.loss(NEW_AND_OLD) == 0
     with torch.no_grad():
         p.copy_(torch.tensor([2.0, 4.0]))
@@ -521,29 +552,18 @@ def test_ewc_by_hand():
 def test_ewc_wants_the_information_of_what_is_trained():
     p = nn.Parameter(torch.zeros(1))
     with pytest.raises(UsageError, match="other parameters than those"):
-        EWC({"p": p}, {"p": torch.zeros(1), "q": torch.zeros(1)}, 1.0)
+        EWC(1.0, start({"p": torch.zeros(1), "q": torch.zeros(1)}, p=p))
 
 
 def test_replay_by_hand():
     assert NEW_AND_OLD.loss().item() == pytest.approx(math.log(2))
-    assert Replay(0.5).loss(NEW_AND_OLD).item() == pytest.approx(0.5 * (math.log(4 / 3) + math.log(8)) / 2)
-    assert Replay(0.5).loss(step_of([[0.0, 0.0]], [0], [False])) == 0
-
-
-class Fixed(CachedDecoder):
-    """Says what it was told to, whatever it hears."""
-
-    def __init__(self, values):
-        nn.Module.__init__(self)
-        self.values = nn.Parameter(torch.tensor(values))
-
-    def forward(self, **batch):
-        return Step(batch, self.values, torch.zeros(len(self.values), dtype=torch.long), batch["rehearsal"])
+    assert Replay(0.5, start()).loss(NEW_AND_OLD).item() == pytest.approx(0.5 * (math.log(4 / 3) + math.log(8)) / 2)
+    assert Replay(0.5, start()).loss(step_of([[0.0, 0.0]], [0], [False])) == 0
 
 
 def test_distillation_by_hand():
     before = Fixed([[0.0, 0.0], [math.log(9), 0.0]])
-    remedy = Distillation(before, strength=10.0)
+    remedy = Distillation(10.0, start(decoder=before))
     now = step_of([[5.0, 0.0], [math.log(3), 0.0], [0.0, math.log(4)]], [0, 0, 0], [False, True, True])
     now = Step({"rehearsal": torch.tensor([False, True, True])}, now.logits, now.labels, now.rehearsal)
     first = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
@@ -557,13 +577,13 @@ def test_distillation_by_hand():
 def test_replay_is_the_loss_of_the_rehearsed_rows(whisper):
     decoder, batch = CachedDecoder(whisper), mixed_batch()
     alone = decoder(**rows(batch, batch["rehearsal"])).loss(old=True)
-    torch.testing.assert_close(Replay(2.0).loss(decoder(**batch)), 2 * alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(Replay(2.0, start()).loss(decoder(**batch)), 2 * alone, rtol=0, atol=1e-5)
 
 
 def test_distillation_begins_at_nothing_and_heeds_the_rehearsed_rows_alone(whisper):
     trained = choose_parameters(whisper, "decoder", embeddings=True)
     decoder, batch = CachedDecoder(whisper), mixed_batch()
-    remedy = Distillation(decoder, 2.0)
+    remedy = Distillation(2.0, start(decoder=decoder))
     with torch.no_grad():
         known = decoder(**rows(batch, batch["rehearsal"])).logits.log_softmax(-1)
     loss = remedy.loss(decoder(**batch))
@@ -649,7 +669,7 @@ def concise(whisper):
 
 @pytest.mark.parametrize("most", [128, 6])
 def test_what_is_rehearsed_is_what_the_model_itself_says(concise, store, monkeypatch, most):
-    monkeypatch.setattr(finetune, "MOST_TOKENS", most)
+    monkeypatch.setattr(data, "MOST_TOKENS", most)
     heard = [utterance(lang, id=f"{lang}/{i}") for lang in ("fr", "en", "de") for i in range(4)]
     assert all(u.text is None and not u.translations for u in heard)
     found = rehearsal_examples(concise, [*heard, utterance("fr", id="fr/unknown")], store)
@@ -670,7 +690,7 @@ def test_what_is_rehearsed_is_what_the_model_itself_says(concise, store, monkeyp
 
 def test_speech_is_rehearsed_in_the_prompts_of_other_languages(concise, store):
     heard = [utterance("en", id=f"en/{i}") for i in range(4)]
-    found = rehearsal_examples(concise, heard, store, heard_as=["en", "fr"])
+    found = rehearsal_examples(concise, heard, store, languages=["en", "fr"])
     prompts = {tuple(concise.prompt(*p)) for p in (("en", "transcribe"), ("fr", "transcribe"), ("fr", "translate"))}
     assert {e.prompt for e in found} <= prompts
     assert {e.prompt for e in found} & {tuple(concise.prompt("fr", t)) for t in ("transcribe", "translate")}

@@ -27,7 +27,7 @@ from interlingua.experiments.transfer_study import run_transfer_study
 from interlingua.experiments.transfer_study import work as transfer_work
 from interlingua.experiments.transfer_study.data import study_data
 from interlingua.experiments.transfer_study.settings import TransferStudy
-from interlingua.finetuning.examples import text_example
+from interlingua.finetuning.data import text_example
 from interlingua.metrics import CometScores, score_translations
 from interlingua.models.targets import read_targets
 from interlingua.report import write_report

@@ -25,7 +25,7 @@ from interlingua.experiments.transfer_study import data as transfer_data
 from interlingua.experiments.transfer_study import work as transfer_work
 from interlingua.experiments.transfer_study.work import permuted, some_of
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.examples import Example
+from interlingua.finetuning.data import Example
 from interlingua.metrics import score_translations
 from interlingua.models import load_whisper
 from interlingua.models.targets import read_targets
@@ -143,6 +143,27 @@ def test_states_of_another_model_are_refused(folder, tmp_path):
     assert json.loads((other / "config.json").read_text())["d_model"] == settings["d_model"]
     with pytest.raises(StoreMismatchError, match="decoding reads unpooled frames of the last layer of"):
         run_finetune(config(folder, tmp_path / "out", model=str(other)), log=lambda line: None)
+
+
+def test_a_regularizer_from_outside_by_flag_and_by_recipe(folder, tmp_path, monkeypatch, capsys):
+    code = "class Nothing:\n    def __init__(self, strength, start): print('strength', strength)\n"
+    (tmp_path / "toy_from_outside.py").write_text(code + "    def loss(self, step): return step.logits.sum() * 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = {"manifest": str(folder / "manifest.jsonl"), "store": [str(folder / "store.lance")], "target": "es"}
+    given |= {"model": str(folder / "tiny"), "epochs": 1, "compute": "float32"}
+    flags = [word for name, value in given.items() for word in (f"--{name}", value[0] if name == "store" else value)]
+    flags = [*map(str, flags), "--out", str(tmp_path / "flag")]
+    assert run(["finetune", *flags, "--regularize", "toy_from_outside:Nothing=0.25"]) == 0
+    assert "strength 0.25" in capsys.readouterr().out
+    path = tmp_path / "r.yaml"
+    own = {"recipe": "finetune", "out": str(tmp_path / "recipe"), "regularize": {"toy_from_outside:Nothing": 0.5}}
+    path.write_text(json.dumps(own | given))
+    assert run(["run", str(path)]) == 0
+    assert "strength 0.5" in capsys.readouterr().out
+    rows = [load_results(tmp_path / name)[0]["transfer"] for name in ("flag", "recipe")]
+    assert rows[0] == rows[1]
+    assert run(["finetune", *flags, "--regularize", "nothing"]) == 2
+    assert "write name=strength" in capsys.readouterr().err
 
 
 def test_the_command_prints_rows_and_a_missing_reference_is_one_line(folder, tmp_path, capsys):

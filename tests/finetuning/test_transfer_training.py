@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,10 @@ from interlingua.encoding import WhisperEncoder
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, ResultsError, StoreError, UsageError
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.decoder import CachedDecoder
-from interlingua.finetuning.examples import Example, collate, translation_examples
-from interlingua.finetuning.finetune import fisher_of, train
+from interlingua.finetuning.data import Example, collate, translation_examples
+from interlingua.finetuning.model import CachedDecoder
 from interlingua.finetuning.regularizers import Distillation, save_values
-from interlingua.finetuning.trainer import CachedTrainer
+from interlingua.finetuning.trainer import CachedTrainer, fisher_of, train
 from interlingua.types import Frames
 
 DIM = 32
@@ -274,6 +274,57 @@ def test_distillation_begins_at_nothing_in_every_number_format(whisper, store, n
     train(whisper, [*new, *old], store, config(distillation=1.0), folder=tmp_path, compute="bfloat16")
     assert abs(losses[0].item()) < 1e-6
     assert losses[-1].item() > 1e-5
+
+
+TOY = """
+import torch
+
+class Anchor:
+    \"\"\"Holds all parameters where they were.\"\"\"
+
+    def __init__(self, strength, start):
+        self.strength, self.trained = strength, start.trained
+        self.first = {name: p.detach().clone() for name, p in start.trained.items()}
+
+    def loss(self, step):
+        return self.strength * sum((p - self.first[name]).abs().sum() for name, p in self.trained.items())
+
+class Rehearsing(Anchor):
+    rehearses = True
+
+    def loss(self, step):
+        assert step.rehearsal.any()
+        return self.strength * step.loss(old=True)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Regularizers of somebody else's, by import path: that of one, and that of one that rehearses."""
+    (tmp_path / "toy_regularizers.py").write_text(TOY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "toy_regularizers:Anchor", "toy_regularizers:Rehearsing"
+    sys.modules.pop("toy_regularizers", None)
+
+
+def test_a_regularizer_from_outside_is_one_of_ours(fresh, store, new, old, tmp_path, toy):
+    anchor, rehearsing = toy
+    trained = {
+        name: train(fresh(), [*new, *old], store, config(epochs=2, **settings), folder=tmp_path / str(i))
+        for i, (name, settings) in enumerate(
+            {"none": {}, "anchor": {"regularize": {anchor: 1e3}}, "replay": {"replay": 0.5},
+             "rehearsing": {"regularize": {rehearsing: 0.5}}}.items()
+        )
+    }  # fmt: skip
+    moved = {n: sum((u.after[k] - u.before[k]).abs().sum() for k in u.after) for n, u in trained.items()}
+    assert moved["anchor"] < 0.9 * moved["none"]
+    assert_same(trained["rehearsing"].after, trained["replay"].after)
+    assert not same(trained["replay"].after, trained["none"].after)
+    assert config(regularize={rehearsing: 0.5}).rehearses
+    assert not config(regularize={anchor: 0.5}).rehearses
+    assert config(l2sp=1.0, regularize={anchor: 0.5}).plan().endswith(f"kept by l2sp, {anchor}")
+    with pytest.raises(UsageError, match="unknown regularizer 'ancor'; use one of l2sp, ewc"):
+        train(fresh(), new, store, config(regularize={"ancor": 1.0}), folder=tmp_path / "x")
 
 
 # ---------------------------------------------------------------- interruptions

@@ -39,11 +39,16 @@ from interlingua.experiments.transfer import (
 )
 from interlingua.files import sha256_file, write_text
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.examples import Example, translation_examples
-from interlingua.finetuning.finetune import MOST_TOKENS, rehearsal_examples, train
-from interlingua.finetuning.states import LiveStates, States
-from interlingua.finetuning.trainable import merged_copy
-from interlingua.finetuning.trainer import Evaluate
+from interlingua.finetuning.data import (
+    MOST_TOKENS,
+    Example,
+    LiveStates,
+    States,
+    rehearsal_examples,
+    translation_examples,
+)
+from interlingua.finetuning.model import merged_copy
+from interlingua.finetuning.trainer import Evaluate, train
 from interlingua.languages import PromptKind
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
@@ -129,7 +134,7 @@ def run_finetune(
         if heard:
             path = config.out / "rehearsal.json"
             examples += kept_examples(
-                path, lambda: rehearsal_examples(whisper, heard, states, heard_as=config.rehearse_as)
+                path, lambda: rehearsal_examples(whisper, heard, states, languages=config.rehearse_as)
             )
         before = kept(
             config.out / "before.json", lambda: answers(whisper, questions, test, states, "before"), test, states

@@ -21,7 +21,7 @@ from interlingua.encoding import estimate_bytes, free_bytes
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
 from interlingua.files import atomic_file, write_text
-from interlingua.finetuning.states import seconds_of
+from interlingua.finetuning.data import seconds_of
 from interlingua.results import Results, UtteranceResult, provenance, save_results
 from interlingua.types import WINDOW_SECONDS, FrameSpec, Utterance
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.finetuning.finetune import CHUNK_UTTERANCES, MOST_TOKENS
-from interlingua.finetuning.states import States
+from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, States
 from interlingua.languages import PromptKind
 from interlingua.metrics import (
     Comparison,

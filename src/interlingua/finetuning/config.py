@@ -1,13 +1,32 @@
 """Typed settings of a fine-tuning: one class is the recipe's keys, the flags and the keyword arguments."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+import cyclopts
 
 from interlingua.errors import UsageError
 from interlingua.languages import PromptKind
 
 Trainable = Literal["decoder", "cross-attention", "lora", "target"]
+OWN_REGULARIZERS = ("l2sp", "ewc", "replay", "distillation")  # those with a setting of their own, in the loss's order
+
+
+def _strengths(_: Any, tokens: Sequence[Any]) -> dict[str, float]:
+    """``name=strength …`` of the command line."""
+    found = {}
+    for token in tokens:
+        name, _, strength = token.value.rpartition("=")
+        try:
+            found[name or token.value] = float(strength)
+        except ValueError as e:
+            raise ValueError(f"{token.value!r}: write name=strength, such as l2sp=0.01") from e
+    return found
+
+
+Strengths = Annotated[dict[str, float], cyclopts.Parameter(converter=_strengths, accepts_keys=False, n_tokens=-1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +54,16 @@ class FinetuneConfig:
         ewc: strength of elastic weight consolidation, 0 = none.
         fisher: its Fisher information, OUT/fisher.safetensors of an earlier run; default: estimated and kept.
         l2sp: strength of the pull back to where parameters started, 0 = none.
-        replay: weight of rehearsing what the model itself said before, 0 = none.
+        replay: weight of rehearsing the model's own outputs before training, 0 = none.
         distillation: weight of keeping its distribution where it rehearses, 0 = none.
-        others: further targets that are measured before and after, such as those the model was taught before.
+        regularize: further regularizers, name=strength: of installed packages (entry points interlingua.regularizers),
+            or module:attribute.
+        others: further targets that are measured before and after, such as those that it was taught before.
         rehearse: languages whose unlabelled speech in the manifest is rehearsed on; default: all.
-        rehearse_as: languages in whose prompts every rehearsed utterance is heard; default: the one that is spoken.
+        rehearse_as: languages whose tokens prompt every rehearsed utterance; default: the one that is spoken.
             With --rehearse en, no speech of other languages teaches the decoder to tell them apart.
-        rehearsed: rehearsed examples beside every new one in a batch.
-        interpolate: share of the change that is kept after training, 1 = all.
+        rehearsed: rehearsed examples for every new one in a batch.
+        interpolate: interpolation weight alpha between the model before (0) and after training (1), WiSE-FT.
         epochs: passes over the data.
         learning_rate: highest; it warms up over a tenth of the steps and falls linearly.
         batch_size: examples of a step.
@@ -52,7 +73,7 @@ class FinetuneConfig:
         patience: stop after so many epochs without a better one, 0 = never.
         compute: number format of the products; auto = bfloat16 where the device has it.
         seed: of the order of examples and of adapters.
-        log: where training is logged beside the progress bar: tensorboard, wandb, …
+        log: where training is logged besides the progress bar: tensorboard, wandb, …
     """
 
     manifest: Path
@@ -75,6 +96,7 @@ class FinetuneConfig:
     l2sp: float = 0.0
     replay: float = 0.0
     distillation: float = 0.0
+    regularize: Strengths = field(default_factory=dict)
     others: tuple[str, ...] = ()
     rehearse: tuple[str, ...] | None = None
     rehearse_as: tuple[str, ...] | None = None
@@ -103,6 +125,10 @@ class FinetuneConfig:
         for name in ("ewc", "l2sp", "replay", "distillation", "interpolate", "patience", "weight_decay", "rehearsed"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 0 or more")
+        for name, strength in self.regularize.items():
+            if not strength >= 0 or name in OWN_REGULARIZERS:
+                way = f"use --{name}" if name in OWN_REGULARIZERS else "use 0 or more"
+                raise UsageError(f"--regularize {name}={strength:g}: {way}")
         if self.rehearses and not round(self.rehearsed * self.batch_size):
             raise UsageError(f"--rehearsed {self.rehearsed}: rounds to no example in a batch of {self.batch_size}")
         if self.dev_split in (self.train_split, "test"):
@@ -116,10 +142,22 @@ class FinetuneConfig:
 
     def plan(self) -> str:
         """What will be done, in a line."""
-        kept = ", ".join(n for n in ("ewc", "l2sp", "replay", "distillation") if getattr(self, n))
-        return f"{self.trainable} on {', '.join(self.source)} into {self.target}, kept by {kept or 'nothing'}"
+        kept = ", ".join(self.regularizers) or "nothing"
+        return f"{self.trainable} on {', '.join(self.source)} into {self.target}, kept by {kept}"
+
+    @property
+    def regularizers(self) -> dict[str, float]:
+        """Name -> strength of those that are used, in the order in which they are added to the loss."""
+        own = {name: float(getattr(self, name)) for name in OWN_REGULARIZERS}
+        return {name: strength for name, strength in {**own, **self.regularize}.items() if strength}
 
     @property
     def rehearses(self) -> bool:
         """Whether old tasks are in the batches."""
-        return self.replay > 0 or self.distillation > 0
+        if self.replay > 0 or self.distillation > 0:
+            return True
+        if not self.regularize:
+            return False
+        from interlingua.finetuning.regularizers import REGULARIZERS  # imports torch
+
+        return any(getattr(REGULARIZERS[name], "rehearses", False) for name in self.regularizers)

@@ -1,27 +1,46 @@
-"""Remedies against forgetting: what is added to the loss so that old tasks are kept.
+"""Regularizers: what is added to the loss so that old tasks are kept. Each is one small class; any go together.
 
-Each remedy is one small class; any of them go together. The paper leaves the remedy open (section 5 shows the loss).
-Freezing (`trainable.choose_parameters`) and interpolation after training (`interpolation`) need no loss.
+Freezing (`model.choose_parameters`) and interpolation after training (`model.interpolate`) need no loss.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
-from torch.nn.functional import kl_div, log_softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from interlingua.errors import ResultsError, UsageError
 from interlingua.files import atomic_file
-from interlingua.finetuning.decoder import CachedDecoder, Step
+from interlingua.finetuning.model import CachedDecoder, Step, Values, snapshot
+from interlingua.registry import Registry
 
-Values = Mapping[str, torch.Tensor]
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a regularizer may know of the model before training.
+
+    Attributes:
+        decoder: the model.
+        trained: the parameters that will move, by name.
+        fisher: gives the diagonal Fisher information of the old tasks, by the same names.
+    """
+
+    decoder: CachedDecoder
+    trained: Mapping[str, nn.Parameter]
+    fisher: Callable[[], Values]
 
 
-class Remedy(Protocol):
-    """Something that keeps old tasks."""
+class Regularizer(Protocol):
+    """What the registry holds: a class called with its strength and the `Start`.
+
+    A class with an attribute ``rehearses = True`` gets old examples in every batch.
+    """
+
+    def __init__(self, strength: float, start: Start) -> None: ...
 
     def loss(self, step: Step) -> torch.Tensor:
         """What is added to the loss of a step, a scalar."""
@@ -34,9 +53,8 @@ class L2SP:
     strength / 2 * sum of (p - p0)^2. Of adapters, p0 is their random start, not zero.
     """
 
-    def __init__(self, trained: Mapping[str, nn.Parameter], strength: float) -> None:
-        self._trained, self._strength = trained, strength
-        self._start = snapshot(trained)
+    def __init__(self, strength: float, start: Start) -> None:
+        self._strength, self._trained, self._start = strength, start.trained, snapshot(start.trained)
 
     def loss(self, step: Step) -> torch.Tensor:
         """See the class."""
@@ -50,14 +68,14 @@ class EWC:
     strength / 2 * sum of F (p - p0)^2, F the diagonal of the Fisher information of the tasks to keep.
     """
 
-    def __init__(self, trained: Mapping[str, nn.Parameter], fisher: Values, strength: float) -> None:
-        if fisher.keys() != trained.keys():
+    def __init__(self, strength: float, start: Start) -> None:
+        fisher = start.fisher()
+        if fisher.keys() != start.trained.keys():
             raise UsageError(
                 "--fisher: the Fisher information is of other parameters than those that are trained; leave it out"
             )
-        self._trained, self._strength = trained, strength
-        self._fisher = {name: fisher[name].to(p.device) for name, p in trained.items()}
-        self._start = snapshot(trained)
+        self._strength, self._trained, self._start = strength, start.trained, snapshot(start.trained)
+        self._fisher = {name: fisher[name].to(p.device) for name, p in start.trained.items()}
 
     def loss(self, step: Step) -> torch.Tensor:
         """See the class."""
@@ -66,9 +84,11 @@ class EWC:
 
 
 class Replay:
-    """Cross entropy of the rehearsed examples in the batch, which are what the model itself said before."""
+    """Cross entropy of the rehearsed examples in the batch, which are the model's own outputs before training."""
 
-    def __init__(self, strength: float) -> None:
+    rehearses: ClassVar = True
+
+    def __init__(self, strength: float, start: Start) -> None:
         self._strength = strength
 
     def loss(self, step: Step) -> torch.Tensor:
@@ -77,14 +97,16 @@ class Replay:
 
 
 class Distillation:
-    """Keeps the distribution of the model before training at the rehearsed places (Hinton et al., arXiv 1503.02531).
+    """Keeps the distribution of the model before training on rehearsed examples (Hinton et al., arXiv 1503.02531).
 
-    strength * KL(before || now), mean over the places of rehearsed examples.
+    strength * KL(before || now), mean over the positions of rehearsed examples.
     """
 
-    def __init__(self, decoder: CachedDecoder, strength: float) -> None:
+    rehearses: ClassVar = True
+
+    def __init__(self, strength: float, start: Start) -> None:
         self._strength = strength
-        self._before = copy.deepcopy(decoder).eval().requires_grad_(False)
+        self._before = copy.deepcopy(start.decoder).eval().requires_grad_(False)
 
     def loss(self, step: Step) -> torch.Tensor:
         """See the class."""
@@ -98,9 +120,13 @@ class Distillation:
         return self._strength * kl_div(now, before, log_target=True, reduction="batchmean")
 
 
-def snapshot(trained: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-    """A copy of the values."""
-    return {name: p.detach().clone() for name, p in trained.items()}
+REGULARIZERS: Registry[type[Regularizer]] = Registry(
+    "regularizer", "regularizers", {"l2sp": L2SP, "ewc": EWC, "replay": Replay, "distillation": Distillation}
+)
+"""By name: ours, entry points ``interlingua.regularizers``, or ``module:attribute``."""
+
+
+# ---------------------------------------------------------------- Fisher information
 
 
 def fisher_information(
@@ -124,7 +150,7 @@ def fisher_information(
             raise ValueError("the Fisher information takes one example at a time")
         decoder.zero_grad(set_to_none=True)
         step = decoder(**batch)
-        loss = torch.nn.functional.cross_entropy(step.logits.float(), step.labels, reduction="sum")
+        loss = cross_entropy(step.logits.float(), step.labels, reduction="sum")
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in trained.items():
             if p.grad is not None:

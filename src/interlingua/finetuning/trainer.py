@@ -1,29 +1,136 @@
-"""transformers' Trainer on cached encoder states."""
+"""Fine-tuning a decoder on encoder states of one source language: transformers' Trainer, and what it needs of us."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
+from interlingua.errors import CorpusError
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.decoder import CachedDecoder, Step
-from interlingua.finetuning.examples import Batches, Example, StateDataset, collate
-from interlingua.finetuning.regularizers import Remedy
-from interlingua.finetuning.states import States
-from interlingua.finetuning.trainable import trained_parameters
+from interlingua.finetuning.data import Batches, Example, StateDataset, States, collate
+from interlingua.finetuning.model import (
+    CachedDecoder,
+    LoraSettings,
+    Step,
+    Update,
+    Values,
+    choose_parameters,
+    merge_adapters,
+    snapshot,
+    trained_parameters,
+    update_between,
+)
+from interlingua.finetuning.regularizers import (
+    REGULARIZERS,
+    Regularizer,
+    Start,
+    fisher_information,
+    load_values,
+    save_values,
+)
+from interlingua.models import Whisper
 
 WARMUP = 0.1  # of the steps
+FISHER_EXAMPLES = 256  # that the Fisher information is estimated on; each costs a step of one example
 
 Evaluate = Callable[[], dict[str, float]]
 """Scores on the dev set of the decoder as it is, by metric."""
 
 
+def train(
+    whisper: Whisper,
+    examples: Sequence[Example],
+    store: States,
+    config: FinetuneConfig,
+    *,
+    folder: Path,
+    dev: Evaluate | None = None,
+    contexts: Sequence[States] = (),
+    fisher: Path | None = None,
+    compute: str = "float32",
+    device: str = "cpu",
+) -> Update:
+    """Train the decoder in place; interrupted, the same call goes on from the last checkpoint to the same result.
+
+    Args:
+        whisper: float32; its decoder is changed.
+        examples: new ones, and those to rehearse.
+        store: the states of their utterances.
+        config: what is trained, how long, and with which regularizers.
+        folder: of the checkpoints.
+        dev: scores on the dev set; they choose the best epoch.
+        contexts: states of the same utterances in other contexts: every example is learnt in each, so an epoch is as
+            many times as long.
+        fisher: file of the Fisher information, for EWC: read if it is there, else estimated on some of the examples
+            to rehearse and written.
+        compute: number format of the products.
+        device: where to train.
+
+    Raises:
+        CorpusError: nothing to train on, or nothing to rehearse where that is asked for.
+        UsageError: settings that don't go together.
+    """
+    new = [e for e in examples if not e.rehearsal]
+    old = [e for e in examples if e.rehearsal]
+    if not new:
+        raise CorpusError("there is nothing to train on: no utterance of the source languages has a reference")
+    if (config.rehearses or (config.ewc and not (fisher and fisher.exists()))) and not old:
+        raise CorpusError("there is nothing to rehearse: the store holds no speech of the languages in --rehearse")
+    torch.manual_seed(config.seed)
+    decoder = CachedDecoder(whisper).to(device)
+    before = snapshot(dict(decoder.decoder.named_parameters()))
+    trained = choose_parameters(
+        whisper,
+        config.trainable,
+        embeddings=config.embeddings,
+        frozen_layers=config.frozen_layers,
+        token=new[0].prompt[1],
+        lora=LoraSettings(config.lora_rank, config.lora_alpha),
+    )
+
+    def information() -> Values:
+        about = fisher_of(whisper, config)
+        if fisher and fisher.exists():
+            return load_values(fisher, **about)
+        drawn = np.random.default_rng(config.seed).permutation(len(old))[:FISHER_EXAMPLES]
+        values = fisher_information(decoder, trained, _one_by_one([old[i] for i in drawn], store, device))
+        if fisher:
+            save_values(fisher, values, **about)
+        return values
+
+    start = Start(decoder, trained, information)
+    regularizers = [REGULARIZERS[name](strength, start) for name, strength in config.regularizers.items()]
+    stores = (store, *contexts)
+    learnt = examples if config.rehearses else new
+    arguments = training_arguments(config, folder, compute=compute, device=device, dev=dev is not None)
+    trainer = CachedTrainer(
+        decoder,
+        [replace(e, context=i) for i, held in enumerate(stores) for e in learnt if i == 0 or e.utterance in held],
+        stores,
+        regularizers=regularizers,
+        evaluate=dev,
+        arguments=arguments,
+        rehearsed=round(config.rehearsed * config.batch_size),
+        patience=config.patience,
+    )
+    checkpoint = _last_checkpoint(folder)
+    if checkpoint and (done := _stopped_after(checkpoint)):
+        arguments.num_train_epochs = done  # nothing is left but to take the best epoch
+    trainer.train(resume_from_checkpoint=checkpoint)
+    decoder.eval().requires_grad_(False)
+    merge_adapters(decoder.decoder)
+    return update_between(before, decoder.decoder)
+
+
 class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose batches hold encoder states from a store, and whose loss has remedies in it.
+    """A Trainer whose batches hold encoder states from a store, and whose loss has regularizers in it.
 
     Logging, mixed precision, accumulation, checkpoints, resuming, early stopping and several processes (``torchrun``)
     are transformers' own. Checkpoints hold the trained parameters only.
@@ -32,7 +139,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         decoder: the model; frozen parameters are left alone.
         examples: new ones, and old ones to rehearse.
         stores: the states of their utterances, one of each context.
-        remedies: what is added to the loss.
+        regularizers: what is added to the loss.
         evaluate: dev scores; None: there is no dev set.
         arguments: transformers' settings.
         rehearsed: old examples of a batch.
@@ -44,7 +151,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         examples: Sequence[Example],
         stores: Sequence[States],
         *,
-        remedies: Sequence[Remedy] = (),
+        regularizers: Sequence[Regularizer] = (),
         evaluate: Evaluate | None = None,
         arguments: TrainingArguments,
         rehearsed: int = 0,
@@ -53,7 +160,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         size = arguments.per_device_train_batch_size
         data = StateDataset(examples, stores)
         self._batches = Batches(examples, stores[0].n_speech(), size, rehearsed, arguments.seed)
-        self._remedies, self._dev_scores = remedies, evaluate
+        self._regularizers, self._dev_scores = regularizers, evaluate
         callbacks = [EarlyStoppingCallback(patience)] if patience and evaluate else []
         super().__init__(
             model=decoder,
@@ -66,19 +173,19 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self.model_accepts_loss_kwargs = False  # the loss is a mean over its batch; accumulation divides it
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of `examples.Batches`, shared out over the processes."""
+        """Batches of `data.Batches`, shared out over the processes."""
         loader = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=collate)
         return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Loss of the new task, and what the remedies add."""
+        """Loss of the new task, and what the regularizers add."""
         with self.accelerator.autocast():  # also for the model before training, of `Distillation`
             step: Step = model(**inputs)
             loss = step.loss()
-            for remedy in self._remedies:
-                loss = loss + remedy.loss(step)
+            for regularizer in self._regularizers:
+                loss = loss + regularizer.loss(step)
         return (loss, step) if return_outputs else loss
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
@@ -146,3 +253,37 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # or the Trainer splits batches over threads; torchrun is for several GPUs
     return arguments
+
+
+def fisher_of(whisper: Whisper, config: FinetuneConfig) -> dict[str, str]:
+    """What Fisher information depends on, in words; it can be used again where all of that is the same."""
+    stated: dict[str, object] = {
+        "model": whisper.revision,
+        "trainable": config.trainable,
+        "embeddings": config.embeddings,
+        "frozen_layers": config.frozen_layers,
+        "rehearse": ",".join(config.rehearse or ()) or "all",
+        "rehearse_as": ",".join(config.rehearse_as or ()) or "spoken",
+    }
+    if config.trainable == "lora":
+        stated |= {"lora_rank": config.lora_rank, "lora_alpha": config.lora_alpha, "seed": config.seed}
+    return {name: str(value) for name, value in stated.items()}
+
+
+def _one_by_one(examples: Sequence[Example], store: States, device: str) -> Iterator[dict[str, torch.Tensor]]:
+    data = StateDataset(examples, (store,))
+    for i in range(len(data)):
+        yield {name: values.to(device) for name, values in collate([data[i]]).items()}
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The last one that is whole: the trainer's state is written last."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _stopped_after(checkpoint: str) -> int | None:
+    """Epochs after which training had ended by itself (patience, or the last one); None if it hadn't."""
+    state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+    ended = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+    return round(state.epoch) if ended and state.epoch else None

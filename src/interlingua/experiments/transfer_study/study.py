@@ -14,7 +14,7 @@ from interlingua.experiments.transfer_study.data import StudyData, digest_of, st
 from interlingua.experiments.transfer_study.measuring import Measuring, published_scores
 from interlingua.experiments.transfer_study.settings import DEV, TRAIN, TransferStudy
 from interlingua.experiments.transfer_study.work import MOST_TOKENS_OF_CORPORA, Work
-from interlingua.finetuning.states import LiveStates, States
+from interlingua.finetuning.data import LiveStates, States
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
 from interlingua.resampling import BOOTSTRAP_SEED

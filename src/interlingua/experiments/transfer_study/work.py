@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from interlingua.errors import CorpusError
 from interlingua.experiments.finetuning import dev_scores, kept, kept_examples, named_targets
@@ -19,9 +18,9 @@ from interlingua.experiments.transfer_study.data import StudyData, learnable
 from interlingua.experiments.transfer_study.settings import DEV, TRAIN, Run, TransferStudy
 from interlingua.files import write_text
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.examples import Example, translation_examples
-from interlingua.finetuning.finetune import MOST_TOKENS, Change, fisher_of, rehearsal_examples, train
-from interlingua.finetuning.states import States
+from interlingua.finetuning.data import MOST_TOKENS, Example, States, rehearsal_examples, translation_examples
+from interlingua.finetuning.model import Update, update_between
+from interlingua.finetuning.trainer import fisher_of, train
 from interlingua.languages import PromptKind
 from interlingua.models import Whisper, load_whisper
 from interlingua.models.saving import save_whisper
@@ -135,11 +134,12 @@ class Work:
     def _asked_for(self, run: Run) -> list[Run]:
         return [r for r in self.study.runs() if r.name == run.name]
 
-    def _change(self, run: Run, whisper: Whisper) -> Change:
+    def _change(self, run: Run, whisper: Whisper) -> Update:
         """What training changes; of a corpus's training the model is kept, and read again where there is one."""
         model = self._folder(run) / "model"
         if self.study.corpora and model.exists():
-            return change_between(whisper, load_whisper(model, device=self.device))
+            kept = load_whisper(model, device=self.device).model.model.decoder
+            return update_between(dict(whisper.model.model.decoder.named_parameters()), kept)
         change = self._train(run, whisper)
         if self.study.corpora:
             change.apply(whisper, 1.0)
@@ -148,7 +148,7 @@ class Work:
             self.log(f"model: {save_whisper(whisper, model, named)}")
         return change
 
-    def _train(self, run: Run, whisper: Whisper) -> Change:
+    def _train(self, run: Run, whisper: Whisper) -> Update:
         folder = self._folder(run)
         config = run.training.config(run.target, run.seed, folder)
         write_text(folder / "settings.json", json.dumps({**run.training.settings, "permuted": run.training.permuted}))
@@ -216,7 +216,7 @@ class Work:
         name += f"-{most}-{run.seed}" if most else ""
         made = kept_examples(
             self.study.folder / "rehearsal" / f"{name}.json",
-            lambda: rehearsal_examples(whisper, spoken, self.learnt, heard_as=heard_as),
+            lambda: rehearsal_examples(whisper, spoken, self.learnt, languages=heard_as),
         )
         language = {u.id: u.language for u in self.data.every}
         return [e for e in made if language[e.utterance] in wanted]
@@ -234,13 +234,6 @@ class Work:
     def _before(self, rotation: int, what: str, part: str) -> Path:
         name = f"{rotation}-{what}" if self.data.one_file else f"{rotation}-{part}-{what}"
         return self.study.folder / "before" / f"{name}.json"
-
-
-def change_between(before: Whisper, after: Whisper) -> Change:
-    """What a training changed in the decoder's parameters."""
-    now = dict(after.model.model.decoder.named_parameters())
-    start = {n: p for n, p in before.model.model.decoder.named_parameters() if not torch.equal(p, now[n])}
-    return Change({n: p.detach().clone() for n, p in start.items()}, {n: now[n].detach().clone() for n in start})
 
 
 def some_of(utterances: Sequence[Utterance], number: int | None, seed: int) -> list[Utterance]:

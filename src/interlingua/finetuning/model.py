@@ -1,19 +1,72 @@
-"""Which of the decoder's parameters are trained; the encoder never is."""
+"""The trained part of the model: a decoder that reads encoder states, which of its parameters move, and how far."""
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from interlingua.errors import UsageError
 from interlingua.finetuning.config import Trainable
+from interlingua.finetuning.data import IGNORED
 from interlingua.models import Whisper
+from interlingua.translation import decode
+
+Values = Mapping[str, torch.Tensor]
+"""Parameters by name."""
 
 _LORA_TARGETS = ("q_proj", "v_proj", "k_proj", "out_proj", "fc1", "fc2")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one forward pass knows; regularizers add to its loss.
+
+    Attributes:
+        batch: as `data.collate` makes it.
+        logits: (P, V) of the P positions that have a label.
+        labels: (P,) tokens to be predicted there.
+        rehearsal: (P,) whether the position belongs to an old task.
+    """
+
+    batch: dict[str, torch.Tensor]
+    logits: torch.Tensor
+    labels: torch.Tensor
+    rehearsal: torch.Tensor
+
+    def loss(self, old: bool = False) -> torch.Tensor:
+        """Mean cross entropy over the positions of the new task, or of the old ones; 0 where there are none."""
+        chosen = self.rehearsal == old
+        if not chosen.any():
+            return self.logits.sum() * 0
+        return cross_entropy(self.logits[chosen].float(), self.labels[chosen])
+
+
+class CachedDecoder(nn.Module):
+    """Whisper's decoder and output layer on cached states; the encoder is no part of it.
+
+    The output layer, 51,865 tokens wide, is computed only where there is a label.
+    """
+
+    def __init__(self, whisper: Whisper) -> None:
+        super().__init__()
+        self.decoder = whisper.model.model.decoder
+        self.proj_out = whisper.model.proj_out
+
+    def forward(self, **batch: torch.Tensor) -> Step:
+        """A batch of `data.collate` -> logits and labels."""
+        states = batch["states"].to(self.proj_out.weight.dtype)
+        hidden: Any = decode(self.decoder, batch["tokens"], states, batch["lengths"]).last_hidden_state
+        labelled = batch["labels"] != IGNORED
+        rehearsal = batch["rehearsal"][:, None].expand_as(labelled)[labelled]
+        return Step(batch, self.proj_out(hidden[labelled]), batch["labels"][labelled], rehearsal)
+
+
+# ---------------------------------------------------------------- which parameters are trained; the encoder never is
 
 
 @dataclass(frozen=True)
@@ -143,3 +196,55 @@ def _train_row(embedding: Any, row: int) -> None:
         return kept
 
     embedding.only_row = embedding.weight.register_hook(keep)
+
+
+# ---------------------------------------------------------------- before and after
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """The decoder's parameters that training moved, before and after; what lies between is WiSE-FT's curve."""
+
+    before: Values
+    after: Values
+
+    def apply(self, whisper: Whisper, alpha: float) -> None:
+        """Set the model's decoder to an interpolation of the two, see `interpolate`."""
+        interpolate(whisper.model.model.decoder, self.before, self.after, alpha)
+
+
+def update_between(before: Values, decoder: nn.Module) -> Update:
+    """What has changed in a decoder since ``before``, all of its parameters then."""
+    now = dict(decoder.named_parameters())
+    moved = [name for name, start in before.items() if not torch.equal(start, now[name])]
+    return Update({n: before[n] for n in moved}, {n: now[n].detach().clone() for n in moved})
+
+
+def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    """A copy of the values."""
+    return {name: p.detach().clone() for name, p in parameters.items()}
+
+
+def interpolate(decoder: nn.Module, before: Values, after: Values, alpha: float) -> None:
+    """Set parameters to before + alpha * (after - before) (Wortsman et al., arXiv 2109.01903, equation 1).
+
+    Of merged adapters that is the adapter scaled by ``alpha``, since their update is added.
+
+    Args:
+        decoder: changed in place.
+        before: name -> value before training.
+        after: the same names -> value after training.
+        alpha: 0 is the model before, 1 the one after; beyond 1 is extrapolation.
+
+    Raises:
+        UsageError: a negative alpha.
+        ValueError: the names differ.
+    """
+    if alpha < 0:
+        raise UsageError(f"--interpolate {alpha}: use 0 (the model before training) to 1 (the one after)")
+    if before.keys() != after.keys():
+        raise ValueError("before and after name different parameters")
+    held = dict(decoder.named_parameters())
+    with torch.no_grad():
+        for name, start in before.items():
+            held[name].copy_(torch.lerp(start, after[name], alpha))

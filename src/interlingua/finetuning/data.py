@@ -1,22 +1,105 @@
-"""What a decoder is trained on: a prompt, a text, and the cached encoder states of an utterance."""
+"""What a decoder is trained on: a prompt, a text, and the encoder states of an utterance, kept or made on the fly."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from interlingua.errors import CorpusError
-from interlingua.finetuning.states import States
+from interlingua.audio import duration_of, load_audio
+from interlingua.encoding import SpeechEncoder
+from interlingua.errors import AudioError, CorpusError, StoreError
 from interlingua.languages import UNSPACED_LANGUAGES, PromptKind
-from interlingua.models import Whisper
+from interlingua.models import Task, Whisper
 from interlingua.models.targets import prompt_tokens
-from interlingua.translation import pad_states
-from interlingua.types import Frames, Utterance
+from interlingua.progress import track
+from interlingua.translation import decode_frames, fast_engine, pad_states
+from interlingua.types import WINDOW_SECONDS, Frames, Utterance
 
 IGNORED = -100  # of labels: no loss there (PyTorch's own default)
 POOL_BATCHES = 8  # batches are made of utterances of like length among so many batches' worth of them
+MOST_TOKENS = 128  # of an output: longer ones in 30 s are loops, and are not rehearsed
+CHUNK_UTTERANCES = 256  # whose states are in memory at once
+
+
+# ---------------------------------------------------------------- encoder states
+
+
+class States(Protocol):
+    """Encoder states by utterance id: `store.FrameStore`, or `LiveStates`."""
+
+    def __contains__(self, utterance_id: object) -> bool:
+        """Whether there are states of an utterance."""
+        ...
+
+    def read(self, ids: Sequence[str]) -> list[Frames]:
+        """States in the order asked."""
+        ...
+
+    def n_speech(self) -> Mapping[str, int]:
+        """Frames of speech of every utterance."""
+        ...
+
+
+class LiveStates:
+    """States that are made whenever they are asked for: no disk is needed, and every epoch pays for the encoder.
+
+    Args:
+        utterances: with audio; those that are longer than Whisper's window, or whose file has no readable header, are
+            skipped.
+        encoder: makes the states; its context says how much silence stands behind the speech.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance], encoder: SpeechEncoder) -> None:
+        self._encoder = encoder
+        self._utterances: dict[str, Utterance] = {}
+        self._frames: dict[str, int] = {}
+        with track(len(utterances), "looking at the audio") as advance:
+            for u in utterances:
+                seconds = seconds_of(u)
+                advance(1)
+                if seconds is None or not 0 < seconds <= WINDOW_SECONDS:
+                    continue
+                self._utterances[u.id] = u
+                self._frames[u.id] = math.ceil(round(seconds * encoder.rate, 3))  # as the encoder counts
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return utterance_id in self._utterances
+
+    def read(self, ids: Sequence[str]) -> list[Frames]:
+        """Encode utterances.
+
+        Raises:
+            StoreError: an utterance isn't among those given, was skipped, or its states overflow float16.
+            AudioError: its audio can't be read.
+        """
+        missing = [i for i in ids if i not in self._utterances]
+        if missing:
+            raise StoreError(f"{missing[0]!r}: no audio of at most {WINDOW_SECONDS} s to encode; leave it out")
+        encoded = self._encoder.encode([load_audio(self._utterances[i].audio) for i in ids])
+        made = [Frames(i, v.astype(np.float16), n) for i, (v, n) in zip(ids, encoded, strict=True)]
+        for f in made:
+            if not np.isfinite(f.values).all():
+                raise StoreError(f"{f.id!r}: its states overflow float16; leave it out")
+        return made
+
+    def n_speech(self) -> Mapping[str, int]:
+        """Frames of speech, from the durations that the files state."""
+        return self._frames
+
+
+def seconds_of(utterance: Utterance) -> float | None:
+    """How long an utterance's file says that it is; None: it can't be read."""
+    try:
+        return duration_of(utterance.audio)
+    except AudioError:
+        return None
+
+
+# ---------------------------------------------------------------- examples
 
 
 @dataclass(frozen=True)
@@ -24,7 +107,7 @@ class Example:
     """One thing to learn.
 
     Attributes:
-        utterance: id of what is heard.
+        utterance: its id.
         prompt: the decoder's first tokens.
         labels: tokens of the text, then the end token.
         rehearsal: whether it is an old task that must not be forgotten.
@@ -81,6 +164,53 @@ def end_token(whisper: Whisper) -> int:
     """Id of the token that ends a text."""
     end = whisper.model.generation_config.eos_token_id
     return int(end[0] if isinstance(end, list) else end)
+
+
+def rehearsal_examples(
+    whisper: Whisper,
+    utterances: Sequence[Utterance],
+    store: States,
+    *,
+    languages: Sequence[str] | None = None,
+) -> list[Example]:
+    """The model's own transcript and English translation of each utterance, to rehearse.
+
+    No text of the utterances is read: unlabelled speech is enough. Outputs that are empty or don't end are skipped.
+
+    Args:
+        whisper: the model before training.
+        utterances: speech of any languages; those that the store lacks are skipped.
+        store: their states.
+        languages: whose tokens prompt every utterance; None: that of the language spoken.
+    """
+    prompted: dict[str, list[str]] = {}  # language of the prompt -> utterances
+    for u in utterances:
+        for language in languages or (u.language,):
+            if u.id in store:
+                prompted.setdefault(language, []).append(u.id)
+    examples = []
+    engine = fast_engine(whisper, compute="float32")
+    with track(sum(len(ids) * len(_tasks(language)) for language, ids in prompted.items()), "rehearsal") as advance:
+        for language, ids in sorted(prompted.items()):
+            for start in range(0, len(ids), CHUNK_UTTERANCES):
+                frames = store.read(ids[start : start + CHUNK_UTTERANCES])
+                for task in _tasks(language):
+                    prompt = whisper.prompt(language, task)
+                    most = min(MOST_TOKENS, whisper.model.config.max_target_positions - len(prompt))
+                    for output in decode_frames(engine, frames, prompt, most_tokens=most):
+                        if output.text and len(output.tokens) < most:
+                            labels = (*output.tokens, end_token(whisper))
+                            examples.append(Example(output.id, tuple(prompt), labels, rehearsal=True))
+                        advance(1)
+    return examples
+
+
+def _tasks(language: str) -> tuple[Task, ...]:
+    """What Whisper does with a language."""
+    return ("transcribe",) if language == "en" else ("transcribe", "translate")
+
+
+# ---------------------------------------------------------------- batches
 
 
 class StateDataset(Dataset[tuple[Example, Frames]]):
