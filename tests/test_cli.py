@@ -15,7 +15,7 @@ from interlingua.corpora import prompts
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.experiments.recipes import read_recipe
-from interlingua.models import packaged
+from interlingua.models import offline
 from interlingua.progress import track
 from interlingua.results import Results, Retrieval, as_json, finite, load_results, provenance, save_results
 
@@ -497,7 +497,7 @@ def test_doctor_sees_altered_files_and_its_mend_fetches_them(call, empty_cache, 
     weights, corpus = empty_cache / "models" / "whisper-base", empty_cache / "corpora" / "prompts-1.6.1"
     weights.mkdir(parents=True)
     corpus.mkdir(parents=True)
-    hashes = packaged.PACKAGINGS[0].sha256
+    hashes = offline.PACKAGINGS[0].sha256
     for name in hashes:
         (weights / name).write_bytes(b"altered")
     (weights / "packaged.json").write_text(json.dumps({"sha256": hashes, "bytes": dict.fromkeys(hashes, 7)}))
@@ -508,7 +508,7 @@ def test_doctor_sees_altered_files_and_its_mend_fetches_them(call, empty_cache, 
         assert findings[name]["ok"] is False
         assert findings[name]["mend"] == "interlingua doctor --fetch"
     tried = []
-    monkeypatch.setattr(packaged, "_build", lambda packaging, target, report: tried.append("weights"))
+    monkeypatch.setattr(offline, "_build", lambda packaging, target, report: tried.append("weights"))
     monkeypatch.setattr(prompts, "_fetch_debian", lambda root, work: tried.append("corpus"))
     monkeypatch.setattr(prompts, "_fetch_upstream", lambda root, work: tried.append("corpus"))
     monkeypatch.setattr("interlingua.doctor.resolve", lambda spec: SimpleNamespace(path=weights, origin="packaged"))

@@ -26,11 +26,10 @@ from interlingua.models.targets import (
     Target,
     Targets,
     assign_slot,
+    load_trained,
     prompt_tokens,
     read_targets,
-    write_generation_config,
 )
-from interlingua.models.trained import load_trained
 from interlingua.translation import CTranslate2Engine, Decoded
 from interlingua.types import SAMPLE_RATE, Frames
 
@@ -192,7 +191,7 @@ def test_no_slot_where_the_model_has_none(whisper):
         del whisper.model.generation_config.lang_to_id[f"<|{slot}|>"]
     assert assign_slot(whisper, "kea") == SPARE_SLOTS[2]
     with pytest.raises(UsageError, match=r"target 'kea': this model has no token <\|haw\|>"):
-        write_generation_config(whisper.model, TWO)
+        TWO.configure(whisper.model)
 
 
 # ---------------------------------------------------------------- plain transformers
@@ -236,8 +235,8 @@ def test_generate_needs_no_remembering(whisper, tmp_path):
 
 
 def test_training_a_trained_model_further_changes_what_generate_gives(whisper):
-    write_generation_config(whisper.model, SPANISH)
-    write_generation_config(whisper.model, ENGLISH_NO_MORE)
+    SPANISH.configure(whisper.model)
+    ENGLISH_NO_MORE.configure(whisper.model)
     settings = whisper.model.generation_config
     assert (settings.language, settings.task) == (None, "translate")
 

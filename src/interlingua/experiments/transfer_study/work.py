@@ -23,7 +23,7 @@ from interlingua.finetuning.model import Update, update_between
 from interlingua.finetuning.trainer import fisher_of, train
 from interlingua.languages import PromptKind
 from interlingua.models import Whisper, load_whisper
-from interlingua.models.saving import save_whisper
+from interlingua.models.whisper import save_whisper
 from interlingua.types import Utterance
 
 MOST_TOKENS_OF_CORPORA = 224  # of an answer: Whisper's own limit; sentences of FLEURS are longer than prompts

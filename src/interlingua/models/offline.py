@@ -17,14 +17,10 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
-from interlingua.errors import FetchError, HashMismatchError, ModelFormatError
+from interlingua.errors import FetchError, HashMismatchError
 from interlingua.files import atomic_folder, cache_dir, check_sha256, write_text
-from interlingua.models.layout import read_json
-
-PACKAGED_MODEL = "openai/whisper-base"
-"""The only Whisper model that is packaged, by its hub id."""
 
 PACKAGED_REVISION = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 """SHA-256 of the official ``model.bin``. Both packagings hold its tensors, so both carry this revision."""
@@ -95,6 +91,22 @@ MINILM_PACKAGINGS = (
 )
 
 
+@dataclass(frozen=True)
+class Packaged:
+    """A packaged model: its folder in the cache, its layout, and the SHA-256 of its weights."""
+
+    name: str
+    layout: Literal["huggingface", "ctranslate2"]
+    revision: str
+
+
+PACKAGED = {
+    "openai/whisper-base": Packaged(WHISPER_BASE, "ctranslate2", PACKAGED_REVISION),
+    "sentence-transformers/all-MiniLM-L6-v2": Packaged(ALL_MINILM, "huggingface", MINILM_REVISION),
+}
+"""Hub id -> what is packaged of it."""
+
+
 def packaged_path(name: str = WHISPER_BASE) -> Path:
     """Where the packaged weights of a model are kept, whether or not they are there yet."""
     return cache_dir() / "models" / name
@@ -107,9 +119,9 @@ def packaged_folder(name: str = WHISPER_BASE) -> Path | None:
     """
     folder = packaged_path(name)
     try:
-        sizes = read_json(folder / _RECORD)["bytes"]
+        sizes = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["bytes"]
         whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (ModelFormatError, KeyError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return None
     return folder if sizes and whole else None
 
@@ -119,7 +131,7 @@ def check_packaged(name: str = WHISPER_BASE) -> None:
     folder = packaged_folder(name)
     if folder is None:
         raise FetchError(f"{packaged_path(name)}: no packaged weights; run `interlingua doctor --fetch`")
-    recorded = read_json(folder / _RECORD).get("sha256")
+    recorded = json.loads((folder / _RECORD).read_text(encoding="utf-8")).get("sha256")
     if recorded not in [packaging.sha256 for packaging in _packagings(name)]:
         raise HashMismatchError(f"{folder / _RECORD}: names hashes of no known packaging; {_refetch(folder)}")
     for file, expected in recorded.items():
