@@ -1,5 +1,6 @@
 """The cascade baseline: texts equal plain decoding, survive a kill, and find their translations."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from interlingua.corpora import read_manifest
 from interlingua.encoding import WhisperEncoder, encode_manifest
 from interlingua.errors import ResultsError, StoreMismatchError, UntrainedTaskError, UsageError
 from interlingua.experiments import cascade
-from interlingua.experiments.cascade import cascade_scores, english_texts, translate_to_english
+from interlingua.experiments.cascade import cascade_scores, english_texts
 from interlingua.models import load_sentence_encoder
 from interlingua.retrieval.evaluate import ranks_of_best_answer
 from interlingua.types import AudioRef
@@ -36,6 +37,15 @@ def store(utterances, tiny_whisper, tmp_path):
     return encode_manifest(held, encoder, tmp_path / "frames.lance")[0]
 
 
+@pytest.fixture
+def translated(tiny_whisper, tmp_path):
+    """English texts, of each call anew."""
+    calls = iter(range(9))
+    return lambda utterances, store, whisper=tiny_whisper: english_texts(
+        utterances, store, whisper, tmp_path / f"new-{next(calls)}.jsonl"
+    )
+
+
 def one_by_one(utterances, store, whisper) -> dict[str, str]:
     """Slow and obvious: each utterance alone."""
     texts = {}
@@ -50,23 +60,23 @@ def one_by_one(utterances, store, whisper) -> dict[str, str]:
 # ---------------------------------------------------------------- texts
 
 
-def test_texts_equal_one_by_one(utterances, store, tiny_whisper, monkeypatch, capsys):
+def test_texts_equal_one_by_one(utterances, store, tiny_whisper, translated, monkeypatch, capsys):
     expected = one_by_one(utterances, store, tiny_whisper)
     assert len(expected) == 8
     assert len(set(expected.values())) > 2  # or a mix-up of ids would go unnoticed
-    assert translate_to_english(utterances, store, tiny_whisper) == expected
+    assert translated(utterances, store) == expected
     assert "into English: 8/8" in capsys.readouterr().err
     monkeypatch.setattr(cascade, "CHUNK_UTTERANCES", 2)
-    assert translate_to_english(utterances[::-1], store, tiny_whisper) == expected
+    assert translated(utterances[::-1], store) == expected
     assert "fr/two" not in expected
 
 
-def test_english_is_transcribed_and_the_rest_translated(utterances, store, tiny_whisper):
+def test_english_is_transcribed_and_the_rest_translated(utterances, store, tiny_whisper, translated):
     speech = store.read(["en/one"])[0].values
     prompts = {task: tiny_whisper.prompt("en", task) for task in ("transcribe", "translate")}
     said = {task: greedy_tokens(tiny_whisper, [speech], prompt)[0] for task, prompt in prompts.items()}
     assert said["transcribe"] != said["translate"]
-    texts = translate_to_english(utterances[:1], store, tiny_whisper)
+    texts = translated(utterances[:1], store)
     assert texts["en/one"] == tiny_whisper.tokenizer.decode(said["transcribe"], skip_special_tokens=True).strip()
 
 
@@ -114,7 +124,7 @@ def test_a_killed_run_goes_on_where_it_was(
     command = [sys.executable, "-c", KILLED, *map(str, arguments)]
     killed = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    kept = {line.id for line in cascade._read(path).values()}
+    kept = {json.loads(line)["id"] for line in path.read_text().splitlines()}
     assert len(kept) == 5  # chunks of 2 + 1 (en) and 2 (fr); the sixth text was in the making
     translated = []
 
@@ -147,7 +157,7 @@ def test_texts_of_another_context_are_not_taken_over(utterances, store, tiny_whi
     assert english_texts(utterances, other, tiny_whisper, path) == one_by_one(utterances, other, tiny_whisper)
 
 
-@pytest.mark.parametrize("line", [b'{"id": "x", "te', b'{"id": "x"}', b"\xff", b""])
+@pytest.mark.parametrize("line", [b'{"id": "x", "te', b'{"id": "x"}', b"\xff"])
 def test_a_damaged_file_is_named(utterances, store, tiny_whisper, tmp_path, line):
     path = tmp_path / "english.jsonl"
     english_texts(utterances, store, tiny_whisper, path)
@@ -157,20 +167,22 @@ def test_a_damaged_file_is_named(utterances, store, tiny_whisper, tmp_path, line
 
 
 @pytest.mark.parametrize("options", [{"layer": 1}, {"pooling": 2}])
-def test_frames_that_cannot_be_decoded_are_refused(utterances, tiny_whisper, tmp_path, options):
+def test_frames_that_cannot_be_decoded_are_refused(utterances, tiny_whisper, translated, tmp_path, options):
     encoder = WhisperEncoder(tiny_whisper, layer=options.get("layer"))
     store, _ = encode_manifest(utterances, encoder, tmp_path / "f.lance", pooling=options.get("pooling", 1))
     with pytest.raises(StoreMismatchError, match="unpooled frames of the last layer"):
-        translate_to_english(utterances, store, tiny_whisper)
+        translated(utterances, store)
 
 
-def test_another_models_frames_are_refused(utterances, store, tiny_whisper):
+def test_another_models_frames_are_refused(utterances, store, tiny_whisper, translated):
     other = replace(tiny_whisper, source=replace(tiny_whisper.source, revision="another"))
     with pytest.raises(StoreMismatchError, match=r"weights .*--context full"):
-        translate_to_english(utterances, store, other)
+        translated(utterances, store, other)
 
 
-def test_what_the_model_cannot_do_is_said_before_the_work(utterances, store, tiny_whisper, tmp_path, monkeypatch):
+def test_what_the_model_cannot_do_is_said_before_the_work(
+    utterances, store, tiny_whisper, translated, tmp_path, monkeypatch
+):
     monkeypatch.setattr(cascade, "translate_frames", None)
     path = write_wav(tmp_path / "x.wav", sweep(0.4, 200))
     unknown = utterance("ast", audio=AudioRef(str(path)))
@@ -179,13 +191,13 @@ def test_what_the_model_cannot_do_is_said_before_the_work(utterances, store, tin
         english_texts([*utterances, unknown], store, tiny_whisper, tmp_path / "english.jsonl")
     turbo = replace(tiny_whisper, source=replace(tiny_whisper.source, name="openai/whisper-large-v3-turbo"))
     with pytest.raises(UntrainedTaskError):
-        translate_to_english(utterances, store, turbo)
+        translated(utterances, store, turbo)
 
 
-def test_turbo_still_transcribes_english(utterances, store, tiny_whisper):
+def test_turbo_still_transcribes_english(utterances, store, tiny_whisper, translated):
     turbo = replace(tiny_whisper, source=replace(tiny_whisper.source, name="openai/whisper-large-v3-turbo"))
     english = [u for u in utterances if u.language == "en"]
-    assert translate_to_english(english, store, turbo) == one_by_one(english, store, tiny_whisper)
+    assert translated(english, store, turbo) == one_by_one(english, store, tiny_whisper)
 
 
 # ---------------------------------------------------------------- scores
