@@ -249,7 +249,8 @@ def test_search_ranks_the_gallery_for_every_query(encode, call, tmp_path):
         (("--coarse", "1:5"), "use pooling:keep"),
         (("--plain", "--coarse", "2:5", "8:9"), "name the coarsest pass first"),
         (("--top", "0"), "--top 0 --check 0: use 1 or more"),
-        (("--coarse", "8:20"), "9 utterances are too few to whiten by, 20 are needed; use --plain"),
+        (("--method", "dtw"), "a gallery is searched by SeqSim"),
+        (("--coarse", "8:20"), "9 utterances are too few to estimate on, 20 are needed; use --method seqsim"),
     ],
 )
 def test_a_wrong_search_is_one_line_and_exit_2(encode, call, tmp_path, options, said):
@@ -265,7 +266,9 @@ def test_search_whitens_the_queries_by_a_background_of_their_language(encode, ca
     encode("--languages", "fr", store="gallery.lance")
     encode(store="all.lance")
     stores = (tmp_path / "queries.lance", tmp_path / "gallery.lance")
-    found = [call("search", *stores, *more)[1] for more in ((), ("--background", tmp_path / "all.lance"), ("--plain",))]
+    options = ((), ("--background", tmp_path / "all.lance"), ("--plain",), ("--method", "seqsim"))
+    found = [call("search", *stores, *more)[1] for more in options]
+    assert found[2] == found[3]
     assert len(set(found)) == 3
     assert all(len(out.splitlines()) == 9 for out in found)
 

@@ -4,7 +4,7 @@ import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
-from interlingua.retrieval.methods import SimilarityFormat
+from interlingua.retrieval.methods import DEFAULT_METHOD, SimilarityFormat
 
 app = cyclopts.App(name="search", help="Find the utterances of a gallery that mean the same.")
 
@@ -17,6 +17,7 @@ def search(
     top: int = 10,
     coarse: tuple[str, ...] = ("8:300", "4:60"),
     exhaustive: bool = False,
+    method: str = DEFAULT_METHOD,
     plain: bool = False,
     background: str | None = None,
     compute: SimilarityFormat = "float32",
@@ -24,7 +25,7 @@ def search(
     check: int = 0,
     json: bool = False,
 ) -> int:
-    """Rank a gallery for every query: pooled frames choose candidates, exact SeqSim ranks them.
+    """Rank a gallery for every query: pooled frames choose candidates, exact scores rank them.
 
     Prints a line a candidate: query id, rank, candidate id, score, separated by tabs.
 
@@ -34,9 +35,11 @@ def search(
         top: candidates to show for each query.
         coarse: passes before the exact one as pooling:keep, coarsest first; the default is two.
         exhaustive: score every candidate exactly.
-        plain: compare frames as they are; otherwise each side is whitened, so each should be of one language.
-        background: store of unlabelled utterances in the queries' language, to whiten queries by; default: the
-            queries themselves.
+        method: how to score, a SeqSim method. The default is that of `evaluate retrieval`: each side is whitened, so
+            each should be of one language, and hubs are demoted by CSLS.
+        plain: the same as --method seqsim: frames as they are.
+        background: store of unlabelled utterances in the queries' language, to whiten queries by and to tell which
+            candidates are hubs; default: the queries themselves.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to search.
         check: also search this many queries exhaustively, and report how far the rankings agree.
@@ -46,11 +49,13 @@ def search(
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
     from interlingua.progress import track
-    from interlingua.retrieval.features import LEAST_UTTERANCES, fit_whitening
+    from interlingua.retrieval.features import LEAST_UTTERANCES
+    from interlingua.retrieval.methods import PAPER_METHOD, get_method
     from interlingua.retrieval.search import Gallery, Stage, agreement
 
     if top < 1 or check < 0:
         raise UsageError(f"--top {top} --check {check}: use 1 or more, and 0 or more")
+    chosen = get_method(PAPER_METHOD if plain else method)
     stages = () if exhaustive else tuple(Stage.parse(text) for text in coarse)
     asked, held = FrameStore.open(queries), FrameStore.open(gallery)
     held.require(asked.spec, asked.dim)
@@ -59,35 +64,31 @@ def search(
     for store in (asked, held):
         if not len(store):
             raise UsageError(f"{store.path}: the store is empty; run `interlingua encode`")
-    if not plain:
-        for store in (unlabelled, held):
-            if len(store) < LEAST_UTTERANCES:
-                raise UsageError(
-                    f"{store.path}: {len(store)} utterances are too few to whiten by, {LEAST_UTTERANCES} are needed; "
-                    "use --plain, or --background for the queries"
-                )
+    for store in (unlabelled, held) if chosen.estimates else ():
+        if len(store) < LEAST_UTTERANCES:
+            raise UsageError(
+                f"{store.path}: {len(store)} utterances are too few to estimate on, {LEAST_UTTERANCES} are needed; "
+                "use --method seqsim, or --background for the queries"
+            )
     (query_ids, query_frames), (ids, candidates) = (
         ([f.id for f in read], [f.speech for f in read]) for read in ([*asked], [*held])
     )
-    if not plain:
-        whiten = fit_whitening([f.speech for f in unlabelled])
-        query_frames = [whiten(f) for f in query_frames]
-        whiten = fit_whitening(candidates)
-        candidates = [whiten(f) for f in candidates]
+    known = [f.speech for f in unlabelled] if background else None
     where = best_device() if device == "auto" else device
     how = best_compute(where) if compute == "auto" else compute
-    index = Gallery(candidates, stages=stages, compute=how, device=where)
+    index = Gallery(candidates, chosen, stages=stages, compute=how, device=where)
     with track(len(query_ids), "searching") as advance:
-        ranking = index.search(query_frames, top, advance=advance)
+        ranking = index.search(query_frames, top, background=known, advance=advance)
     found = [
-        {"query": query, "rank": rank, "candidate": ids[place], "score": float(score)}
-        for query, places, scores in zip(query_ids, ranking.candidates, ranking.scores, strict=True)
-        for rank, (place, score) in enumerate(zip(places, scores, strict=True), 1)
+        {"query": query, "rank": rank, "candidate": ids[position], "score": float(score)}
+        for query, found_here, scores in zip(query_ids, ranking.candidates, ranking.scores, strict=True)
+        for rank, (position, score) in enumerate(zip(found_here, scores, strict=True), 1)
     ]
     agreed = None
     if check > 0:
         some = query_frames[:check]
-        slow = Gallery(candidates, stages=(), compute=how, device=where).search(some, top)
+        whole = Gallery(candidates, chosen, stages=(), compute=how, device=where)
+        slow = whole.search(some, top, background=known or query_frames)
         agreed = agreement(ranking.first(len(some)), slow)
         best = slow.scores.shape[1]
         note(f"interlingua: {agreed:.1%} of the exhaustive ranking's {best} best were found ({len(some)} queries)")

@@ -6,7 +6,7 @@ grows with the gallery. What that loses is measured against the exhaustive ranki
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,10 @@ from jaxtyping import Float32, Int
 
 from interlingua.encoding import pool_frames
 from interlingua.errors import UsageError
-from interlingua.retrieval.seqsim import Packed, Reduction, SimilarityCompute, pack, seqsim
+from interlingua.retrieval.features import fit_transform, with_position
+from interlingua.retrieval.hubness import CORRECTIONS, neighbourhood
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method
+from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, seqsim
 from interlingua.types import FrameArray, Matrix
 
 
@@ -44,7 +47,7 @@ STAGES = (Stage(8, 300), Stage(4, 60))
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The best candidates of each query, best first, by their place in the gallery, with exact scores."""
+    """The best candidates of each query, best first, by their position in the gallery, with exact scores."""
 
     candidates: Int[np.ndarray, "N k"]
     scores: Float32[np.ndarray, "N k"]
@@ -58,59 +61,81 @@ class Gallery:
     """Candidate utterances, ready to be searched.
 
     Args:
-        frames: (T, D) unpooled frames of each candidate.
+        frames: (T, D) unpooled frames of each candidate; whitening is estimated on them.
+        method: a SeqSim method; the default is that of `interlingua evaluate retrieval`.
         stages: coarse passes, coarsest first, each over what the one before kept; none means exhaustive search.
         compute: number format of the products.
-        reduction: how SeqSim combines both directions.
         device: where to multiply.
 
     Raises:
         ValueError: no candidates.
-        UsageError: stages that don't get finer.
+        UsageError: stages that don't get finer, or a method that compares more than frames by SeqSim.
     """
 
     def __init__(
         self,
         frames: Sequence[FrameArray],
+        method: Method | None = None,
         *,
         stages: Sequence[Stage] = STAGES,
         compute: SimilarityCompute = "float32",
-        reduction: Reduction = "f1",
         device: str = "cpu",
     ) -> None:
         poolings = [stage.pooling for stage in stages]
         if poolings != sorted(set(poolings), reverse=True) or any(p <= 1 for p in poolings):
             raise UsageError(f"--coarse pools by {poolings}; name the coarsest pass first, each by more than 1")
+        self._method = method or METHODS[DEFAULT_METHOD]
+        if self._method.score != "seqsim" or self._method.weights != "equal" or self._method.duration > 0:
+            raise UsageError(f"--method {self._method.label}: a gallery is searched by SeqSim of whole frames alone")
         self._stages = stages
         self._compute: SimilarityCompute = compute
-        self._reduction: Reduction = reduction
         self._device = device
-        self._packed = {p: self._pack(frames, p) for p in {1, *poolings}}
+        self._packed = self._pack(frames, frames, {1, *poolings})
 
     def __len__(self) -> int:
         return len(self._packed[1])
 
     def search(
-        self, queries: Sequence[FrameArray], top: int = 10, *, advance: Callable[[int], None] | None = None
+        self,
+        queries: Sequence[FrameArray],
+        top: int = 10,
+        *,
+        background: Sequence[FrameArray] | None = None,
+        advance: Callable[[int], None] | None = None,
     ) -> Ranking:
-        """The ``top`` best candidates of each query, (T, D) unpooled frames each.
+        """The ``top`` best candidates of each query; equal scores go to the earlier candidate.
 
-        Equal scores go to the earlier candidate. ``advance`` is called with the number of queries done.
+        Against hubs, each candidate's neighbourhood is taken among the background utterances, with frames pooled as in
+        the first pass; each query's is taken among the candidates of the pass.
+
+        Args:
+            queries: (T, D) unpooled frames each, of one language.
+            top: candidates of each query.
+            background: unlabelled utterances in the queries' language; None: the queries themselves.
+            advance: called with the number of queries done.
         """
         if not queries:
             return Ranking(np.zeros((0, top), dtype=np.int64), np.zeros((0, top), dtype=np.float32))
         top = min(top, len(self))
         poolings = [stage.pooling for stage in self._stages] + [1]
-        sides = {p: self._pack(queries, p) for p in set(poolings)}
+        known = queries if background is None else background
+        sides = self._pack(queries, known, set(poolings))
         keeps = [max(top, stage.keep) for stage in self._stages] + [top]
         scores = self._score(sides[poolings[0]], self._packed[poolings[0]])
+        around = None
+        if self._method.hubness != "none":
+            heard = self._pack(known, known, {poolings[0]})[poolings[0]] if background is not None else None
+            to_candidates = scores if heard is None else self._score(heard, self._packed[poolings[0]])
+            around = neighbourhood(to_candidates.T, self._method.neighbours)
+        scores = self._corrected(scores, around)
         chosen = _best(scores, keeps[0])
         rows, exact = np.empty((len(queries), top), dtype=np.int64), np.empty((len(queries), top), dtype=np.float32)
         for n in range(len(queries)):
             mine, mine_scores = chosen[n], scores[n, chosen[n]]
             for p, keep in zip(poolings[1:], keeps[1:], strict=True):
                 mine = np.sort(mine)  # in the gallery's order, so that ties go to the earlier one
-                mine_scores = self._score(sides[p].take([n]), self._packed[p].take(mine))[0]
+                found = self._score(sides[p].take([n]), self._packed[p].take(mine))
+                mine_scores = self._corrected(found, around if around is None else around[mine])[0]
                 best = _best(mine_scores[None], keep)[0]
                 mine, mine_scores = mine[best], mine_scores[best]
             rows[n], exact[n] = mine, mine_scores
@@ -119,11 +144,31 @@ class Gallery:
         return Ranking(rows, exact)
 
     def _score(self, queries: Packed, candidates: Packed) -> Matrix:
-        return seqsim(queries, candidates, reduction=self._reduction)
+        return seqsim(queries, candidates, reduction=self._method.reduction)
 
-    def _pack(self, frames: Sequence[FrameArray], pooling: int) -> Packed:
-        pooled = [pool_frames(f.astype(np.float32), pooling) for f in frames]
-        return pack(pooled, compute=self._compute, device=self._device)
+    def _corrected(self, scores: Matrix, around: Float32[np.ndarray, "M"] | None) -> Matrix:
+        """Scores less the hubs', given each candidate's neighbourhood."""
+        if around is None:
+            return scores
+        return CORRECTIONS[self._method.hubness](scores, neighbourhood(scores, self._method.neighbours), around)
+
+    def _pack(
+        self, frames: Sequence[FrameArray], background: Sequence[FrameArray], poolings: Iterable[int]
+    ) -> dict[int, Packed]:
+        """Utterances as the method compares them, at each pooling; what is estimated is so on the background."""
+        method = self._method
+        moved = [f.astype(np.float32) for f in frames]
+        if method.frames != "plain":
+            finite = [f for f in background if np.isfinite(f).all()]
+            transform = fit_transform(finite, method.frames, method.shrinkage)
+            moved = [transform(f) for f in moved]
+        packed = {}
+        for p in poolings:
+            pooled = [pool_frames(f, p) for f in moved]
+            if method.position > 0:
+                pooled = [with_position(f, method.position) for f in pooled]
+            packed[p] = pack(pooled, compute=self._compute, device=self._device)
+        return packed
 
 
 def agreement(found: Ranking, exhaustive: Ranking) -> float:
