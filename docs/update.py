@@ -12,10 +12,9 @@ import numpy as np
 
 from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.files import write_text
-from interlingua.languages import language_name
 from interlingua.report import alignment_heatmap, recall_heatmap
-from interlingua.results import load_results
-from interlingua.retrieval.methods import DEFAULT_METHOD, METHOD_LABELS, method_label
+from interlingua.results import Corpus, Metric, Results, Retrieval, load_results, name_of
+from interlingua.retrieval.methods import DEFAULT_METHOD, method_label
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- begin: written by docs/update.py -->", "<!-- end -->"
@@ -35,17 +34,15 @@ def main() -> None:
     write_text(ROOT / "README.md", f"{before}{BEGIN}\n{summary(full)}\n\n{improved(study())}\n{END}{after}")
 
 
-def summary(results: dict[str, Any]) -> str:
+def summary(results: Results) -> str:
     """README's paragraph."""
-    rows = of_method(results, "seqsim")
-    low, high = min(rows, key=lambda r: r["r1"]), max(rows, key=lambda r: r["r1"])
-    controls = [
-        f"{method_label(m)} {mean_r1(results, m):.1%}" for m in METHOD_LABELS if m != "seqsim" and of_method(results, m)
-    ]
+    rows = list(results.scores("seqsim").values())
+    low, high = min(rows, key=lambda r: r.r1), max(rows, key=lambda r: r.r1)
+    controls = [f"{method_label(m)} {mean_r1(results, m):.1%}" for m in results.methods if m != "seqsim"]
     return (
-        f"*{len(rows)} ordered pairs, {rows[0]['n']} prompts in {rows[0]['n_clusters']} clusters, Whisper-base as it is, "
-        f"no training. R@1 lies between {low['r1']:.0%} ({pair(low)}) and {high['r1']:.0%} ({pair(high)}), "
-        f"{mean_r1(results, 'seqsim'):.1%} on average; chance is {rows[0]['chance']:.1%}. On the same pairs: "
+        f"*{len(rows)} ordered pairs, {rows[0].n} prompts in {rows[0].n_clusters} clusters, Whisper-base as it is, "
+        f"no training. R@1 lies between {low.r1:.0%} ({pair(low)}) and {high.r1:.0%} ({pair(high)}), "
+        f"{mean_r1(results, 'seqsim'):.1%} on average; chance is {rows[0].chance:.1%}. On the same pairs: "
         f"{', '.join(controls)}. Written by `make docs` (`make demo` pools frames by 2).*"
     )
 
@@ -72,16 +69,19 @@ def improved(found: dict[str, Any]) -> str:
     )
 
 
-def results_page(full: dict[str, Any], found: dict[str, Any]) -> str:
+def results_page(full: Results, found: Results) -> str:
     """docs/results.md."""
-    made = full["provenance"]
+    made = full.provenance
+    rows, as_found = list(full.scores("seqsim").values()), list(found.scores("seqsim").values())
+    corpus = full.corpus or Corpus()
+    bleu, chrf = full.translation[0].bleu, full.translation[0].chrf
     parts = [
         "# Results",
-        f"Written by `make docs` (`docs/update.py`), not by hand. `{made['command']}` at {made['commit']}"
-        f"{' with uncommitted changes' if made['dirty'] else ''}, {made['started'][:10]}, "
-        f"on {made['device']['name']}, {made['device']['threads']} threads, encoder in {made['device']['compute']}; "
-        + ", ".join(f"{k} {v}" for k, v in made["packages"].items())
-        + f". Model {full['settings']['model_name']}, last layer, frames not pooled. "
+        f"Written by `make docs` (`docs/update.py`), not by hand. `{made.command}` at {made.commit}"
+        f"{' with uncommitted changes' if made.dirty else ''}, {(made.started or '')[:10]}, "
+        f"on {made.device['name']}, {made.device['threads']} threads, encoder in {made.device['compute']}; "
+        + ", ".join(f"{k} {v}" for k, v in made.packages.items())
+        + f". Model {full.settings['model_name']}, last layer, frames not pooled. "
         "How to read the figures: [retrieval.md](retrieval.md).",
         "## Retrieval",
         "![R@1](images/recall.png)",
@@ -98,35 +98,29 @@ def results_page(full: dict[str, Any], found: dict[str, Any]) -> str:
             [
                 [
                     pair(r),
-                    f"{r['r1']:.3f} [{r['r1_ci'][0]:.3f}, {r['r1_ci'][1]:.3f}]",
-                    *(f"{r[k]:.3f}" for k in ("r5", "r10", "mrr")),
-                    f"{r['r1_cluster']:.3f} ({r['chance_cluster']:.3f})",
-                    f"{r['chance']:.4f}",
+                    f"{r.r1:.3f} [{r.r1_ci[0]:.3f}, {r.r1_ci[1]:.3f}]",
+                    *(f"{value:.3f}" for value in (r.r5, r.r10, r.mrr)),
+                    f"{r.r1_cluster:.3f} ({r.chance_cluster:.3f})",
+                    f"{r.chance:.4f}",
                 ]
-                for r in of_method(full, "seqsim")
+                for r in rows
             ],
         ),
-        f"n = {of_method(full, 'seqsim')[0]['n']} queries and as many candidates. `{of_method(full, 'seqsim')[0]['signature']}`",
+        f"n = {rows[0].n} queries and as many candidates. `{rows[0].signature}`",
         "### Methods and controls, mean R@1 over the pairs",
         table(
             ["method", "pairs", "mean R@1", "lowest", "highest"],
             [
-                [
-                    method_label(m),
-                    str(len(of_method(full, m))),
-                    f"{mean_r1(full, m):.3f}",
-                    f"{min(r['r1'] for r in of_method(full, m)):.3f}",
-                    f"{max(r['r1'] for r in of_method(full, m)):.3f}",
-                ]
-                for m in METHOD_LABELS
-                if of_method(full, m)
+                [method_label(m), str(len(r1)), f"{mean_r1(full, m):.3f}", f"{min(r1):.3f}", f"{max(r1):.3f}"]
+                for m in full.methods
+                if (r1 := [r.r1 for r in full.scores(m).values()])
             ],
         ),
         "### With the prompts that aren't speech",
-        f"Earlier figures counted {of_method(found, 'seqsim')[0]['n']} prompts, {of_method(found, 'seqsim')[0]['n'] - of_method(full, 'seqsim')[0]['n']} "
+        f"Earlier figures counted {as_found[0].n} prompts, {as_found[0].n - rows[0].n} "
         "of them silences and beeps, and encoded in float32. The same here:",
         table(
-            ["pair", "R@1, both directions", f"without them, {full['provenance']['device']['compute']}"],
+            ["pair", "R@1, both directions", f"without them, {made.device['compute']}"],
             [[f"en-{lang}", both(found, "en", lang), both(full, "en", lang)] for lang in ("es", "fr", "it", "ru")],
         ),
         "## One match, frame by frame",
@@ -135,50 +129,38 @@ def results_page(full: dict[str, Any], found: dict[str, Any]) -> str:
         "## Translation into English, before any training",
         table(
             ["source", "n", "BLEU [95% CI]", "chrF [95% CI]"],
-            [
-                [language_name(r["source"]), str(r["n"]), interval(r["bleu"]), interval(r["chrf"])]
-                for r in full["translation"]
-            ],
+            [[name_of(r.source), str(r.n), interval(r.bleu), interval(r.chrf)] for r in full.translation],
         ),
-        f"Greedy, full context, float32. `{full['translation'][0]['bleu']['signature']}`, "
-        f"`{full['translation'][0]['chrf']['signature']}`",
+        f"Greedy, full context, float32. `{bleu.signature}`, `{chrf.signature}`",
         "## Corpus",
-        *(f"- {rule}" for rule in full["corpus"]["rules"]),
+        *(f"- {rule}" for rule in corpus.rules),
         table(
             ["language", "recordings", "seconds", "voice", "licence"],
-            [
-                [c["variety"], str(c["n"]), f"{c['seconds']:.0f}", c["voice"], c["licence"]]
-                for c in full["corpus"]["languages"]
-            ],
+            [[c.variety, str(c.n), f"{c.seconds:.0f}", c.voice, c.licence] for c in corpus.languages],
         ),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def of_method(results: dict[str, Any], method: str) -> list[dict[str, Any]]:
-    """The rows of one method."""
-    return [r for r in results["retrieval"] if r["method"] == method]
-
-
-def mean_r1(results: dict[str, Any], method: str) -> float:
+def mean_r1(results: Results, method: str) -> float:
     """Mean R@1 over the pairs of a method."""
-    return float(np.mean([r["r1"] for r in of_method(results, method)]))
+    return float(np.mean([r.r1 for r in results.scores(method).values()]))
 
 
-def pair(row: dict[str, Any]) -> str:
+def pair(row: Retrieval) -> str:
     """``en → fr``."""
-    return f"{row['query']} → {row['candidate']}"
+    return f"{row.query} → {row.candidate}"
 
 
-def both(results: dict[str, Any], a: str, b: str) -> str:
+def both(results: Results, a: str, b: str) -> str:
     """R@1 of both directions of a pair."""
-    r1 = {(r["query"], r["candidate"]): r["r1"] for r in of_method(results, "seqsim")}
-    return f"{r1[a, b]:.3f} {r1[b, a]:.3f}"
+    scores = results.scores("seqsim")
+    return f"{scores[a, b].r1:.3f} {scores[b, a].r1:.3f}"
 
 
-def interval(score: dict[str, Any]) -> str:
+def interval(score: Metric) -> str:
     """A score with its interval."""
-    return f"{score['value']:.1f} [{score['ci'][0]:.1f}, {score['ci'][1]:.1f}]"
+    return f"{score.value:.1f} [{score.ci[0]:.1f}, {score.ci[1]:.1f}]"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
