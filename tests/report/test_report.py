@@ -12,7 +12,7 @@ import pytest
 from helpers import records
 from interlingua.cli import run
 from interlingua.errors import ResultsError
-from interlingua.report import alignment_heatmap, recall_heatmap, similarity_heatmap, write_report
+from interlingua.report import alignment_heatmap, recall_heatmap, write_report
 from interlingua.report.plots import spread
 from interlingua.report.retrieval import summarise
 from interlingua.report.tables import percent
@@ -487,10 +487,9 @@ def test_pictures_are_written_and_the_same_each_time(tmp_path: Path) -> None:
     paths = [
         recall_heatmap(records(results), tmp_path / "recall.png"),
         recall_heatmap(records(results), tmp_path / "pooled.png", method="mean-pool"),
-        similarity_heatmap(records(results), arrays, tmp_path / "scores.png"),
         alignment_heatmap(records(results), arrays, tmp_path / "align.png"),
     ]
-    assert [p.name for p in paths] == ["recall.png", "pooled.png", "scores.png", "align.png"]
+    assert [p.name for p in paths] == ["recall.png", "pooled.png", "align.png"]
     pictures = [p.read_bytes() for p in paths]
     assert all(p.startswith(b"\x89PNG") for p in pictures)
     assert len(set(pictures)) == len(pictures)
@@ -502,8 +501,6 @@ def test_picture_without_its_data_is_an_error(tmp_path: Path) -> None:
         recall_heatmap(records(fake_results()), tmp_path / "a.png", method="csls")
     with pytest.raises(ResultsError, match="no alignment"):
         alignment_heatmap(records(fake_results()), {}, tmp_path / "a.png")
-    with pytest.raises(ResultsError, match="no score matrix"):
-        similarity_heatmap(records({}), fake_arrays(), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,13 +2,12 @@
 
 from interlingua.report.compare import write_comparison
 from interlingua.report.page import SECTIONS, write_report
-from interlingua.report.plots import alignment_heatmap, recall_heatmap, similarity_heatmap
+from interlingua.report.plots import alignment_heatmap, recall_heatmap
 
 __all__ = [
     "SECTIONS",
     "alignment_heatmap",
     "recall_heatmap",
-    "similarity_heatmap",
     "write_comparison",
     "write_report",
 ]

@@ -7,7 +7,7 @@ SVG, so that one drawing serves light and dark. Nothing depends on the clock, th
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, groupby, pairwise
@@ -78,11 +78,11 @@ def png(figure: Figure, path: Path) -> Path:
     return path
 
 
-def svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element to stand in a page: no header, ids of its own, the page's colours."""
+def svg(draw: Callable[[], Figure], name: str) -> str:
+    """What is drawn as an SVG element to stand in a page: no header, ids of its own by name, the page's colours."""
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(
+    with style(STAND_IN), matplotlib.rc_context({"svg.hashsalt": name}):
+        draw().savefig(
             out, format="svg", dpi=150, bbox_inches="tight", pad_inches=0.03, transparent=True,
             metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
         )  # fmt: skip
@@ -108,17 +108,7 @@ def recall_heatmap(results: Results, path: Path, method: str = PAPER_METHOD) -> 
         ResultsError: ``method`` was not run on any pair of two languages.
     """
     with style(INK):
-        return png(draw_recall(results, method, intervals=False), path)
-
-
-def similarity_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: Path) -> Path:
-    """Write a PNG of the stored score matrix: a row for each query, a column for each candidate.
-
-    Raises:
-        ResultsError: the folder holds no such matrix.
-    """
-    with style(INK):
-        return png(draw_similarity(results, arrays), path)
+        return png(_recall(results, method, intervals=False, title=True), path)
 
 
 def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: Path) -> Path:
@@ -130,7 +120,7 @@ def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: 
         ResultsError: the folder holds no alignment.
     """
     with style(INK):
-        figure = draw_alignment(results, arrays)
+        figure = _alignment(results, arrays)
         _frame_words(figure.axes[0], results.alignment.matches if results.alignment else [])
         _explain(figure, results)
         return png(figure, path)
@@ -139,25 +129,21 @@ def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: 
 def recall_svg(
     results: Results, method: str, *, small: bool = False, top: float | None = None, name: str | None = None
 ) -> str:
-    """The recall heat map for the page; ``small`` leaves out intervals, names and colour bar.
+    """The recall heat map for the page; a ``small`` one has no intervals, names and colour bar.
 
     ``name``, where a page has several of one method, tells them apart.
     """
-    with style(STAND_IN):
-        figure = draw_recall(results, method, intervals=not small, small=small, top=top, title=False, ink=STAND_IN)
-        return svg(figure, name or f"recall-{method}")
+    return svg(lambda: _recall(results, method, intervals=not small, small=small, top=top), name or f"recall-{method}")
 
 
 def similarity_svg(results: Results, arrays: Mapping[str, np.ndarray]) -> str:
-    """The score matrix for the page."""
-    with style(STAND_IN):
-        return svg(draw_similarity(results, arrays, ink=STAND_IN), "similarity")
+    """The stored score matrix for the page: a row for each query, a column for each candidate."""
+    return svg(lambda: _similarity(results, arrays), "similarity")
 
 
 def alignment_svg(results: Results, arrays: Mapping[str, np.ndarray]) -> str:
     """The alignment for the page."""
-    with style(STAND_IN):
-        return svg(draw_alignment(results, arrays, ink=STAND_IN), "alignment")
+    return svg(lambda: _alignment(results, arrays), "alignment")
 
 
 def colour_top(results: Results) -> float:
@@ -178,17 +164,20 @@ def has_matrix(arrays: Mapping[str, np.ndarray], name: str) -> bool:
     )
 
 
-def draw_recall(
+def _ink() -> str:
+    """The colour of text, which `style` sets."""
+    return str(matplotlib.rcParams["text.color"])
+
+
+def _recall(
     results: Results,
     method: str,
     *,
     intervals: bool,
     small: bool = False,
     top: float | None = None,
-    title: bool = True,
-    ink: str = INK,
+    title: bool = False,
 ) -> Figure:
-    """Draw the recall heat map; to be called within `style`."""
     scores = results.scores(method)
     if not scores:
         run = ", ".join(results.methods) or "none"
@@ -204,38 +193,23 @@ def draw_recall(
     image = axes.imshow(
         np.ma.masked_invalid(grid), cmap=COLOURS, vmin=0, vmax=top or colour_top(results), aspect="equal"
     )
-    with_intervals = intervals and size <= _INTERVALS_UP_TO
     points = 8.0 if small else max(7.0, min(13.0, cell * 14))
+    digits = 0 if small or size > 10 else 1
     for row, query in enumerate(codes):
+        axes.add_patch(Rectangle((row - 0.5, row - 0.5), 1, 1, linewidth=0, facecolor=(0.5, 0.5, 0.5, 0.28)))
         for column, candidate in enumerate(codes):
-            if row == column:
-                axes.add_patch(_grey_cell(row, column))
+            found = scores.get((query, candidate))
+            look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": points}
+            if found is None and row != column:  # not run
+                axes.text(column, row, "·", alpha=0.6, **look)
+            if found is None:
                 continue
-            score_here = scores.get((query, candidate))
-            if score_here is None:  # not run
-                axes.text(column, row, "·", ha="center", va="center", color=ink, fontsize=points, alpha=0.6)
-                continue
-            colour = _readable_on(image, score_here.r1)
-            interval = score_here.r1_ci if with_intervals else None
-            axes.text(
-                column,
-                row - (0.1 if interval else 0),
-                f"{100 * score_here.r1:.0f}" if small or size > 10 else f"{100 * score_here.r1:.1f}",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=points,
-            )
-            if interval:
-                axes.text(
-                    column,
-                    row + 0.22,
-                    f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f}",
-                    ha="center",
-                    va="center",
-                    color=colour,
-                    fontsize=points * 0.68,
-                )
+            look["color"] = _readable_on(image, found.r1)
+            ci = found.r1_ci if intervals and size <= _INTERVALS_UP_TO else None
+            axes.text(column, row - (0.1 if ci else 0), f"{100 * found.r1:.{digits}f}", **look)
+            if ci:
+                look["fontsize"] = points * 0.68
+                axes.text(column, row + 0.22, f"{100 * ci[0]:.0f}–{100 * ci[1]:.0f}", **look)
     names = codes if small or size > 10 else [name_of(c) for c in codes]
     axes.set_xticks(range(size), names)
     axes.set_yticks(range(size), names)
@@ -251,7 +225,7 @@ def draw_recall(
     axes.set_xlabel("candidates in", fontsize=10, labelpad=8)
     axes.set_ylabel("query in", fontsize=10, labelpad=8)
     chances = [s.chance for s in scores.values() if s.chance is not None]
-    _recall_bar(figure, image, cell * size, fmean(chances) if chances else None, ink)
+    _recall_bar(figure, image, cell * size, fmean(chances) if chances else None)
     if title:
         counts = [s.n for s in scores.values() if s.n is not None]
         n = f"n = {span(counts)} queries a pair" if counts else ""
@@ -262,8 +236,7 @@ def draw_recall(
     return figure
 
 
-def draw_similarity(results: Results, arrays: Mapping[str, np.ndarray], *, ink: str = INK) -> Figure:
-    """Draw the score matrix; to be called within `style`."""
+def _similarity(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
     about = results.similarity
     if about is None or not has_matrix(arrays, "similarity"):
         raise ResultsError("no score matrix in this result folder (similarity)")
@@ -276,12 +249,11 @@ def draw_similarity(results: Results, arrays: Mapping[str, np.ndarray], *, ink: 
     axes.set_ylabel(f"query: {name_of(about.query)} utterance", fontsize=9)
     axes.set_xlabel(f"candidate: {name_of(about.candidate)} utterance", fontsize=9)
     axes.tick_params(labelsize=8)
-    _slim_bar(figure, image, f"{method_label(about.method)} score", ink)
+    _slim_bar(figure, image, f"{method_label(about.method)} score")
     return figure
 
 
-def draw_alignment(results: Results, arrays: Mapping[str, np.ndarray], *, ink: str = INK) -> Figure:
-    """Draw the alignment; to be called within `style`."""
+def _alignment(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
     alignment = results.alignment
     if alignment is None or not has_matrix(arrays, "alignment"):
         raise ResultsError("no alignment in this result folder")
@@ -294,14 +266,14 @@ def draw_alignment(results: Results, arrays: Mapping[str, np.ndarray], *, ink: s
     axes = figure.add_axes((0, 0, 1, 1))
     image = _matrix_image(axes, matrix, extent=(0, across, down, 0))
     _best_matches(axes, matrix, down, across)
-    _place_words(axes, alignment.query, down, height, along="y", ink=ink)
-    _place_words(axes, alignment.candidate, across, width, along="x", ink=ink)
+    _place_words(axes, alignment.query, down, height, along="y")
+    _place_words(axes, alignment.candidate, across, width, along="x")
     axes.set_xlim(0, across)
     axes.set_ylim(down, 0)
     axes.set_ylabel(f"{name_of(alignment.query.language)}, seconds", fontsize=9)
     axes.set_xlabel(f"{name_of(alignment.candidate.language)}, seconds", fontsize=9)
     axes.tick_params(labelsize=8)
-    _slim_bar(figure, image, "cosine similarity of two frames", ink)
+    _slim_bar(figure, image, "cosine similarity of two frames")
     return figure
 
 
@@ -373,7 +345,7 @@ def _explain(figure: Figure, results: Results) -> None:
     )  # fmt: skip
 
 
-def _place_words(axes: Axes, side: Side, length: float, inches: float, *, along: str, ink: str) -> None:
+def _place_words(axes: Axes, side: Side, length: float, inches: float, *, along: str) -> None:
     """Write the words beside the matrix at their times, with thin lines at their borders."""
     words = [(w, max(0.0, s), min(length, e)) for w, s, e in _timed(side) if s < length and e > 0]
     borders = sorted({time for _, start, end in words for time in (start, end) if 0 < time < length})
@@ -385,21 +357,18 @@ def _place_words(axes: Axes, side: Side, length: float, inches: float, *, along:
     centres = [(start + end) / 2 for _, start, end in words]
     gap = 1.15 * _WORD_POINTS / 72 * length / inches * (1.2 if along == "x" else 1.0)
     gap = min(gap, length / len(words))
-    for (word, _, _), centre, place in zip(words, centres, spread(centres, gap, length), strict=True):
-        leader = {"arrowstyle": "-", "color": ink, "linewidth": 0.4, "alpha": 0.5, "shrinkA": 0, "shrinkB": 0}
+    for (word, _, _), centre, position in zip(words, centres, spread(centres, gap, length), strict=True):
+        leader = {"arrowstyle": "-", "color": _ink(), "linewidth": 0.4, "alpha": 0.5, "shrinkA": 0, "shrinkB": 0}
         if along == "y":
-            axes.annotate(
-                word, (1.0, centre), (1.025, place), xycoords=axes.get_yaxis_transform(),
-                textcoords=axes.get_yaxis_transform(), ha="left", va="center", fontsize=_WORD_POINTS,
-                color=ink, arrowprops=leader, annotation_clip=False,
-            )  # fmt: skip
+            at, to, axis = (1.0, centre), (1.025, position), axes.get_yaxis_transform()
+            look: dict[str, Any] = {"va": "center"}
         else:
-            axes.annotate(
-                word, (centre, 1.0), (place, 1.025), xycoords=axes.get_xaxis_transform(),
-                textcoords=axes.get_xaxis_transform(), ha="left", va="bottom", rotation=60,
-                rotation_mode="anchor", fontsize=_WORD_POINTS, color=ink, arrowprops=leader,
-                annotation_clip=False,
-            )  # fmt: skip
+            at, to, axis = (centre, 1.0), (position, 1.025), axes.get_xaxis_transform()
+            look = {"va": "bottom", "rotation": 60, "rotation_mode": "anchor"}
+        axes.annotate(
+            word, at, to, xycoords=axis, textcoords=axis, ha="left", fontsize=_WORD_POINTS, arrowprops=leader,
+            annotation_clip=False, **look,
+        )  # fmt: skip
 
 
 def spread(centres: Sequence[float], gap: float, length: float) -> list[float]:
@@ -408,27 +377,27 @@ def spread(centres: Sequence[float], gap: float, length: float) -> list[float]:
     >>> [round(p, 2) for p in spread([1.0, 1.1, 3.0], gap=0.5, length=4.0)]
     [0.8, 1.3, 3.0]
     """
-    groups: list[tuple[float, int]] = []  # (place of the first label, labels) of touching labels
+    groups: list[tuple[float, int]] = []  # (position of the first label, labels) of touching labels
     for centre in centres:
-        place, count = centre, 1
+        position, count = centre, 1
         while groups:
             before, n = groups[-1]
-            if before + n * gap <= place:
+            if before + n * gap <= position:
                 break
             groups.pop()
-            place = (n * before + count * (place - n * gap)) / (n + count)
+            position = (n * before + count * (position - n * gap)) / (n + count)
             count += n
-        groups.append((place, count))
-    places = [first + i * gap for first, n in groups for i in range(n)]
-    for i in range(len(places)):  # keep the first and the last label beside the matrix
-        places[i] = max(places[i], i * gap)
-    for i in range(len(places)):
-        places[-1 - i] = min(places[-1 - i], length - i * gap)
-    return places
+        groups.append((position, count))
+    positions = [first + i * gap for first, n in groups for i in range(n)]
+    for i in range(len(positions)):  # keep the first and the last label beside the matrix
+        positions[i] = max(positions[i], i * gap)
+    for i in range(len(positions)):
+        positions[-1 - i] = min(positions[-1 - i], length - i * gap)
+    return positions
 
 
 def _timed(side: Side) -> list[tuple[str, float, float]]:
-    """The words whose place in time is known."""
+    """The words whose position in time is known."""
     return [
         (w.word.strip(), w.start, w.end)
         for w in side.words or []
@@ -436,7 +405,7 @@ def _timed(side: Side) -> list[tuple[str, float, float]]:
     ]
 
 
-def _recall_bar(figure: Figure, image: AxesImage, inches: float, chance: float | None, ink: str) -> None:
+def _recall_bar(figure: Figure, image: AxesImage, inches: float, chance: float | None) -> None:
     """A colour bar in per cent whose ticks include chance."""
     bar_axes = figure.add_axes((1 + 0.28 / inches, 0, 0.16 / inches, 1))
     bar = figure.colorbar(image, cax=bar_axes)
@@ -452,24 +421,20 @@ def _recall_bar(figure: Figure, image: AxesImage, inches: float, chance: float |
         bar_axes.axhline(chance, color="black", linewidth=0.9)
     bar.set_ticks(ticks, labels=labels)
     bar.outline.set_visible(False)
-    bar_axes.tick_params(labelsize=9, length=3, color=ink)
+    bar_axes.tick_params(labelsize=9, length=3)
     bar_axes.set_title("R@1, %", fontsize=9, loc="left", pad=8)
 
 
-def _slim_bar(figure: Figure, image: AxesImage, label: str, ink: str) -> None:
+def _slim_bar(figure: Figure, image: AxesImage, label: str) -> None:
     """A slim colour bar below the matrix."""
     width, height = figure.get_size_inches()
     length = min(2.6, width) / width
     bar_axes = figure.add_axes((0, -0.78 / height, length, 0.09 / height))
     bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8, length=2, color=ink)
+    bar.ax.tick_params(labelsize=8, length=2)
     bar.ax.locator_params(nbins=5)
     bar.set_label(label, fontsize=8)
-
-
-def _grey_cell(row: int, column: int) -> Rectangle:
-    return Rectangle((column - 0.5, row - 0.5), 1, 1, linewidth=0, facecolor=(0.5, 0.5, 0.5, 0.28))
 
 
 def _readable_on(image: AxesImage, value: float) -> str:
@@ -507,20 +472,17 @@ Row = tuple[str, str, Change]
 
 def changes_svg(rows: Sequence[Row], quantity: str, name: str) -> str:
     """A row for each label, before (hollow) and after (filled) with intervals, under headings of groups."""
-    with style(STAND_IN):
-        return svg(_changes(rows, quantity), name)
+    return svg(lambda: _changes(rows, quantity), name)
 
 
 def runs_svg(rows: Sequence[tuple[str, Sequence[Metric | None]]], runs: Sequence[str], quantity: str, name: str) -> str:
     """A row for each label, in it a mark and its interval for each run; the first run's mark is hollow."""
-    with style(STAND_IN):
-        return svg(_runs(rows, runs, quantity), name)
+    return svg(lambda: _runs(rows, runs, quantity), name)
 
 
 def pareto_svg(variants: Sequence[Variant], name: str) -> str:
     """A point for each variant: to the right what old tasks keep, upwards what the new target gains."""
-    with style(STAND_IN):
-        return svg(_pareto(variants), name)
+    return svg(lambda: _pareto(variants), name)
 
 
 @dataclass(frozen=True)
@@ -544,8 +506,7 @@ def distance_svg(points: Sequence[DistantPoint], x: str, y: str, name: str, chan
         name: of the picture, unique on its page.
         chance: a level that is drawn as a dashed line; None: there is none.
     """
-    with style(STAND_IN):
-        return svg(_distances(points, x, y, chance), name)
+    return svg(lambda: _distances(points, x, y, chance), name)
 
 
 def _changes(rows: Sequence[Row], quantity: str) -> Figure:
@@ -688,7 +649,7 @@ def _plain(axes: Axes, quantity: str) -> None:
 _FIRST, _STEP = 7.0, 6.0  # distance of the nearest labels, and from one try to the next
 _DIRECTIONS = np.pi / 8 * np.array([1, 7, 0, 8, 4, 12, 15, 9, 2, 6, 14, 10, 3, 5, 13, 11])  # the best first
 _BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}  # a label, above lines
-_SAMPLED, _LEADER = 4.0, 14.0  # points: between places to avoid; from which on a label has a leader
+_SAMPLED, _LEADER = 4.0, 14.0  # points: between positions to avoid; from which on a label has a leader
 _CROSSING, _OUTSIDE = 4.0, 200.0  # cost of an obstacle below a label, and of a label beyond the bounds
 
 
@@ -700,7 +661,7 @@ def _label_points(
     assert isinstance(figure, Figure)
     axes.autoscale_view()  # or what is drawn later moves everything
     scale = 72 / figure.dpi  # pixels -> points
-    places = scale * axes.transData.transform(points)
+    positions = scale * axes.transData.transform(points)
     paths = [scale * axes.transData.transform(line) for line in lines]
     dots = [_along(path) for path in paths]
     drawn = [axes.text(0, 0, name, fontsize=8.5) for name in names]
@@ -708,19 +669,19 @@ def _label_points(
     for text in drawn:
         text.remove()
     bounds = scale * axes.transAxes.transform((1, 1))
-    centres = place_labels([tuple(p) for p in places], sizes, np.vstack([np.empty((0, 2)), *dots]), tuple(bounds))
-    for name, size, point, place, centre in zip(names, sizes, points, places, centres, strict=True):
-        gap = np.maximum(np.abs(np.array(centre) - place) - np.array(size) / 2, 0)
+    centres = place_labels([tuple(p) for p in positions], sizes, np.vstack([np.empty((0, 2)), *dots]), tuple(bounds))
+    for name, size, point, position, centre in zip(names, sizes, points, positions, centres, strict=True):
+        gap = np.maximum(np.abs(np.array(centre) - position) - np.array(size) / 2, 0)
         line = {"arrowstyle": "-", "color": STAND_IN, "linewidth": 0.4, "alpha": 0.6, "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
-            name, point, tuple(np.array(centre) - place), textcoords="offset points", ha="center", va="center",
+            name, point, tuple(np.array(centre) - position), textcoords="offset points", ha="center", va="center",
             fontsize=8.5, bbox=_BEHIND, zorder=2.5, arrowprops=line if np.hypot(*gap) > _LEADER else None,
             annotation_clip=False,
         )  # fmt: skip
 
 
 def _along(path: np.ndarray) -> np.ndarray:
-    """Places along a path of (N, 2) points, a few points of length apart."""
+    """Positions along a path of (N, 2) points, a few points of length apart."""
     pieces = [np.linspace(a, b, 2 + int(np.hypot(*(b - a)) / _SAMPLED)) for a, b in pairwise(path)]
     return np.vstack([path[:1], *pieces])
 
@@ -736,7 +697,7 @@ def place_labels(
     Args:
         points: what is labelled, in any unit of length.
         sizes: width and height of each label.
-        obstacles: (N, 2) places that are better left free; the points themselves are.
+        obstacles: (N, 2) positions that are better left free; the points themselves are.
         bounds: width and height of the picture, whose corner is (0, 0).
 
     Returns:

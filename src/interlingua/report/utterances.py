@@ -47,8 +47,8 @@ def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -
         for candidate, found in r.retrieval.get(method, {}).items():
             by_pair.setdefault((r.utterance.language, candidate), []).append((r.utterance, found))
     bodies = []
-    place = {code: i for i, code in enumerate(results.languages)}
-    for pair in sorted(by_pair, key=lambda pair: [place.get(code, len(place)) for code in pair]):
+    order = {code: i for i, code in enumerate(results.languages)}
+    for pair in sorted(by_pair, key=lambda pair: [order.get(code, len(order)) for code in pair]):
         members = sorted(by_pair[pair], key=lambda m: (-(m[1].rank or float("inf")), m[0].id))
         bodies.append([_query(pair, query, found, utterances.get(found.first or "")) for query, found in members])
     head = ["Query", "Languages", "First", "Text", "Found first", "Rank"]
@@ -146,7 +146,7 @@ def _searchable(
     if not total:
         return []
     shown = [evenly(len(body), PAGE_ROWS * len(body) // total) for body in bodies]
-    n_shown = sum(len(places) for places in shown)
+    n_shown = sum(len(positions) for positions in shown)
     heard = _give_voice(bodies, shown)
     begins = accumulate((len(body) for body in bodies), initial=0)
     if n_shown < total:
@@ -161,7 +161,7 @@ def _searchable(
         caption=caption,
         text_columns=len(head) - 1,
         filters=filters,
-        page_rows=frozenset(b + place for b, places in zip(begins, shown, strict=False) for place in places),
+        page_rows=frozenset(b + i for b, positions in zip(begins, shown, strict=False) for i in positions),
     )
     return [Folded(f"{total} rows to search{' and hear' if heard else ''}", [table])]
 
@@ -182,13 +182,16 @@ def _give_voice(bodies: list[list[Row]], shown: Sequence[Sequence[int]]) -> bool
 def _in_turn(bodies: list[list[Row]], shown: Sequence[Sequence[int]]) -> Iterator[Row]:
     """The rows to hear: of each body the worst, then of each the next, so that a limit falls on all alike."""
     each = max(2, HEARD_ROWS // len(bodies))
-    chosen = [[body[places[i]] for i in evenly(len(places), each)] for body, places in zip(bodies, shown, strict=True)]
+    chosen = [
+        [body[positions[i]] for i in evenly(len(positions), each)]
+        for body, positions in zip(bodies, shown, strict=True)
+    ]
     for turn in range(each):
         yield from (rows[turn] for rows in chosen if turn < len(rows))
 
 
 def evenly(n: int, k: int) -> list[int]:
-    """About ``k``, and at least two, of ``n`` places, evenly from the first to the last.
+    """About ``k``, and at least two, of ``n`` positions, evenly from the first to the last.
 
     >>> evenly(10, 4)
     [0, 3, 6, 9]
