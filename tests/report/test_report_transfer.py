@@ -132,6 +132,10 @@ def section(page: str, anchor: str) -> str:
     return found[0]
 
 
+def drawn(part: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]+)</text>", part)
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return page_of(tmp_path_factory.mktemp("transfer"), fake_transfer())
@@ -144,61 +148,47 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"interlingua.report.plots.{name}", lambda *args: "<svg></svg>")
 
 
-def test_page_holds_the_sections_in_order(page: str) -> None:
+def test_each_section_shows_its_numbers(page: str) -> None:
     assert sections_of(page) == [
         "new-target", "old-tasks", "pooled-differences", "gain-and-loss", "settings", "provenance", "rebuild",
     ]  # fmt: skip
     assert "<b>+12.6</b> chrF on the new target from sources never trained on [+11.2, +14.0]; −3.8 from X" in page
     assert page.count("<svg") == 1 + 2 + 1
+    new, old = section(page, "new-target"), section(page, "old-tasks")
+    english = re.search(r"English → Chinese.*?</tr>", new)
+    assert english
+    for cell in ('24.6<span class="sub">[22.2–27.0]', '+22.7<span class="sub">[+20.8, +24.6]', ">0.001<", ">63<",
+                 '97.0<span class="sub">[95.0–99.0]', '2.0<span class="sub">'):  # fmt: skip
+        assert cell in english[0]
+    for signature in (CHRF, BLEU, f"{OFF}|ru", f"{CHRF}|difference:after-before"):
+        assert f"<code>{signature}" in new
+    assert new.count(f"<code>{CHRF}</code>") == 1
+    for text in ('−4.4<span class="sub">[−6.9, −1.9]', '<th scope="row">Chinese</th><td>CER</td>',
+                 '<th scope="row">English</th><td>WER</td>', '44.2<span class="ci">[40.7–47.7]</span>',
+                 f"CER: <code>{WER.replace('wer', 'cer')}</code>"):  # fmt: skip
+        assert text in old
+    assert "Chinese, CER" in drawn(old)
+    pooled = section(page, "pooled-differences")
+    assert pooled.count("<tr>") == 1 + 3
+    for text in ("New target, sources never trained on", "Spanish, French, Italian, Russian",
+                 '−3.8<span class="ci">[−5.0, −2.6]</span>'):  # fmt: skip
+        assert text in pooled
 
 
 def test_sources_never_trained_on_are_apart_in_picture_and_table(page: str) -> None:
     part = section(page, "new-target")
     assert "Source languages trained on: English; never trained on: Russian, Italian, French, Spanish." in part
-    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", part)
-    places = [drawn.index(t) for t in ("Trained on", "Never trained on")]
-    assert len(places) == 2
+    assert [text for text in drawn(part) if "rained on" in text] == ["Trained on", "Never trained on"]
     bodies = part.split("<tbody>")[1:]
     assert [body.count("<tr>") for body in bodies] == [1, 4]
     assert "English → Chinese" in bodies[0]
     assert bodies[1].count('<span class="sub">never trained on</span>') == 4
 
 
-def test_tables_show_the_numbers_with_intervals_p_and_signatures(page: str) -> None:
-    part = section(page, "new-target")
-    english = re.search(r"English → Chinese.*?</tr>", part)
-    assert english
-    for cell in ('24.6<span class="sub">[22.2–27.0]', '+22.7<span class="sub">[+20.8, +24.6]', ">0.001<", ">63<",
-                 '97.0<span class="sub">[95.0–99.0]', '2.0<span class="sub">'):  # fmt: skip
-        assert cell in english[0]
-    for signature in (CHRF, BLEU, f"{OFF}|ru", f"{CHRF}|difference:after-before"):
-        assert f"<code>{signature}" in part
-    assert part.count(f"<code>{CHRF}</code>") == 1
-    assert '−4.4<span class="sub">[−6.9, −1.9]' in section(page, "old-tasks")
-
-
-def test_transcripts_name_their_unit(page: str) -> None:
-    part = section(page, "old-tasks")
-    assert '<th scope="row">Chinese</th><td>CER</td>' in part
-    assert '<th scope="row">English</th><td>WER</td>' in part
-    assert '44.2<span class="ci">[40.7–47.7]</span>' in part
-    assert "Chinese, CER" in re.findall(r"<text[^>]*>([^<]+)</text>", part)
-    assert f"CER: <code>{WER.replace('wer', 'cer')}</code>" in part
-
-
-def test_pooled_differences_are_a_short_table(page: str) -> None:
-    part = section(page, "pooled-differences")
-    assert part.count("<tr>") == 1 + 3
-    assert "New target, sources never trained on" in part
-    assert "Spanish, French, Italian, Russian" in part
-    assert '−3.8<span class="ci">[−5.0, −2.6]</span>' in part
-
-
-def test_pareto_is_a_picture_and_a_table(page: str) -> None:
+def test_gain_and_loss_is_a_picture_and_a_table(page: str) -> None:
     part = section(page, "gain-and-loss")
-    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", part)
     for name in [v["name"] for v in fake_pareto()] + ["before training"]:
-        assert drawn.count(name) == 1
+        assert drawn(part).count(name) == 1
     assert "Thin lines" in part
     assert '−9.8<span class="ci">[−10.5, −9.1]</span>' in part
 
@@ -210,20 +200,6 @@ def test_variants_of_two_targets_have_a_picture_each(tmp_path: Path) -> None:
     assert part.count("<svg") == 2
     assert "<b>Spanish: what each variant gains, and what it costs.</b>" in part
     assert part.count("<td>Chinese</td>") == len(fake_pareto())
-
-
-@pytest.mark.parametrize(
-    ("part", "gone"),
-    [
-        ("transfer", {"new-target", "old-tasks"}),
-        ("transfer_pooled", {"pooled-differences"}),
-        ("pareto", {"gain-and-loss"}),
-    ],
-)
-@pytest.mark.usefixtures("undrawn")
-def test_missing_part_is_skipped(tmp_path: Path, page: str, part: str, gone: set[str]) -> None:
-    found = sections_of(page_of(tmp_path, {**fake_transfer(), part: []}))
-    assert found == [s for s in sections_of(page) if s not in gone]
 
 
 def test_sparse_records_make_a_page(tmp_path: Path) -> None:
@@ -244,35 +220,21 @@ def test_sparse_records_make_a_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "place"),
+    ("damage", "where"),
     [
         (lambda r: r["transfer"][2]["chrf"]["after"].update(value="high"), r"transfer\[2\]\.chrf\.after\.value"),
         (lambda r: r["transfer"][0].update(task="sing"), r"transfer\[0\]\.task"),
-        (lambda r: r["transfer_pooled"][1].update(chrf=[1, 2]), r"transfer_pooled\[1\]\.chrf"),
-        (lambda r: r["pareto"][3]["loss"].update(ci=[1]), r"pareto\[3\]\.loss\.ci"),
         (lambda r: r["pareto"][0].update(curve=[[1, 2, 3]]), r"pareto\[0\]\.curve\[0\]"),
         (lambda r: r["pareto"][0].pop("gain"), r"pareto\[0\]"),
     ],
 )
-def test_damaged_record_is_an_error_that_names_its_place(tmp_path: Path, damage: Any, place: str) -> None:
+def test_damaged_record_is_an_error_that_says_where(tmp_path: Path, damage: Any, where: str) -> None:
     results = copy.deepcopy(fake_transfer())
     damage(results)
     (tmp_path / "results.json").write_text(json.dumps({"schema": 1, **results}))
-    with pytest.raises(ResultsError, match=place):
+    with pytest.raises(ResultsError, match=where):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
-
-
-def test_text_is_escaped(tmp_path: Path) -> None:
-    attack = "<script>alert('x')</script>"
-    results = fake_transfer()
-    results["transfer"][0] |= {"source": attack, "target": attack}
-    results["transfer"][-1]["source"] = attack
-    results["transfer_pooled"][0] |= {"pool": attack, "languages": [attack]}
-    results["pareto"][0]["name"] = attack
-    text = page_of(tmp_path, results)
-    assert "<script" not in text
-    assert text.count("&lt;script&gt;") > 8
 
 
 @pytest.mark.parametrize("n", [1, 8, 40])
@@ -284,11 +246,8 @@ def test_labels_never_overlap(n: int) -> None:
     for i, j in combinations(range(n), 2):
         apart = np.abs(np.subtract(centres[i], centres[j]))
         assert (apart >= np.add(sizes[i], sizes[j]) / 2 - 1e-9).any()
-
-
-def test_lone_label_stands_beside_its_point() -> None:
-    ((x, y),) = place_labels([(100.0, 100.0)], [(40.0, 10.0)], np.empty((0, 2)), (400, 300))
-    assert 20 < np.hypot(x - 100, y - 100) < 40
+    if n == 1:  # alone it stands close
+        assert np.hypot(*np.subtract(centres[0], points[0])) < 20 + sizes[0][0] / 2
 
 
 def test_a_study_draws_each_variant_before_and_after(tmp_path: Path) -> None:
@@ -306,10 +265,10 @@ def test_a_study_draws_each_variant_before_and_after(tmp_path: Path) -> None:
     save_results(tmp_path, {"study": study})
     part = section(write_report(tmp_path).read_text(encoding="utf-8"), "variants")
     assert part.count("<svg") == 2
-    drawn = re.findall(r"<text[^>]*>([^<]+)</text>", part.partition("</svg>")[0])
+    found = drawn(part.partition("</svg>")[0])
     named = ["Into Chinese, sources never trained on", "Into English", "plain", "l2sp", "before", "after"]
-    assert set(named) <= set(drawn)
-    assert [drawn.count(variant) for variant in ("plain", "l2sp")] == [2, 2]  # once in each pool
+    assert set(named) <= set(found)
+    assert [found.count(variant) for variant in ("plain", "l2sp")] == [2, 2]  # once in each pool
     assert "Hollow: before fine-tuning; filled: after; bars: 95% intervals." in part
 
 
