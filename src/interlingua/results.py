@@ -37,7 +37,11 @@ Interval = tuple[float, float]
 Pair = tuple[str, str]
 
 
-class Retrieval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A part of ``results.json``: without what is absent, and an error where a field isn't known."""
+
+
+class Retrieval(Record, frozen=True, kw_only=True):
     """One method on one ordered language pair; proportions in 0-1.
 
     ``n`` queries have an answer among the candidates; ``n_unanswerable`` more have none, and count nowhere.
@@ -75,7 +79,7 @@ class Retrieval(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         return f"{name_of(self.query)} → {name_of(self.candidate)}"
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Metric(Record, frozen=True, kw_only=True):
     """BLEU or chrF in 0-100, with its interval and signature."""
 
     value: float | None = None
@@ -84,7 +88,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     signature: str | None = None
 
 
-class Translation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Translation(Record, frozen=True, kw_only=True):
     """One system on one translation direction."""
 
     source: str
@@ -100,20 +104,20 @@ class Translation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         return f"{name_of(self.source)} → {name_of(self.target)}"
 
 
-class Difference(Metric, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Difference(Metric, frozen=True, kw_only=True):
     """A paired difference, after less before, with its two-sided p."""
 
     p_bootstrap: float | None = None
     p_randomisation: float | None = None
 
 
-class Measured(Difference, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Measured(Difference, frozen=True, kw_only=True):
     """A score or difference of a system, or the reason why there is none."""
 
     reason: str | None = None
 
 
-class SystemScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class SystemScores(Record, frozen=True, kw_only=True):
     """A system's scores on one language spoken, or (``source`` None) on several, pooled.
 
     ``against``: they are differences from that system. ``bleu``, ``chrfpp`` (chrF++) and ``chrf`` lie in 0-100,
@@ -144,7 +148,7 @@ class SystemScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return f"all {len(self.sources)}" if self.sources else "all"
 
 
-class BadOutput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class BadOutput(Record, frozen=True, kw_only=True):
     """One of a system's worst outputs; ``score`` is sentence chrF++ (0-100), or its error rate in per cent."""
 
     system: str
@@ -159,7 +163,7 @@ class BadOutput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     hypothesis: str | None = None
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Change(Record, frozen=True, kw_only=True):
     """One score before and after fine-tuning, or the reason why there is none."""
 
     before: Metric | None = None
@@ -175,7 +179,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         return unit.upper() if unit in ("wer", "cer") else "error rate"
 
 
-class Transfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Transfer(Record, frozen=True, kw_only=True):
     """One task in one language, before and after.
 
     A task is the new target, another target, translation into English, transcription, or naming the language.
@@ -201,7 +205,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
         return f"{name_of(self.source)} → {name_of(self.target)}"
 
 
-class Pooled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Pooled(Record, frozen=True, kw_only=True):
     """A chrF difference pooled over languages."""
 
     pool: str
@@ -209,7 +213,7 @@ class Pooled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     chrf: Difference | None = None
 
 
-class StudyPool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class StudyPool(Record, frozen=True, kw_only=True):
     """A variant's scores pooled over languages, before and after."""
 
     pool: str
@@ -219,7 +223,7 @@ class StudyPool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     comet: Change = Change()
 
 
-class StudyRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class StudyRow(Record, frozen=True, kw_only=True):
     """One variant of a transfer study in one test; differences are of chrF, pooled over languages.
 
     Attributes:
@@ -260,7 +264,7 @@ class StudyRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     chrf_unseen: dict[str, float] = {}
 
 
-class BesideTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class BesideTransfer(Record, frozen=True, kw_only=True):
     """Our score in one direction and another's, or why there is none."""
 
     test: str
@@ -272,13 +276,13 @@ class BesideTransfer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     published: float | str
 
 
-class Point(Difference, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Point(Difference, frozen=True, kw_only=True):
     """A difference that a picture is drawn of."""
 
     value: float
 
 
-class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Variant(Record, frozen=True, kw_only=True):
     """One way to fine-tune: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
 
     ``curve`` holds (gain, loss) by interpolation weight, from 0 on. Variants of several targets get a picture each.
@@ -292,7 +296,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     curve: list[tuple[float, float]] | None = None
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Sample(Record, frozen=True, kw_only=True):
     """One translated utterance."""
 
     id: str = ""
@@ -303,7 +307,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     hypothesis: str | None = None
 
 
-class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Word(Record, frozen=True, kw_only=True):
     """A spoken word and its place in time (seconds), where known."""
 
     word: str
@@ -316,7 +320,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         return self.start or 0.0, self.end or 0.0
 
 
-class Side(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Side(Record, frozen=True, kw_only=True):
     """One of the two aligned utterances."""
 
     id: str = ""
@@ -328,7 +332,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     transcribed: bool = False
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Match(Record, frozen=True, kw_only=True):
     """A query word and its best candidate word; SeqSim of the two."""
 
     query: Word
@@ -336,7 +340,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     similarity: float | None = None
 
 
-class Alignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Alignment(Record, frozen=True, kw_only=True):
     """Two utterances whose frames were compared, and SeqSim's three scores of them."""
 
     query: Side
@@ -348,7 +352,7 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     matches: list[Match] = []
 
 
-class Similarity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Similarity(Record, frozen=True, kw_only=True):
     """Which languages and method the stored score matrix belongs to."""
 
     query: str
@@ -356,7 +360,7 @@ class Similarity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     method: str = PAPER_METHOD
 
 
-class Beside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Beside(Record, frozen=True, kw_only=True):
     """Our R@1 and another's (0 to 1), or why there is none."""
 
     query: str
@@ -366,7 +370,7 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     published: float | str
 
 
-class BesideScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class BesideScore(Record, frozen=True, kw_only=True):
     """Our score of a language beside another's, or why there is none; ``bleu``, ``chrf``, ``wer`` or ``cer``."""
 
     language: str
@@ -375,7 +379,7 @@ class BesideScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     published: float | str
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Candidate(Record, frozen=True, kw_only=True):
     """Translations into English under one language token."""
 
     token: str
@@ -384,21 +388,21 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     off_target: Metric
 
 
-class Permuted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Permuted(Record, frozen=True, kw_only=True):
     """The mean score against references dealt out anew, and how much the true ones are above it."""
 
     value: float | None = None
     difference: Difference | None = None
 
 
-class RuleChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class RuleChoice(Record, frozen=True, kw_only=True):
     """The token that a rule takes, and what it scores each by."""
 
     token: str | None
     scores: dict[str, float] = {}
 
 
-class UnderTokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class UnderTokens(Record, frozen=True, kw_only=True):
     """A language under its own token, or under those that stand in for it; ``error`` in per cent."""
 
     language: str
@@ -429,7 +433,7 @@ class UnderTokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
         return next(c for c in self.candidates if c.token == self.chosen)
 
 
-class TokenRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class TokenRule(Record, frozen=True, kw_only=True):
     """How a rule that takes a token without references does, over languages."""
 
     rule: str
@@ -441,7 +445,7 @@ class TokenRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     against_first: Difference
 
 
-class Distant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Distant(Record, frozen=True, kw_only=True):
     """A language beside its distance to the pivot; retrieval by method, both ways."""
 
     language: str
@@ -462,7 +466,7 @@ class Distant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     cer: Metric | None = None
 
 
-class RankCorrelation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class RankCorrelation(Record, frozen=True, kw_only=True):
     """Of a measure with a distance, over languages."""
 
     measure: str
@@ -475,7 +479,7 @@ class RankCorrelation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     signature: str
 
 
-class Robustness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Robustness(Record, frozen=True, kw_only=True):
     """Every language beside its distance to a pivot."""
 
     pivot: str
@@ -485,7 +489,7 @@ class Robustness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     correlations: list[RankCorrelation] = []
 
 
-class CorpusLanguage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class CorpusLanguage(Record, frozen=True, kw_only=True):
     """One language's recordings and whom to credit for them."""
 
     language: str
@@ -496,7 +500,7 @@ class CorpusLanguage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     licence: str | None = None
 
 
-class Corpus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Corpus(Record, frozen=True, kw_only=True):
     """What was measured on."""
 
     title: str = ""
@@ -506,14 +510,14 @@ class Corpus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     languages: list[CorpusLanguage] = []
 
 
-class CorpusUsed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class CorpusUsed(Record, frozen=True, kw_only=True):
     """Which utterances: how many, and the SHA-256 of their records."""
 
     utterances: int
     sha256: str
 
 
-class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Provenance(Record, frozen=True, kw_only=True):
     """Where the results come from."""
 
     command: str | None = None
@@ -530,7 +534,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     seeds: dict[str, int] = {}
 
 
-class Results(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Results(Record, frozen=True, kw_only=True):
     """A whole ``results.json``."""
 
     title: str = ""
