@@ -214,7 +214,7 @@ def _print_prepared(summary: dict[str, Any], units: tuple[str, str]) -> None:
         f"{summary['manifest']}: {summary['utterances']} utterances of {summary['meanings']} {units[0]} "
         f"({summary['clusters']} {units[1]}), {summary['seconds']} s"
         + (f" ({summary['without_duration']} of unknown length)" if summary["without_duration"] else "")
-        + ("; SYNTHETIC speech by espeak-ng" if summary["synthetic"] else "")
+        + ("; SYNTHETIC speech" if summary["synthetic"] else "")
     )
     if several["left_out"]:
         print(f"{several['left_out']} further recordings of sentences were skipped")

@@ -25,6 +25,7 @@ from interlingua.errors import CorpusError, UsageError
 from interlingua.registry import Registry
 from interlingua.types import Utterance
 
+Names = tuple[str, ...] | None
 Log = Callable[[str], None]
 """Receives a line on whatever was skipped, and how much."""
 Reader = Callable[..., Iterable[Utterance]]
@@ -34,7 +35,7 @@ Languages are in the corpus's codes or ours; None stands for all that are there,
 is broken raises CorpusError, which says what to fetch; a wrong line of a manifest ManifestError, which names it; an
 unknown language, split or option UsageError.
 """
-Download = Callable[[Path, tuple[str, ...] | None, str | None, Log], None]
+Download = Callable[[Path, Names, str | None, Log], None]
 
 CONTRACT = ("languages", "split", "log")
 _NAMED = 10  # skipped rows of each reason
@@ -56,6 +57,7 @@ class Corpus:
         fetch: what to fetch from where, and where to put it below ROOT.
         download: puts the corpus's files below a folder (root, languages, split, log); None: only people can.
         self_fetching: the reader fetches what it needs, and ROOT may be omitted.
+        makes_root: an option with which the reader makes ROOT, so that it needn't be there; None: no such option.
         synthetic: whether machines speak.
         splits: whether it is split into train, dev and test.
         units: what its meanings and its clusters are called.
@@ -68,6 +70,7 @@ class Corpus:
     fetch: str
     download: Download | None = None
     self_fetching: bool = False
+    makes_root: str | None = None
     synthetic: bool = False
     splits: bool = True
     units: tuple[str, str] = ("meanings", "clusters")
@@ -146,7 +149,7 @@ def read_corpus(
     name: str,
     root: Path | None = None,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     log: Log = silent,
     **options: Any,
@@ -158,7 +161,7 @@ def read_corpus(
         CorpusError: the folder isn't there (the message says what to fetch), or can't be looked into.
     """
     corpus = get_corpus(name)
-    fetches = corpus.self_fetching or options.get("hub") is not None  # then a reader makes ROOT
+    fetches = corpus.self_fetching or (corpus.makes_root is not None and options.get(corpus.makes_root) is not None)
     if root is None and not corpus.self_fetching:
         raise UsageError(f"--root is missing. {corpus.fetch_hint()}")
     if root is not None and not fetches and not root.exists():

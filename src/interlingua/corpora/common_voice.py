@@ -7,7 +7,7 @@ sentence's id where the release has one, else the sentence itself. Locales (zh-T
 from collections.abc import Iterator
 from pathlib import Path
 
-from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import read_table, sentence_key
 from interlingua.corpora.layout import Clips, folder_name, language_folders, stem
 from interlingua.errors import CorpusError, UsageError
@@ -25,11 +25,7 @@ _GENDERS = {"male": "male", "male_masculine": "male", "female": "female", "femal
 
 
 def read_common_voice(
-    root: Path,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    log: Log = silent,
+    root: Path, *, languages: Names = None, split: str | None = None, log: Log = silent
 ) -> Iterator[Utterance]:
     """Recordings of the locales below ``root``, or of one, from their train, dev and test.
 

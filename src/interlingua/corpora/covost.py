@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.common_voice import clip_seconds, gender_of, locale_clips
 from interlingua.corpora.delimited import read_table, sentence_key
 from interlingua.corpora.layout import folder_name, language_folders, stem
@@ -31,12 +31,7 @@ _SPLIT_OF = {"train": "train", "train_covost": "train", "dev": "dev", "test": "t
 
 
 def read_covost(
-    root: Path,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    targets: tuple[str, ...] | None = None,
-    log: Log = silent,
+    root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
     """Recordings of the source languages, each with its translations into the ``targets`` (None: all that are there).
 

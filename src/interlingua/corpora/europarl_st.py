@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import parallel_lines, read_lines, seconds
 from interlingua.corpora.layout import NO_FILE, folder_name, language_folders, with_ending
 from interlingua.errors import CorpusError, UsageError
@@ -26,12 +26,7 @@ _ENDINGS = (".m4a", ".wav", ".flac")  # people convert the audio for other tools
 
 
 def read_europarl_st(
-    root: Path,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    targets: tuple[str, ...] | None = None,
-    log: Log = silent,
+    root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
     """One utterance a segment, with its translations into all ``targets`` that have it (None: all that are there).
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interlingua.audio.archives import row_member
-from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_table
 from interlingua.corpora.fetch import download_files
 from interlingua.corpora.layout import Clips, folder_name, language_folders, stem
@@ -53,10 +53,10 @@ _TEXT = {"raw": "raw_transcription", "normalised": "transcription"}
 def read_fleurs(
     root: Path,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     text: Literal["raw", "normalised"] = "raw",
-    references: tuple[str, ...] | None = None,
+    references: Names = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
     """Recordings of each split and language, with the sentence in the other languages as its translations.
@@ -89,7 +89,7 @@ def read_fleurs(
         raise CorpusError(f"{base}: no split of {', '.join(f.name for f, _ in folders)} is here. {FETCH}")
 
 
-def download_fleurs(root: Path, languages: tuple[str, ...] | None, split: str | None, log: Log) -> None:
+def download_fleurs(root: Path, languages: Names, split: str | None, log: Log) -> None:
     """Put the original files of some languages (all take 350 GB) below ``root/data``; what is there already stays."""
     if not languages:
         raise UsageError("--download of FLEURS needs --languages; all 102 take about 350 GB")
@@ -191,7 +191,7 @@ def _with_clips(part: _Part, skipped: Skipped, log: Log) -> Iterator[tuple[dict[
     folder, split = part.folder, part.split
     clips = Clips(
         [folder / "audio" / split, folder / split, folder / "audio" / split / split],
-        [place / f"{split}{ending}" for place in (folder / "audio", folder) for ending in _ENDINGS],
+        [parent / f"{split}{ending}" for parent in (folder / "audio", folder) for ending in _ENDINGS],
         log=log,
         missing=f"{folder}: {split}.tsv is here, its recordings (audio/{split}.tar.gz or audio/{split}/) not. {FETCH}",
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import row_member
-from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_rows
 from interlingua.corpora.fetch import download_folder
 from interlingua.corpora.layout import NO_FILE, clip_path, is_file, write_audio
@@ -39,7 +39,7 @@ _BATCH = 256  # rows at a time
 
 @dataclass(frozen=True)
 class _Item:
-    """A row: its place (for messages), its name (unique), the split, and what audio paths are relative to."""
+    """A row: its position (for messages), its name (unique), the split, and what audio paths are relative to."""
 
     row: Mapping[str, Any]
     where: str
@@ -52,14 +52,14 @@ class _Item:
 def read_huggingface(
     root: Path,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     hub: str | None = None,
     config: str | None = None,
     revision: str | None = None,
     streaming: bool = True,
     columns: Columns | None = None,
-    language: tuple[str, ...] | None = None,
+    language: Names = None,
     target: str | None = None,
     audio_folder: str | None = None,
     log: Log = silent,
@@ -81,7 +81,7 @@ def read_huggingface(
         log: see `Log`.
     """
     if hub and not streaming:
-        by_hand = f"`hf download {hub} --repo-type dataset --local-dir {root}`, then leave hub out"
+        by_hand = f"`hf download {hub} --repo-type dataset --local-dir {root}`, then omit hub"
         wanted = _is_data(split)
         download_folder(hub, root, under=config, wanted=wanted, by_hand=by_hand, log=log, revision=revision or "main")
         hub = None
@@ -122,6 +122,7 @@ CORPUS = Corpus(
     read=read_huggingface,
     licence="the data set's; see its card",
     fetch=FETCH,
+    makes_root="hub",
 )
 
 
@@ -155,23 +156,23 @@ def _from_disk(root: Path, config: str | None, log: Log) -> Iterator[_Item]:
 def _audio_folder(base: Path, table: Path) -> Iterator[_Item]:
     """Rows of an AudioFolder's metadata; paths are relative to the metadata's own folder."""
     folder = table.parent
-    place = table.relative_to(base).as_posix()
-    prefix = place.removesuffix(table.name)
+    inside = table.relative_to(base).as_posix()
+    prefix = inside.removesuffix(table.name)
     rows = _plain_parquet(table) if table.suffix == ".parquet" else read_rows(table)
     for number, row in rows:
         first = next((str(v) for c, v in row.items() if v and c.lower().endswith("file_name")), "")
-        yield _Item(row, f"{table}:{number}", f"{place}:{number}", _split(place) or _split(first), folder, prefix)
+        yield _Item(row, f"{table}:{number}", f"{inside}:{number}", _split(inside) or _split(first), folder, prefix)
 
 
 @contextmanager
-def _readable(path: Path, mend: str) -> Iterator[None]:
+def _readable(path: Path, fix: str) -> Iterator[None]:
     """Whatever Arrow can't read inside the block becomes a CorpusError that names the file."""
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowException, OSError) as e:
-        raise CorpusError(f"{path}: can't be read ({' '.join(str(e).split())}); {mend}") from e
+        raise CorpusError(f"{path}: can't be read ({' '.join(str(e).split())}); {fix}") from e
 
 
 def _plain_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -190,7 +191,7 @@ def _parquet(base: Path, path: Path) -> Iterator[_Item]:
         yield from _shard(path, path.relative_to(base).as_posix(), pq.ParquetFile(path))
 
 
-def _shard(path: Path, place: str, file: Any) -> Iterator[_Item]:
+def _shard(path: Path, inside: str, file: Any) -> Iterator[_Item]:
     import pyarrow as pa
 
     schema = file.schema_arrow
@@ -214,7 +215,7 @@ def _shard(path: Path, place: str, file: Any) -> Iterator[_Item]:
                         if within in lacking[name]
                         else AudioRef(str(path), member=row_member(row_number, name))
                     )
-                yield _Item(cells, f"{path}, row {row_number}", f"{place}/{row_number}", _split(place), path.parent)
+                yield _Item(cells, f"{path}, row {row_number}", f"{inside}/{row_number}", _split(inside), path.parent)
                 row_number += 1
                 within += 1
 
@@ -237,7 +238,7 @@ def _saved(base: Path, state: Path) -> Iterator[_Item]:
     import pyarrow as pa
 
     folder = state.parent
-    place = folder.relative_to(base).as_posix()
+    inside = folder.relative_to(base).as_posix()
     try:
         names = [file["filename"] for file in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
     except (ValueError, KeyError, TypeError) as e:
@@ -254,7 +255,7 @@ def _saved(base: Path, state: Path) -> Iterator[_Item]:
             for batch in stream:
                 for row in batch.to_pylist():
                     cells = {c: _name(v, labels.get(c)) for c, v in row.items()}
-                    yield _Item(cells, f"{folder}, row {number}", f"{place}/{number}", _split(place), folder)
+                    yield _Item(cells, f"{folder}, row {number}", f"{inside}/{number}", _split(inside), folder)
                     number += 1
 
 
@@ -315,7 +316,7 @@ def _datasets() -> Any:
 
 
 def _explained(hub: str, error: Exception) -> InterlinguaError:
-    """What went wrong, in one line with its mend."""
+    """What went wrong, in one line with the fix."""
     text = (str(error).splitlines() or [type(error).__name__])[0][:200]
     by_hand = "give the option streaming=no, which fetches its files"
     if "scripts are no longer supported" in text:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from interlingua.audio.archives import Listing, list_members, refusal
-from interlingua.corpora.base import Log, check_folder, silent
+from interlingua.corpora.base import Log, Names, check_folder, silent
 from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.files import atomic_file
 from interlingua.languages import normalise_language
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def language_folders(
-    root: Path, languages: tuple[str, ...] | None, holds: Callable[[Path], bool], fetch: str, log: Log = silent
+    root: Path, languages: Names, holds: Callable[[Path], bool], fetch: str, log: Log = silent
 ) -> list[tuple[Path, str]]:
     """(folder, our language code) of the languages below ``root``, in the order asked for, else by name.
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import Row, is_json, read_json_rows, seconds
 from interlingua.corpora.layout import NO_FILE, clip_path, is_file, write_audio
 from interlingua.errors import CorpusError, ManifestError, UsageError
@@ -34,7 +34,7 @@ _NO_LANGUAGE = "no supervision says the language; give the option language"
 def read_lhotse(
     root: Path,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     language: str | None = None,
     audio_root: str | None = None,

@@ -1,6 +1,6 @@
 """Manifests: JSON lines of utterances, written and read; and whatever else people bring in their place.
 
-A file's content tells what it is: ours, NeMo's, Lhotse's, MaSS's tables, or a table of one's own. Unlike `interlingua
+Its content shows what a file is: ours, NeMo's, Lhotse's, MaSS's tables, or a table of one's own. Unlike `interlingua
 corpus prepare`, which skips what can't be used, reading keeps recordings whose file isn't there: a missing one fails
 when it is encoded and counts as a miss when it is measured.
 """
@@ -50,7 +50,7 @@ def read_any(path: str | Path, *, repeated: bool = False, log: Log = silent) -> 
 
     Raises:
         ManifestError: the file can't be read or holds nothing usable; file and line are named.
-        UsageError: the file doesn't say something that only `interlingua corpus prepare` can be told.
+        UsageError: the file lacks something that is an option of `interlingua corpus prepare`.
     """
     path = Path(path)
     if path.is_dir():

@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from interlingua.corpora.base import Corpus, Log, Skipped, refuse_split, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, refuse_split, silent, split_name
 from interlingua.corpora.delimited import read_lines
 from interlingua.corpora.layout import clip_path, language_folders
 from interlingua.errors import CorpusError, ManifestError, UsageError
@@ -65,10 +65,10 @@ _STEM = re.compile(r"(B\d\d___(\d\d)_(.{12})([A-Z0-9]{10})_verse_(\d+))(?:_one_c
 def read_mass(
     root: Path,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     titles: bool = False,
-    references: tuple[str, ...] | None = None,
+    references: Names = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
     """Verses of each language, in the order of their own books, with the other languages' texts as translations.
@@ -158,12 +158,7 @@ def _recordings(folder: Path) -> dict[str, str]:
 
 
 def _read(
-    folder: Path,
-    code: str,
-    texts: dict[str, dict[str, str]],
-    others: set[str],
-    titles: bool,
-    log: Log,
+    folder: Path, code: str, texts: dict[str, dict[str, str]], others: set[str], titles: bool, log: Log
 ) -> Iterator[Utterance]:
     skipped = Skipped(f"mass {folder.name}", log)
     without_text: list[str] = []
@@ -241,10 +236,10 @@ def is_mass_table(path: Path) -> bool:
 def read_mass_table(
     path: Path,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     titles: bool = False,
-    references: tuple[str, ...] | None = None,
+    references: Names = None,
     keep_missing: bool = False,
     log: Log = silent,
 ) -> Iterator[Utterance]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import parallel_lines, seconds
 from interlingua.corpora.europarl_st import merged
 from interlingua.errors import CorpusError, UsageError
@@ -24,12 +24,7 @@ FETCH = (
 
 
 def read_mustc(
-    root: Path,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    targets: tuple[str, ...] | None = None,
-    log: Log = silent,
+    root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
     """One utterance a segment, with its translations into all ``targets`` that have it (None: all that are there).
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import Row, read_json_rows, seconds
 from interlingua.corpora.layout import NO_FILE, clip_path, is_file
 from interlingua.errors import ManifestError, UsageError
@@ -23,7 +23,7 @@ _PLACEHOLDER = "na"
 def read_nemo(
     root: Path,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     language: str | None = None,
     audio_root: str | None = None,

@@ -110,7 +110,7 @@ def prepare_manifest(
 
 def check_out(out: Path) -> None:
     """Raise UsageError where a manifest would be written over something else, such as the table that is read."""
-    if not out.exists() or out.is_dir():  # a folder is told when it is written
+    if not out.exists() or out.is_dir():  # writing names a folder
         return
     try:
         if out.is_file() and (not out.stat().st_size or next(iter_manifest(out))):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from interlingua.corpora.base import Corpus, Log, refuse_split, silent
+from interlingua.corpora.base import Corpus, Log, Names, refuse_split, silent
 from interlingua.corpora.fetch import run as _run
 from interlingua.corpora.prepare import cluster_meanings
 from interlingua.errors import CorpusError, FetchError, HashMismatchError
@@ -42,7 +42,7 @@ CREDITS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 RULES = (
     "a prompt is used if it is recorded in all five languages and its English transcript has enough words",
-    "silences, beeps and other sounds without speech are left out",
+    "silences, beeps and other sounds without speech are skipped",
     "stage directions in brackets and leading or trailing ellipses are cut from transcripts",
     "two prompts are near-duplicates if their transcripts in any one language have a word edit similarity of "
     "2/3 or more; clusters (single linkage) are split and resampled whole",
@@ -74,7 +74,7 @@ def default_root() -> Path:
 def prepare_prompts(
     root: Path | None = None,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     min_words: int = 4,
     include_non_speech: bool = False,
@@ -141,7 +141,7 @@ def chinese_references() -> dict[str, str]:
 def read_transcripts(path: Path) -> dict[str, str]:
     """Read ``core-sounds-<l>.txt``: lines ``name: text``, ``;`` comments; of two equal names the first.
 
-    Where a line break was lost, ``name: text another-name: text``, the names are told by their hyphens.
+    Where a line break was lost, ``name: text another-name: text``, the names are known by their hyphens.
     """
     transcripts: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
@@ -169,11 +169,7 @@ def clean_transcript(text: str) -> str:
 
 
 def _utterances(
-    root: Path,
-    prompts: list[str],
-    languages: tuple[str, ...],
-    min_words: int,
-    include_non_speech: bool,
+    root: Path, prompts: list[str], languages: tuple[str, ...], min_words: int, include_non_speech: bool
 ) -> list[Utterance]:
     transcripts = {lang: read_transcripts(root / f"core-sounds-{lang}.txt") for lang in LANGUAGES}
     kept = [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.base import Corpus, Log, Skipped, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import read_table
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
@@ -35,12 +35,7 @@ _LONGEST = 1024  # bytes of a record's name and extra field together
 
 
 def read_speechmatrix(
-    root: Path,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    least_score: float = 1.06,
-    log: Log = silent,
+    root: Path, *, languages: Names = None, split: str | None = None, least_score: float = 1.06, log: Log = silent
 ) -> Iterator[Utterance]:
     """Two utterances a pair, which share a meaning; a recording keeps the pair in which it comes first.
 
@@ -92,19 +87,19 @@ def _pairs(
         if _score(row["score"], where) < least_score:
             skipped.add(f"a score below {least_score:g}", f"{path.name}:{number}")
             continue
-        places = [_place(row[column], where) for column in columns[1:]]
-        if any(place[:2] in placed for place in places):
+        positions = [_position(row[column], where) for column in columns[1:]]
+        if any(p[:2] in placed for p in positions):
             skipped.add("a recording of it stands in an earlier pair", f"{path.name}:{number}")
             continue
-        members = [archives.member(*place) for place in places]
+        members = [archives.member(*p) for p in positions]
         if None in members:
             skipped.add("no audio in the zip, or no zip", row[columns[1 + members.index(None)]])
             continue
-        placed.update(place[:2] for place in places)
-        for code, place, member in zip(pair, places, members, strict=True):
+        placed.update(p[:2] for p in positions)
+        for code, position, member in zip(pair, positions, members, strict=True):
             yield Utterance(
                 id=f"{normalise_language(code)}/{member}",
-                audio=AudioRef(str(archives.folder / place[0]), member=member),
+                audio=AudioRef(str(archives.folder / position[0]), member=member),
                 language=normalise_language(code),
                 meaning=f"{'-'.join(pair)}/{number}",
                 split="train",
@@ -120,10 +115,10 @@ def _score(cell: str, where: str) -> float:
         raise CorpusError(f"{where}: the score is {cell[:20]!r}; fetch the table again") from None
 
 
-def _place(cell: str, where: str) -> tuple[str, int, int]:
+def _position(cell: str, where: str) -> tuple[str, int, int]:
     match = _CELL.fullmatch(cell.strip())
     if match is None:
-        raise CorpusError(f"{where}: {cell[:60]!r} is no place in a zip (lt_aud.zip:123:456); fetch the table again")
+        raise CorpusError(f"{where}: {cell[:60]!r} is no position in a zip (lt_aud.zip:123:456); fetch the table again")
     return match[1], int(match[2]), int(match[3])
 
 
@@ -155,7 +150,7 @@ class _Archives:
             fields = _HEADER.unpack_from(before, at)
             method, length, extra = fields[3], fields[9], fields[10]
             named = at + _HEADER.size + length
-            # Tools that place recordings so take the record for one without an extra field: both ends count.
+            # Tools that locate recordings so take the record for one without an extra field: both ends count.
             if method == 0 and fields[7] in (size, 0xFFFFFFFF, 0) and len(before) in (named, named + extra):
                 member = before[at + _HEADER.size : named].decode("utf-8", "replace")
                 return None if refusal(member) else member

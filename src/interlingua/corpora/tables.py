@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interlingua.corpora.base import Corpus, Log, Skipped, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import Row, read_rows, seconds
 from interlingua.corpora.layout import NO_FILE, clip_path, is_file
 from interlingua.errors import ManifestError, UsageError
@@ -56,10 +56,10 @@ _OF_AUDIO = ("audio", "text", "language", "speaker", "gender", "offset", "end", 
 def read_own_table(
     root: Path,
     *,
-    languages: tuple[str, ...] | None = None,
+    languages: Names = None,
     split: str | None = None,
     columns: Columns | None = None,
-    language: tuple[str, ...] | None = None,
+    language: Names = None,
     target: str | None = None,
     keep_missing: bool = False,
     repeated: bool = False,
@@ -248,9 +248,9 @@ class Rows:
     locate: Locate
     skipped: Skipped
     columns: Columns | None = None
-    language: tuple[str, ...] | None = None
+    language: Names = None
     target: str | None = None
-    languages: tuple[str, ...] | None = None
+    languages: Names = None
     split: str | None = None
     default_split: str | None = None
     prefix: str = ""

