@@ -18,7 +18,7 @@ from interlingua.experiments.transfer import Outputs, pooled_change, references
 from interlingua.experiments.transfer_study import CONTEXT
 from interlingua.files import write_text
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.metrics import Comparison
+from interlingua.metrics import Statistics, SystemOutputs, translation_statistics
 from interlingua.models import load_whisper
 from interlingua.results import load_results
 from interlingua.types import StoreDtype, Utterance
@@ -168,15 +168,16 @@ def compared(
 ) -> dict[str, Any]:
     """chrF of `REFERENCE` ("before") and `SMALL` ("after"), means over questions and seeds, and their difference."""
     clusters = {u.id: u.group for u in test}
-    groups = []
+    sides: list[list[Statistics]] = [[], []]
     for seed in seeds:
         for key in keys:
             expected, to = asked(key, test)
-            small, reference = (
-                {i: said[dtype][seed][key].get(i, "") for i in expected} for dtype in (SMALL, REFERENCE)
-            )
-            groups.append(Comparison(small, reference, expected, clusters, to, (ROTATION, seed)))
-    return pooled_change(groups, "chrf")
+            for side, dtype in zip(sides, (SMALL, REFERENCE), strict=True):
+                texts = {i: said[dtype][seed][key].get(i, "") for i in expected}
+                outputs = SystemOutputs(texts, expected, clusters, to, (ROTATION, seed))
+                side.append(translation_statistics(outputs, "chrf"))
+    found: dict[str, Any] = msgspec.to_builtins(pooled_change(*sides))
+    return found
 
 
 def asked(key: str, test: Sequence[Utterance]) -> tuple[dict[str, str], str]:

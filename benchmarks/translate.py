@@ -15,7 +15,13 @@ from typing import Any
 
 from interlingua.audio import load_audio
 from interlingua.files import write_text
-from interlingua.metrics import Comparison, pooled_difference, score_translations
+from interlingua.metrics import (
+    Statistics,
+    SystemOutputs,
+    pooled_difference,
+    score_translations,
+    translation_statistics,
+)
 from interlingua.results import provenance
 from interlingua.translation.records import TranslationOptions
 from interlingua.translation.segmentation import Segmentation, speech_regions
@@ -251,13 +257,15 @@ def mean_score(contender: Contender, utterances: Sequence[Utterance], metric: An
 
 def against(ours: Contender, other: Contender, utterances: Sequence[Utterance], kind: str) -> str:
     """Our chrF less another's."""
-    groups = []
+    sides: list[list[Statistics]] = [[], []]
     for language in sorted({u.language for u in utterances}):
         spoken = [u for u in utterances if u.language == language]
         expected = {u.id: u.translations["en"] for u in spoken}
-        sides = ({i: t for i, t in c.texts.items() if i in expected} for c in (ours, other))
-        groups.append(Comparison(*sides, expected, {u.id: u.group for u in spoken}, "en"))
-    score = pooled_difference(groups, metric="chrf").score
+        for side, contender in zip(sides, (ours, other), strict=True):
+            texts = {i: t for i, t in contender.texts.items() if i in expected}
+            outputs = SystemOutputs(texts, expected, {u.id: u.group for u in spoken}, "en")
+            side.append(translation_statistics(outputs, "chrf"))
+    score = pooled_difference(*sides)
     low, high = score.ci or (score.value, score.value)
     return f"{score.value:+.1f} [{low:+.1f}, {high:+.1f}]" if kind == "short" else f"{score.value:+.1f}"
 

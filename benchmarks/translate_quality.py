@@ -15,7 +15,7 @@ import numpy as np
 from interlingua.corpora import prepare_prompts
 from interlingua.experiments.translating import Recording, translate_recordings
 from interlingua.files import write_text
-from interlingua.metrics import Comparison, pooled_difference
+from interlingua.metrics import Statistics, SystemOutputs, pooled_difference, translation_statistics
 from interlingua.translation.records import TranslationOptions
 from interlingua.translation.segmentation import Segmentation
 from interlingua.translation.translator import Translator
@@ -164,13 +164,15 @@ def context_row(name: str, answers: Mapping[str, Said], utterances: Sequence[Utt
 
 def difference(side: Said, reference: Said, utterances: Sequence[Utterance], metric: Any) -> str:
     """Pooled over languages, with its interval."""
-    groups = []
+    sides: list[list[Statistics]] = [[], []]
     for source in sorted({u.language for u in utterances}):
         spoken = [u for u in utterances if u.language == source]
-        now, was = ({u.id: s[u.id]["text"] for u in spoken if u.id in s} for s in (side, reference))
         expected = {u.id: u.translations["en"] for u in spoken}
-        groups.append(Comparison(now, was, expected, {u.id: u.group for u in spoken}, "en"))
-    found = pooled_difference(groups, metric=metric).score
+        for found_side, said in zip(sides, (side, reference), strict=True):
+            texts = {u.id: said[u.id]["text"] for u in spoken if u.id in said}
+            outputs = SystemOutputs(texts, expected, {u.id: u.group for u in spoken}, "en")
+            found_side.append(translation_statistics(outputs, metric))
+    found = pooled_difference(*sides)
     low, high = found.ci or (found.value, found.value)
     return f"{found.value:+.1f} [{low:+.1f}, {high:+.1f}]"
 

@@ -24,9 +24,7 @@ SIGNATURES = {
     "WER": lambda: score_transcripts(OUTPUTS, REFERENCES, language="en").signature,
     "off target": lambda: off_target_rate(OUTPUTS, "en", references=REFERENCES).signature,
     "language error": lambda: detection_errors({"u": "fr"}, {"u": "en"}).signature,
-    "difference": lambda: (
-        compare_translations(OUTPUTS, REFERENCES, REFERENCES, target="en", metric="chrf").score.signature
-    ),
+    "difference": lambda: compare_translations(OUTPUTS, REFERENCES, REFERENCES, target="en", metric="chrf").signature,
 }
 
 

@@ -11,7 +11,7 @@ from interlingua.corpora import prompts
 from interlingua.errors import CometError, InterlinguaError
 from interlingua.files import cache_dir
 from interlingua.metrics import COMET_MODEL, comet_folder, find_comet
-from interlingua.metrics.comet_environment import SET_UP
+from interlingua.metrics.comet import SET_UP
 from interlingua.models import (
     ALIASES,
     ALL_MINILM,

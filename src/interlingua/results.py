@@ -28,12 +28,14 @@ from interlingua.files import atomic_file, write_text
 from interlingua.languages import language_name
 from interlingua.retrieval.methods import CONTROLS, DEFAULT_METHOD, METHODS, PAPER_METHOD
 from interlingua.types import AudioRef, Utterance
+from interlingua.types import Difference as Difference
+from interlingua.types import Interval as Interval
+from interlingua.types import Score as Score
 
 SCHEMA = 1
 _PACKAGES = ("torch", "transformers", "ctranslate2", "numpy", "sacrebleu", "pylance", "av")
 
 
-Interval = tuple[float, float]
 Pair = tuple[str, str]
 
 
@@ -79,15 +81,6 @@ class Retrieval(Record, frozen=True, kw_only=True):
         return f"{name_of(self.query)} → {name_of(self.candidate)}"
 
 
-class Metric(Record, frozen=True, kw_only=True):
-    """BLEU or chrF in 0-100, with its interval and signature."""
-
-    value: float | None = None
-    ci: Interval | None = None
-    n: int | None = None
-    signature: str | None = None
-
-
 class Translation(Record, frozen=True, kw_only=True):
     """One system on one translation direction."""
 
@@ -95,8 +88,8 @@ class Translation(Record, frozen=True, kw_only=True):
     target: str
     system: str = ""
     n: int | None = None
-    bleu: Metric | None = None
-    chrf: Metric | None = None
+    bleu: Score | None = None
+    chrf: Score | None = None
 
     @property
     def pair_name(self) -> str:
@@ -104,24 +97,32 @@ class Translation(Record, frozen=True, kw_only=True):
         return f"{name_of(self.source)} → {name_of(self.target)}"
 
 
-class Difference(Metric, frozen=True, kw_only=True):
-    """A paired difference, after less before, with its two-sided p."""
-
-    p_bootstrap: float | None = None
-    p_randomisation: float | None = None
-
-
 class Measured(Difference, frozen=True, kw_only=True):
     """A score or difference of a system, or the reason why there is none."""
 
+    value: float | None = None  # type: ignore[assignment]  # None where there is a reason
     reason: str | None = None
+
+
+ScoreLabels = Mapping[str, tuple[str, float, int]]
+"""Measure of `SystemScores` -> column head, what it is multiplied by, digits."""
+
+SCORES: ScoreLabels = {
+    "bleu": ("BLEU", 1.0, 1),
+    "chrf++": ("chrF++", 1.0, 1),
+    "chrf": ("chrF", 1.0, 1),
+    "off_target": ("Off target, %", 100.0, 1),
+    "comet": ("COMET", 1.0, 4),
+    "error": ("Error rate, %", 1.0, 1),
+}
 
 
 class SystemScores(Record, frozen=True, kw_only=True):
     """A system's scores on one language spoken, or (``source`` None) on several, pooled.
 
     ``against``: they are differences from that system. ``bleu``, ``chrfpp`` (chrF++) and ``chrf`` lie in 0-100,
-    ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's own scale.
+    ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's own scale. ``more``: metrics from outside,
+    by name.
     """
 
     system: str
@@ -139,6 +140,13 @@ class SystemScores(Record, frozen=True, kw_only=True):
     off_target: Measured | None = None
     comet: Measured | None = None
     error: Measured | None = None
+    more: dict[str, Measured] = {}
+
+    @property
+    def scores(self) -> dict[str, Measured]:
+        """The measures that there are, by name: those of `SCORES`, then further ones."""
+        own = {name: getattr(self, name.replace("+", "p")) for name in SCORES}
+        return {name: found for name, found in own.items() if found is not None} | self.more
 
     @property
     def spoken(self) -> str:
@@ -166,8 +174,8 @@ class BadOutput(Record, frozen=True, kw_only=True):
 class Change(Record, frozen=True, kw_only=True):
     """One score before and after fine-tuning, or the reason why there is none."""
 
-    before: Metric | None = None
-    after: Metric | None = None
+    before: Score | None = None
+    after: Score | None = None
     difference: Difference | None = None
     reason: str | None = None
 
@@ -223,6 +231,13 @@ class StudyPool(Record, frozen=True, kw_only=True):
     comet: Change = Change()
 
 
+class Part(Record, frozen=True, kw_only=True):
+    """A proportion with its interval; None where the whole is nothing to speak of."""
+
+    value: float | None = None
+    ci: Interval | None = None
+
+
 class StudyRow(Record, frozen=True, kw_only=True):
     """One variant of a transfer study in one test; differences are of chrF, pooled over languages.
 
@@ -257,8 +272,8 @@ class StudyRow(Record, frozen=True, kw_only=True):
     by_language: dict[str, dict[str, Difference | None]] = {}
     unseen_against_permuted: Difference | None = None
     errors: dict[str, tuple[float, float]] = {}
-    share_of_plain: Metric = Metric()
-    share_of_plain_all: Metric = Metric()
+    share_of_plain: Part = Part()
+    share_of_plain_all: Part = Part()
     table: list[Transfer] = []
     pooled: list[StudyPool] = []
     chrf_unseen: dict[str, float] = {}
@@ -276,12 +291,6 @@ class BesideTransfer(Record, frozen=True, kw_only=True):
     published: float | str
 
 
-class Point(Difference, frozen=True, kw_only=True):
-    """A difference that a picture is drawn of."""
-
-    value: float
-
-
 class Variant(Record, frozen=True, kw_only=True):
     """One way to fine-tune: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
 
@@ -291,8 +300,8 @@ class Variant(Record, frozen=True, kw_only=True):
     name: str
     target: str = ""
     test: str = ""
-    gain: Point
-    loss: Point
+    gain: Difference
+    loss: Difference
     curve: list[tuple[float, float]] | None = None
 
 
@@ -383,9 +392,9 @@ class Candidate(Record, frozen=True, kw_only=True):
     """Translations into English under one language token."""
 
     token: str
-    bleu: Metric
-    chrf: Metric
-    off_target: Metric
+    bleu: Score
+    chrf: Score
+    off_target: Score
 
 
 class Permuted(Record, frozen=True, kw_only=True):
@@ -420,7 +429,7 @@ class UnderTokens(Record, frozen=True, kw_only=True):
     oracle: str
     permuted: dict[str, Permuted] = {}
     copied: float | None = None
-    error: dict[str, Metric] | None = None
+    error: dict[str, Score] | None = None
 
     @property
     def forbidden(self) -> bool:
@@ -459,11 +468,11 @@ class Distant(Record, frozen=True, kw_only=True):
     seconds: float | None = None
     to_pivot: dict[str, Retrieval] = {}
     from_pivot: dict[str, Retrieval] = {}
-    bleu: Metric | None = None
-    chrf: Metric | None = None
-    off_target: Metric | None = None
-    wer: Metric | None = None
-    cer: Metric | None = None
+    bleu: Score | None = None
+    chrf: Score | None = None
+    off_target: Score | None = None
+    wer: Score | None = None
+    cer: Score | None = None
 
 
 class RankCorrelation(Record, frozen=True, kw_only=True):
@@ -558,11 +567,17 @@ class Results(Record, frozen=True, kw_only=True):
     outputs_compared: list[SystemScores] = []
     outputs_by_duration: list[SystemScores] = []
     worst: list[BadOutput] = []
+    metric_labels: dict[str, str] = {}
     samples: list[Sample] = []
     failures: list[str] = []
     alignment: Alignment | None = None
     similarity: Similarity | None = None
     timings: dict[str, float | None] = {}
+
+    @property
+    def score_labels(self) -> ScoreLabels:
+        """How scores of outputs are shown: those of `SCORES`, and metrics from outside, to one digit."""
+        return {**SCORES, **{name: (label, 1.0, 1) for name, label in self.metric_labels.items()}}
 
     @property
     def methods(self) -> list[str]:

@@ -13,7 +13,7 @@ F     mel feature frames (10 ms each)
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -32,6 +32,9 @@ Matrix = Float32[np.ndarray, "N M"]
 """Scores of N queries against M candidates; higher is more alike."""
 
 StoreDtype = Literal["float16", "float32", "int8"]
+
+Interval = tuple[float, float]
+"""Lower and upper bound."""
 
 
 class AudioRef(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -135,23 +138,20 @@ class Frames:
         return self.values[: self.n_speech]
 
 
-@dataclass(frozen=True)
-class Score:
-    """A number that never travels without its interval, its n and how it was made."""
+class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A number that never travels without its 95% interval, its n and how it was made."""
 
     value: float
-    ci: tuple[float, float] | None
-    n: int
-    signature: str
+    ci: Interval | None = None
+    n: int | None = None
+    signature: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form used in ``results.json``."""
-        return {
-            "value": self.value,
-            "ci": None if self.ci is None else list(self.ci),
-            "n": self.n,
-            "signature": self.signature,
-        }
+
+class Difference(Score, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A paired difference of two scores, after less before, with its two-sided p."""
+
+    p_bootstrap: float | None = None
+    p_randomisation: float | None = None
 
 
 @dataclass(frozen=True)

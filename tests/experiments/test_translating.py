@@ -1,5 +1,6 @@
 """Scoring what a model translates: the baseline's bookkeeping."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ def test_baseline_counts_a_missing_utterance_as_empty(tiny_whisper, tmp_path):
     for i, u in enumerate(members[:2]):
         ((values, n_speech),) = encoder.encode([sweep(0.4, 220.0, i)])
         store.write([Frames(u.id, values.astype(np.float16), n_speech)])
-    (row,), samples = translation_baseline(members, store, tiny_whisper, system="tiny")
+    (row,), samples = map(msgspec.to_builtins, translation_baseline(members, store, tiny_whisper, system="tiny"))
     assert row["n"] == 3
     assert {s["id"]: s["hypothesis"] for s in samples}[members[2].id] == ""
     assert row["bleu"]["signature"].startswith("nrefs:1")

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import interlingua.metrics.comet_environment as environments
 from helpers import ROOT
 from interlingua.cli import run
 from interlingua.errors import CometError, UsageError
-from interlingua.metrics import comet, comet_runner, comet_segments, pooled_ratio_difference, score_comet
-from interlingua.metrics.comet_environment import PINS, comet_folder, find_comet, set_up_comet
+from interlingua.metrics import SystemOutputs, comet, comet_runner, comet_segments, pooled_difference, score_comet
+from interlingua.metrics.comet import PINS, comet_folder, find_comet, set_up_comet
 
 VERSIONS = {"unbabel-comet": "2.2.7", "torch": "2.13.0+cpu", "transformers": "4.57.6"}
 SEGMENTS = [
@@ -105,8 +104,8 @@ def steps(monkeypatch):
             python.write_text("")
         return "a warning\n" + json.dumps(VERSIONS)
 
-    do.fails, do.error = None, environments._failed("pip", "ERROR: no network")
-    monkeypatch.setattr(environments, "_do", do)
+    do.fails, do.error = None, comet._failed("pip", "ERROR: no network")
+    monkeypatch.setattr(comet, "_do", do)
     return done, do
 
 
@@ -123,7 +122,7 @@ def test_set_up_makes_a_venv_with_the_pins_once(cache, steps):
     assert len(done) == 3  # it was ready
 
 
-@pytest.mark.parametrize("error", [environments._failed("pip", "ERROR: no network"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [comet._failed("pip", "ERROR: no network"), KeyboardInterrupt()])
 def test_a_set_up_that_fails_leaves_nothing_and_is_redone(cache, steps, error):
     done, do = steps
     do.fails, do.error = "pip", error
@@ -147,11 +146,11 @@ def test_what_a_killed_set_up_left_is_removed(cache, steps):
 def test_a_failed_step_is_one_line_with_its_error():
     script = "import sys; sys.exit('WARNING: x\\nERROR: No matching distribution\\n[notice] a new pip')"
     with pytest.raises(CometError) as caught:
-        environments._do("pip", [sys.executable, "-c", script])
-    assert "pip: ERROR: No matching distribution; mend that and run `interlingua doctor --comet`" in str(caught.value)
+        comet._do("pip", [sys.executable, "-c", script])
+    assert "pip: ERROR: No matching distribution; fix that and run `interlingua doctor --comet`" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(CometError, match="venv: No such file"):
-        environments._do("venv", ["/no/such/program"])
+        comet._do("venv", ["/no/such/program"])
 
 
 def test_doctor_tells_of_the_environment(ready, capsys):
@@ -191,26 +190,26 @@ def test_a_systems_score_is_the_mean_and_a_missing_output_is_scored_as_empty(run
     references, sources, good, bad = systems()
     del good["u3"]
     clusters = {i: f"c{int(i[1]) // 2}" for i in references}
-    asked = [s for said in (good, bad) for s in comet_segments(said, references, sources).values()]
-    scores = score_comet(asked)
-    ours, theirs = (scores.tallies(said, references, sources, clusters) for said in (good, bad))
+    both = [SystemOutputs(texts, references, clusters, "en", transcripts=sources) for texts in (good, bad)]
+    scores = score_comet(s for outputs in both for s in comet_segments(outputs).values())
+    ours, theirs = (scores.statistics(outputs) for outputs in both)
     score = ours.score()
     assert score.value == pytest.approx(7 / 8)
     assert score.n == 8
     assert score.signature.endswith("bootstrap:clusters:4|n:1000|seed:12345")
     assert score.ci[0] < score.value <= score.ci[1]
-    difference = pooled_ratio_difference([ours], [theirs])
+    difference = pooled_difference([ours], [theirs])
     expected = np.mean([len(good.get(i, "")) / len(r) - 5 / len(r) for i, r in references.items()])
-    assert difference.score.value == pytest.approx(expected)
+    assert difference.value == pytest.approx(expected)
     assert 0 < difference.p_bootstrap <= 1
     assert 0 < difference.p_randomisation <= 1
 
 
 def test_utterances_without_transcript_or_reference_are_named():
     with pytest.raises(CometError, match=r"1 utterances have no transcript, e\.g\. 'b'; give them a `text`"):
-        comet_segments({"a": "x"}, {"a": "x", "b": "y"}, {"a": "said"})
+        comet_segments(SystemOutputs({"a": "x"}, {"a": "x", "b": "y"}, None, "en", transcripts={"a": "said"}))
     with pytest.raises(UsageError, match="have no reference"):
-        comet_segments({"c": "x"}, {"a": "x"}, {"a": "said"})
+        comet_segments(SystemOutputs({"c": "x"}, {"a": "x"}, None, "en", transcripts={"a": "said"}))
 
 
 def test_a_runner_that_fails_gives_its_reason_in_one_line(runner):

@@ -6,7 +6,7 @@ import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF
 
 from interlingua.errors import UsageError
-from interlingua.metrics import SystemOutputs, pooled_draws, score_translations
+from interlingua.metrics import SystemOutputs, draws, score_translations, translation_statistics
 from interlingua.metrics import translation as module
 from interlingua.resampling import BOOTSTRAP_SEED, SCORE_DRAWS
 
@@ -189,11 +189,11 @@ def test_the_interval_is_that_of_segments_drawn_by_hand(metric):
     hypotheses, references = many(12)
     ids = sorted(references)
     found = score_translations(hypotheses, references, target="en", metric=metric)
-    _, draws = pooled_draws([SystemOutputs(hypotheses, references, None, "en")], metric)
-    assert found.ci == tuple(np.percentile(draws, [2.5, 97.5]))
+    found_draws = draws([translation_statistics(SystemOutputs(hypotheses, references, None, "en"), metric)])
+    assert found.ci == tuple(np.percentile(found_draws, [2.5, 97.5]))
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     times = rng.multinomial(12, np.full(12, 1 / 12), size=SCORE_DRAWS)
-    for draw, drawn in list(zip(draws, (np.repeat(ids, t) for t in times), strict=True))[:100]:
+    for draw, drawn in list(zip(found_draws, (np.repeat(ids, t) for t in times), strict=True))[:100]:
         by_hand = public_score(metric, "en", [hypotheses[i] for i in drawn], [references[i] for i in drawn])
         assert draw == pytest.approx(by_hand, abs=1e-9)
 

@@ -14,26 +14,23 @@ from sacrebleu.metrics import BLEU, CHRF
 from interlingua.errors import UsageError
 from interlingua.languages import WHISPER_LANGUAGES
 from interlingua.metrics import (
-    Comparison,
+    Statistics,
     SystemOutputs,
     compare_translations,
     detection_errors,
+    draws,
     off_target_rate,
     offtarget,
     pooled_difference,
-    pooled_draws,
+    pooled_score,
+    pooled_value,
+    ratio,
     score_transcripts,
     score_translations,
+    translation_statistics,
 )
 from interlingua.metrics.offtarget import main_script
-from interlingua.metrics.segments import Tallies
-from interlingua.metrics.significance import (
-    RANDOMISATION_TRIALS,
-    _bootstrap_p,
-    pooled_ratio,
-    pooled_ratio_difference,
-    pooled_score,
-)
+from interlingua.metrics.statistics import RANDOMISATION_TRIALS, _bootstrap_p
 from interlingua.metrics.translation import corpus_scores
 from interlingua.resampling import BOOTSTRAP_SEED, SCORE_DRAWS
 
@@ -51,6 +48,15 @@ def made_up(n: int, right: float, *, seed: int = 0, references_seed: int = 99):
     references = {f"u{i:03}": " ".join(of_references.choice(VOCABULARY, 8)) for i in range(n)}
     outputs = {k: v if rng.random() < right else " ".join(rng.choice(VOCABULARY, 8)) for k, v in references.items()}
     return outputs, references
+
+
+def statistics_of(groups, metric) -> list[Statistics]:
+    return [translation_statistics(group, metric) for group in groups]
+
+
+def draws_of_difference(after, before, references, metric, clusters=None) -> np.ndarray:
+    a, b = (statistics_of([SystemOutputs(side, references, clusters, "en")], metric) for side in (after, before))
+    return draws(a) - draws(b)
 
 
 def corpus_score(metric, outputs, references, ids) -> float:
@@ -94,15 +100,15 @@ def test_the_difference_is_that_of_the_two_scores(metric):
     after, _ = made_up(40, 0.7, seed=2)
     found = compare_translations(after, before, references, target="en", metric=metric)
     scores = [score_translations(s, references, target="en", metric=metric).value for s in (after, before)]
-    assert found.score.value == scores[0] - scores[1] > 0
-    low, high = found.score.ci
-    assert 0 < low < found.score.value < high
-    assert (found.score.n, len(found.draws)) == (40, SCORE_DRAWS)
+    assert found.value == scores[0] - scores[1] > 0
+    low, high = found.ci
+    assert 0 < low < found.value < high
+    assert found.n == 40
     assert found.p_bootstrap < 0.05
     assert found.p_randomisation < 0.05
     back = compare_translations(before, after, references, target="en", metric=metric)
-    assert back.score.value == -found.score.value
-    assert back.score.ci == pytest.approx((-high, -low))
+    assert back.value == -found.value
+    assert back.ci == pytest.approx((-high, -low))
     assert (back.p_bootstrap, back.p_randomisation) == (found.p_bootstrap, found.p_randomisation)
 
 
@@ -110,8 +116,7 @@ def test_the_difference_is_that_of_the_two_scores(metric):
 def test_a_system_doesnt_differ_from_itself(metric):
     outputs, references = made_up(20, 0.5)
     found = compare_translations(outputs, dict(outputs), references, target="en", metric=metric)
-    assert (found.score.value, found.score.ci) == (0, (0, 0))
-    assert not found.draws.any()
+    assert (found.value, found.ci) == (0, (0, 0))
     assert (found.p_bootstrap, found.p_randomisation) == (1, 1)
 
 
@@ -121,7 +126,7 @@ def test_systems_that_are_equally_good_do_not_differ_significantly():
     found = compare_translations(after, before, references, target="en", metric="chrf")
     assert found.p_bootstrap > 0.05
     assert found.p_randomisation > 0.05
-    assert found.score.ci[0] < 0 < found.score.ci[1]
+    assert found.ci[0] < 0 < found.ci[1]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -130,11 +135,11 @@ def test_a_pooled_score_is_the_mean_with_the_interval_of_its_draws(metric):
     for seed in (1, 2):
         outputs, references = made_up(15, 0.4, seed=seed, references_seed=seed)
         groups.append(SystemOutputs(outputs, references, None, "en"))
-    found = pooled_score(groups, metric)
-    value, draws = pooled_draws(groups, metric)
+    found = pooled_score(statistics_of(groups, metric))
+    found_draws = draws(statistics_of(groups, metric))
     alone = [score_translations(g.hypotheses, g.references, target="en", metric=metric).value for g in groups]
-    assert found.value == value == np.mean(alone)
-    assert found.ci == tuple(np.percentile(draws, [2.5, 97.5]))
+    assert found.value == np.mean(alone)
+    assert found.ci == tuple(np.percentile(found_draws, [2.5, 97.5]))
     assert found.n == 30
     assert "|groups:2|bootstrap:clusters:15|" in found.signature
 
@@ -148,8 +153,7 @@ def test_missing_outputs_count_as_empty_and_ids_decide():
     for same in ({**after, "u003": ""}, dict(reversed(after.items()))):
         found = compare_translations(same, before, references, **options)
         assert found == lacking
-        assert (found.draws == lacking.draws).all()
-    assert lacking.score.value < compare_translations(references, before, references, **options).score.value
+    assert lacking.value < compare_translations(references, before, references, **options).value
     for pair in ((after, {"x": "?"}), ({"x": "?"}, before)):
         with pytest.raises(UsageError, match="1 hypotheses have no reference"):
             compare_translations(*pair, references, **options)
@@ -166,11 +170,12 @@ def test_every_draw_and_every_swap_done_by_hand(metric):
     found = compare_translations(after, before, references, target="en", metric=metric, clusters=clusters)
 
     times = np.random.default_rng(BOOTSTRAP_SEED).multinomial(parts, np.full(parts, 1 / parts), SCORE_DRAWS)
-    for draw, row in list(zip(found.draws, times, strict=True))[:100]:
+    found_draws = draws_of_difference(after, before, references, metric, clusters)
+    for draw, row in list(zip(found_draws, times, strict=True))[:100]:
         drawn = [i for c, k in enumerate(row) for i in members[c] * k]
         by_hand = corpus_score(metric, after, references, drawn) - corpus_score(metric, before, references, drawn)
         assert draw == pytest.approx(by_hand, abs=1e-9)
-    assert found.score.ci == tuple(np.percentile(found.draws, [2.5, 97.5]))
+    assert found.ci == tuple(np.percentile(found_draws, [2.5, 97.5]))
 
     by_swap: dict[tuple[int, ...], float] = {}
     swaps = np.random.default_rng(BOOTSTRAP_SEED).integers(0, 2, (RANDOMISATION_TRIALS, parts))
@@ -179,7 +184,7 @@ def test_every_draw_and_every_swap_done_by_hand(metric):
         first = {i: (before if i in swapped else after)[i] for i in ids}
         second = {i: (after if i in swapped else before)[i] for i in ids}
         by_swap[swap] = corpus_score(metric, first, references, ids) - corpus_score(metric, second, references, ids)
-    as_much = sum(abs(by_swap[tuple(map(int, s))]) >= abs(found.score.value) - 1e-9 for s in swaps)
+    as_much = sum(abs(by_swap[tuple(map(int, s))]) >= abs(found.value) - 1e-9 for s in swaps)
     assert found.p_randomisation == (as_much + 1) / (RANDOMISATION_TRIALS + 1)
 
 
@@ -196,14 +201,17 @@ def test_one_cluster_shows_nothing():
     found = compare_translations(references, before, references, target="en", metric="chrf", clusters=together)
     assert found.p_bootstrap == 1
     assert found.p_randomisation == 1  # to swap all or nothing never changes how much they differ
-    assert found.score.ci == pytest.approx((found.score.value, found.score.value))
-    assert pooled_score([SystemOutputs(before, references, together, "en")], "chrf").ci is None
+    assert found.ci == pytest.approx((found.value, found.value))
+    assert pooled_score(statistics_of([SystemOutputs(before, references, together, "en")], "chrf")).ci is None
 
 
 def test_the_signature_says_how():
     outputs, references = made_up(6, 0.5)
-    groups = [Comparison(outputs, references, references, None, target) for target in ("en", "zh")]
-    signature = pooled_difference(groups, metric="bleu").score.signature
+    after, before = (
+        statistics_of([SystemOutputs(side, references, None, target) for target in ("en", "zh")], "bleu")
+        for side in (outputs, references)
+    )
+    signature = pooled_difference(after, before).signature
     for part in ("tok:13a", "+", "tok:zh", "difference:after-before", "groups:2", "bootstrap:clusters:6", "seed:12345"):
         assert part in signature
 
@@ -211,39 +219,41 @@ def test_the_signature_says_how():
 # ---------------------------------------------------------------- ratios of sums: error rates and means
 
 
-def tallies(seed: int, n: int = 12, parts: int = 4, prefix: str = "u") -> Tallies:
+def errors_of(seed: int, n: int = 12, parts: int = 4, prefix: str = "u") -> Statistics:
     rng = np.random.default_rng(seed)
     values = {f"{prefix}{i:02}": (float(rng.integers(0, 5)), float(4 + i % 3)) for i in range(n)}
-    return Tallies(values, {i: f"c{k % parts}" for k, i in enumerate(values)}, 100, "made-up")
+    return ratio(values, {i: f"c{k % parts}" for k, i in enumerate(values)}, "made-up", scale=100)
 
 
 def test_one_groups_ratio_is_its_own_score():
-    found, alone = pooled_ratio([tallies(1)]), tallies(1).score()
+    found, alone = pooled_score([errors_of(1)]), errors_of(1).score()
     assert (found.value, found.n) == (pytest.approx(alone.value), alone.n)
     assert found.ci == pytest.approx(alone.ci)
     assert found.signature == alone.signature.replace("|bootstrap", "|groups:1|bootstrap")
 
 
 def test_ratios_every_draw_and_every_swap_done_by_hand():
-    after, before = [tallies(1), tallies(3, prefix="v")], [tallies(2), tallies(4, prefix="v")]
-    found = pooled_ratio_difference(after, before)
+    after, before = [errors_of(1), errors_of(3, prefix="v")], [errors_of(2), errors_of(4, prefix="v")]
+    found = pooled_difference(after, before)
 
-    def rate(group: Tallies, times) -> float:
-        errors, words = zip(*(v for i, v in group.values.items() for _ in range(times[group.clusters[i]])), strict=True)
-        return 100 * sum(errors) / sum(words)
+    def rate(group: Statistics, times) -> float:
+        rows = [v for v, c in zip(group.values, group.clusters, strict=True) for _ in range(times[c])]
+        errors, words = np.sum(rows, axis=0)
+        return 100 * errors / words
 
     def mean_difference(ours, theirs, times) -> float:
         return np.mean([rate(a, times) - rate(b, times) for a, b in zip(ours, theirs, strict=True)])
 
     once = {f"c{c}": 1 for c in range(4)}
-    assert found.score.value == pytest.approx(mean_difference(after, before, once))
+    assert found.value == pytest.approx(mean_difference(after, before, once))
     drawn = np.random.default_rng(BOOTSTRAP_SEED).multinomial(4, np.full(4, 1 / 4), SCORE_DRAWS)
-    for draw, row in list(zip(found.draws, drawn, strict=True))[:100]:
+    found_draws = draws(after) - draws(before)
+    for draw, row in list(zip(found_draws, drawn, strict=True))[:100]:
         assert draw == pytest.approx(mean_difference(after, before, {f"c{c}": k for c, k in enumerate(row)}))
 
-    def swapped(ours: Tallies, theirs: Tallies, swaps) -> Tallies:
-        values = {i: (theirs if swaps[int(ours.clusters[i][1])] else ours).values[i] for i in ours.values}
-        return Tallies(values, ours.clusters, 100, "")
+    def swapped(ours: Statistics, theirs: Statistics, swaps) -> Statistics:
+        taken = [swaps[int(c[1])] for c in ours.clusters]
+        return replace(ours, values=np.where(np.array(taken)[:, None], theirs.values, ours.values))
 
     trials = np.random.default_rng(BOOTSTRAP_SEED).integers(0, 2, size=(RANDOMISATION_TRIALS, 4))
     differences = [
@@ -254,16 +264,16 @@ def test_ratios_every_draw_and_every_swap_done_by_hand():
         )
         for t in trials
     ]
-    as_much = sum(abs(d) >= abs(found.score.value) - 1e-9 for d in differences)
+    as_much = sum(abs(d) >= abs(found.value) - 1e-9 for d in differences)
     assert found.p_randomisation == (as_much + 1) / (RANDOMISATION_TRIALS + 1)
-    assert found.p_bootstrap == _bootstrap_p(found.draws)
+    assert found.p_bootstrap == _bootstrap_p(found_draws)
 
 
 def test_ratios_of_different_utterances_are_not_compared():
     with pytest.raises(UsageError, match="same utterances only"):
-        pooled_ratio_difference([tallies(1)], [tallies(1, prefix="v")])
+        pooled_difference([errors_of(1)], [errors_of(1, prefix="v")])
     with pytest.raises(UsageError, match="no groups"):
-        pooled_ratio([])
+        pooled_score([])
 
 
 # ---------------------------------------------------------------- groups
@@ -285,11 +295,12 @@ def test_pooled_values_and_draws_done_by_hand(metric):
         "en",
     )
     names = ["alone", *(f"u{i:03}" for i in range(6))]
-    value, draws = pooled_draws(groups, metric, samples=60, seed=5)
-    assert value == np.mean([corpus_score(metric, g.hypotheses, g.references, sorted(g.references)) for g in groups])
+    statistics = statistics_of(groups, metric)
+    alone = [corpus_score(metric, g.hypotheses, g.references, sorted(g.references)) for g in groups]
+    assert pooled_value(statistics) == np.mean(alone)
     times = np.random.default_rng(5).multinomial(7, np.full(7, 1 / 7), 60)
     left_out = 0
-    for draw, row in zip(draws, times, strict=True):
+    for draw, row in zip(draws(statistics, 60, seed=5), times, strict=True):
         scores = []
         for g in groups:
             cluster_of = g.clusters or {i: i for i in g.references}
@@ -302,32 +313,25 @@ def test_pooled_values_and_draws_done_by_hand(metric):
 
 
 def test_the_draws_of_two_systems_are_paired():
-    plain, remedy, start = groups_of(0.4, 0.4), groups_of(0.8, 0.8), groups_of(0.1, 0.1)
-    of = {name: pooled_draws(g, "chrf") for name, g in (("plain", plain), ("remedy", remedy), ("start", start))}
-    comparisons = [
-        Comparison(r.hypotheses, s.hypotheses, r.references, None, "en") for r, s in zip(remedy, start, strict=True)
-    ]
-    found = pooled_difference(comparisons, metric="chrf")
-    assert found.score.value == of["remedy"][0] - of["start"][0]
-    assert (found.draws == of["remedy"][1] - of["start"][1]).all()
-    ratios = (of["remedy"][1] - of["start"][1]) / (of["plain"][1] - of["start"][1])
-    assert np.percentile(ratios, 2.5) > 1
+    plain, better, start = (statistics_of(groups_of(right, right), "chrf") for right in (0.4, 0.8, 0.1))
+    found = pooled_difference(better, start)
+    gains = draws(better) - draws(start)
+    assert found.value == pooled_value(better) - pooled_value(start)
+    assert found.ci == tuple(np.percentile(gains, [2.5, 97.5]))
+    assert np.percentile(gains / (draws(plain) - draws(start)), 2.5) > 1
 
 
 def test_a_cluster_is_drawn_in_all_groups_at_once():
     (one,) = groups_of(0.5)
-    value, draws = pooled_draws([one], "chrf")
-    again, copies = pooled_draws([one] * 4, "chrf")
-    assert again == pytest.approx(value)
-    assert copies == pytest.approx(draws)  # four copies of a sentence are no more evidence than one
-    apart = [
-        SystemOutputs(one.hypotheses, one.references, {i: f"{i}-{k}" for i in one.references}, "en") for k in range(4)
-    ]
-    assert pooled_draws(apart, "chrf")[1].std() < 0.6 * draws.std()
-    comparisons = [Comparison(one.hypotheses, {}, one.references, None, "en")]
-    single, pooled = (pooled_difference(comparisons * k, metric="chrf") for k in (1, 4))
+    (alone,) = statistics_of([one], "chrf")
+    copies = draws([alone] * 4)
+    assert copies == pytest.approx(draws([alone]))  # four copies of a sentence are no more evidence than one
+    apart = [replace(one, clusters={i: f"{i}-{k}" for i in one.references}) for k in range(4)]
+    assert draws(statistics_of(apart, "chrf")).std() < 0.6 * copies.std()
+    (empty,) = statistics_of([replace(one, hypotheses={})], "chrf")
+    single, pooled = (pooled_difference([alone] * k, [empty] * k) for k in (1, 4))
     assert pooled.p_randomisation == single.p_randomisation
-    assert pooled.score.n == 4 * single.score.n
+    assert pooled.n == 4 * single.n
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -335,11 +339,11 @@ def test_seeds_are_drawn_within_their_fold_by_hand(metric):
     """Fold 3 has two seeds of two languages each, fold 7 one seed: a draw repeats groups as often as their seed is."""
     cells = [(3, 0), (3, 0), (3, 1), (3, 1), (7, 0)]
     groups = [replace(g, cell=cell) for g, cell in zip(groups_of(0.2, 0.3, 0.8, 0.9, 0.5, n=6), cells, strict=True)]
-    _, draws = pooled_draws(groups, metric, samples=60, seed=5)
+    found = draws(statistics_of(groups, metric), 60, seed=5)
     times = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), 60)
     seeds = np.random.default_rng([5, 1]).multinomial(2, [0.5, 0.5], 60)
     assert {tuple(row) for row in seeds.tolist()} == {(2, 0), (1, 1), (0, 2)}
-    for draw, row, (first, second) in zip(draws, times, seeds, strict=True):
+    for draw, row, (first, second) in zip(found, times, seeds, strict=True):
         scores = []
         for g, often in zip(groups, [first, first, second, second, 1], strict=True):
             drawn = [f"u{i:03}" for i in range(6) for _ in range(row[i])]
@@ -348,24 +352,21 @@ def test_seeds_are_drawn_within_their_fold_by_hand(metric):
 
 
 def test_trainings_that_differ_widen_the_interval_and_a_single_one_tells_nothing():
-    groups = groups_of(0.2, 0.8, n=40)
+    groups = statistics_of(groups_of(0.2, 0.8, n=40), "chrf")
     together = [replace(g, cell=(0, 0)) for g in groups]
-    assert (pooled_draws(together, "chrf")[1] == pooled_draws(groups, "chrf")[1]).all()
+    assert (draws(together) == draws(groups)).all()
     apart = [replace(g, cell=(0, seed)) for seed, g in enumerate(groups)]
-    assert pooled_draws(apart, "chrf")[1].std() > 2 * pooled_draws(groups, "chrf")[1].std()
-    assert "|trainings:2|" in pooled_score(apart, "chrf").signature
-    assert "trainings" not in pooled_score(together, "chrf").signature
-    against = [Comparison(g.hypotheses, {}, g.references, g.clusters, g.target, g.cell) for g in apart]
-    assert "|trainings:2|" in pooled_difference(against, metric="chrf").score.signature
-    counted = [replace(tallies(k), cell=(0, k)) for k in (1, 2)]
-    assert "|trainings:2|" in pooled_ratio(counted).signature
+    assert draws(apart).std() > 2 * draws(groups).std()
+    assert "|trainings:2|" in pooled_score(apart).signature
+    assert "trainings" not in pooled_score(together).signature
+    assert "|trainings:2|" in pooled_difference(apart, groups).signature
+    counted = [replace(errors_of(k), cell=(0, k)) for k in (1, 2)]
+    assert "|trainings:2|" in pooled_score(counted).signature
 
 
 def test_no_groups_are_refused():
     with pytest.raises(UsageError, match="no groups"):
-        pooled_difference([], metric="bleu")
-    with pytest.raises(UsageError, match="no groups"):
-        pooled_draws([], "bleu")
+        pooled_difference([], [])
 
 
 # ---------------------------------------------------------------- transcripts

@@ -153,6 +153,7 @@ def translation(
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.models import load_whisper
     from interlingua.resampling import BOOTSTRAP_SEED
+    from interlingua.results import Results
     from interlingua.translation import require_decodable
 
     if out:
@@ -172,24 +173,24 @@ def translation(
         note(f"interlingua: {name} is not in {store}: it counts as an empty hypothesis")
     log = UtteranceLog(utterances)
     rows, samples = translation_baseline(utterances, frames, whisper, system=model, log=log)
-    results = {
-        "title": "Speech translation into English",
-        "translation": rows,
-        "samples": samples,
-        "settings": {**vars(frames.spec), "manifest": str(manifest), "store": str(store)},
-        "failures": [f"{name}: not in the store" for name in missing],
-    }
+    results = Results(
+        title="Speech translation into English",
+        translation=rows,
+        samples=samples,
+        settings={**vars(frames.spec), "manifest": str(manifest), "store": str(store)},
+        failures=[f"{name}: not in the store" for name in missing],
+    )
     seeds = {"bootstrap": BOOTSTRAP_SEED}
     run.compute, run.device = frames.spec.compute, where
     _finish(run, results, log, out, json, seeds)
     if not json:
         for r in rows:
-            for metric in ("bleu", "chrf"):
-                score = r[metric]
-                low, high = score["ci"]
+            for metric, score in (("bleu", r.bleu), ("chrf", r.chrf)):
+                assert score is not None
+                low, high = score.ci or (score.value, score.value)
                 print(
-                    f"{r['source']}-{r['target']} n={r['n']} {metric} {score['value']:.1f} [{low:.1f}, {high:.1f}] "
-                    f"{score['signature']}"
+                    f"{r.source}-{r.target} n={r.n} {metric} {score.value:.1f} [{low:.1f}, {high:.1f}] "
+                    f"{score.signature}"
                 )
     return 1 if missing else 0
 
@@ -202,6 +203,7 @@ def outputs(
     to: tuple[str, ...] = (),
     task: Task | None = None,
     languages: tuple[str, ...] | None = None,
+    metric: tuple[str, ...] = (),
     comet: bool = False,
     comet_model: str | None = None,
     worst: int = 10,
@@ -218,6 +220,7 @@ def outputs(
         to: score outputs in these languages only; one alone is also that of lines without a `target`.
         task: score translations, or transcripts (outputs in the language spoken), only.
         languages: languages spoken; default: all of the manifest.
+        metric: further metrics of translations: a name that an installed package registers, or module:attribute.
         comet: also score by COMET, in its own environment (made by `interlingua doctor --comet`).
         comet_model: COMET's model, a hub id or a local checkpoint in the hub's layout.
             Default: Unbabel/wmt22-comet-da.
@@ -225,6 +228,8 @@ def outputs(
         out: result folder for results.json and report.html.
         json: print the results as JSON.
     """
+    import msgspec
+
     from interlingua.cli.outputs import print_outputs
     from interlingua.corpora import read_manifest
     from interlingua.errors import UsageError
@@ -240,7 +245,7 @@ def outputs(
         raise UsageError(f"--worst {worst} is below 0; 0 lists none")
     if out:
         out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    run = Run(out or Path(), log=note)
+    run = Run(out or Path(), compute="none: texts only", log=note)
     targets = normalise_languages(to)
     everything = {u.id: u for u in read_manifest(manifest, log=note)}
     systems = read_systems(outputs, everything, manifest=manifest, to=targets, task=task)
@@ -257,12 +262,11 @@ def outputs(
                     f"{len(group.references)} outputs are missing, e.g. of {absent[0]!r}: they count as empty"
                 )
         if left := unscored(system, utterances, groups):
-            note(f"interlingua: {system.name}: {left} outputs are left out, which the manifest has no reference for")
-    results: dict[str, Any] = {"title": f"Outputs of {', '.join(s.name for s in systems)}"}
+            note(f"interlingua: {system.name}: {left} outputs are skipped: the manifest has no reference for them")
     model = comet_model or COMET_MODEL if comet or comet_model else None
     log = UtteranceLog(utterances)
-    results |= evaluate_outputs(utterances, systems, groups, comet_model=model, worst=worst, log=log)
-    results["settings"] = {
+    found = evaluate_outputs(utterances, systems, groups, metrics=metric, comet_model=model, worst=worst, log=log)
+    settings = {
         "manifest": str(manifest),
         "outputs": list(outputs),
         "to": list(targets),
@@ -270,10 +274,11 @@ def outputs(
         "languages": None if spoken is None else list(spoken),
         "comet": model,
     }
+    found = msgspec.structs.replace(found, title=f"Outputs of {', '.join(s.name for s in systems)}", settings=settings)
     seeds = {"bootstrap and randomisation": BOOTSTRAP_SEED}
-    _finish(run, results, log, out, json, seeds)
+    _finish(run, found, log, out, json, seeds)
     if not json:
-        print_outputs(results)
+        print_outputs(found)
     return 1 if missing else 0
 
 

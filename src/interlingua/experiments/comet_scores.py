@@ -2,24 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from interlingua.errors import CometError
-from interlingua.experiments.transfer import as_row
+from interlingua.experiments.transfer import pooled_change
 from interlingua.files import write_text
-from interlingua.metrics import (
-    CometScores,
-    Comparison,
-    Tallies,
-    pooled_ratio,
-    pooled_ratio_difference,
-    score_comet,
-)
+from interlingua.metrics import CometScores, SystemOutputs, score_comet
 from interlingua.metrics.comet import Segment
 
 
@@ -51,26 +43,15 @@ def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometSc
 
 
 def comet_change(
-    comet: CometScores | CometError, groups: Sequence[Comparison], transcripts: Mapping[str, str]
+    comet: CometScores | CometError, after: Sequence[SystemOutputs], before: Sequence[SystemOutputs]
 ) -> dict[str, Any]:
     """Scores before and after, means over groups, and their difference; or the reason why there are none."""
     if isinstance(comet, CometError):
         return {"reason": str(comet)}
-
-    def tallies(side: str) -> list[Tallies]:
-        return [
-            replace(comet.tallies(getattr(g, side), g.references, transcripts, g.clusters), cell=g.cell) for g in groups
-        ]
-
     try:
-        before, after = tallies("before"), tallies("after")
+        return pooled_change(*([comet.statistics(g) for g in side] for side in (after, before)))
     except CometError as e:  # an utterance without a transcript
         return {"reason": str(e)}
-    return {
-        "before": pooled_ratio(before).as_dict(),
-        "after": pooled_ratio(after).as_dict(),
-        "difference": as_row(pooled_ratio_difference(after, before)),
-    }
 
 
 def _name(segment: Segment) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -97,8 +97,8 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
             spoken = [listen(whisper, u.id, load_audio(u.audio), language=u.language, text=u.text) for u in example]
             aligned = align(whisper, *spoken)
         alignment, arrays["alignment"] = aligned.as_dict(), aligned.similarity
-    translation: list[Any] = []
-    samples: list[Any] = []
+    translation: list[results.Translation] = []
+    samples: list[results.Sample] = []
     if chosen := translation_subset(utterances, settled.translate):
         exact = load_whisper(settled.model, device=device)
         padded = encoded(chosen, WhisperEncoder(exact, context="full"), "translation", "encoding for translation", 1)
@@ -121,8 +121,8 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
         failures=[f"{name}: {why}" for name, why in failures.items()],
         corpus=describe_prompts(utterances),
         retrieval=[*main.rows, *sound.rows, *untrained_rows.rows],
-        translation=msgspec.convert(translation, list[results.Translation]),
-        samples=msgspec.convert(samples, list[results.Sample]),
+        translation=translation,
+        samples=samples,
         timings=dict(timings),
     )
     seeds = {**SEEDS, "random weights": RANDOM_SEED}

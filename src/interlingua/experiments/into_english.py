@@ -24,10 +24,18 @@ from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.answer_needs import ANSWERS, FRAMES
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetuning import begun_with
-from interlingua.experiments.transfer import as_row
 from interlingua.files import write_text
 from interlingua.languages import language_name, normalise_languages
-from interlingua.metrics import Comparison, off_target_rate, pooled_difference, score_transcripts, score_translations
+from interlingua.metrics import (
+    Statistics,
+    SystemOutputs,
+    TextMetric,
+    off_target_rate,
+    pooled_difference,
+    score_transcripts,
+    score_translations,
+    translation_statistics,
+)
 from interlingua.models import Task, Whisper, load_whisper
 from interlingua.translation import Engine, decode_frames, detect_frames, fast_engine
 from interlingua.translation.related import (
@@ -41,6 +49,7 @@ from interlingua.translation.related import (
 from interlingua.types import Frames, Hypothesis, Utterance
 
 ENGLISH = "en"
+TEXTS: tuple[TextMetric, ...] = ("bleu", "chrf")
 MOST_TOKENS: dict[Task, int] = {"translate": 128, "transcribe": 224}
 """Longer translations of 30 s are loops; transcripts need more, in scripts of which a letter is a token."""
 PERMUTATIONS = 5
@@ -232,13 +241,13 @@ def language_row(
 def _scores(
     texts: Mapping[str, str], references: Mapping[str, str], clusters: Mapping[str, str], language: str, token: str
 ) -> dict[str, Any]:
-    found = {
-        m: score_translations(texts, references, target=ENGLISH, metric=m, clusters=clusters).as_dict()
-        for m in ("bleu", "chrf")
+    found: dict[str, Any] = {
+        m: msgspec.to_builtins(score_translations(texts, references, target=ENGLISH, metric=m, clusters=clusters))
+        for m in TEXTS
     }
     sources = (language, token)
     off = off_target_rate(texts, ENGLISH, references=references, sources=sources, clusters=clusters)
-    return {**found, "off_target": off.as_dict()}
+    return {**found, "off_target": msgspec.to_builtins(off)}
 
 
 def transcript_row(answers: Answers, utterances: Sequence[Utterance], token: str) -> dict[str, Any] | None:
@@ -249,7 +258,7 @@ def transcript_row(answers: Answers, utterances: Sequence[Utterance], token: str
         return None
     units = {"words": utterances[0].language, "characters": _CHARACTERS}
     return {
-        name: score_transcripts(transcripts, expected, language=language, clusters=clusters).as_dict()
+        name: msgspec.to_builtins(score_transcripts(transcripts, expected, language=language, clusters=clusters))
         for name, language in units.items()
     }
 
@@ -277,16 +286,16 @@ def permuted_row(
         ``{"value", "difference": {"value", "ci", "n", "signature", "p_bootstrap", "p_randomisation"}}``; the value is
         None where there is one cluster only.
     """
-    groups = []
+    dealt_out: list[Statistics] = []
     for seed in range(PERMUTATIONS):
         dealt = dealt_anew(clusters, seed)
         if dealt is None:
             return {"value": None, "difference": None}
         turned = {i: texts.get(dealt[i], "") for i in references}
-        groups.append(Comparison(texts, turned, references, clusters, ENGLISH))
-    difference = pooled_difference(groups, metric=metric)
-    true = score_translations(texts, references, target=ENGLISH, metric=metric).value
-    return {"value": true - difference.score.value, "difference": as_row(difference)}
+        dealt_out.append(translation_statistics(SystemOutputs(turned, references, clusters, ENGLISH), metric))
+    true = translation_statistics(SystemOutputs(texts, references, clusters, ENGLISH), metric)
+    difference = pooled_difference([true] * PERMUTATIONS, dealt_out)
+    return {"value": true.value - difference.value, "difference": msgspec.to_builtins(difference)}
 
 
 def dealt_anew(clusters: Mapping[str, str], seed: int) -> dict[str, str] | None:

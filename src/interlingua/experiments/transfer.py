@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
+
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, States
 from interlingua.languages import PromptKind
 from interlingua.metrics import (
-    Comparison,
-    Difference,
-    Metric,
+    Statistics,
+    SystemOutputs,
+    TextMetric,
     compare_translations,
     detection_errors,
     off_target_rate,
@@ -18,13 +20,14 @@ from interlingua.metrics import (
     pooled_score,
     score_transcripts,
     score_translations,
+    translation_statistics,
 )
 from interlingua.models import Whisper
 from interlingua.models.targets import prompt_tokens, read_targets
 from interlingua.progress import track
-from interlingua.results import UtteranceResult
+from interlingua.results import Change, UtteranceResult
 from interlingua.translation import decode_frames, detect_frames, fast_engine, likeliest
-from interlingua.types import Utterance
+from interlingua.types import Score, Utterance
 
 ENGLISH = "en"  # what Whisper's translate task writes
 
@@ -187,17 +190,17 @@ def transfer_rows(
         }
         if kind == "detect":
             row["error"] = {
-                name: detection_errors(said, expected, clusters=clusters).as_dict() for name, said in sides.items()
+                name: as_row(detection_errors(said, expected, clusters=clusters)) for name, said in sides.items()
             }
         elif kind == "transcribe":
             row["error"] = {
-                name: score_transcripts(said, expected, language=source, clusters=clusters).as_dict()
+                name: as_row(score_transcripts(said, expected, language=source, clusters=clusters))
                 for name, said in sides.items()
             }
         else:
             for metric in ("chrf", "bleu"):
                 row[metric] = {
-                    name: score_translations(said, expected, target=target, metric=metric, clusters=clusters).as_dict()
+                    name: as_row(score_translations(said, expected, target=target, metric=metric, clusters=clusters))
                     for name, said in sides.items()
                 }
                 row[metric]["difference"] = as_row(
@@ -206,21 +209,22 @@ def transfer_rows(
                     )
                 )
             row["off_target"] = {
-                name: off_target_rate(said, target, references=expected, sources=(source,), clusters=clusters).as_dict()
+                name: as_row(off_target_rate(said, target, references=expected, sources=(source,), clusters=clusters))
                 for name, said in sides.items()
             }
         rows.append(row)
     return rows
 
 
-def pooled_change(groups: Sequence[Comparison], metric: Metric) -> dict[str, Any]:
+def pooled_change(after: Sequence[Statistics], before: Sequence[Statistics]) -> dict[str, Any]:
     """Means over groups of scores before and after, and their difference."""
-    after, before = (pooled_score([g.systems()[side] for g in groups], metric).as_dict() for side in (0, 1))
-    return {
-        "before": before,
-        "after": after,
-        "difference": as_row(pooled_difference(groups, metric=metric)),
-    }
+    change = Change(before=pooled_score(before), after=pooled_score(after), difference=pooled_difference(after, before))
+    return as_row(change)
+
+
+def text_statistics(groups: Sequence[SystemOutputs], metric: TextMetric) -> list[Statistics]:
+    """Those of each group."""
+    return [translation_statistics(group, metric) for group in groups]
 
 
 def pooled_rows(
@@ -236,21 +240,18 @@ def pooled_rows(
     }
     rows = []
     for name, keys in pools.items():
-        groups = [_group(k, after, before, utterances, clusters) for k in keys]
-        groups = [g for g in groups if g.references]
-        if groups:
-            difference = as_row(pooled_difference(groups, metric="chrf"))
+        sides = [[_group(k, side, utterances, clusters) for k in keys] for side in (after, before)]
+        now, was = (text_statistics([g for g in side if g.references], "chrf") for side in sides)
+        if now:
+            difference = as_row(pooled_difference(now, was))
             rows.append({"pool": name, "languages": [_source(k) for k in keys], "chrf": difference})
     return rows
 
 
-def _group(
-    key: str, after: Outputs, before: Outputs, utterances: Sequence[Utterance], clusters: Mapping[str, str]
-) -> Comparison:
+def _group(key: str, outputs: Outputs, utterances: Sequence[Utterance], clusters: Mapping[str, str]) -> SystemOutputs:
     source, target = key.partition(" ")[2].split("-")
     expected = references(utterances, source, target)
-    a, b = ({i: t for i, t in said[key].items() if i in expected} for said in (after, before))
-    return Comparison(a, b, expected, clusters, target)
+    return SystemOutputs({i: t for i, t in outputs[key].items() if i in expected}, expected, clusters, target)
 
 
 def _source(key: str) -> str:
@@ -261,6 +262,6 @@ def _languages(utterances: Sequence[Utterance]) -> list[str]:
     return sorted({u.language for u in utterances})
 
 
-def as_row(found: Difference) -> dict[str, Any]:
-    """A difference in the JSON form of ``results.json``."""
-    return {**found.score.as_dict(), "p_bootstrap": found.p_bootstrap, "p_randomisation": found.p_randomisation}
+def as_row(found: Score | Change) -> dict[str, Any]:
+    """The JSON form of ``results.json``."""
+    return dict(msgspec.to_builtins(found))

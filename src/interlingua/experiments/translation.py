@@ -1,18 +1,19 @@
 """The translation baseline: what a model translates into English before anything is trained."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.metrics import score_translations
+from interlingua.metrics import TextMetric, score_translations
 from interlingua.models import Whisper
 from interlingua.progress import track
+from interlingua.results import Sample, Translation
 from interlingua.translation import translate_frames
 from interlingua.types import Utterance
 
 TARGET = "en"  # Whisper's translate task knows no other
+METRICS: tuple[TextMetric, ...] = ("bleu", "chrf")
 
 
 def translation_baseline(
@@ -22,7 +23,7 @@ def translation_baseline(
     *,
     system: str,
     log: UtteranceLog | None = None,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[Translation], list[Sample]]:
     """Translate utterances into English and score them by source language.
 
     An utterance whose frames are missing counts as an empty hypothesis.
@@ -35,12 +36,13 @@ def translation_baseline(
         log: where to keep each translation with its score.
 
     Returns:
-        One row a source language, and one sample an utterance (see `interlingua.results`).
+        One row a source language, and one sample an utterance.
 
     Raises:
         CorpusError: an utterance has no English reference.
     """
-    rows, samples = [], []
+    rows: list[Translation] = []
+    samples: list[Sample] = []
     sources = sorted({u.language for u in utterances} - {TARGET})
     with track(sum(u.language != TARGET for u in utterances), "translating") as advance:
         for source in sources:
@@ -54,23 +56,24 @@ def translation_baseline(
                 advance(1)
             references = {u.id: u.translations[TARGET] for u in members}
             clusters = {u.id: u.group for u in members}
-            row: dict[str, Any] = {"source": source, "target": TARGET, "system": system, "n": len(members)}
-            for metric in ("bleu", "chrf"):
-                score = score_translations(hypotheses, references, target=TARGET, metric=metric, clusters=clusters)
-                row[metric] = score.as_dict()
-            rows.append(row)
+            bleu, chrf = (
+                score_translations(hypotheses, references, target=TARGET, metric=metric, clusters=clusters)
+                for metric in METRICS
+            )
+            rows.append(Translation(source=source, target=TARGET, system=system, n=len(members), bleu=bleu, chrf=chrf))
             if log is not None:
                 log.translated(system, TARGET, hypotheses, references)
-            samples += [_sample(u, hypotheses.get(u.id, "")) for u in members]
+            samples += [sample(u, hypotheses.get(u.id, "")) for u in members]
     return rows, samples
 
 
-def _sample(utterance: Utterance, hypothesis: str) -> dict[str, Any]:
-    return {
-        "id": utterance.id,
-        "source": utterance.language,
-        "target": TARGET,
-        "transcript": utterance.text,
-        "reference": utterance.translations[TARGET],
-        "hypothesis": hypothesis,
-    }
+def sample(utterance: Utterance, hypothesis: str) -> Sample:
+    """A translation into English as results show it."""
+    return Sample(
+        id=utterance.id,
+        source=utterance.language,
+        target=TARGET,
+        transcript=utterance.text,
+        reference=utterance.translations[TARGET],
+        hypothesis=hypothesis,
+    )

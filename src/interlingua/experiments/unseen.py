@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from interlingua.corpora.udhr import is_synthetic
@@ -33,10 +34,9 @@ from interlingua.experiments.into_english import (
     with_reference,
 )
 from interlingua.experiments.published import UNKNOWN, read_published
-from interlingua.experiments.transfer import as_row
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.languages import language_name, normalise_languages
-from interlingua.metrics import Comparison, pooled_difference
+from interlingua.metrics import Statistics, SystemOutputs, pooled_difference, translation_statistics
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import provenance, save_results
 from interlingua.translation.related import DEFAULT_RULE, RULES, Rule
@@ -280,13 +280,14 @@ def rule_rows(
     clusters = {u.id: u.group for u in utterances}
 
     def compared(rule: Rule, other: Rule) -> dict[str, Any]:
-        groups = []
+        sides: tuple[list[Statistics], list[Statistics]] = [], []
         for row, said in cases:
             ids = {u.id for u in utterances if u.language == row["language"]}
-            a, b = ({i: h.text for i, h in said[row["rules"][r]["token"]].items()} for r in (rule, other))
-            mine = {i: references[i] for i in ids}
-            groups.append(Comparison(a, b, mine, {i: clusters[i] for i in ids}, ENGLISH))
-        return as_row(pooled_difference(groups, metric="chrf"))
+            for side, by in zip(sides, (rule, other), strict=True):
+                texts = {i: h.text for i, h in said[row["rules"][by]["token"]].items()}
+                outputs = SystemOutputs(texts, {i: references[i] for i in ids}, clusters, ENGLISH)
+                side.append(translation_statistics(outputs, "chrf"))
+        return dict(msgspec.to_builtins(pooled_difference(*sides)))
 
     found = []
     for rule in RULES:

@@ -75,15 +75,15 @@ class UtteranceLog:
         Raises:
             UsageError: see `score_transcripts`.
         """
-        tallies = transcript_errors(hypotheses, references, language=language)
-        unit = tallies.signature.partition("|")[0]
-        for utterance, (wrong, of) in tallies.values.items():
+        errors = transcript_errors(hypotheses, references, language=language)
+        unit = errors.signature.partition("|")[0]
+        for utterance, error in errors.by_segment().items():
             self._by_id[utterance].transcripts.append(
                 Transcribed(
                     system=system,
                     hypothesis=hypotheses.get(utterance, ""),
                     unit=unit,
-                    error=round(100 * wrong / of, 2),
+                    error=round(error, 2),
                 )
             )
 

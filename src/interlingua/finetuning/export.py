@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from interlingua import __version__
@@ -53,7 +54,7 @@ class FormatCheck:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return {"texts": self.texts, "identical": self.identical, "chrf": self.chrf.as_dict()}
+        return {"texts": self.texts, "identical": self.identical, "chrf": msgspec.to_builtins(self.chrf)}
 
 
 @dataclass(frozen=True)

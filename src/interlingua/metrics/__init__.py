@@ -1,48 +1,90 @@
 """Metrics: standard implementations, signed, with intervals."""
 
-from interlingua.metrics.comet import COMET_MODEL, CometScores, comet_segments, score_comet
-from interlingua.metrics.comet_environment import comet_folder, find_comet, set_up_comet
+from functools import partial
+
+from interlingua.metrics.comet import (
+    COMET_MODEL,
+    CometScores,
+    comet_folder,
+    comet_segments,
+    find_comet,
+    score_comet,
+    set_up_comet,
+)
 from interlingua.metrics.offtarget import off_target, off_target_rate
 from interlingua.metrics.recognition import detection_errors, score_transcripts, transcript_errors
-from interlingua.metrics.segments import Cell, Tallies
-from interlingua.metrics.significance import (
-    Comparison,
-    Difference,
+from interlingua.metrics.statistics import (
+    Cell,
+    Metric,
+    Statistics,
     SystemOutputs,
-    compare_translations,
+    draws,
+    merged,
     pooled_difference,
-    pooled_draws,
-    pooled_ratio,
-    pooled_ratio_difference,
     pooled_score,
+    pooled_value,
+    ratio,
 )
-from interlingua.metrics.translation import Metric, score_translations, segment_scores
+from interlingua.metrics.translation import (
+    TextMetric,
+    compare_translations,
+    score_translations,
+    segment_scores,
+    translation_statistics,
+)
+from interlingua.registry import Registry
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "metrics",
+    {
+        "bleu": Metric("bleu", "BLEU", partial(translation_statistics, metric="bleu")),
+        "chrf++": Metric("chrf++", "chrF++", partial(translation_statistics, metric="chrf++")),
+        "chrf": Metric("chrf", "chrF", partial(translation_statistics, metric="chrf")),
+        "off_target": Metric(
+            "off_target",
+            "Off target, %",
+            lambda o: off_target(
+                o.hypotheses, o.target, references=o.references, sources=(o.source,), clusters=o.clusters
+            ),
+            compared=False,
+        ),
+        "error": Metric(
+            "error",
+            "Error rate, %",
+            lambda o: transcript_errors(o.hypotheses, o.references, language=o.source, clusters=o.clusters),
+        ),
+    },
+)
+"""Metrics of outputs by name; ``error`` is WER, or CER where words aren't spaced. COMET, with its model, is apart."""
 
 __all__ = [
     "COMET_MODEL",
+    "METRICS",
     "Cell",
     "CometScores",
-    "Comparison",
-    "Difference",
     "Metric",
+    "Statistics",
     "SystemOutputs",
-    "Tallies",
+    "TextMetric",
     "comet_folder",
     "comet_segments",
     "compare_translations",
     "detection_errors",
+    "draws",
     "find_comet",
+    "merged",
     "off_target",
     "off_target_rate",
     "pooled_difference",
-    "pooled_draws",
-    "pooled_ratio",
-    "pooled_ratio_difference",
     "pooled_score",
+    "pooled_value",
+    "ratio",
     "score_comet",
     "score_transcripts",
     "score_translations",
     "segment_scores",
     "set_up_comet",
     "transcript_errors",
+    "translation_statistics",
 ]

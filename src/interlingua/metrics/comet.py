@@ -1,18 +1,23 @@
-"""COMET: a learnt score of a translation beside its source and reference, computed in COMET's own environment."""
+"""COMET: a learnt score of a translation given its source and reference, computed in COMET's own environment.
+
+Its pins (numpy 1, transformers 4) clash with ours, so it is installed apart from us.
+"""
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interlingua.errors import CometError
+from interlingua.files import atomic_folder, cache_dir, write_text
 from interlingua.metrics import comet_runner
-from interlingua.metrics.comet_environment import CometEnvironment, find_comet
-from interlingua.metrics.segments import Tallies, join
+from interlingua.metrics.statistics import Statistics, SystemOutputs, join, ratio
 from interlingua.progress import track
 
 COMET_MODEL = "Unbabel/wmt22-comet-da"
@@ -20,8 +25,108 @@ COMET_MODEL = "Unbabel/wmt22-comet-da"
 
 BATCH_SIZE = 8
 
+PINS = ("torch==2.13.0", "unbabel-comet==2.2.7", "setuptools<81")
+"""For pip. As in requirements.lock, the pin of torch takes the CPU build where one is offered."""
+
+SET_UP = "interlingua doctor --comet"
+"""The command that makes the environment."""
+
+_RECORD = "interlingua.json"  # written last: what the environment was made from, and the versions found in it
+_VERSIONS = "import comet, json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in %r}))"
+_REPORTED = ("unbabel-comet", "torch", "transformers")
+_ADVICE = "notice"  # pip's lines about newer pips, which explain nothing
+
 Segment = tuple[str, str, str]
 """What COMET reads: what was said (as text), the system's output, and the reference."""
+
+
+@dataclass(frozen=True)
+class CometEnvironment:
+    """One that is ready: its folder, and the versions of what matters in it."""
+
+    folder: Path
+    versions: dict[str, str]
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return _python(self.folder)
+
+
+def comet_folder() -> Path:
+    """Where the environment lies, whether it is there or not."""
+    return cache_dir() / "comet"
+
+
+def find_comet() -> CometEnvironment:
+    """The environment, if it is ready.
+
+    Raises:
+        CometError: it isn't set up, was made from other pins, or its Python is gone.
+    """
+    folder = comet_folder()
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        pins, versions = record["pins"], dict(record["versions"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise CometError(f"COMET's environment isn't set up in {folder}; set it up with `{SET_UP}`") from e
+    if pins != list(PINS):
+        raise CometError(f"COMET's environment in {folder} was made from other pins; make it again with `{SET_UP}`")
+    if not _python(folder).exists():  # a link to the Python that made it
+        raise CometError(f"the Python of COMET's environment in {folder} is gone; make it again with `{SET_UP}`")
+    return CometEnvironment(folder, versions)
+
+
+def set_up_comet(log: Callable[[str], None]) -> CometEnvironment:
+    """Make the environment, unless it is ready.
+
+    It is made beside its place and moved there whole: nothing half-made stays, and what a killed set-up left is
+    removed. A second set-up at the same time waits for the first.
+
+    Raises:
+        CometError: it can't be made; the text says which step failed and why.
+    """
+    from filelock import FileLock
+
+    folder = comet_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name("comet.lock")):
+        try:
+            return find_comet()
+        except CometError:
+            pass
+        for left in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(left, ignore_errors=True)
+        log(f"making COMET's environment in {folder} (about 1.5 GB, with torch for the GPU several more)")
+        with atomic_folder(folder) as made:
+            python = _python(made)
+            _do("venv", [sys.executable, "-m", "venv", str(made)])
+            log(f"installing {', '.join(PINS)}")
+            _do("pip", [str(python), "-m", "pip", "install", "--quiet", "--no-input", *PINS])
+            found = _do("import comet", [str(python), "-I", "-c", _VERSIONS % (_REPORTED,)])
+            record = {"pins": list(PINS), "versions": json.loads(found.splitlines()[-1])}
+            write_text(made / _RECORD, json.dumps(record) + "\n")
+        return find_comet()
+
+
+def _python(folder: Path) -> Path:
+    return folder / "Scripts" / "python.exe" if os.name == "nt" else folder / "bin" / "python"
+
+
+def _do(step: str, command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as e:
+        raise _failed(step, e.strerror or str(e)) from e
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and _ADVICE not in line]
+        errors = [line for line in lines if line.startswith("ERROR")]
+        raise _failed(step, (errors or lines or [f"exit code {done.returncode}"])[-1])
+    return done.stdout
+
+
+def _failed(step: str, why: str) -> CometError:
+    return CometError(f"COMET's environment can't be set up: {step}: {why}; fix that and run `{SET_UP}` again")
 
 
 @dataclass(frozen=True)
@@ -31,41 +136,34 @@ class CometScores:
     scores: Mapping[Segment, float]
     signature: str
 
-    def tallies(
-        self,
-        hypotheses: Mapping[str, str],
-        references: Mapping[str, str],
-        sources: Mapping[str, str],
-        clusters: Mapping[str, str] | None = None,
-    ) -> Tallies:
-        """One system's scores by utterance id, whose mean is the system's score.
+    def statistics(self, outputs: SystemOutputs) -> Statistics:
+        """One system's scores, whose mean is the system's.
 
         Raises:
-            UsageError: see `score_translations`.
+            CometError: an utterance without a transcript.
+            UsageError: see `translation_statistics`.
         """
-        segments = comet_segments(hypotheses, references, sources)
-        return Tallies({i: (self.scores[s], 1.0) for i, s in segments.items()}, clusters, 1, self.signature)
+        values = {i: (self.scores[segment], 1.0) for i, segment in comet_segments(outputs).items()}
+        return ratio(values, outputs.clusters, self.signature, cell=outputs.cell)
 
 
-def comet_segments(
-    hypotheses: Mapping[str, str], references: Mapping[str, str], sources: Mapping[str, str]
-) -> dict[str, Segment]:
+def comet_segments(outputs: SystemOutputs) -> dict[str, Segment]:
     """What COMET reads of one system, by utterance id; a missing hypothesis counts as empty.
 
     Raises:
         CometError: an utterance without a transcript.
-        UsageError: see `score_translations`.
+        UsageError: see `translation_statistics`.
     """
-    lacking = [i for i in references if not sources.get(i)]
+    lacking = [i for i in outputs.references if not outputs.transcripts.get(i)]
     if lacking:
         raise CometError(
-            f"COMET reads what was said too, and {len(lacking)} utterances have no transcript, e.g. {lacking[0]!r}; "
+            f"COMET reads transcripts too, and {len(lacking)} utterances have no transcript, e.g. {lacking[0]!r}; "
             "give them a `text` in the manifest"
         )
-    joined = join(hypotheses, references)
+    joined = join(outputs.hypotheses, outputs.references)
     return {
-        i: (sources[i], output, reference)
-        for i, output, reference in zip(joined.ids, joined.outputs, joined.references, strict=True)
+        i: (outputs.transcripts[i], hypothesis, reference)
+        for i, hypothesis, reference in zip(joined.ids, joined.hypotheses, joined.references, strict=True)
     }
 
 
@@ -82,8 +180,8 @@ def score_comet(segments: Iterable[Segment], *, model: str = COMET_MODEL) -> Com
     environment = find_comet()
     found = sorted(set(segments))
     located, name = _located(model)
-    asked = {"model": located, "segments": found, "batch_size": BATCH_SIZE}
-    answer = _ask(environment, asked, model)
+    request = {"model": located, "segments": found, "batch_size": BATCH_SIZE}
+    answer = _ask(environment, request, model)
     versions = "|".join(f"{name}:{version}" for name, version in environment.versions.items())
     signature = f"comet|model:{name}|revision:{answer['revision']}|source:transcript|{versions}"
     return CometScores(dict(zip(found, answer["scores"], strict=True)), signature)
@@ -107,18 +205,18 @@ def _located(model: str) -> tuple[str, str]:
     return model, model
 
 
-def _ask(environment: CometEnvironment, asked: Mapping[str, Any], model: str) -> dict[str, Any]:
+def _ask(environment: CometEnvironment, request: Mapping[str, Any], model: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="interlingua-comet-") as folder:
-        question, answer, log = (Path(folder) / name for name in ("in.json", "out.json", "log.txt"))
-        question.write_text(json.dumps(asked), encoding="utf-8")
+        asked, answer, log = (Path(folder) / name for name in ("in.json", "out.json", "log.txt"))
+        asked.write_text(json.dumps(request), encoding="utf-8")
         # -I: neither our environment's variables nor the runner's folder, which holds a comet.py, may be imported from.
-        command = [str(environment.python), "-I", comet_runner.__file__, str(question), str(answer)]
+        command = [str(environment.python), "-I", comet_runner.__file__, str(asked), str(answer)]
         with log.open("wb") as errors:
-            code = _run(command, errors.fileno(), len(asked["segments"]))
+            code = _run(command, errors.fileno(), len(request["segments"]))
         if not answer.is_file():
-            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise CometError(
-                f"COMET ended early with exit code {code} ({said[-1] if said else 'it said nothing'}); "
+                f"COMET ended early with exit code {code} ({lines[-1] if lines else 'without a message'}); "
                 + ("it was killed: too little memory?" if code < 0 else "`interlingua doctor` tells what is here")
             )
         found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))

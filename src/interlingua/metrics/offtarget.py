@@ -13,7 +13,7 @@ import langcodes
 
 from interlingua.errors import UsageError
 from interlingua.languages import normalise_language, normalise_languages
-from interlingua.metrics.segments import Tallies, join
+from interlingua.metrics.statistics import Statistics, join, ratio
 from interlingua.types import Score
 
 USUAL_LANGUAGES = ("en", "es", "fr", "it", "ru", "zh")
@@ -67,20 +67,21 @@ def off_target(
     references: Mapping[str, str],
     sources: Collection[str] = (),
     clusters: Mapping[str, str] | None = None,
-) -> Tallies:
+) -> Statistics:
     """Which outputs aren't in the target language (1 or 0, of 1); see `off_target_rate`."""
     target = normalise_language(target)
     candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
     segments = join(hypotheses, references, clusters)
     off = {
-        i: (float(not _is_in(t, target, candidates)), 1.0) for i, t in zip(segments.ids, segments.outputs, strict=True)
+        i: (float(not _is_in(t, target, candidates)), 1.0)
+        for i, t in zip(segments.ids, segments.hypotheses, strict=True)
     }
     alarms = sum(not _is_in(text, target, candidates) for text in segments.references) / len(segments)
     signature = (
         f"off-target|target:{target}|candidates:{'+'.join(sorted(candidates))}|"
         f"identifier:script+py3langid:{version('py3langid')}|references-off-target:{alarms:.3f}"
     )
-    return Tallies(off, clusters, 1, signature)
+    return ratio(off, clusters, signature)
 
 
 def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | None:

@@ -5,11 +5,10 @@ from functools import cache
 from importlib.metadata import version
 
 import jiwer
-import numpy as np
 
 from interlingua.errors import UsageError
 from interlingua.languages import UNSPACED_LANGUAGES, normalise_language
-from interlingua.metrics.segments import Tallies, bootstrap_signature, join, ratio_with_interval
+from interlingua.metrics.statistics import Statistics, join, ratio
 from interlingua.types import Score
 
 
@@ -46,11 +45,11 @@ def transcript_errors(
     *,
     language: str,
     clusters: Mapping[str, str] | None = None,
-) -> Tallies:
-    """The errors of each utterance, and how many words (or characters) are said in it; see `score_transcripts`."""
+) -> Statistics:
+    """Errors and words (or characters) of each utterance; see `score_transcripts`."""
     language = normalise_language(language)
     segments = join(hypotheses, references, clusters)
-    outputs = [_units(text, language) for text in segments.outputs]
+    outputs = [_units(text, language) for text in segments.hypotheses]
     expected = [_units(text, language) for text in segments.references]
     for text, original in zip(expected, segments.references, strict=True):
         if not text:
@@ -69,7 +68,7 @@ def transcript_errors(
     normaliser = "whisper-english:no-spellings" if language == "en" else "whisper-basic"
     signature = f"{unit}|normaliser:{normaliser}|transformers:{version('transformers')}|jiwer:{version('jiwer')}"
     values = dict(zip(segments.ids, zip(errors, lengths, strict=True), strict=True))
-    return Tallies(values, clusters, 100, signature)
+    return ratio(values, clusters, signature, scale=100)
 
 
 def detection_errors(
@@ -86,10 +85,9 @@ def detection_errors(
         UsageError: no languages, or an id that they lack.
     """
     segments = join(detected, languages, clusters)
-    wrong = np.array([a != b for a, b in zip(segments.outputs, segments.references, strict=True)], float)
-    value, (low, high) = ratio_with_interval(wrong, np.ones(len(wrong)), segments.clusters)
-    signature = f"language-error|{bootstrap_signature(len(set(segments.clusters)))}"
-    return Score(100 * value, (100 * low, 100 * high), len(segments), signature)
+    pairs = zip(segments.ids, segments.hypotheses, segments.references, strict=True)
+    wrong = {i: (float(a != b), 1.0) for i, a, b in pairs}
+    return ratio(wrong, clusters, "language-error", scale=100).score()
 
 
 def _units(text: str, language: str) -> str:

@@ -1,26 +1,46 @@
-"""BLEU, chrF and chrF++: sacreBLEU's own scores and signatures, with intervals over near-duplicate clusters."""
+"""BLEU, chrF and chrF++: sacreBLEU's own scores and signatures, with intervals over clusters of near-duplicates."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from interlingua.errors import UsageError
-from interlingua.metrics.segments import (
-    Segments,
-    bootstrap_signature,
-    cluster_sums,
-    join,
-)
-from interlingua.resampling import SCORE_DRAWS, cluster_draws, percentile_interval
-from interlingua.types import Score
+from interlingua.metrics.statistics import Statistics, SystemOutputs, join, pooled_difference
+from interlingua.types import Difference, Score
 
-Metric = Literal["bleu", "chrf", "chrf++"]
+TextMetric = Literal["bleu", "chrf", "chrf++"]
 """chrF++ counts words of one and two beside chrF's characters (`CHRF(word_order=2)`)."""
 
+TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
+
 _TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}  # BLEU's tokenizer by target; 13a elsewhere
+
+
+def translation_statistics(outputs: SystemOutputs, metric: TextMetric) -> Statistics:
+    """sacreBLEU's statistics of each segment, its corpus score (0-100) and signature.
+
+    sacreBLEU has no public access to statistics per segment: tests hold its private ones to its public scores.
+
+    Raises:
+        UsageError: no references, a hypothesis whose id no reference has, or a tokenizer that isn't installed.
+    """
+    segments = join(outputs.hypotheses, outputs.references, outputs.clusters)
+    scorer: Any = (
+        _bleu(outputs.target) if metric == "bleu" else CHRF(word_order=2 if metric == "chrf++" else CHRF.WORD_ORDER)
+    )
+    values = scorer._extract_corpus_statistics(segments.hypotheses, [segments.references])
+    return Statistics(
+        ids=segments.ids,
+        clusters=segments.clusters,
+        values=np.array(values, dtype=float),
+        rate=partial(corpus_scores, metric=metric),
+        exact=lambda totals: float(scorer._compute_score_from_stats(totals.tolist()).score),
+        signature=str(scorer.get_signature()),
+        cell=outputs.cell,
+    )
 
 
 def score_translations(
@@ -28,7 +48,7 @@ def score_translations(
     references: Mapping[str, str],
     *,
     target: str,
-    metric: Metric,
+    metric: TextMetric,
     clusters: Mapping[str, str] | None = None,
 ) -> Score:
     """Corpus BLEU, chrF or chrF++ with a 95% percentile bootstrap interval, joined by utterance id.
@@ -43,36 +63,25 @@ def score_translations(
         clusters: utterance id -> cluster; None: each utterance is its own.
 
     Raises:
-        UsageError: no references, a hypothesis whose id no reference has, or a tokenizer that isn't installed.
+        UsageError: see `translation_statistics`.
     """
-    segments = join(hypotheses, references, clusters)
-    statistics = translation_statistics(segments, target=target, metric=metric)
-    names = sorted(set(segments.clusters))
-    sums = cluster_sums(statistics.values, segments.clusters, names)
-    draws = corpus_scores(cluster_draws(len(names), SCORE_DRAWS) @ sums, metric)
-    signature = f"{statistics.signature}|{bootstrap_signature(len(names))}"
-    return Score(statistics.score, percentile_interval(draws), len(segments), signature)
+    return translation_statistics(SystemOutputs(hypotheses, references, clusters, target), metric).score()
 
 
-@dataclass(frozen=True, eq=False)
-class TranslationStatistics:
-    """sacreBLEU's sufficient statistics of N segments, (N, K); its corpus score (0-100) and signature."""
-
-    values: np.ndarray
-    score: float
-    signature: str
-
-
-def translation_statistics(segments: Segments, *, target: str, metric: Metric) -> TranslationStatistics:
-    """Take the statistics of each segment once: their sums give the score of any set of segments.
-
-    Raises:
-        UsageError: a tokenizer that isn't installed.
-    """
-    scorer: Any = _bleu(target) if metric == "bleu" else CHRF(word_order=2 if metric == "chrf++" else CHRF.WORD_ORDER)
-    values = scorer._extract_corpus_statistics(segments.outputs, [segments.references])
-    score = float(scorer._aggregate_and_compute(values).score)
-    return TranslationStatistics(np.array(values, dtype=float), score, str(scorer.get_signature()))
+def compare_translations(
+    after: Mapping[str, str],
+    before: Mapping[str, str],
+    references: Mapping[str, str],
+    *,
+    target: str,
+    metric: TextMetric,
+    clusters: Mapping[str, str] | None = None,
+) -> Difference:
+    """The corpus score of one system less that of another on the same utterances; see `score_translations`."""
+    sides = (
+        [translation_statistics(SystemOutputs(side, references, clusters, target), metric)] for side in (after, before)
+    )
+    return pooled_difference(*sides)
 
 
 def segment_scores(
@@ -81,14 +90,12 @@ def segment_scores(
     """sacreBLEU's sentence score (0-100) of each utterance; a missing hypothesis counts as empty.
 
     Raises:
-        UsageError: see `score_translations`.
+        UsageError: see `translation_statistics`.
     """
-    segments = join(hypotheses, references)
-    values = translation_statistics(segments, target="", metric=metric).values
-    return dict(zip(segments.ids, corpus_scores(values, metric).tolist(), strict=True))
+    return translation_statistics(SystemOutputs(hypotheses, references, None, ""), metric).by_segment()
 
 
-def corpus_scores(totals: np.ndarray, metric: Metric) -> np.ndarray:
+def corpus_scores(totals: np.ndarray, metric: TextMetric) -> np.ndarray:
     """sacreBLEU's corpus score of each row of (S, K) summed statistics, (S,): many draws at once."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return _bleu_scores(totals) if metric == "bleu" else _chrf_scores(totals)
@@ -108,7 +115,7 @@ def _bleu_scores(totals: np.ndarray) -> np.ndarray:
 
 def _chrf_scores(totals: np.ndarray) -> np.ndarray:
     # Columns: for each order (characters 1-6; chrF++: then words 1-2) the output's n-grams, the reference's and their
-    # matches. Orders that one side hasn't are left out of the means.
+    # matches. Orders that one side lacks don't enter the means.
     output, reference, matches = totals[:, 0::3], totals[:, 1::3], totals[:, 2::3]
     counted = (output > 0) & (reference > 0)
     orders = counted.sum(axis=1)

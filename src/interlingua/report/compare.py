@@ -9,10 +9,16 @@ from typing import Literal, TypeVar
 import msgspec
 
 from interlingua.errors import ResultsError, UsageError
-from interlingua.metrics import Comparison, Tallies, pooled_difference, pooled_ratio_difference, transcript_errors
-from interlingua.metrics import Metric as TextMetric
+from interlingua.metrics import (
+    Statistics,
+    SystemOutputs,
+    TextMetric,
+    pooled_difference,
+    ratio,
+    transcript_errors,
+    translation_statistics,
+)
 from interlingua.report import plots, transfer
-from interlingua.report.outputs import MEASURES
 from interlingua.report.page import Opening, Section, origin_facts, plain, write_page
 from interlingua.report.studies import COLUMNS, measure_name
 from interlingua.report.tables import (
@@ -30,10 +36,9 @@ from interlingua.report.tables import (
 )
 from interlingua.results import (
     Difference,
-    Metric,
     Pair,
-    Point,
     Results,
+    Score,
     SystemScores,
     Translation,
     UtteranceResult,
@@ -57,7 +62,7 @@ _TASKS = {  # task -> title, its score, and what that is called
     "transcribe": ("Transcription", "error", "error rate, %"),
     "detect": ("Naming the language", "error", "error rate, %"),
 }
-_TESTED: dict[str, TextMetric] = {"bleu": "bleu", "chrf": "chrf", "chrfpp": "chrf++"}  # translations' scores
+_TESTED: dict[str, TextMetric] = {"bleu": "bleu", "chrf": "chrf", "chrf++": "chrf++"}  # translations' scores
 _ENGLISH = "en"
 _CHARACTERS = "zh"  # a language whose error rate `transcript_errors` counts by characters
 Row = TypeVar("Row", Translation, SystemScores)
@@ -95,7 +100,7 @@ class Kept:
 class Entry:
     """A run's score, and what it is of; None: it has no paired test."""
 
-    score: Metric | None
+    score: Score | None
     kept: Kept | None = None
 
 
@@ -242,10 +247,10 @@ def _recall(runs: Sequence[Run], methods: Sequence[str | None]) -> list[dict[str
     for method, of_run in zip(methods, scores, strict=True):
         entries: dict[str, Entry] = {}
         if len(common) > 1:
-            mean = Metric(value=100 * fmean(of_run[pair].r1 for pair in common))
+            mean = Score(value=100 * fmean(of_run[pair].r1 for pair in common))
             entries[f"Mean of {len(common)} pairs"] = Entry(mean, Kept("ranks", method or "", common))
         for pair, r in of_run.items():
-            r1 = _scaled(Metric(value=r.r1, ci=r.r1_ci), 100)
+            r1 = _scaled(Score(value=r.r1, ci=r.r1_ci), 100)
             entries[r.pair_name] = Entry(r1, Kept("ranks", method or "", [pair]))
         found.append(entries)
     return found
@@ -304,7 +309,7 @@ def _of_languages(run: Run) -> dict[str, tuple[str, dict[str, Entry]]]:
     """Language -> the token that it was decoded under, and its scores by measure."""
     found: dict[str, tuple[str, dict[str, Entry]]] = {}
 
-    def add(language: str, forbidden: bool, token: str, scores: Mapping[str, Metric | None]) -> None:
+    def add(language: str, forbidden: bool, token: str, scores: Mapping[str, Score | None]) -> None:
         system = f"{run.results.settings.get('model')} as {token}"  # as the study names its outputs
         kept: dict[str, Kept | None] = {
             "bleu": Kept("translations", system, [(language, _ENGLISH)], "bleu"),
@@ -334,7 +339,7 @@ def _correlations(runs: Sequence[Run]) -> list[Block]:
         found.append(
             {
                 f"{measure_name(c.measure, c.method, pivot)}, {c.kind}{', with a token' if c.seen_only else ''}":
-                Entry(None if c.value is None else Metric(value=c.value))
+                Entry(None if c.value is None else Score(value=c.value))
                 for c in held
             }
         )  # fmt: skip
@@ -378,10 +383,11 @@ def _outputs(runs: Sequence[Run]) -> list[Block]:
 
     rows = _matched([run.results.outputs for run in runs], name)
     blocks: list[Block] = []
-    for measure in ("chrfpp", "bleu", "off_target", "comet", "error"):
-        label, scale, digits = MEASURES[measure]
+    labels = {name: how for run in runs for name, how in run.results.score_labels.items()}
+    for measure in (m for m in labels if m != "chrf"):  # next to chrF++ it tells nothing new
+        label, scale, digits = labels[measure]
         entries = [
-            {name: Entry(_scaled(getattr(r, measure), scale), kept(r, measure)) for name, r in of_run.items()}
+            {name: Entry(_scaled(r.scores.get(measure), scale), kept(r, measure)) for name, r in of_run.items()}
             for of_run in rows
         ]
         of_measure = f"outputs-{measure}".replace("_", "-")
@@ -432,8 +438,8 @@ def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
                 name = ", ".join(
                     part for part in (f"{v.name} → {name_of(v.target)}" if v.target else v.name, v.test) if part
                 )
-                point: Point = getattr(v, side)
-                entries[name] = Entry(Metric(value=point.value, ci=point.ci, signature=point.signature))
+                point: Difference = getattr(v, side)
+                entries[name] = Entry(Score(value=point.value, ci=point.ci, signature=point.signature))
             found.append(entries)
         blocks += side_by_side(runs, f"variants-{side}", label, found, f"{label}, by variant.", what="Variant")
     return blocks
@@ -445,7 +451,7 @@ def _point(run: Run) -> Variant | None:
     gain, loss = pooled.get(transfer.NEW), pooled.get(transfer.OLD)
     if gain is None or loss is None or gain.value is None or loss.value is None:
         return None
-    return Variant(name=run.name, gain=Point(value=gain.value, ci=gain.ci), loss=Point(value=loss.value, ci=loss.ci))
+    return Variant(name=run.name, gain=gain, loss=loss)
 
 
 def side_by_side(
@@ -469,7 +475,7 @@ def side_by_side(
         what: head of the labels' column.
         digits: of the scores that are shown.
     """
-    lines: dict[str, tuple[list[Metric | None], list[Difference | None]]] = {}
+    lines: dict[str, tuple[list[Score | None], list[Difference | None]]] = {}
     for label in found[0]:
         entries = [of_run.get(label, Entry(None)) for of_run in found]
         differences = [_difference(runs, entries, i) for i in range(1, len(runs))]
@@ -518,37 +524,23 @@ def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Diffe
     if old is None or new is None or not old.pairs:
         return None
     clusters = {r.utterance.id: r.utterance.group for r in before.utterances}
-    sides: list[tuple[Tallies, Tallies]] = []
-    translations: list[Comparison] = []
+    sides: tuple[list[Statistics], list[Statistics]] = [], []
     for pair in old.pairs:
         held, other = _outcomes(before, old, pair), _outcomes(after, new, pair)
         if not held or {i: reference for i, (reference, _) in held.items()} != {i: r for i, (r, _) in other.items()}:
             return None
         references = {i: reference for i, (reference, _) in held.items()}
-        hypotheses, others = ({i: text for i, (_, text) in side.items()} for side in (held, other))
-        if old.kind == "translations":
-            translations.append(Comparison(others, hypotheses, references, clusters, pair[1]))
-        elif old.kind == "ranks":
-            new_hits, old_hits = (
-                Tallies({i: (float(text == "1"), 1.0) for i, text in side.items()}, clusters, 100, "r1")
-                for side in (others, hypotheses)
-            )
-            sides.append((new_hits, old_hits))
-        else:
-            language = _CHARACTERS if old.characters else pair[0]
-            errors = [
-                transcript_errors(t, references, language=language, clusters=clusters) for t in (others, hypotheses)
-            ]
-            sides.append((errors[0], errors[1]))
-    if old.kind == "translations":
-        found = pooled_difference(translations, metric=old.metric)
-    else:
-        found = pooled_ratio_difference([new for new, _ in sides], [old for _, old in sides])
-    result = found.score
-    return Difference(
-        value=result.value, ci=result.ci, n=result.n, signature=result.signature,
-        p_bootstrap=found.p_bootstrap, p_randomisation=found.p_randomisation,
-    )  # fmt: skip
+        for side, outcomes in zip(sides, (other, held), strict=True):
+            texts = {i: text for i, (_, text) in outcomes.items()}
+            if old.kind == "translations":
+                side.append(translation_statistics(SystemOutputs(texts, references, clusters, pair[1]), old.metric))
+            elif old.kind == "ranks":
+                hits = {i: (float(text == "1"), 1.0) for i, text in texts.items()}
+                side.append(ratio(hits, clusters, "r1", scale=100))
+            else:
+                language = _CHARACTERS if old.characters else pair[0]
+                side.append(transcript_errors(texts, references, language=language, clusters=clusters))
+    return pooled_difference(*sides)
 
 
 def _outcomes(run: Run, kept: Kept, pair: Pair) -> dict[str, tuple[str, str]]:
@@ -572,9 +564,9 @@ def _outcomes(run: Run, kept: Kept, pair: Pair) -> dict[str, tuple[str, str]]:
     }
 
 
-def _scaled(metric: Metric | None, scale: float) -> Metric | None:
+def _scaled(metric: Score | None, scale: float) -> Score | None:
     """A score and its interval times ``scale``."""
     if metric is None or metric.value is None:
         return None
     ci = metric.ci and (scale * metric.ci[0], scale * metric.ci[1])
-    return Metric(value=scale * metric.value, ci=ci, n=metric.n, signature=metric.signature)
+    return Score(value=scale * metric.value, ci=ci, n=metric.n, signature=metric.signature)

@@ -20,18 +20,10 @@ from interlingua.report.tables import (
     score,
     signatures,
 )
-from interlingua.results import BadOutput, Measured, Results, Sample, SystemScores, UtteranceResult, name_of
+from interlingua.results import BadOutput, Results, Sample, ScoreLabels, SystemScores, UtteranceResult, name_of
 
 SHOWN = 3  # translations of each source language, bad outputs of each system and target; the others are folded away
 
-MEASURES: dict[str, tuple[str, float, int]] = {  # field -> column head, scale, digits
-    "bleu": ("BLEU", 1, 1),
-    "chrfpp": ("chrF++", 1, 1),
-    "chrf": ("chrF", 1, 1),
-    "off_target": ("Off target, %", 100, 1),
-    "comet": ("COMET", 1, 4),
-    "error": ("Error rate, %", 1, 1),
-}
 _METRICS = {"chrf++": "chrF++", "wer": "WER", "cer": "CER"}
 _TASKS = {"translate": "Translations", "transcribe": "Transcripts"}
 _NOT_SCORED = "not scored"
@@ -64,17 +56,17 @@ def translation(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult
 
 def systems(results: Results, *_: Any) -> list[Block]:
     """Every system's scores by source language, and pooled."""
-    return _by_task(results.outputs, _scores)
+    return _by_task(results.outputs, results.score_labels, _scores)
 
 
 def compared(results: Results, *_: Any) -> list[Block]:
     """Each system against the first."""
-    return _by_task(results.outputs_compared, _differences)
+    return _by_task(results.outputs_compared, results.score_labels, _differences)
 
 
 def by_duration(results: Results, *_: Any) -> list[Block]:
     """Scores by how long the utterances are."""
-    return _by_task(results.outputs_by_duration, _durations)
+    return _by_task(results.outputs_by_duration, results.score_labels, _durations)
 
 
 def worst(results: Results, *_: Any) -> list[Block]:
@@ -124,36 +116,42 @@ def _bad(output: BadOutput) -> list[tuple[str, str | None, str]]:
     ]
 
 
-def _by_task(rows: Sequence[SystemScores], show: Callable[[Sequence[SystemScores], str], list[Block]]) -> list[Block]:
+def _by_task(rows: Sequence[SystemScores], labels: ScoreLabels, show: Callable[..., list[Block]]) -> list[Block]:
     found = {title: [r for r in rows if r.task == task] for task, title in _TASKS.items()}
-    return [b for title, of_task in found.items() if of_task for b in [Heading(title), *show(of_task, title.lower())]]
+    return [
+        block
+        for title, of_task in found.items()
+        if of_task
+        for block in [Heading(title), *show(of_task, title.lower(), labels)]
+    ]
 
 
-def _scores(rows: Sequence[SystemScores], what: str) -> list[Block]:
+def _scores(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> list[Block]:
     measures = _held(rows)
-    head = [*_languages_head(rows), "System", "n", "Missing", *_heads(measures)]
-    body = [[*_languages(r), r.system, count(r.n), count(r.missing), *_values(r, measures)] for r in rows]
+    head = [*_languages_head(rows), "System", "n", "Missing", *_heads(measures, labels)]
+    body = [[*_languages(r), r.system, count(r.n), count(r.missing), *_values(r, measures, labels)] for r in rows]
     caption = ["In brackets: 95% intervals. Missing outputs count as empty."]
     caption += [_POOLED] if any(r.source is None for r in rows) else []
-    return _shown(rows, f"Scores of {what}", head, body, caption, measures)
+    return _shown(rows, f"Scores of {what}", head, body, caption, measures, labels)
 
 
-def _durations(rows: Sequence[SystemScores], what: str) -> list[Block]:
+def _durations(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> list[Block]:
     measures = _held(rows)
-    head = [*_languages_head(rows), "System", "Duration", "n", *_heads(measures)]
-    body = [[*_languages(r), r.system, r.duration, count(r.n), *_values(r, measures)] for r in rows]
+    head = [*_languages_head(rows), "System", "Duration", "n", *_heads(measures, labels)]
+    body = [[*_languages(r), r.system, r.duration, count(r.n), *_values(r, measures, labels)] for r in rows]
     caption = ["In brackets: 95% intervals. All source languages are one corpus here."]
-    return _shown(rows, f"Scores of {what} by duration", head, body, caption, measures, text=1)
+    return _shown(rows, f"Scores of {what} by duration", head, body, caption, measures, labels, text=1)
 
 
-def _differences(rows: Sequence[SystemScores], what: str) -> list[Block]:
+def _differences(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> list[Block]:
     measures = [m for m in _held(rows) if m != "chrf"]  # next to chrF++ it tells nothing new
-    head = [*_languages_head(rows), "Systems", "n", *(MEASURES[m][0] for m in measures)]
+    head = [*_languages_head(rows), "Systems", "n", *(labels[m][0] for m in measures)]
     body = [
-        [*_languages(r), f"{r.system} − {r.against}", count(r.n), *(_difference(r, m) for m in measures)] for r in rows
+        [*_languages(r), f"{r.system} − {r.against}", count(r.n), *(_difference(r, m, labels) for m in measures)]
+        for r in rows
     ]
     caption = [f"Paired differences with 95% intervals. {_DIFFERENT}"]
-    return _shown(rows, f"Differences of {what}", head, body, caption, measures)
+    return _shown(rows, f"Differences of {what}", head, body, caption, measures, labels)
 
 
 def _shown(
@@ -163,6 +161,7 @@ def _shown(
     body: Sequence[Sequence[Cell]],
     caption: Sequence[str],
     measures: Iterable[str],
+    labels: ScoreLabels,
     *,
     text: int = 0,
 ) -> list[Block]:
@@ -171,10 +170,10 @@ def _shown(
     for r, cells in zip(rows, body, strict=True):
         bodies.setdefault((r.system, r.against, r.target if r.task == "translate" else None), []).append(cells)
     found = [
-        (MEASURES[m][0], f"{r.spoken} → {name_of(r.target)}" if r.target else r.spoken, held)
+        (labels[m][0], f"{r.spoken} → {name_of(r.target)}" if r.target else r.spoken, held)
         for r in rows
         for m in measures
-        if (held := getattr(r, m)) is not None
+        if (held := r.scores.get(m)) is not None
     ]
     reasons = dict.fromkeys(f"{label} isn't scored: {held.reason}." for label, _, held in found if held.reason)
     made = Table(
@@ -186,19 +185,19 @@ def _shown(
 
 
 def _held(rows: Sequence[SystemScores]) -> list[str]:
-    return [m for m in MEASURES if any(getattr(r, m) is not None for r in rows)]
+    return list(dict.fromkeys(m for r in rows for m in r.scores))
 
 
-def _heads(measures: Iterable[str]) -> list[str]:
-    return [head for m in measures for head in (["Unit"] if m == "error" else []) + [MEASURES[m][0]]]
+def _heads(measures: Iterable[str], labels: ScoreLabels) -> list[str]:
+    return [head for m in measures for head in (["Unit"] if m == "error" else []) + [labels[m][0]]]
 
 
-def _values(row: SystemScores, measures: Iterable[str]) -> list[Cell]:
+def _values(row: SystemScores, measures: Iterable[str], labels: ScoreLabels) -> list[Cell]:
     """A score of each measure; an error rate's unit stands before it."""
     cells: list[Cell] = []
     for measure in measures:
-        found: Measured | None = getattr(row, measure)
-        _, scale, digits = MEASURES[measure]
+        found = row.scores.get(measure)
+        _, scale, digits = labels[measure]
         shown: Cell = score(found, scale, digits=digits)
         if measure == "error":
             unit = ((found and found.signature) or "").partition("|")[0]
@@ -207,12 +206,12 @@ def _values(row: SystemScores, measures: Iterable[str]) -> list[Cell]:
     return cells
 
 
-def _difference(row: SystemScores, measure: str) -> Cell:
+def _difference(row: SystemScores, measure: str, labels: ScoreLabels) -> Cell:
     """A difference, its interval and both p."""
-    found: Measured | None = getattr(row, measure)
+    found = row.scores.get(measure)
     if found is not None and found.reason is not None:
         return _NOT_SCORED
-    return difference(found, digits=MEASURES[measure][2], both_p=True)
+    return difference(found, digits=labels[measure][2], both_p=True)
 
 
 def _languages_head(rows: Sequence[SystemScores]) -> list[str]:

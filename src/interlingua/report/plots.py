@@ -29,7 +29,7 @@ from matplotlib.ticker import MaxNLocator
 from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
 from interlingua.report.tables import percent, span
-from interlingua.results import Alignment, Change, Match, Metric, Results, Side, Variant, name_of
+from interlingua.results import Alignment, Change, Match, Results, Score, Side, Variant, name_of
 from interlingua.retrieval.methods import PAPER_METHOD, method_label
 
 INK = "#1c1c1c"
@@ -475,7 +475,7 @@ def changes_svg(rows: Sequence[Row], quantity: str, name: str) -> str:
     return svg(lambda: _changes(rows, quantity), name)
 
 
-def runs_svg(rows: Sequence[tuple[str, Sequence[Metric | None]]], runs: Sequence[str], quantity: str, name: str) -> str:
+def runs_svg(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str], quantity: str, name: str) -> str:
     """A row for each label, in it a mark and its interval for each run; the first run's mark is hollow."""
     return svg(lambda: _runs(rows, runs, quantity), name)
 
@@ -535,7 +535,7 @@ def _changes(rows: Sequence[Row], quantity: str) -> Figure:
     return figure
 
 
-def _runs(rows: Sequence[tuple[str, Sequence[Metric | None]]], runs: Sequence[str], quantity: str) -> Figure:
+def _runs(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str], quantity: str) -> Figure:
     row = _RUNS_APART * len(runs) + _RUNS_BETWEEN
     middles = [row * (i + 0.5) for i in range(len(rows))]
     figure, axes = _row_axes(row * len(rows), middles, [label for label, _ in rows], quantity)
@@ -563,7 +563,7 @@ def _row_axes(height: float, middles: Sequence[float], labels: Sequence[str], qu
     return figure, axes
 
 
-def _mark(axes: Axes, metric: Metric | None, y: float, marker: str, look: Mapping[str, Any]) -> None:
+def _mark(axes: Axes, metric: Score | None, y: float, marker: str, look: Mapping[str, Any]) -> None:
     """A score and its interval, if there are any."""
     if metric is None or metric.value is None:
         return

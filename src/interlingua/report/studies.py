@@ -26,11 +26,11 @@ from interlingua.results import (
     Difference,
     Distant,
     Interval,
-    Metric,
     RankCorrelation,
     Results,
     Retrieval,
     Robustness,
+    Score,
     UnderTokens,
     name_of,
 )
@@ -380,9 +380,9 @@ def _above(r: UnderTokens) -> Difference | None:
     return against.difference if against else None
 
 
-def _error(r: UnderTokens, unit: str) -> Metric | None:
+def _error(r: UnderTokens, unit: str) -> Score | None:
     return (r.error or {}).get(unit)
 
 
-def _translation(c: Candidate) -> Sequence[tuple[str, Metric]]:
+def _translation(c: Candidate) -> Sequence[tuple[str, Score]]:
     return ("BLEU", c.bleu), ("chrF", c.chrf), ("Off target", c.off_target)

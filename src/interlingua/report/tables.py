@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from interlingua.results import Difference, Interval, Metric, Point
+from interlingua.results import Difference, Interval, Score
 
 DASH = "–"  # what isn't known
 INTERVAL_NOTE = " [95% CI]"  # in a column's head: in CSV the bounds are columns of their own
@@ -348,12 +348,12 @@ def number(
     return Number(None if value is None else scale * value, interval, digits, signed)
 
 
-def score(metric: Metric | Point | None, scale: float = 1, *, digits: int = 1) -> Number:
+def score(metric: Score | None, scale: float = 1, *, digits: int = 1) -> Number:
     """A score with its interval, or that there is none."""
     return Number(None) if metric is None else number(metric.value, scale, metric.ci, digits=digits)
 
 
-def difference(found: Difference | Point | None, *, digits: int = 1, both_p: bool = False) -> Number:
+def difference(found: Difference | None, *, digits: int = 1, both_p: bool = False) -> Number:
     """A difference with its sign and interval."""
     if found is None or found.value is None:
         return Number(None)

@@ -18,6 +18,7 @@ from interlingua.experiments.transfer import (
     each_answer,
     pooled_change,
     references,
+    text_statistics,
     transfer_rows,
 )
 from interlingua.experiments.transfer_study.settings import DEV, PERMUTED, PLAIN, Run, Training
@@ -26,11 +27,12 @@ from interlingua.languages import PromptKind
 from interlingua.metrics import (
     Cell,
     CometScores,
-    Comparison,
     SystemOutputs,
+    TextMetric,
     comet_segments,
+    draws,
     pooled_difference,
-    pooled_draws,
+    pooled_value,
 )
 from interlingua.metrics.comet import Segment
 from interlingua.progress import track
@@ -42,6 +44,7 @@ MEASURES = ("bleu", "chrf", "comet")
 EXAMPLE = '{"transfer": [{"test": "fleurs", "variant": "plain", "source": "fr", "target": "zh", "bleu": 20.5}]}'
 
 Said = Mapping[Cell, Outputs]
+Sides = tuple[list[SystemOutputs], list[SystemOutputs]]
 """What a model says in each cell."""
 
 Candidates = Mapping[tuple[Training, float], Mapping[Cell, Run]]
@@ -176,11 +179,12 @@ class Measuring:
         nothing = {"value": None, "ci": None}
         if not spoken:
             return nothing
-        value, draws = {}, {}
+        value, drawn = {}, {}
         for name, side in {"mine": mine, "plain": plain, UNTRAINED: untrained}.items():
             groups = [self._system(c, f"new {s}-{target}", side[c], test) for c in self.cells for s in spoken]
-            value[name], draws[name] = pooled_draws(groups, "chrf")
-        gain, whole = (draws[n] - draws[UNTRAINED] for n in ("mine", "plain"))
+            pooled = text_statistics(groups, "chrf")
+            value[name], drawn[name] = pooled_value(pooled), draws(pooled)
+        gain, whole = (drawn[n] - drawn[UNTRAINED] for n in ("mine", "plain"))
         most = value["plain"] - value[UNTRAINED]
         if not most > 0 or not np.percentile(whole, 2.5) > 0:
             return nothing
@@ -226,14 +230,15 @@ class Measuring:
         strange = [s for s in unseen if s not in found.sources[PLAIN]]  # to plain, too
 
         def against(other: Said, kind: str, heard: Sequence[str], to: str) -> Any:
-            groups = self._compared(mine, other, [f"{kind} {s}-{to}" for s in heard if s != to], test)
-            return as_row(pooled_difference(groups, metric="chrf")) if groups else None
+            sides = self._compared(mine, other, [f"{kind} {s}-{to}" for s in heard if s != to], test)
+            now, was = (text_statistics(side, "chrf") for side in sides)
+            return as_row(pooled_difference(now, was)) if now else None
 
         systems = {"mine": mine, "plain": plain, UNTRAINED: untrained}
         rows = self.table(untrained, mine, sources, test)
         if comet is not None:
             for row in rows:
-                row["comet"] = comet_change(comet, self._one(untrained, mine, row, test), self._transcripts(test))
+                row["comet"] = comet_change(comet, *self._one(untrained, mine, row, test))
         return {
             "target": target,
             "variant": variant,
@@ -286,12 +291,13 @@ class Measuring:
         for name, (kind, languages) in pools.items():
             to = found.target if kind == "new" else ENGLISH
             keys = [f"{kind} {s}-{to}" for s in languages]
-            groups = self._compared(found.after[variant], untrained, keys, test)
-            if groups:
+            after, before = self._compared(found.after[variant], untrained, keys, test)
+            if after:
                 row: dict[str, Any] = {"pool": name, "languages": languages}
-                row |= {"chrf": pooled_change(groups, "chrf"), "bleu": pooled_change(groups, "bleu")}
+                metrics: tuple[TextMetric, ...] = ("chrf", "bleu")
+                row |= {m: pooled_change(text_statistics(after, m), text_statistics(before, m)) for m in metrics}
                 if comet is not None:
-                    row["comet"] = comet_change(comet, groups, self._transcripts(test))
+                    row["comet"] = comet_change(comet, after, before)
                 rows.append(row)
         return rows
 
@@ -326,9 +332,8 @@ class Measuring:
                 for said in [untrained, *found.after.values()]:
                     for key in _only(said[c], ("new", "translate")):
                         system = self._system(c, key, said[c], found.test)
-                        heard = self._transcripts(found.test)
                         try:
-                            segments.update(comet_segments(system.hypotheses, system.references, heard).values())
+                            segments.update(comet_segments(system).values())
                         except CometError:  # an utterance without a transcript: the row says so
                             continue
         return kept_comet(self.work.study.folder / "comet.json", segments, model)
@@ -353,29 +358,25 @@ class Measuring:
             and (measure != "chrf" or (*named.values(), measure) in theirs)  # the paper has BLEU and COMET
         ]
 
-    def _one(self, before: Said, after: Said, row: Mapping[str, Any], test: str) -> list[Comparison]:
+    def _one(self, before: Said, after: Said, row: Mapping[str, Any], test: str) -> Sides:
         """A row of `table` as groups: its rotations, of the first seed."""
         key = f"{row['task']} {row['source']}-{row['target']}"
         cells = [c for c in self.cells if c[1] == self.work.study.seeds[0]]
         return self._compared({c: after[c] for c in cells}, {c: before[c] for c in cells}, [key], test)
-
-    def _transcripts(self, test: str) -> dict[str, str]:
-        return {u.id: u.text for u in self.work.data.asked[test] if u.text}
 
     def _system(self, cell: Cell, key: str, said: Outputs, part: str) -> SystemOutputs:
         source, target = key.split(" ")[1].split("-")
         utterances = self.work.data.part(cell[0], part)
         expected = references(utterances, source, target)
         clusters = {u.id: u.group for u in utterances}
-        return SystemOutputs({i: t for i, t in said[key].items() if i in expected}, expected, clusters, target, cell)
+        texts = {i: t for i, t in said[key].items() if i in expected}
+        transcripts = {u.id: u.text for u in utterances if u.text}
+        return SystemOutputs(texts, expected, clusters, target, cell, source, transcripts)
 
-    def _compared(self, after: Said, before: Said, keys: Sequence[str], part: str) -> list[Comparison]:
-        found = []
-        for c in after:
-            for key in keys:
-                now, was = self._system(c, key, after[c], part), self._system(c, key, before[c], part)
-                found.append(Comparison(now.hypotheses, was.hypotheses, now.references, now.clusters, now.target, c))
-        return found
+    def _compared(self, after: Said, before: Said, keys: Sequence[str], part: str) -> Sides:
+        pairs = [(c, key) for c in after for key in keys]
+        now, was = ([self._system(c, key, side[c], part) for c, key in pairs] for side in (after, before))
+        return now, was
 
 
 def published_scores(path: Path | None) -> dict[tuple[str, ...], float]:
@@ -389,7 +390,7 @@ def published_scores(path: Path | None) -> dict[tuple[str, ...], float]:
 
 def _mean_chrf(groups: Sequence[SystemOutputs]) -> float:
     """The mean over groups of their corpus chrF; 0 where there are none."""
-    return pooled_draws(groups, "chrf", samples=1)[0] if groups else 0.0
+    return pooled_value(text_statistics(groups, "chrf")) if groups else 0.0
 
 
 def _only(said: Outputs, kinds: Iterable[str]) -> Outputs:
