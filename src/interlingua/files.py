@@ -30,11 +30,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def check_sha256(path: Path, expected: str, mend: str) -> None:
+def check_sha256(path: Path, expected: str, fix: str) -> None:
     """Raise HashMismatchError unless ``path`` has the ``expected`` hex SHA-256."""
     found = sha256_file(path)
     if found != expected:
-        raise HashMismatchError(f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…; {mend}")
+        raise HashMismatchError(f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…; {fix}")
 
 
 @contextmanager

@@ -164,7 +164,7 @@ def test_doctor_tells_of_the_environment(ready, capsys):
     ready.rename(ready.with_name("elsewhere"))
     found = line()
     assert found.startswith("-       COMET: not set up; only")
-    assert found.endswith("mend: interlingua doctor --comet")
+    assert found.endswith("fix: interlingua doctor --comet")
 
 
 # ---------------------------------------------------------------- scores

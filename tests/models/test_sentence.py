@@ -190,6 +190,14 @@ def registry(empty_machine, tiny_folder, tmp_path, monkeypatch):
     return files
 
 
+@pytest.fixture
+def nothing_else(monkeypatch):
+    """`doctor --fetch` finds all but the sentence encoder in place."""
+    here = SimpleNamespace(path="here", origin="folder")
+    monkeypatch.setattr(doctor, "resolve", lambda spec: here)
+    monkeypatch.setattr(doctor.prompts, "prepare_prompts", lambda log: log("the corpus"))
+
+
 def hub_snapshot(folder: Path) -> Path:
     repository = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{HUB_ID.replace('/', '--')}"
     (repository / "refs").mkdir(parents=True)
@@ -228,7 +236,7 @@ def test_packaged_weights_are_fetched_once_and_checked(registry, tiny, monkeypat
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "sentence_bert_config.json"])
-def test_an_altered_file_is_noticed(registry, name):
+def test_an_altered_file_is_noticed(registry, nothing_else, name):
     folder = resolve_sentence_encoder().path
     raw = bytearray((folder / name).read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -236,8 +244,8 @@ def test_an_altered_file_is_noticed(registry, name):
     with pytest.raises(HashMismatchError, match=rf"{name}: SHA-256 is .*doctor --fetch"):
         load_sentence_encoder()
     said: list[str] = []
-    doctor._fetch_sentence_encoder(said.append)
-    assert name in said[0]
+    doctor.fetch(said.append)
+    assert name in said[2]
     assert said[-1] == f"{ALL_MINILM}: {folder} (packaged)"
     check_packaged(ALL_MINILM)
 
@@ -346,20 +354,16 @@ def test_a_device_that_is_not_here(tiny_folder):
 # ---------------------------------------------------------------- doctor
 
 
-def finding() -> doctor.Finding:
-    return doctor._sentence_encoder()
+finding = doctor.sentence_encoder
 
 
-def test_the_doctor_does_not_insist(empty_machine, monkeypatch):
+def test_the_doctor_does_not_insist(empty_machine, nothing_else):
     said: list[str] = []
-    here = SimpleNamespace(path="here", origin="folder")
-    monkeypatch.setattr(doctor, "resolve", lambda spec: here)
-    monkeypatch.setattr(doctor.prompts, "prepare_prompts", lambda log: log("the corpus"))
     doctor.fetch(said.append)
     assert said[:-1] == ["whisper-base: here (folder)", "the corpus"]
     assert "registry down" in said[-1]
     assert "only the cascade baseline needs it" in said[-1]
-    assert (finding().ok, finding().mend) == (None, "interlingua doctor --fetch")
+    assert (finding().ok, finding().fix) == (None, "interlingua doctor --fetch")
 
 
 def test_the_doctor_sees_what_is_here(registry, tiny_folder):
@@ -369,7 +373,7 @@ def test_the_doctor_sees_what_is_here(registry, tiny_folder):
     config = (folder / "config.json").read_bytes()
     (folder / "config.json").write_bytes(config.replace(b"16", b"32"))
     assert finding().ok is False
-    assert finding().mend == "interlingua doctor --fetch"
+    assert finding().fix == "interlingua doctor --fetch"
     shutil.rmtree(folder)
     hub_snapshot(tiny_folder)
     assert finding().ok is True

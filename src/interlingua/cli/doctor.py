@@ -1,10 +1,10 @@
-"""``interlingua doctor``: what is here, and the command that mends what is missing."""
+"""``interlingua doctor``: what is here, and the command that fixes what is missing."""
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
 
-app = cyclopts.App(name="doctor", help="Say what is here and how to mend what is missing.")
+app = cyclopts.App(name="doctor", help="Say what is here and how to fix what is missing.")
 
 _MARKS = {True: "ok", False: "MISSING", None: "-"}
 
@@ -32,6 +32,6 @@ def doctor(*, fetch: bool = False, comet: bool = False, json: bool = False) -> i
         emit({"findings": [vars(f) for f in findings]})
     else:
         for finding in findings:
-            mend = f"  mend: {finding.mend}" if finding.mend and not finding.ok else ""
-            print(f"{_MARKS[finding.ok]:8}{finding.name}: {finding.detail}{mend}")
+            fix = f"  fix: {finding.fix}" if finding.fix and not finding.ok else ""
+            print(f"{_MARKS[finding.ok]:8}{finding.name}: {finding.detail}{fix}")
     return 1 if any(f.ok is False for f in findings) else 0

