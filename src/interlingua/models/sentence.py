@@ -48,8 +48,7 @@ class SentenceEncoder:
     def encode(self, texts: Sequence[str]) -> Embeddings:
         """Embed N texts, (N, E): the mean over the last layer's tokens, then length 1.
 
-        That is what the sentence-transformers package does for this model (Reimers & Gurevych 2019, section 3).
-        A text without tokens ("", or blanks only) becomes a row of zeros, so its cosine with anything is 0.
+        As sentence-transformers does (Reimers & Gurevych 2019, section 3). A text without tokens is a row of zeros.
         """
         rows: Embeddings = np.zeros((len(texts), self.dim), dtype=np.float32)
         tokens = [self._tokens(text) for text in texts]
