@@ -13,12 +13,12 @@ from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.encoding import WhisperEncoder
 from interlingua.errors import ModelFormatError, TooLongAudioError
-from interlingua.experiments.alignment import align, directions, listen, load_utterance, match_words
+from interlingua.experiments.alignment import align, directions, listen, load_utterance, match_words, rounded
 from interlingua.models import quiet
 from interlingua.report import alignment_heatmap
+from interlingua.results import Word
 from interlingua.retrieval.reference import seqsim_pair
 from interlingua.retrieval.seqsim import alignment_matrix
-from interlingua.translation import Word
 from interlingua.types import SAMPLE_RATE, AudioRef
 
 
@@ -57,7 +57,9 @@ def frames(n: int, seed: int) -> np.ndarray:
 def words_of(lengths: list[int]) -> list[Word]:
     """Adjoining words of so many frames each."""
     ends = np.cumsum(lengths) / RATE
-    return [Word(f"w{i}", end - n / RATE, end) for i, (n, end) in enumerate(zip(lengths, ends, strict=True))]
+    return [
+        Word(word=f"w{i}", start=end - n / RATE, end=end) for i, (n, end) in enumerate(zip(lengths, ends, strict=True))
+    ]
 
 
 # ---------------------------------------------------------------- scores and words
@@ -93,7 +95,7 @@ def test_swapped_words_find_each_other():
 
 def test_a_word_without_duration_or_past_the_last_frame_has_one_frame():
     similarity = np.array([[0.1, 0.2], [0.9, 0.3]], dtype=np.float32)
-    start, end = Word("start", 0.0, 0.0), Word("end", 0.05, 0.05)
+    start, end = (Word(word=n, start=t, end=t) for n, t in (("start", 0.0), ("end", 0.05)))
     (first, last) = match_words(similarity, [start, end], [start, end], RATE)
     assert (first.candidate, last.candidate) == (end, start)
     assert (first.similarity, last.similarity) == pytest.approx((0.2, 0.9))
@@ -101,7 +103,7 @@ def test_a_word_without_duration_or_past_the_last_frame_has_one_frame():
 
 def test_no_words_no_matches():
     similarity = np.ones((2, 2), dtype=np.float32)
-    word = Word("a", 0.0, 0.04)
+    word = Word(word="a", start=0.0, end=0.04)
     assert match_words(similarity, [word], [], RATE) == match_words(similarity, [], [word], RATE) == []
 
 
@@ -117,17 +119,18 @@ def test_what_is_longer_than_the_window_is_refused(tmp_path):
 
 def test_words_in_a_language_without_a_token_stay_out(tiny_whisper):
     spoken = listen(tiny_whisper, "u", sweep(0.4, 200.0), language="kea")
-    assert (spoken.language, spoken.text, spoken.words, spoken.transcribed) == ("kea", "", [], False)
+    side = spoken.side
+    assert (side.language, side.text, side.words, side.transcribed) == ("kea", "", [], False)
     assert "no language 'kea'" in spoken.lacking
 
 
 def test_a_transcript_that_the_decoder_can_t_hold_gives_no_words(tiny_whisper, converted):
     samples = sweep(0.4, 200.0)
     fits = listen(tiny_whisper, "u", samples, language="en", text="a" * 17)  # a byte a token, and a space before
-    assert [w.word for w in fits.words] == ["a" * 17]
+    assert [w.word for w in fits.side.words] == ["a" * 17]
     assert fits.lacking == ""
     long = listen(tiny_whisper, "u", samples, language="en", text="a" * 18)
-    assert long.words == []
+    assert long.side.words == []
     assert "19 tokens, and the decoder takes 18" in long.lacking
 
 
@@ -137,8 +140,8 @@ def test_a_model_that_can_t_be_converted_gives_no_words(tiny_whisper, monkeypatc
 
     monkeypatch.setattr("interlingua.translation.engines.ctranslate2_folder", refuse)
     a, b = (listen(tiny_whisper, n, sweep(0.4, 200.0), language="en", text="a b") for n in "ab")
-    assert (a.words, a.lacking) == ([], "can't convert it")
-    found = align(tiny_whisper, a, b)
+    assert (a.side.words, a.lacking) == ([], "can't convert it")
+    found, _ = align(tiny_whisper, a, b)
     assert found.matches == []
     assert found.f1 == pytest.approx(1, abs=1e-5)
 
@@ -146,16 +149,15 @@ def test_a_model_that_can_t_be_converted_gives_no_words(tiny_whisper, monkeypatc
 def test_given_words_are_kept_and_the_frames_are_those_of_retrieval(tiny_whisper, converted):
     audio = [sweep(0.4, 200.0), sweep(0.7, 300.0)]
     spoken = [listen(tiny_whisper, n, s, language="en", text=f" {n} b ") for n, s in zip("ab", audio, strict=True)]
-    assert [[w.word for w in s.words] for s in spoken] == [["a", "b"], ["b", "b"]]
-    assert [(s.probability, s.transcribed, s.lacking) for s in spoken] == [(None, False, "")] * 2
-    found = align(tiny_whisper, *spoken)
+    assert [[w.word for w in s.side.words] for s in spoken] == [["a", "b"], ["b", "b"]]
+    assert [(s.side.probability, s.side.transcribed, s.lacking) for s in spoken] == [(None, False, "")] * 2
+    found, similarity = align(tiny_whisper, *spoken)
     (q, _), (c, _) = WhisperEncoder(tiny_whisper).encode(audio)
-    np.testing.assert_array_equal(found.similarity, alignment_matrix(q, c))
-    assert found.similarity.shape == (20, 35)
+    np.testing.assert_array_equal(similarity, alignment_matrix(q, c))
+    assert similarity.shape == (20, 35)
     assert found.f1 == pytest.approx(seqsim_pair(q, c)["f1"], abs=1e-5)
-    about = found.as_dict()
-    assert list(about) == ["query", "candidate", "precision", "recall", "f1"]
-    assert list(about["query"]) == ["id", "language", "text", "seconds", "words"]
+    assert rounded(found).f1 == round(found.f1, 4)
+    assert [(side.id, side.seconds) for side in (found.query, found.candidate)] == [("a", 0.4), ("b", 0.7)]
 
 
 def detected_by_transformers(whisper, samples) -> tuple[str, float]:

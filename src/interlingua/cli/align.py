@@ -1,9 +1,8 @@
 """``interlingua align``: explain one match."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 
@@ -11,8 +10,10 @@ from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
 
 if TYPE_CHECKING:
-    from interlingua.experiments.alignment import Alignment, Spoken, WordMatch
+    from interlingua.results import Alignment, Match, Side
     from interlingua.types import Utterance
+
+SCORES = ("precision", "recall", "mean", "F1")
 
 app = cyclopts.App(name="align", help="Explain a match: compare two recordings frame by frame and word by word.")
 
@@ -51,7 +52,6 @@ def align(
     """
     import msgspec
 
-    from interlingua import results
     from interlingua.encoding import best_device
     from interlingua.errors import UsageError
     from interlingua.experiments import alignment
@@ -74,16 +74,17 @@ def align(
         alignment.listen(whisper, u.id, samples, language=language or u.language, text=text or u.text)
         for u, samples, (language, text) in zip(chosen, audio, given, strict=True)
     ]
-    found = alignment.align(whisper, *spoken)
-    result = _as_dict(found)
-    alignment_heatmap(
-        Results(alignment=msgspec.convert(result, results.Alignment)), {"alignment": found.similarity}, out
-    )
+    found, similarity = alignment.align(whisper, *spoken)
+    found = alignment.rounded(found)
+    alignment_heatmap(Results(alignment=found), {"alignment": similarity}, out)
     for side in spoken:
         if side.lacking:
-            note(f"interlingua: {side.id}: no words: {side.lacking}")
+            note(f"interlingua: {side.side.id}: no words: {side.lacking}")
     if json:
-        emit({**result, "method": method, "model": whisper.model_name, "picture": str(out)})
+        told = {"matches": [], **msgspec.to_builtins(found)}
+        for name, one in (("query", found.query), ("candidate", found.candidate)):
+            told[name] |= {"probability": one.probability, "transcribed": one.transcribed}
+        emit({**told, "method": method, "model": whisper.model_name, "picture": str(out)})
     else:
         _print(found)
         print(f"picture: {out}")
@@ -104,29 +105,15 @@ def _find(manifest: Path, ids: Sequence[str]) -> "list[Utterance]":
     return [utterances[name] for name in ids]
 
 
-def _as_dict(found: "Alignment") -> dict[str, Any]:
-    heard = {
-        name: {
-            **side.as_dict(),
-            "probability": side.probability and round(side.probability, 4),
-            "transcribed": side.transcribed,
-        }
-        for name, side in (("query", found.query), ("candidate", found.candidate))
-    }
-    matches = [{**asdict(m), "similarity": round(m.similarity, 4)} for m in found.matches]
-    return {**found.as_dict(), **heard, "mean": round(found.mean, 4), "matches": matches}
-
-
 def _print(found: "Alignment") -> None:
     for name, side in (("query", found.query), ("candidate", found.candidate)):
         print(f"{name + ':':10} {_heard(side)}")
-    scores = (f"{name} {getattr(found, name):.3f}" for name in ("precision", "recall", "mean"))
-    print(f"SeqSim:    {', '.join(scores)}, F1 {found.f1:.3f}")
+    print(f"SeqSim:    {', '.join(f'{name} {getattr(found, name.lower()):.3f}' for name in SCORES)}")
     if found.matches:
         _print_words(found.matches)
 
 
-def _heard(side: "Spoken") -> str:
+def _heard(side: "Side") -> str:
     from interlingua.languages import language_name
 
     language = language_name(side.language)
@@ -137,13 +124,13 @@ def _heard(side: "Spoken") -> str:
     return f"{side.id}, {language}, {side.seconds:.2f} s{text}{origin}"
 
 
-def _print_words(matches: "Sequence[WordMatch]") -> None:
+def _print_words(matches: "Sequence[Match]") -> None:
     left = max(4, *(len(m.query.word) for m in matches))
     right = max(4, *(len(m.candidate.word) for m in matches))
     print(f"\n{'word':{left}}  start-end      {'word':{right}}  start-end    similarity")
     for m in matches:
         sides = [
-            f"{word.word:{width}}  {word.start:5.2f}-{word.end:5.2f}"
+            f"{word.word:{width}}  {word.times[0]:5.2f}-{word.times[1]:5.2f}"
             for word, width in ((m.query, left), (m.candidate, right))
         ]
         print(f"{sides[0]}  ->  {sides[1]}  {m.similarity:.3f}")

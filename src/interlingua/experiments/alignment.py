@@ -1,17 +1,19 @@
 """One match explained: the frames of two recordings compared one by one, and their words placed in time."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.encoding import WhisperEncoder
 from interlingua.errors import ModelError, TooLongAudioError
 from interlingua.models import Whisper
+from interlingua.results import Alignment, Match, Side, Word
 from interlingua.retrieval.seqsim import alignment_matrix, reduce_directions
-from interlingua.translation import TransformersEngine, Word, detect_frames, likeliest, place_words, translate_frames
+from interlingua.translation import TransformersEngine, detect_frames, likeliest, place_words, translate_frames
+from interlingua.translation import Word as PlacedWord
 from interlingua.types import (
     SAMPLE_RATE,
     WINDOW_SECONDS,
@@ -26,77 +28,11 @@ AROUND_TRANSCRIPT = 6  # decoder positions that `place_words` needs besides the 
 
 @dataclass(frozen=True, eq=False)
 class Spoken:
-    """A recording, what is said in it, and when.
+    """A recording, what is said in it and when, and why there are no words; "" where there are."""
 
-    Attributes:
-        id: its name.
-        samples: the audio.
-        language: Whisper's code, or ISO 639 where Whisper has none.
-        text: the transcript; "" where there is none.
-        words: the transcript's words in time; empty where they can't be placed.
-        probability: of the language, where Whisper detected it.
-        transcribed: whether the transcript is Whisper's.
-        lacking: why there are no words, in one line; "" where there are.
-    """
-
-    id: str
     samples: Samples
-    language: str
-    text: str
-    words: list[Word]
-    probability: float | None = None
-    transcribed: bool = False
+    side: Side
     lacking: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """Length of the audio."""
-        return len(self.samples) / SAMPLE_RATE
-
-    def as_dict(self) -> dict[str, Any]:
-        """A side of ``alignment`` in ``results.json``."""
-        words = [asdict(w) for w in self.words]
-        seconds = round(self.seconds, 2)
-        return {"id": self.id, "language": self.language, "text": self.text, "seconds": seconds, "words": words}
-
-
-@dataclass(frozen=True)
-class WordMatch:
-    """A query word, the candidate word most like it, and SeqSim's F1 of the two."""
-
-    query: Word
-    candidate: Word
-    similarity: float
-
-
-@dataclass(frozen=True, eq=False)
-class Alignment:
-    """Two recordings compared frame by frame.
-
-    Attributes:
-        query: the one side, n frames.
-        candidate: the other side, m frames.
-        similarity: (n, m) similarity of every two frames.
-        precision: mean over query frames of the best similarity; see `interlingua.retrieval.reference`.
-        recall: mean over candidate frames of the best similarity.
-        mean: of precision and recall.
-        f1: their harmonic mean.
-        matches: for each query word the most similar candidate word.
-    """
-
-    query: Spoken
-    candidate: Spoken
-    similarity: Matrix
-    precision: float
-    recall: float
-    mean: float
-    f1: float
-    matches: list[WordMatch]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The ``alignment`` of ``results.json``; the array of that name is `similarity`."""
-        scores = {name: round(getattr(self, name), 4) for name in ("precision", "recall", "f1")}
-        return {"query": self.query.as_dict(), "candidate": self.candidate.as_dict(), **scores}
 
 
 def load_utterance(audio: AudioRef) -> Samples:
@@ -144,10 +80,19 @@ def listen(
             (heard,) = translate_frames(whisper, [Frames(id, frames, n_speech)], language, task="transcribe")
             text, transcribed = heard.text, True
     words, lacking = _place(whisper, samples, language, text)
-    return Spoken(id, samples, language, text, words, probability, transcribed, lacking)
+    side = Side(
+        id=id,
+        language=language,
+        text=text,
+        seconds=round(len(samples) / SAMPLE_RATE, 2),
+        words=[Word(word=w.word, start=w.start, end=w.end) for w in words],
+        probability=probability,
+        transcribed=transcribed,
+    )
+    return Spoken(samples, side, lacking)
 
 
-def _place(whisper: Whisper, samples: Samples, language: str, text: str) -> tuple[list[Word], str]:
+def _place(whisper: Whisper, samples: Samples, language: str, text: str) -> tuple[list[PlacedWord], str]:
     """The words in time, or why there are none."""
     if language not in whisper.languages:
         return [], f"{whisper.model_name} has no language {language!r}, so that it can't place words"
@@ -163,14 +108,34 @@ def _place(whisper: Whisper, samples: Samples, language: str, text: str) -> tupl
         return [], str(e)
 
 
-def align(whisper: Whisper, query: Spoken, candidate: Spoken) -> Alignment:
-    """Compare two recordings frame by frame, encoded as for retrieval (the speech alone), and word by word."""
+def align(whisper: Whisper, query: Spoken, candidate: Spoken) -> tuple[Alignment, Matrix]:
+    """Compare two recordings frame by frame, encoded as for retrieval (the speech alone), and word by word.
+
+    Returns:
+        Both sides, SeqSim's scores and each query word's best match; and the similarity of every two frames, (n, m).
+    """
     encoder = WhisperEncoder(whisper)
     (q, n), (c, m) = encoder.encode([query.samples, candidate.samples])
     similarity = alignment_matrix(q[:n], c[:m])
     precision, recall, mean, f1 = directions(similarity)
-    matches = match_words(similarity, query.words, candidate.words, encoder.rate)
-    return Alignment(query, candidate, similarity, precision, recall, mean, f1, matches)
+    matches = match_words(similarity, query.side.words or (), candidate.side.words or (), encoder.rate)
+    found = Alignment(
+        query=query.side,
+        candidate=candidate.side,
+        precision=precision,
+        recall=recall,
+        mean=mean,
+        f1=f1,
+        matches=matches,
+    )
+    return found, similarity
+
+
+def rounded(found: Alignment) -> Alignment:
+    """Scores of four decimals, for people and files."""
+    scores = {name: round(getattr(found, name) or 0.0, 4) for name in ("precision", "recall", "mean", "f1")}
+    matches = [msgspec.structs.replace(m, similarity=round(m.similarity or 0.0, 4)) for m in found.matches]
+    return msgspec.structs.replace(found, matches=matches, **scores)
 
 
 def directions(similarity: Matrix) -> tuple[float, float, float, float]:
@@ -181,7 +146,7 @@ def directions(similarity: Matrix) -> tuple[float, float, float, float]:
     return precision.item(), recall.item(), mean.item(), f1.item()
 
 
-def match_words(similarity: Matrix, query: Sequence[Word], candidate: Sequence[Word], rate: float) -> list[WordMatch]:
+def match_words(similarity: Matrix, query: Sequence[Word], candidate: Sequence[Word], rate: float) -> list[Match]:
     """For each query word the candidate word with the highest F1 of their frames; the earlier one of two alike.
 
     Args:
@@ -197,11 +162,12 @@ def match_words(similarity: Matrix, query: Sequence[Word], candidate: Sequence[W
         rows = _frames(word, n, rate)
         scores = [directions(similarity[rows, c])[3] for c in columns]
         best = int(np.argmax(scores))
-        matches.append(WordMatch(word, candidate[best], scores[best]))
+        matches.append(Match(query=word, candidate=candidate[best], similarity=scores[best]))
     return matches
 
 
 def _frames(word: Word, total: int, rate: float) -> slice:
     """The frames of a word: at least one, since a word may take no time where the warping path leaps."""
-    start = min(round(word.start * rate), total - 1)
-    return slice(start, max(start + 1, round(word.end * rate)))
+    begin, end = word.times
+    start = min(round(begin * rate), total - 1)
+    return slice(start, max(start + 1, round(end * rate)))

@@ -16,7 +16,7 @@ from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
 from interlingua.encoding import SpeechEncoder, WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.encoding.store import FrameStore
-from interlingua.experiments.alignment import align, listen
+from interlingua.experiments.alignment import align, listen, rounded
 from interlingua.experiments.config import DemoConfig
 from interlingua.experiments.controls import RANDOM_SEED, LogMelEncoder, with_random_weights
 from interlingua.experiments.retrieval import SEEDS, Corpus, Measured, Pair, measure, usable_methods
@@ -95,8 +95,8 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
     if example := best_example(utterances, main.matrices[pair], pair):
         with timed("alignment"):
             spoken = [listen(whisper, u.id, load_audio(u.audio), language=u.language, text=u.text) for u in example]
-            aligned = align(whisper, *spoken)
-        alignment, arrays["alignment"] = aligned.as_dict(), aligned.similarity
+            aligned, arrays["alignment"] = align(whisper, *spoken)
+        alignment = msgspec.structs.replace(rounded(aligned), mean=None, matches=[])
     translation: list[results.Translation] = []
     samples: list[results.Sample] = []
     if chosen := translation_subset(utterances, settled.translate):
@@ -107,7 +107,7 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
     found = results.Results(
         title="Cross-lingual speech retrieval on real recordings",
         similarity=results.Similarity(query=pair[0], candidate=pair[1], method="seqsim"),
-        alignment=msgspec.convert(alignment, results.Alignment | None),
+        alignment=alignment,
         settings={
             **{k: str(v) if isinstance(v, Path) else v for k, v in asdict(settled).items()},
             "model_name": whisper.model_name,
