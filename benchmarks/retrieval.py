@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 import seqsim_page
@@ -113,7 +114,7 @@ def main() -> None:
         "nested": nested(found["methods"], pooled),
         "nested_settings": nested(found["grid"], pooled),
     }
-    made = provenance(COMPUTE, "cpu", time.monotonic() - clock, started)
+    made = msgspec.to_builtins(provenance(COMPUTE, "cpu", time.monotonic() - clock, started))
     found |= {"provenance": made, "costs": costs(utterances)}
     write_text(OUT / "results.json", json.dumps(found))
     seqsim_page.write(found, PAGE)

@@ -3,26 +3,30 @@
 All pairs of two languages of the prompts, both directions, in one run: the contenders take turns, and a ratio is the median
 over the turns of two times that were taken side by side. PyLate and maxsim-cpu are slow, so they get fewer utterances, and ours the
 same ones beside them. R@1 takes longer and doesn't depend on what else the machine does: it is kept in runs/speed.json.
-Writes docs/speed.md and its picture.
+Writes docs/speed.md and its picture. With ``--folds`` it only prints what evaluating the default method costs against plain SeqSim.
 """
 
 import datetime
 import json
+import sys
 import time
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
+import msgspec
 import numpy as np
 import torch
 
 from interlingua.encoding import pool_frames
 from interlingua.files import atomic_file, write_text
 from interlingua.results import provenance
-from interlingua.retrieval.evaluate import Items, evaluate_scores
-from interlingua.retrieval.seqsim import SimilarityCompute, pack, reduce_directions, seqsim_both
+from interlingua.retrieval.evaluate import Items, Scorer, Speech, evaluate_scores
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
+from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, reduce_directions, seqsim_both
 from interlingua.types import FrameArray
 from peers import PEERS, run_peer
 from stores import prompt_frames
@@ -32,6 +36,7 @@ TURNS = 2
 RUNS = 2  # of each contender in a turn; the better one counts
 ROUNDED: tuple[SimilarityCompute, ...] = ("bfloat16", "int8")
 POOL = 4  # of the comparison of R@1
+FOLDED = 60  # prompts a language, of the cost of folds
 FOR_PEERS = 12  # utterances a side
 LENGTHS = (125, 250, 500, 1000, 1500)  # frames of the curve
 TILES = ((1024, 1024), (1024, 2048), (2048, 2048), (2048, 16384))  # shapes that the machine's product is tried with
@@ -65,7 +70,7 @@ def main() -> None:
     curve = lengths_curve(a, b)
     draw(curve, PAGE.parent / "images" / "linear.png")
     quality = recall(frames, meanings, clusters)
-    made = provenance("both", "cpu", time.monotonic() - clock, started)
+    made = msgspec.to_builtins(provenance("both", "cpu", time.monotonic() - clock, started))
     write_text(PAGE, page(times, flops, peers, error, quality, made, (n, m, dim, len(a), len(b))))
 
 
@@ -261,7 +266,7 @@ The product is bound by the processor's multipliers; the maxima of its rows and 
 left the cache. So they are computed in tiles of 4 MB, of whole utterances on both sides, and reduced at once. torch takes maxima of bfloat16
 one by one, but integers many at a time: the bits of floats of one sign sort as integers do, so bfloat16 is
 compared as int16. Shapes are rounded up to multiples of 32 frames, since the library prepares every new shape of a product anew. For int8 all frames are first
-rotated by one random orthogonal matrix, which keeps their products and spreads Whisper's few large dimensions over all, so that one unit fits all values. On a GPU a fused kernel exists (`similarity/fused.py`), checked by an interpreter only: no GPU was at hand.
+rotated by one random orthogonal matrix, which keeps their products and spreads Whisper's few large dimensions over all, so that one unit fits all values. On a GPU a fused kernel exists (`retrieval/seqsim_cuda.py`), checked by an interpreter only: no GPU was at hand.
 """
 
 
@@ -276,5 +281,34 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
 
 
+def folds() -> None:
+    """What the folds of a method cost against plain SeqSim on all pairs of two languages: multiply-adds and seconds."""
+    frames, _, clusters = prompt_frames()
+    speech = {
+        lang: Speech([pool_frames(f, POOL) for f in frames[lang][:FOLDED]], [1.0] * FOLDED, clusters[:FOLDED])
+        for lang in PAIR
+    }
+    costs = {method: fold_cost(speech, method) for method in ("seqsim", "whitened", DEFAULT_METHOD)}
+    for method, (products, spent) in costs.items():
+        plain = costs["seqsim"]
+        print(
+            f"{method}: {products / plain[0]:.2f} x the multiply-adds, {spent / plain[1]:.2f} x the time ({spent:.2f} s)"
+        )
+
+
+def fold_cost(speech: dict[str, Speech], method: str) -> tuple[int, float]:
+    """Products of frames, and the better of two times, of evaluating a method."""
+    products = 0
+
+    def counted(a: Packed, b: Packed) -> Any:
+        nonlocal products
+        products += sum(a.lengths) * sum(b.lengths)
+        return seqsim_both(a, b)
+
+    with patch("interlingua.retrieval.evaluate.seqsim_both", counted):
+        spent = min(seconds(lambda: Scorer(speech, METHODS[method]).score([PAIR])) for _ in range(RUNS))
+    return products // RUNS, spent
+
+
 if __name__ == "__main__":
-    main()
+    folds() if sys.argv[1:] == ["--folds"] else main()
