@@ -223,6 +223,7 @@ def test_page_is_well_formed_and_says_what_its_parts_are(page: str) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert '<html lang="en">' in page
+    assert page.count('role="img" aria-label="') == page.count("<svg")
     assert "<main>" in page
     assert page.count('<th scope="row">') == page.count("<tr>") + page.count("<tr class") - page.count("<thead>")
 

@@ -99,11 +99,10 @@ def page(runs: list[Path]) -> Path:
 def test_what_differs_comes_first(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     sections = re.findall(r'<section id="([\w-]+)">', text)
-    assert sections == [
-        "runs", "settings-that-differ", "retrieval", "translation", "settings-in-common", "provenance",
-    ]  # fmt: skip
-    assert table(page, "settings-that-differ") == {"layer": {"Setting": "layer", "bad": "6", "good": "4"}}
-    assert table(page, "settings-in-common") == {"model": {"Setting": "model", "Value": "base"}}
+    assert sections == ["what-differs", "retrieval", "translation", "what-is-the-same"]
+    assert table(page, "what-differs") == {"layer": {"Setting": "layer", "bad": "6", "good": "4"}}
+    same = {name: row["Value"] for name, row in table(page, "what-is-the-same").items()}
+    assert same == {"Title": "Made", "model": "base", "Commit": "abc", "Utterances": f"48, SHA-256 {'f' * 64}"}
     assert "Differences are those of good from bad." in text
     assert "<aside>" not in text  # the same utterances
     assert text.count("<svg") == 2

@@ -4,10 +4,4 @@ from interlingua.report.compare import write_comparison
 from interlingua.report.page import SECTIONS, write_report
 from interlingua.report.plots import alignment_heatmap, recall_heatmap
 
-__all__ = [
-    "SECTIONS",
-    "alignment_heatmap",
-    "recall_heatmap",
-    "write_comparison",
-    "write_report",
-]
+__all__ = ["SECTIONS", "alignment_heatmap", "recall_heatmap", "write_comparison", "write_report"]

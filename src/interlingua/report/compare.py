@@ -22,6 +22,7 @@ from interlingua.report import plots, transfer
 from interlingua.report.page import Opening, Section, origin_facts, plain, write_page
 from interlingua.report.studies import COLUMNS, measure_name
 from interlingua.report.tables import (
+    DASH,
     Block,
     Cell,
     Folded,
@@ -133,14 +134,8 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
             f"{', '.join(str(f) for f in folders[1:])}: nothing that {folders[0]} measured too (no language pair, "
             "translation direction or task in common); compare runs of one kind"
         )
-    same, differing = _settings(runs)
-    sections = [
-        Section("runs", _about(runs)),
-        Section("settings that differ", differing),
-        *measured,
-        Section("settings in common", same),
-        Section("provenance", _provenance(runs)),
-    ]
+    differing, same = _facts(runs)
+    sections = [Section("what differs", differing), *measured, Section("what is the same", same)]
     write_page(
         path, _opening(runs), sections, footer="Interlingua, from saved results alone.",
         tables=path.with_name(f"{path.stem}-tables"),
@@ -163,7 +158,7 @@ def _opening(runs: Sequence[Run]) -> Opening:
     hashes = [run.results.provenance.corpus for run in runs]
     warnings = []
     if len({found.sha256 for found in hashes if found}) > 1:
-        warnings = ["The runs were measured on different utterances (see the hashes under Runs)."]
+        warnings = ["The runs were measured on different utterances (see their hashes)."]
     elif None in hashes:
         warnings = ["Not every run says which utterances it was measured on: that they are the same is not known."]
     return Opening(
@@ -174,45 +169,35 @@ def _opening(runs: Sequence[Run]) -> Opening:
     )
 
 
-def _about(runs: Sequence[Run]) -> list[Block]:
-    rows: list[list[Cell]] = []
-    for run in runs:
-        p = run.results.provenance
-        corpus = f"{p.corpus.utterances}, {p.corpus.sha256[:12]}" if p.corpus else None
-        commit = f"{p.commit}{' (dirty)' if p.dirty else ''}" if p.commit else None
-        rows.append([run.name, run.results.title, p.started, commit, corpus])
-    return _texts("runs", "Runs", ["Run", "Title", "Started", "Commit", "Utterances, SHA-256"], rows)
-
-
-def _settings(runs: Sequence[Run]) -> tuple[list[Block], list[Block]]:
-    """Settings in common, and those that differ."""
-    same: list[list[Cell]] = []
-    differing: list[list[Cell]] = []
-    for name in dict.fromkeys(name for run in runs for name in run.results.settings):
-        values = [plain(run.results.settings.get(name)) for run in runs]
-        if len(set(values)) > 1:
-            differing.append([name, *values])
-        else:
-            same.append([name, values[0]])
-    head = ["Setting", *(run.name for run in runs)]
-    return (
-        _texts("settings-in-common", "Settings in common", ["Setting", "Value"], same),
-        _texts("settings-that-differ", "Settings that differ", head, differing),
-    )
-
-
-def _provenance(runs: Sequence[Run]) -> list[Block]:
-    found = [origin_facts(run.results.provenance) for run in runs]
-    rows: list[list[Cell]] = [
-        [what, *(facts.get(what) for facts in found)]
-        for what in dict.fromkeys(what for facts in found for what in facts)
+def _facts(runs: Sequence[Run]) -> tuple[list[Block], list[Block]]:
+    """Titles, settings and provenance: those that differ, and those that don't."""
+    found = [
+        {"Title": run.results.title}
+        | {name: plain(value) for name, value in run.results.settings.items()}
+        | origin_facts(run.results.provenance)
+        for run in runs
     ]
-    return _texts("provenance", "Versions and machines", ["What", *(run.name for run in runs)], rows)
-
-
-def _texts(name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Block]:
-    """A table of text only, or nothing."""
-    return [Table(name=name, title=title, head=head, bodies=[rows], text_columns=len(head))] if rows else []
+    rows: dict[bool, list[list[Cell]]] = {True: [], False: []}
+    for name in dict.fromkeys(name for facts in found for name in facts):
+        values = [facts.get(name, DASH) for facts in found]
+        differ = len(set(values)) > 1
+        rows[differ].append([name, *(values if differ else values[:1])])
+    heads = {True: ["Setting", *(run.name for run in runs)], False: ["Setting", "Value"]}
+    differing, same = (
+        [
+            Table(
+                name=title.lower(),
+                title=title,
+                head=heads[differ],
+                bodies=[rows[differ]],
+                text_columns=len(heads[differ]),
+            )
+        ]
+        if rows[differ]
+        else []
+        for differ, title in ((True, "What differs"), (False, "What is the same"))
+    )
+    return list(differing), list(same)
 
 
 def _retrieval(runs: Sequence[Run]) -> list[Block]:

@@ -105,7 +105,7 @@ def write_report(folder: Path, *, players: bool = True, sections: Sequence[str] 
     summary = retrieval.summarise(results)
     opening = Opening(
         title=results.title or _DEFAULT_TITLE,
-        headline=summary.headline or transfer.headline(results),
+        headline=summary.headline or transfer.headline(results) or studies.headline(results),
         lead=summary.lead,
         notices=[*_failures(results), *summary.notices],
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any
 
 from interlingua.report import plots
@@ -71,6 +72,19 @@ _UNSEEN = (
     "WER and CER are of transcripts under the same token; more than 100% is possible. Where words aren't spaced, both "
     "count characters.",
 )
+
+
+def headline(results: Results) -> tuple[str, str] | None:
+    """What distance explains of retrieval, or what languages without a token score; None of other results."""
+    study = results.robustness
+    for c in study.correlations if study else []:
+        if study and (c.measure, c.method, c.kind) == ("to_pivot", study.methods[0], "typological") and not c.seen_only:
+            told = f"rank correlation of {measure_name(c.measure, c.method, study.pivot)}, with typological distance"
+            return f"ρ {Number(c.value, digits=2, signed=True).shown}", f"{told}, {c.n} languages (p {P(c.p).shown})"
+    unseen = [r.scores.chrf.value for r in results.unseen if not r.seen and r.scores.chrf.value is not None]
+    if not unseen:
+        return None
+    return f"{fmean(unseen):.1f}", f"mean chrF into English of {len(unseen)} languages under a proxy language's token"
 
 
 def distances(results: Results, *_: Any) -> list[Block]:

@@ -349,12 +349,7 @@ def _signatures(rows: Iterable[Transfer]) -> list[Block]:
     return signatures(
         mark
         for r in rows
-        for label, change in (
-            ("chrF", r.chrf),
-            ("BLEU", r.bleu),
-            ("Off target", r.off_target),
-            (r.error.unit, r.error),
-        )
+        for label, change in (("chrF", r.chrf), ("BLEU", r.bleu), ("Off target", r.off_target), (r.error.unit, r.error))
         for mark in _marks(label, r.name, change)
         if mark[0] != "BLEU, difference"  # it isn't shown
     )

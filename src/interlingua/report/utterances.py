@@ -134,12 +134,7 @@ def _transcript(said: Utterance, heard: Transcribed) -> Row:
 
 
 def _searchable(
-    name: str,
-    title: str,
-    head: list[str],
-    bodies: list[list[Row]],
-    caption: str,
-    filters: list[str],
+    name: str, title: str, head: list[str], bodies: list[list[Row]], caption: str, filters: list[str]
 ) -> list[Block]:
     """A table to search: of each body an even share of rows on the page, a few of them with players."""
     total = sum(len(body) for body in bodies)
