@@ -68,8 +68,8 @@ def locales(root, spoken, *names):
 
 
 def test_locales_become_our_codes(tmp_path, spoken):
-    root = locales(tmp_path, spoken, "zh-CN", "zh-TW", "zh-HK", "sv-SE", "ga-IE", "nan-tw", "notes")
-    found, _ = read("common-voice", root)
+    root = locales(tmp_path, spoken, "zh-CN", "zh-TW", "zh-HK", "sv-SE", "ga-IE", "nan-tw", "tok", "notes")
+    found, log = read("common-voice", root)
     assert {u.id.partition("/")[0]: u.language for u in found} == {
         "zh-CN": "zh",
         "zh-TW": "zh",
@@ -78,12 +78,7 @@ def test_locales_become_our_codes(tmp_path, spoken):
         "ga-IE": "ga",
         "nan-tw": "nan",
     }
-
-
-def test_a_folder_whose_language_is_unknown_is_told(tmp_path, spoken):
-    found, log = read("common-voice", locales(tmp_path, spoken, "sv-SE", "tok"), split="train")
-    assert {u.language for u in found} == {"sv"}
-    assert log == [f"{tmp_path / 'tok'}: skipped, for 'tok' is no language code that is known here"]
+    assert f"{tmp_path / 'tok'}: skipped, for 'tok' is no language code that is known here" in log
 
 
 @pytest.mark.parametrize(

@@ -202,16 +202,7 @@ def test_the_hubs_failures_are_one_line(tmp_path, datasets):
         read("huggingface", tmp_path, hub=str(hub_like(tmp_path / "d")), split="test")
 
 
-def test_a_script_on_the_hub_is_never_run(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise RuntimeError("Dataset scripts are no longer supported, but found x.py")
-
-    monkeypatch.setattr(pytest.importorskip("datasets"), "load_dataset", refuse)
-    with pytest.raises(CorpusError, match="give the option revision=refs/convert/parquet"):
-        read("huggingface", tmp_path, hub="owner/x")
-
-
-def test_without_datasets_the_mend_is_named(tmp_path, monkeypatch):
+def test_without_datasets_the_fix_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"`datasets` isn't here; install it \(`pip install 'interlingua\[hub\]'`\)"):
         read("huggingface", tmp_path, hub="owner/x")
@@ -221,12 +212,13 @@ def test_without_datasets_the_mend_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("failure", "error", "said"),
     [
+        (RuntimeError("Dataset scripts are no longer supported, but found x.py"), CorpusError, "revision=refs/convert"),
         (ImportError("To support decoding audio data, please install 'torchcodec'."), CorpusError, "streaming=no"),
         (ValueError("Config name is missing. Please pick one among: ['a', 'b']"), UsageError, "give the option config"),
         (ConnectionError("Couldn't reach the Hub"), FetchError, "check the name and the network, or give the option"),
     ],
 )
-def test_what_the_hub_s_package_says_is_told_with_the_mend(tmp_path, monkeypatch, failure, error, said):
+def test_what_the_hub_s_package_says_is_told_with_the_fix(tmp_path, monkeypatch, failure, error, said):
     def fail(*_, **__):
         raise failure
 

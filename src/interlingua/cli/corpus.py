@@ -94,7 +94,7 @@ def prepare(
 def check(manifest: Path, *, quick: bool = False, all: bool = False, json: bool = False) -> int:
     """Say what is wrong with a manifest: missing, empty, clipped or repeated audio, rates, texts, languages.
 
-    Of a problem that many utterances have three are named. Exits with 1 if anything is wrong.
+    A problem that many utterances share is told once, with three examples. Exits with 1 if anything is wrong.
 
     Args:
         manifest: utterances to look at: a manifest or a table of your own.
