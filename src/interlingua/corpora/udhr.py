@@ -19,7 +19,6 @@ import wave
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -177,12 +176,17 @@ def is_synthetic(utterance: Utterance) -> bool:
     return (utterance.speaker or "").startswith(SYNTHETIC)
 
 
-def read_articles(html: str) -> dict[str, list[str]]:
+def read_articles(page: str) -> dict[str, list[str]]:
     """Article number -> its paragraphs, cleaned; headings and the preamble are skipped."""
-    parser = _Articles()
-    parser.feed(html)
-    parser.close()
-    return parser.articles
+    from lxml import html
+
+    articles: dict[str, list[str]] = {}
+    tree = html.fromstring(page.encode(), parser=html.HTMLParser(encoding="utf-8"))
+    for article in tree.iterfind(".//article[@data-number]"):
+        for paragraph in article.iter("p"):
+            if text := clean_paragraph(paragraph.text_content()):
+                articles.setdefault(article.get("data-number"), []).append(text)
+    return articles
 
 
 def parallel(articles: Mapping[str, list[str]], english: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
@@ -202,35 +206,6 @@ def clean_paragraph(text: str) -> str:
     'co-operation, persons'
     """
     return " ".join(re.sub("\N{SOFT HYPHEN}", "", text).replace("\N{HYPHEN}", "-").split())
-
-
-class _Articles(HTMLParser):
-    """Collects ``<p>`` inside ``<article data-number>``, in list items or not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.articles: dict[str, list[str]] = {}
-        self._article: str | None = None
-        self._paragraph: list[str] | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "article":
-            self._article = dict(attrs).get("data-number")
-        elif tag == "p" and self._article:
-            self._paragraph = []
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "article":
-            self._article = None
-        elif tag == "p" and self._paragraph is not None:
-            text = clean_paragraph("".join(self._paragraph))
-            if text:
-                self.articles.setdefault(str(self._article), []).append(text)
-            self._paragraph = None
-
-    def handle_data(self, data: str) -> None:
-        if self._paragraph is not None:
-            self._paragraph.append(data)
 
 
 def _fetch_texts(root: Path, log: Log) -> None:
