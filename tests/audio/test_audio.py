@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from helpers import write_wav
-from interlingua.audio import audio_hash, declared_duration, duration_of, load_audio
+from interlingua.audio import Recording, audio_hash, declared_duration, duration_of, load_audio
 from interlingua.audio.decode import _Track
 from interlingua.errors import (
     AudioError,
@@ -873,6 +873,30 @@ def test_hashes(files, tmp_path):
     assert audio_hash(AudioRef(path.name, 1.0, 1.0), base=path.parent) == distinct[3]
     with pytest.raises(UsageError):
         audio_hash(path, offset=-1.0)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_recording_that_is_read_once_gives_the_same_hash_and_samples(path, held, monkeypatch):
+    if not held:
+        monkeypatch.setattr("interlingua.audio.decode.HELD_BYTES", 0)
+    recording = Recording.read(AudioRef(str(path), offset=0.7))
+    for offset, duration in ((None, None), (0.7, None), (0.3, 1.0)):
+        ref = AudioRef(str(path), offset=offset, duration=duration)
+        assert recording.hash(ref) == audio_hash(ref)
+        np.testing.assert_array_equal(recording.samples(ref), load_audio(ref))
+
+
+def test_a_recording_that_is_read_once_fails_alike(tmp_path):
+    (tmp_path / "noise.wav").write_text("not audio")
+    cut = AudioRef(str(write_wav(tmp_path / "a.wav", chirp(SAMPLE_RATE))), offset=30.0)
+    long = AudioRef(cut.path, duration=5 * 3600.0)
+    wrong = AudioRef(cut.path, offset=-1.0)
+    for ref in (AudioRef(str(tmp_path / "noise.wav")), AudioRef(str(tmp_path / "gone.wav")), cut, long, wrong):
+        with pytest.raises((AudioError, UsageError)) as expected:
+            load_audio(ref)
+        with pytest.raises(type(expected.value)) as found:
+            Recording.read(AudioRef(ref.path)).samples(ref)
+        assert str(found.value) == str(expected.value)
 
 
 # --- manners

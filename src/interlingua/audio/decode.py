@@ -185,7 +185,8 @@ class Recording:
 
     def samples(self, audio: AudioRef) -> Samples:
         """What `load_audio` gives; raises AudioError as it does."""
-        return _from_file(self._media, _Stretch.checked(audio.offset, audio.duration, MAX_SECONDS, self._media.name))
+        _, offset, duration = _resolve(audio, None, None, None)
+        return _from_file(self._media, _Stretch.checked(offset, duration, MAX_SECONDS, self._media.name))
 
 
 def _hash_of_stretch(digest: Any, offset: float | None, duration: float | None) -> str:
