@@ -137,9 +137,9 @@ def test_targets_come_back_from_their_file(tmp_path):
         ({"es": (None, "target-transcribe")}, "needs a token"),
         ({"es": ("es", "source-translate")}, "takes no token"),
         ({"kea": ("kea", "target-transcribe")}, "Whisper has no token 'kea'"),
-        ({"es": ("haw", "target-translate"), "kea": ("haw", "target-translate")}, r"by <\|haw\|><\|translate\|>"),
-        ({"es": (None, "source-translate"), "kea": (None, "source-translate")}, "both asked for"),
-        ({"es": (None, "source-translate"), "fr": ("fr", "target-translate")}, r"by <\|fr\|><\|translate\|>"),
+        ({"es": ("haw", "target-translate"), "kea": ("haw", "target-translate")}, r"<\|haw\|><\|translate\|>"),
+        ({"es": (None, "source-translate"), "kea": (None, "source-translate")}, "the same prompt"),
+        ({"es": (None, "source-translate"), "fr": ("fr", "target-translate")}, r"<\|fr\|><\|translate\|>"),
     ],
 )
 def test_targets_that_make_no_sense(asked, reason):

@@ -163,31 +163,31 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 class _Index:
-    """Names, places and sizes of an archive's files."""
+    """Names, offsets and sizes of an archive's files."""
 
     def __init__(self) -> None:
-        self.places: dict[str, tuple[int, int]] = {}  # name -> offset, size
+        self.files: dict[str, tuple[int, int]] = {}  # name -> offset, size
         self.refused: list[str] = []
 
     def add(self, name: str, offset: int, size: int, *, is_link: bool) -> None:
         if is_link or refusal(name):
             self.refused.append(name)
         else:
-            self.places[posixpath.normpath(name)] = (offset, size)
+            self.files[posixpath.normpath(name)] = (offset, size)
 
     def listing(self, *, sequential: bool = False) -> Listing:
-        sizes = {name: size for name, (_, size) in self.places.items()}
+        sizes = {name: size for name, (_, size) in self.files.items()}
         return Listing(sizes, tuple(self.refused), sequential)
 
     def find(self, path: Path, member: str) -> tuple[int, int]:
         if member in self.refused:
             raise AudioError(f"{path}: the member {member!r} is a link; it is not read")
-        place = self.places.get(posixpath.normpath(member))
-        if place is None:
+        found = self.files.get(posixpath.normpath(member))
+        if found is None:
             raise AudioNotFoundError(f"{path}: no member {member!r} in it; check the name")
-        if place[1] > MAX_MEMBER:
-            raise AudioError(f"{path}: the member {member!r} has {place[1]} bytes; unpack it")
-        return place
+        if found[1] > MAX_MEMBER:
+            raise AudioError(f"{path}: the member {member!r} has {found[1]} bytes; unpack it")
+        return found
 
 
 def _index_tar(tar: tarfile.TarFile) -> _Index:
@@ -213,7 +213,7 @@ class _Tar:
 
     def read(self, member: str) -> bytes:
         offset, size = self._index.find(self._path, member)
-        with self._path.open("rb") as file:  # opened anew: threads don't share a place in it
+        with self._path.open("rb") as file:  # opened anew: threads don't share a position in it
             file.seek(offset)
             data = file.read(size)
         if len(data) < size:

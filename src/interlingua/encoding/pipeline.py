@@ -155,8 +155,8 @@ def free_bytes(path: str | Path) -> int | None:
     """Room on the disk that a path lies on; None for an object store."""
     if "://" in str(path):
         return None
-    place = Path(path).resolve()
-    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    folder = Path(path).resolve()
+    return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
 
 
 def require_space(path: str | Path, need: int) -> None:

@@ -214,8 +214,7 @@ def load_settings(folder: Path, token_ids: dict[str, int]) -> tuple[Any, Any]:
 def load_model(folder: Path, dtype: "torch.dtype", token_ids: dict[str, int]) -> Any:
     """A ``WhisperForConditionalGeneration`` with the folder's weights, on the CPU.
 
-    ``token_ids`` are those of ``tokens.token_ids``. ``generation_config`` carries what CTranslate2's
-    ``config.json`` says; ``tokens.complete_settings`` adds the rest.
+    ``generation_config`` carries what CTranslate2's ``config.json`` says; `complete_settings` adds the rest.
     """
     import torch
     from transformers import GenerationConfig, WhisperForConditionalGeneration
@@ -250,11 +249,7 @@ def _generation(ours: dict[str, Any], config: Any) -> dict[str, Any]:
 
 
 def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None = None) -> Path:
-    """The folder of a model's CTranslate2 twin.
-
-    A CTranslate2 model is its own twin. A Hugging Face model is converted once, without quantisation,
-    and kept in the cache under its name and revision.
-    """
+    """A model's folder in CTranslate2's layout; Hugging Face's is converted once and kept in the cache."""
     source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
     if source.kind == "ctranslate2":
         return source.path

@@ -1,11 +1,11 @@
-"""How a target language is asked of a model: the decoder's prompt, a token to name it by, and the folder's record.
+"""Target languages: the decoder's prompt, the token that names one, a model folder's record; models trained further.
 
 Whisper's decoder begins ``<|startoftranscript|> <|language|> <|task|> <|notimestamps|>``. A model that was trained to
-translate into T is asked for it in one of three ways (S is the spoken language):
+translate into T has one of three prompts (S is the spoken language):
 
 * ``target-transcribe``: ``<|T|><|transcribe|>``; one prompt for every spoken language.
 * ``target-translate``: ``<|T|><|translate|>``; likewise.
-* ``source-translate``: ``<|S|><|translate|>``; takes the place of Whisper's own task, translation into English.
+* ``source-translate``: ``<|S|><|translate|>``; replaces Whisper's own task, translation into English.
 
 A language that has no token borrows one that is unlikely to be needed (`SPARE_SLOTS`). A token of its own would lie
 behind the timestamps, and decoders take whatever lies there for a time.
@@ -32,13 +32,13 @@ _ADAPTER = "adapter_config.json"  # peft's
 SPARE_SLOTS = ("haw", "ln", "ha", "ba", "jw", "su", "tt", "as", "mg", "bo", "lb", "sa", "tk", "fo")
 """Language tokens to borrow, the first free one first.
 
-They come from the end of Whisper's list, which is ordered, roughly, by how much speech of a language it was trained
-on: hardly any for these. Those there that people do ask for (tl, my, yue) are left out.
+From the end of Whisper's list, which is ordered, roughly, by hours of training speech: hardly any for these. Without
+those that are in demand (tl, my, yue).
 """
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a model is asked for one target language.
+    """The prompt of one target language.
 
     Attributes:
         token: code of the language token that stands for it; None for ``source-translate``, which needs none.
@@ -60,13 +60,13 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What a model was trained to translate into, from what.
 
     Attributes:
-        targets: target language -> how to ask for it; the first is what plain ``generate`` gives.
+        targets: target language -> its prompt; the first is what plain ``generate`` gives.
         base: the model that it came from.
         sources: languages that it was trained to translate from.
         format: version of the record.
 
     Raises (also where one is made):
-        UsageError: no target, an unknown token, or two targets asked for alike.
+        UsageError: no target, an unknown token, or two targets with one prompt.
     """
 
     format: Literal[1] = 1
@@ -89,7 +89,7 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 other = owners.setdefault((named, task), language)
                 if other != language:
                     raise UsageError(
-                        f"targets {other!r} and {language!r} are both asked for by <|{named}|><|{task}|>; "
+                        f"targets {other!r} and {language!r} have the same prompt, <|{named}|><|{task}|>; "
                         "give one of them another token or prompt"
                     )
 
@@ -117,8 +117,8 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise UsageError(
                 f"{whisper.model_name} was not trained to translate into {target!r}; use {', '.join(self.targets)}"
             )
-        asked = self.targets[target]
-        return prompt_tokens(whisper, asked.prompt, source=source, target=asked.token)
+        found = self.targets[target]
+        return prompt_tokens(whisper, found.prompt, source=source, target=found.token)
 
     def configure(self, model: Any) -> None:
         """Let plain ``model.generate(features)`` translate into the first target, with nothing to remember.
