@@ -87,7 +87,7 @@ pairs together and paired where a gain is given.
 An utterance is a row of encoder frames, 20 ms each. Every frame of the query looks for its most similar frame in the
 candidate (precision), every frame of the candidate for its most similar one in the query (recall), similarity being the
 cosine; the score is the harmonic mean of both means. One matrix product gives both directions: its row maxima are the one,
-its column maxima the other. [`similarity/reference.py`](../src/interlingua/similarity/reference.py) is the specification;
+its column maxima the other. [`retrieval/reference.py`](../src/interlingua/retrieval/reference.py) is the specification;
 how fast it is stands in [speed.md](speed.md), and one match is drawn frame by frame in [results.md](results.md) (`interlingua align A B`
 draws your own).
 
