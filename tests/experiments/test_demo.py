@@ -6,8 +6,7 @@ import pytest
 from helpers import utterance
 from interlingua.errors import UsageError
 from interlingua.experiments.config import DemoConfig
-from interlingua.experiments.controls import LogMelEncoder, with_random_weights
-from interlingua.experiments.demo import best_example, translation_subset
+from interlingua.experiments.demo import LogMelEncoder, best_example, translation_subset, with_random_weights
 
 
 def test_full_fills_in_only_what_was_left_open():

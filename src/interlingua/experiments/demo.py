@@ -1,10 +1,10 @@
 """The demo: the paper's first claim on real human recordings, with controls and a translation baseline."""
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -14,19 +14,20 @@ import numpy as np
 from interlingua import results
 from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
-from interlingua.encoding import SpeechEncoder, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import Encoded, SpeechEncoder, WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.experiments.alignment import align, listen, rounded
 from interlingua.experiments.config import DemoConfig
-from interlingua.experiments.controls import RANDOM_SEED, LogMelEncoder, with_random_weights
 from interlingua.experiments.retrieval import SEEDS, Corpus, Measured, Pair, measure, usable_methods
 from interlingua.experiments.run import Run
 from interlingua.experiments.translation import translation_baseline
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.models import load_whisper
+from interlingua.models import Whisper, load_whisper
+from interlingua.models.whisper import FRAME_SAMPLES, FRAMES_PER_SECOND
 from interlingua.retrieval.methods import DEFAULT_METHOD
-from interlingua.types import WINDOW_SECONDS, Matrix, Utterance
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, FrameSpec, Matrix, Samples, Utterance
 
+RANDOM_SEED = 0  # of the control's weights
 SHOWN_PAIR = {"en", "fr"}  # the pair whose score matrix and whose best example are drawn
 SHOWN_SECONDS = (3.0, 8.0)  # an example long enough to have words, short enough to read
 
@@ -109,7 +110,7 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
         similarity=results.Similarity(query=pair[0], candidate=pair[1], method="seqsim"),
         alignment=alignment,
         settings={
-            **{k: str(v) if isinstance(v, Path) else v for k, v in asdict(settled).items()},
+            **{k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(settled).items()},
             "model_name": whisper.model_name,
             "revision": whisper.revision,
             "layer": whisper.n_layers,
@@ -181,3 +182,61 @@ def best_example(utterances: Sequence[Utterance], scores: Matrix, pair: Pair) ->
             score = float(scores[i, j])
             best = max(best or (score, query, candidate), (score, query, candidate), key=lambda b: b[0])
     return best[1:] if best else None
+
+
+# ---------------------------------------------------------------- controls: sound and duration, but no learned meaning
+
+
+class LogMelEncoder:
+    """Whisper's own log-mel features as frames: two 10 ms frames averaged, each bin's utterance mean removed.
+
+    Without removing the mean every cosine would be near 1, and the control weaker than it need be.
+    """
+
+    def __init__(self, whisper: Whisper) -> None:
+        self._whisper = whisper
+
+    @property
+    def spec(self) -> FrameSpec:
+        """Log-mel frames of the speech alone."""
+        return FrameSpec("log-mel", f"{self.dim}-bins", 0, "speech", 1, "float16", "float32", self.rate)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of mel bins."""
+        return self._whisper.n_mels
+
+    @property
+    def rate(self) -> float:
+        """Frames per second: as many as Whisper's encoder has."""
+        return float(FRAMES_PER_SECOND)
+
+    @property
+    def layers(self) -> int:
+        """None: nothing is learned."""
+        return 0
+
+    def encode(self, batch: Sequence[Samples]) -> list[Encoded]:
+        """Log-mel frames of each recording, (T, mels)."""
+        result = []
+        for samples in batch:
+            n_frames = max(1, -(-len(samples) // FRAME_SAMPLES))
+            padded = np.pad(samples, (0, n_frames * FRAME_SAMPLES - len(samples)))
+            mel = self._whisper.feature_extractor(
+                padded, sampling_rate=SAMPLE_RATE, padding=False, truncation=False
+            ).input_features[0]
+            frames = mel.reshape(len(mel), n_frames, 2).mean(axis=2).T
+            result.append((frames - frames.mean(axis=0), n_frames))
+        return result
+
+
+def with_random_weights(whisper: Whisper) -> Whisper:
+    """The same architecture with fresh weights: what the shape of the encoder gives by itself."""
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        model = WhisperForConditionalGeneration(whisper.model.config).to(whisper.model.dtype).eval()
+    source = dataclasses.replace(whisper.source, revision=f"random-weights-seed-{RANDOM_SEED}")
+    return dataclasses.replace(whisper, model=model.to(whisper.model.device), source=source)
