@@ -80,7 +80,9 @@ def retrieval(
     if drop_quiet is not None:
         corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.rate, frames.spec.pooling)
     english = _english_texts(utterances, frames, model, where, texts) if cascade and texts else None
-    methods = list(dict.fromkeys(method)) or usable_methods((DEFAULT_METHOD, "seqsim"), corpus, note)
+    methods = list(dict.fromkeys(method)) or usable_methods(
+        (DEFAULT_METHOD, "seqsim"), corpus.n_clusters, lambda line: note(f"interlingua: {line}")
+    )
     log = UtteranceLog(utterances)
     found = measure(corpus, methods, compute=how, device=where, texts=english, log=log)
     results = Results(

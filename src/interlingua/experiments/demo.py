@@ -65,7 +65,7 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
     def measured(methods: Sequence[str], some: Sequence[Utterance], store: FrameStore, frames: str = "") -> Measured:
         with timed("retrieval, controls" if frames else "retrieval"):
             corpus = Corpus.of(some, store)
-            usable = usable_methods(methods, corpus, log)
+            usable = usable_methods(methods, corpus.n_clusters, log)
             return measure(corpus, usable, frames=frames, compute=compute, device=device, log=kept)
 
     with timed("corpus"):

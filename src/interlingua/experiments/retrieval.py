@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from interlingua.audio import load_audio
@@ -387,7 +385,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     store, report = encode_manifest(utterances, encoder, path, pooling=study.pool)
     utterance_log = UtteranceLog(utterances)
     corpus = Corpus.of(utterances, store)
-    methods = usable_methods(study.methods, corpus, log)
+    methods = usable_methods(study.methods, corpus.n_clusters, log)
     found = measure(corpus, methods, compute=compute, device=device, log=utterance_log)
     results = Results(
         title=f"Cross-lingual speech retrieval: {study.corpus.title}",
@@ -401,11 +399,11 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     return run.save(results, measured_on=utterances, seeds=SEEDS, arrays=found.arrays, utterances=utterance_log.results)
 
 
-def usable_methods(methods: Sequence[str], corpus: Corpus, log: Callable[[str], None]) -> list[str]:
-    """Those that there are clusters enough for; the default one estimates on some and tests on others."""
-    enough = corpus.n_clusters >= LEAST_CLUSTERS
+def usable_methods(methods: Sequence[str], n_clusters: int, log: Callable[[str], None]) -> list[str]:
+    """Those that so many clusters are enough for; the default one estimates on some and tests on others."""
+    enough = n_clusters >= LEAST_CLUSTERS
     if not enough and DEFAULT_METHOD in methods:
-        log(f"interlingua: skipped {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS} clusters of meanings")
+        log(f"skipped {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS} clusters of meanings")
     return [m for m in methods if enough or m != DEFAULT_METHOD]
 
 
@@ -446,21 +444,3 @@ def beside_chance(rows: Sequence[Retrieval], corpus: str) -> list[Beside]:
         return []
     ours = fmean(r.chance or 0.0 for r in rows)
     return [Beside(query="mul", candidate="mul", method="chance", ours=ours, published=PAPER_CHANCE[corpus])]
-
-
-def evaluate_retrieval(
-    utterances: Iterable[Utterance],
-    store: FrameStore,
-    method: str,
-    *,
-    pairs: Sequence[Pair] | None = None,
-    corpus: Corpus | None = None,
-    compute: SimilarityCompute = "float32",
-    device: str = "cpu",
-    log: UtteranceLog | None = None,
-) -> tuple[list[dict[str, Any]], dict[Pair, Matrix]]:
-    """`measure` of one method on what a store holds, with rows as in ``results.json``."""
-    found = measure(
-        corpus or Corpus.of(utterances, store), (method,), pairs=pairs, compute=compute, device=device, log=log
-    )
-    return [msgspec.to_builtins(row) for row in found.rows], found.matrices

@@ -1,16 +1,13 @@
-"""Does what Whisper shares between languages reach distant ones? Every language beside its distance to a pivot.
+"""Does what Whisper shares between languages reach distant ones? Every language and its distance to a pivot.
 
-Of each language: R@1 of retrieval to and from the pivot's speech, translation of its speech into English, and its
-transcripts; languages without a Whisper token are asked under related tokens, as the study `unseen` does. Beside them
-stands how far the language is from the pivot, and rank correlations of the two over the languages.
+Of each language: R@1 of retrieval to and from the pivot's speech, translation of its speech into English, its
+transcripts, and how far it is from the pivot; over the languages, rank correlations of the two. Languages without a
+Whisper token are decoded under related tokens, as in the study `unseen`.
 """
 
-import datetime
 import hashlib
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +15,40 @@ import msgspec
 
 from interlingua.corpora.distance import KINDS, language_distance, language_family
 from interlingua.corpora.udhr import is_synthetic
-from interlingua.encoding import Context, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import Context, WhisperEncoder, best_compute, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
-from interlingua.experiments.answer_needs import answer_needs
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.into_english import (
+from interlingua.experiments.retrieval import Corpus, measure, require_methods, usable_methods
+from interlingua.experiments.run import kept, to_encode
+from interlingua.experiments.unseen import (
     ENGLISH,
-    Answers,
+    KeptDecoder,
+    candidates_named,
+    chosen_scores,
+    error_scores,
+    keep,
+    keep_transcripts,
     language_row,
-    transcript_row,
+    samples,
+    transcript_errors,
     with_english,
     with_reference,
 )
-from interlingua.experiments.needs import encoding_needs, not_encoded
-from interlingua.experiments.retrieval import Corpus, evaluate_retrieval, require_methods, usable_methods
-from interlingua.experiments.unseen import chosen_scores, keep, keep_transcripts, samples
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.files import write_text
 from interlingua.languages import language_name, normalise_language, normalise_languages
 from interlingua.metrics.correlation import PERMUTATION_SEED, rank_correlation
-from interlingua.models import load_whisper
 from interlingua.resampling import BOOTSTRAP_SEED
-from interlingua.results import Ranked, provenance, save_results
+from interlingua.results import (
+    Distant,
+    RankCorrelation,
+    Ranked,
+    Results,
+    Retrieval,
+    Robustness,
+    Sample,
+    UnderTokens,
+)
 from interlingua.retrieval.evaluate import FOLD_SEED
 from interlingua.retrieval.methods import DEFAULT_METHOD
 from interlingua.retrieval.seqsim import SimilarityCompute
@@ -56,7 +64,7 @@ class RobustnessStudy:
     """Settings of the study; the keys of its recipe.
 
     Attributes:
-        out: the result folder; manifest, frames and answers are kept in it.
+        out: the result folder; manifest, frames and outputs are kept in it.
         corpus: what is compared: parallel speech of the pivot and of other languages, with English texts.
         pivot: language that the others are measured against.
         model: model spec; it must know how to translate.
@@ -99,11 +107,11 @@ class RobustnessStudy:
 
 
 def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
-    """Measure what isn't measured yet, and write ``results.json``; `interlingua.results` says what it holds.
+    """Measure what isn't measured yet, and write ``results.json``.
 
     Args:
         study: the settings.
-        dry_run: only read the corpus, and say what the rest will need.
+        dry_run: only read the corpus, and say what is to be done.
         log: takes a line of news.
 
     Raises:
@@ -112,59 +120,70 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
         ResultsError: the folder was begun with another model or corpus.
         InterlinguaError: see the stages.
     """
-    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     pivot = normalise_language(study.pivot)
     source = with_english(study.corpus)
     utterances, rules = compared(source.utterances(study.out, log), pivot, source.title, study.same_sentences)
-    asked = [u for u in utterances if u.language != pivot]
-    spoken = [u for u in asked if u.language != ENGLISH]
-    spoken, left = with_reference(spoken, source.title) if spoken else ([], [])
-    asked = [*spoken, *(u for u in asked if u.language == ENGLISH)]
-    for line in (*rules, *left):
+    others = [u for u in utterances if u.language != pivot]
+    abroad = [u for u in others if u.language != ENGLISH]
+    abroad, skipped = with_reference(abroad, source.title) if abroad else ([], [])
+    decoded = [*abroad, *(u for u in others if u.language == ENGLISH)]
+    for line in (*rules, *skipped):
         log(line)
-    tokens = {code: given for name, given in study.tokens.items() for code in normalise_languages((name,))}
-    device = best_device()
-    compute = best_compute(device)
+    tokens = candidates_named(study.tokens)
+    decoder = KeptDecoder(study.out, decoded, study.model, study.context, log=log)
+    run = decoder.run
+    encoder = WhisperEncoder(decoder.encoding, context=RETRIEVED)  # one model is held for both
     folder = study.out / f"retrieval-frames-{study.pool}.lance"
-    encoder = WhisperEncoder(load_whisper(study.model, dtype=compute, device=device), context=RETRIEVED)
-    log(f"retrieval: {encoding_needs(not_encoded(utterances, folder), encoder, study.pool)}")
-    log(f"translation: {answer_needs(asked, study.model, study.context, study.out, tokens=tokens)}")
-    log("the time that comparing frames takes isn't estimated; it falls with the square of `pool`")
+    spec = replace(encoder.spec, pooling=study.pool)
+    log(f"retrieval: to encode: {to_encode(utterances, spec, encoder.dim, folder)}")
+    log(f"translation: {decoder.to_do(tokens)}")
     if dry_run:
         return study.out
-    answers = Answers(study.out, asked, study.model, study.context)
-    encoder = WhisperEncoder(answers.encoding, context=RETRIEVED)  # one model is held, not a second beside it
+    decoder.encode()
     store, report = encode_manifest(utterances, encoder, folder, pooling=study.pool)
-    methods = usable_methods(study.methods, Corpus.of(utterances, store), log)
-    languages = [code for code in dict.fromkeys(u.language for u in utterances) if code != pivot]
-    kept = UtteranceLog(utterances)
-    rows, unseen, told = [], [], []
-    for code in languages:
+    methods = usable_methods(study.methods, len({u.group for u in utterances if u.id in store}), log)
+    compute: SimilarityCompute = best_compute(run.device)
+    outputs = UtteranceLog(utterances)
+    rows: list[Distant] = []
+    unseen: list[UnderTokens] = []
+    shown: list[Sample] = []
+    for code in dict.fromkeys(u.language for u in others):
         log(language_name(code))
         pair = [u for u in utterances if u.language in (code, pivot)]
         retrieval = both_ways(
-            pair, pivot, store, methods, study.out / "retrieval", kept, compute=compute, device=device
+            pair, pivot, store, methods, study.out / "retrieval", outputs, compute=compute, device=run.device
         )
-        mine = [u for u in asked if u.language == code]
+        spoken = [u for u in decoded if u.language == code]
+        scores: dict[str, Any]
         if code == ENGLISH:
-            scores, token = {"error": transcript_row(answers, mine, ENGLISH)}, ENGLISH
-            keep_transcripts(kept, answers, ENGLISH, mine, study.model)
+            scores, token = error_scores(transcript_errors(decoder, spoken, ENGLISH)), ENGLISH
+            keep_transcripts(outputs, decoder, ENGLISH, spoken)
         else:
-            row, translations = language_row(answers, mine, tokens.get(code, ()))
+            row, translations = language_row(decoder, spoken, tokens.get(code, ()))
             unseen.append(row)
-            told += samples(row, translations, mine)
-            keep(kept, answers, row, translations, mine, study.model)
-            scores, token = row, row["chosen"]
+            shown += samples(row, translations, spoken)
+            keep(outputs, decoder, row, translations, spoken)
+            scores, token = chosen_scores(row), row.chosen
         rows.append(
-            robustness_row(code, pivot, mine, retrieval)
-            | {"seen": code in answers.whisper.languages, "token": token}
-            | chosen_scores(scores)
+            Distant(
+                language=code,
+                name=language_name(code),
+                family=language_family(code),
+                seen=code in decoder.whisper.languages,
+                token=token,
+                distance={kind: language_distance(code, pivot, kind) for kind in KINDS},
+                n=len(spoken),
+                n_clusters=len({u.group for u in spoken}),
+                seconds=round(sum(u.duration or 0.0 for u in spoken), 1),
+                to_pivot={r.method: r for r in retrieval if r.query == code},
+                from_pivot={r.method: r for r in retrieval if r.query == pivot},
+                **scores,
+            )
         )
-    failures = {**answers.failed, **report.failed}
     speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
-    results = {
-        "title": f"Robustness against language distance: {source.title}{speech}",
-        "settings": {
+    results = Results(
+        title=f"Robustness against language distance: {source.title}{speech}",
+        settings={
             **source.settings(study.out),
             "pivot": pivot,
             "model": study.model,
@@ -172,28 +191,16 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
             "pool": study.pool,
             "tokens": {code: list(given) for code, given in tokens.items()},
         },
-        "robustness": {
-            "pivot": pivot,
-            "methods": methods,
-            "rules": rules,
-            "languages": rows,
-            "correlations": correlations(rows, methods),
-        },
-        "unseen": unseen,
-        "left_out": left,
-        "samples": told,
-        "failures": [f"{i}: {why}" for i, why in failures.items()],
-        "provenance": provenance(
-            compute,
-            device,
-            time.monotonic() - clock,
-            started,
-            utterances=utterances,
-            seeds={"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED, "correlations": PERMUTATION_SEED},
+        robustness=Robustness(
+            pivot=pivot, methods=methods, rules=rules, languages=rows, correlations=correlations(rows, methods)
         ),
-    }
-    save_results(study.out, results, utterances=kept.results)
-    return study.out
+        unseen=unseen,
+        left_out=skipped,
+        samples=shown,
+        failures=[f"{i}: {why}" for i, why in {**decoder.failed, **report.failed}.items()],
+    )
+    seeds = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED, "correlations": PERMUTATION_SEED}
+    return run.save(results, measured_on=utterances, seeds=seeds, utterances=outputs.results)
 
 
 def compared(
@@ -231,9 +238,9 @@ def compared(
 
 
 class BothWays(msgspec.Struct, frozen=True):
-    """A method on two languages: rows of ``retrieval``; utterance id -> method -> language -> where it was ranked."""
+    """A method on two languages; utterance id -> method -> language -> where the right utterance was ranked."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Retrieval]
     ranks: dict[str, dict[str, dict[str, Ranked]]]
 
 
@@ -243,81 +250,63 @@ def both_ways(
     store: FrameStore,
     methods: Sequence[str],
     folder: Path,
-    kept: UtteranceLog,
+    outputs: UtteranceLog,
     *,
     compute: SimilarityCompute,
     device: str,
-) -> list[dict[str, Any]]:
-    """Rows of retrieval between a language and the pivot, both ways; those of each method are kept in a folder.
+) -> list[Retrieval]:
+    """Retrieval between a language and the pivot, both ways; what each method found is kept in a folder.
 
     Two languages are read at a time, so that memory doesn't grow with their number. Where the sentences are the same,
-    so are the folds of every pair. Each query's rank goes into ``kept``.
+    so are the folds of every pair. Each query's rank goes into ``outputs``. Languages that share no sentence have no
+    rows.
     """
+    (language,) = {u.language for u in pair} - {pivot}
+    if not {u.meaning for u in pair if u.language == language} & {u.meaning for u in pair if u.language == pivot}:
+        return []
     about = [(u.id, u.meaning, u.cluster, u.id in store) for u in pair]
     digest = hashlib.sha256(msgspec.json.encode([about, store.spec.pooling])).hexdigest()[:10]
-    (language,) = {u.language for u in pair} - {pivot}
     corpus: Corpus | None = None
-    rows: list[dict[str, Any]] = []
+    rows: list[Retrieval] = []
     for method in methods:
-        path = folder / f"{language}-{pivot}-{method}-{digest}-ranks.json"
-        if not path.exists():
+
+        def make(method: str = method) -> BothWays:
+            nonlocal corpus
             corpus = corpus or Corpus.of(pair, store)
             log = UtteranceLog(pair)
-            found, _ = evaluate_retrieval(
-                pair, store, method, pairs=[(language, pivot)], corpus=corpus, compute=compute, device=device, log=log
-            )
-            ranks = {r.utterance.id: r.retrieval for r in log.results}
-            both = msgspec.to_builtins(BothWays(rows=found, ranks=ranks))
-            write_text(path, json.dumps(both, allow_nan=False) + "\n")  # msgspec writes null for what is no number
-        held = msgspec.json.decode(path.read_bytes(), type=BothWays)
-        kept.ranked_before(held.ranks)
+            found = measure(corpus, [method], pairs=[(language, pivot)], compute=compute, device=device, log=log)
+            return BothWays(found.rows, {r.utterance.id: r.retrieval for r in log.results})
+
+        held = kept(folder / f"{language}-{pivot}-{method}-{digest}-ranks.json", make, BothWays)
+        outputs.ranked_before(held.ranks)
         rows += held.rows
     return rows
 
 
-def robustness_row(
-    language: str, pivot: str, utterances: Sequence[Utterance], retrieval: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """What is known of a language but its translations: distance, and retrieval by each method, both ways."""
-    to = {r["method"]: dict(r) for r in retrieval if (r["query"], r["candidate"]) == (language, pivot)}
-    of = {r["method"]: dict(r) for r in retrieval if (r["query"], r["candidate"]) == (pivot, language)}
-    return {
-        "language": language,
-        "name": language_name(language),
-        "family": language_family(language),
-        "distance": {kind: language_distance(language, pivot, kind) for kind in KINDS},
-        "n": len(utterances),
-        "n_clusters": len({u.group for u in utterances}),
-        "seconds": round(sum(u.duration or 0.0 for u in utterances), 1),
-        "to_pivot": to,
-        "from_pivot": of,
-    }
-
-
-def correlations(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+def correlations(rows: Sequence[Distant], methods: Sequence[str]) -> list[RankCorrelation]:
     """Spearman's rank correlation of every measure with every distance, over all languages and those with a token.
 
-    A language that lacks the measure or the distance is left out of that correlation, whose ``n`` says so.
-
-    Returns:
-        ``{"measure", "method", "kind", "seen_only", "value", "p", "n", "signature"}`` each.
+    A language that lacks the measure or the distance doesn't enter that correlation, whose ``n`` says so.
     """
     found = []
     measures = [(way, method) for method in methods for way in ("to_pivot", "from_pivot")]
-    for measure, method in [*measures, *((name, None) for name in SCORES)]:
-        values = {r["language"]: _value(r, measure, method) for r in rows}
+    for measured, method in [*measures, *((name, None) for name in SCORES)]:
+        values = {r.language: _value(r, measured, method) for r in rows}
         for kind in KINDS:
             for seen_only in (False, True):
-                among = [r for r in rows if r["seen"] or not seen_only]
-                pairs = [(r["distance"][kind], values[r["language"]]) for r in among]
+                among = [r for r in rows if r.seen or not seen_only]
+                pairs = [(r.distance[kind], values[r.language]) for r in among]
                 known = [(float(d), v) for d, v in pairs if d is not None and v is not None]
                 c = rank_correlation([d for d, _ in known], [v for _, v in known])
-                found.append({"measure": measure, "method": method, "kind": kind, "seen_only": seen_only, **vars(c)})
+                found.append(
+                    RankCorrelation(measure=measured, method=method, kind=kind, seen_only=seen_only, **vars(c))
+                )
     return found
 
 
-def _value(row: Mapping[str, Any], measure: str, method: str | None) -> float | None:
-    found = row.get(measure) if method is None else row[measure].get(method)
-    if found is None:
-        return None
-    return float(found["value"] if method is None else found["r1"])
+def _value(row: Distant, measured: str, method: str | None) -> float | None:
+    if method is None:
+        score = getattr(row, measured)
+        return None if score is None else float(score.value)
+    retrieval = getattr(row, measured).get(method)
+    return None if retrieval is None else float(retrieval.r1)

@@ -148,7 +148,9 @@ def kept(path: Path, make: Callable[[], T], kind: type[T]) -> T:
         ResultsError: the file can't be read as ``kind``.
     """
     if not path.exists():
-        write_text(path, msgspec.json.encode(make()).decode() + "\n")
+        made = msgspec.json.encode(make())
+        msgspec.json.decode(made, type=kind)  # NaN would be null: what can't be read again is never written
+        write_text(path, made.decode() + "\n")
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except msgspec.DecodeError as e:

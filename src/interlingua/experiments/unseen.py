@@ -1,50 +1,73 @@
-"""Languages that Whisper has no token for: translated under related tokens, beside controls that it knows.
+"""Languages that Whisper has no token for: translated under related tokens, with languages that it knows as controls.
 
 Ma et al. (arXiv 2407.01130), section 4.4: Kabuverdianu, Asturian, Irish, Sorani, Cebuano and Kyrgyz of FLEURS.
 
-Of each language: the translations into English under every candidate token, which one a rule takes without references,
-which one the references would take (the oracle), the error rate of transcripts under the chosen token, and the scores
-against references dealt out anew: a model that knows the text by heart, or writes likely phrases, is not better than
-that. Answers are kept, so an interrupted study goes on where it was.
+Of each language: translations into English under every candidate token, which one a rule takes without references,
+which one the references would take (the oracle), the error rate of transcripts under the chosen token, and scores
+against references dealt out anew: a model that knows the text by heart, or writes likely phrases, is no better there.
 """
 
-import datetime
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import difflib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import msgspec
 import numpy as np
 
+from interlingua.corpora.base import get_corpus
+from interlingua.corpora.prepare import words_of
 from interlingua.corpora.udhr import is_synthetic
-from interlingua.encoding import Context
-from interlingua.errors import UsageError
-from interlingua.experiments.answer_needs import answer_needs
+from interlingua.encoding import Context, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.into_english import (
-    ENGLISH,
-    Answers,
-    Said,
-    language_row,
-    mean,
-    transcripts_of,
-    with_english,
-    with_reference,
-)
 from interlingua.experiments.published import UNKNOWN, read_published
+from interlingua.experiments.run import Run, kept_by_id, to_encode
+from interlingua.experiments.translation import sample
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.languages import language_name, normalise_languages
-from interlingua.metrics import Statistics, SystemOutputs, pooled_difference, translation_statistics
+from interlingua.metrics import (
+    Statistics,
+    SystemOutputs,
+    TextMetric,
+    off_target_rate,
+    pooled_difference,
+    score_transcripts,
+    translation_statistics,
+)
+from interlingua.models import Task, Whisper, load_whisper
 from interlingua.resampling import BOOTSTRAP_SEED
-from interlingua.results import provenance, save_results
-from interlingua.translation.related import DEFAULT_RULE, RULES, Rule
-from interlingua.types import Utterance
+from interlingua.results import BesideScore, Candidate, Permuted, Results, RuleChoice, Sample, TokenRule, UnderTokens
+from interlingua.translation import Engine, decode_frames, detect_frames, fast_engine
+from interlingua.translation.related import (
+    DEFAULT_RULE,
+    MOST_HEARD,
+    RULES,
+    Rule,
+    candidate_tokens,
+    choose_token,
+    heard_most,
+    rule_scores,
+)
+from interlingua.types import Difference, Hypothesis, Score, Utterance
 
+ENGLISH = "en"
+MOST_TOKENS: dict[Task, int] = {"translate": 128, "transcribe": 224}
+"""Longer translations of 30 s are loops; transcripts need more, in scripts of which a letter is a token."""
+PERMUTATIONS = 5
+COPIED_WORDS = 8  # a run of so many of the reference's words counts as copied
+FRAMES, OUTPUTS = "frames.lance", "answers"  # in the folder of the results
 EXAMPLE = '{"unseen": [{"language": "kea", "bleu": 1.5, "chrf": 2.5, "wer": 3.5, "cer": 4.5}]}'
 DRAW_SEED = 0  # of the utterances, where not all are taken
 MEASURES = ("bleu", "chrf", "wer", "cer")
+
+_CHARACTERS = "zh"  # a language whose error rate `score_transcripts` counts by characters
+
+Translations = Mapping[str, Mapping[str, Hypothesis]]
+"""Token -> utterance id -> translation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +75,10 @@ class UnseenStudy:
     """Settings of the study; the keys of its recipe.
 
     Attributes:
-        out: the result folder; manifest, frames and answers are kept in it.
+        out: the result folder; manifest, frames and outputs are kept in it.
         corpus: what is translated: its languages but English, with English references.
         model: model spec; it must know how to translate.
-        forbidden: languages that have a token and are asked without it too, to check the rules.
+        forbidden: languages that have a token and are decoded without it too, to check the rules.
         tokens: language -> candidates, instead of those of `related.candidate_tokens`.
         most: utterances a language, drawn; None: all.
         context: of the encoder; with ``full``, long utterances share batches.
@@ -90,11 +113,11 @@ class UnseenStudy:
 
 
 def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
-    """Ask what isn't answered yet, and write ``results.json``; `interlingua.results` says what it holds.
+    """Decode what isn't decoded yet, and write ``results.json``.
 
     Args:
         study: the settings.
-        dry_run: only read the corpus, and say what the rest will need.
+        dry_run: only read the corpus, and say what is to be done.
         log: takes a line of news.
 
     Raises:
@@ -103,210 +126,490 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         ResultsError: the folder was begun with another model or corpus.
         InterlinguaError: see the stages.
     """
-    started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
+    beside([], study.published)  # a file that can't be read is reported before the work
     corpus = with_english(study.corpus)
-    utterances, left = chosen_utterances(study, log)
-    own = {code: tokens for name, tokens in study.tokens.items() for code in normalise_languages((name,))}
-    beside([], study.published)  # a file that can't be read is told before the work
-    forbidden = normalise_languages(study.forbidden)
-    log(answer_needs(utterances, study.model, study.context, study.out, tokens=own, forbidden=forbidden))
+    utterances, skipped = chosen_utterances(study, log)
+    tokens, forbidden = candidates_named(study.tokens), normalise_languages(study.forbidden)
+    decoder = KeptDecoder(study.out, utterances, study.model, study.context, log=log)
+    log(decoder.to_do(tokens, forbidden))
     if dry_run:
         return study.out
-    answers = Answers(study.out, utterances, study.model, study.context)
-    kept = UtteranceLog(utterances)
-    rows, told = [], []
+    decoder.encode()
+    outputs = UtteranceLog(utterances)
+    cases: list[tuple[UnderTokens, Translations]] = []
     for language in dict.fromkeys(u.language for u in utterances):
-        mine = [u for u in utterances if u.language == language]
-        cases = [False] if language in answers.whisper.languages else []
-        if not cases or language in forbidden:
-            cases.append(True)
-        for without in cases:
-            log(f"{language_name(language)}{', its own token forbidden' if len(cases) > 1 and without else ''}")
-            tokens = own.get(language, ()) if without else ()
-            row, translations = language_row(answers, mine, tokens, without_own=without)
-            rows.append(row)
-            told.append(translations)
-            keep(kept, answers, row, translations, mine, study.model)
+        spoken = [u for u in utterances if u.language == language]
+        seen = language in decoder.whisper.languages
+        for without in [False] * seen + [True] * (not seen or language in forbidden):
+            log(f"{language_name(language)}{', its own token forbidden' if seen and without else ''}")
+            cases.append(
+                language_row(decoder, spoken, tokens.get(language, ()) if without else (), without_own=without)
+            )
+            keep(outputs, decoder, *cases[-1], spoken)
     speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
-    results = {
-        "title": f"Translation of languages without a token{speech}",
-        "settings": {
+    last = {row.language: (row, translations) for row, translations in cases}  # where two: without its own token
+    rows = [row for row, _ in cases]
+    results = Results(
+        title=f"Translation of languages without a token{speech}",
+        settings={
             **corpus.settings(study.out),
             "model": study.model,
             "context": study.context,
             "forbidden": list(study.forbidden),
-            "tokens": {code: list(tokens) for code, tokens in own.items()},
+            "tokens": {code: list(given) for code, given in tokens.items()},
             "most": study.most,
         },
-        "unseen": rows,
-        "unseen_rules": rule_rows(rows, told, utterances),
-        "published_unseen": beside(rows, study.published),
-        "left_out": left,
-        "samples": [s for row, said in last_cases(rows, told) for s in samples(row, said, utterances)],
-        "failures": [f"{i}: {why}" for i, why in answers.failed.items()],
-        "provenance": provenance(
-            answers.compute,
-            answers.device,
-            time.monotonic() - clock,
-            started,
-            utterances=utterances,
-            seeds={"bootstrap": BOOTSTRAP_SEED, "draw": DRAW_SEED},
-        ),
-    }
-    save_results(study.out, results, utterances=kept.results)
-    return study.out
+        unseen=rows,
+        unseen_rules=rule_rows(cases, utterances),
+        published_unseen=beside(rows, study.published),
+        left_out=skipped,
+        samples=[s for row, translations in last.values() for s in samples(row, translations, utterances)],
+        failures=[f"{i}: {why}" for i, why in decoder.failed.items()],
+    )
+    seeds = {"bootstrap": BOOTSTRAP_SEED, "draw": DRAW_SEED}
+    return decoder.run.save(results, measured_on=utterances, seeds=seeds, utterances=outputs.results)
+
+
+# ---------------------------------------------------------------- which utterances
 
 
 def chosen_utterances(
     study: UnseenStudy, log: Callable[[str], None] = lambda line: None
 ) -> tuple[list[Utterance], list[str]]:
-    """The utterances that a study asks about, and a line on those of each language that have no English reference.
+    """The study's utterances, and a line on those of each language that have no English reference.
 
     Raises:
         CorpusError: a language has no English reference, or no utterance is left.
     """
     read = with_english(study.corpus).utterances(study.out, log)
-    spoken, left = with_reference([u for u in read if u.language != ENGLISH], study.corpus.title)
-    for line in left:
+    spoken, skipped = with_reference([u for u in read if u.language != ENGLISH], study.corpus.title)
+    for line in skipped:
         log(line)
-    order = np.random.default_rng(DRAW_SEED).permutation(len(spoken))
     drawn: dict[str, int] = {}
     chosen = set()
-    for place in order:
-        language = spoken[place].language
+    for position in np.random.default_rng(DRAW_SEED).permutation(len(spoken)):
+        language = spoken[position].language
         if study.most is None or drawn.get(language, 0) < study.most:
             drawn[language] = drawn.get(language, 0) + 1
-            chosen.add(int(place))
-    return [u for place, u in enumerate(spoken) if place in chosen], left
+            chosen.add(int(position))
+    return [u for position, u in enumerate(spoken) if position in chosen], skipped
 
 
-def beside(rows: Sequence[Mapping[str, Any]], published: Path | None) -> list[dict[str, Any]]:
-    """Our scores beside others': ``{"language", "metric", "ours", "published"}``; the last may be a reason.
+def with_english(corpus: CorpusSource) -> CorpusSource:
+    """A corpus that takes its translations from its English sentences, where it has a choice and none was made.
 
-    Of languages that were asked without a token of their own, under the chosen token.
+    So only their texts are needed of English (FLEURS, MaSS), whatever languages are read.
+    """
+    chosen = corpus.name == "manifest" or "references" in corpus.options
+    if chosen or "references" not in get_corpus(corpus.name).options:
+        return corpus
+    return replace(corpus, options={**corpus.options, "references": (ENGLISH,)})
+
+
+def with_reference(utterances: Sequence[Utterance], where: str) -> tuple[list[Utterance], list[str]]:
+    """Those that have an English reference, and a line on the others of each language: they can't be scored.
+
+    Args:
+        utterances: of languages other than English.
+        where: the corpus, for the message.
+
+    Raises:
+        CorpusError: there are none, or no utterance of a language has one.
+    """
+    if not utterances:
+        raise CorpusError(f"{where}: no utterance in another language than English")
+    kept, skipped = [], []
+    for language in dict.fromkeys(u.language for u in utterances):
+        spoken = [u for u in utterances if u.language == language]
+        lacking = [u for u in spoken if not u.translations.get(ENGLISH)]
+        if len(lacking) == len(spoken):
+            raise CorpusError(
+                f"{where}: none of the {len(spoken)} utterances of {language} has an English reference, e.g. "
+                f"{spoken[0].id!r}; give `translations: {{en: …}}`, or English among the corpus's languages"
+            )
+        if lacking:
+            skipped.append(
+                f"{language}: {len(lacking)} of {len(spoken)} utterances are skipped, for they have no English "
+                f"reference, e.g. {lacking[0].id!r}"
+            )
+        kept += [u for u in spoken if u.translations.get(ENGLISH)]
+    return kept, skipped
+
+
+def candidates_named(tokens: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """A recipe's ``tokens`` by our codes."""
+    return {code: tuple(given) for name, given in tokens.items() for code in normalise_languages((name,))}
+
+
+# ---------------------------------------------------------------- decoding
+
+
+class KeptDecoder:
+    """A model that decodes a corpus's utterances under any token; what it wrote is kept in the run's folder.
+
+    Args:
+        folder: of the results.
+        utterances: with references.
+        model: model spec; it must know how to translate.
+        context: of the encoder.
+        log: takes a line of news.
+
+    Attributes:
+        run: of the folder.
+        encoding: the model, in the number format that the encoder works in.
+        failed: utterance id -> why it has no frames; it has no outputs then.
+    """
+
+    def __init__(
+        self, folder: Path, utterances: Sequence[Utterance], model: str, context: str, *, log: Callable[[str], None]
+    ) -> None:
+        device = best_device()
+        self.run = Run(folder, compute=best_compute(device), device=device, log=log)
+        self.model, self.utterances = model, utterances
+        self.encoding: Whisper = load_whisper(model, dtype=best_compute(device), device=device)
+        self.encoding.require_translation()
+        self._encoder = WhisperEncoder(self.encoding, context=context)
+        self.failed: dict[str, str] = {}
+
+    @cached_property
+    def whisper(self) -> Whisper:
+        """The model in float32, which is decoded with."""
+        exact = self.run.compute == "float32"
+        return self.encoding if exact else load_whisper(self.model, device=self.run.device)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return fast_engine(self.whisper)
+
+    def to_do(self, tokens: Mapping[str, Sequence[str]], forbidden: Sequence[str] = ()) -> str:
+        """What is to be encoded and decoded, in a line.
+
+        Args:
+            tokens: language -> candidates that were named.
+            forbidden: languages that are decoded without their own token too.
+        """
+        known = self.encoding.languages
+        n = sum(outputs_of(u.language, known, tokens, forbidden) for u in self.utterances)
+        frames = to_encode(self.utterances, self._encoder.spec, self._encoder.dim, self.run.out / FRAMES)
+        return f"to encode: {frames}; to decode: {n} outputs of {len(self.utterances)} utterances, less those kept"
+
+    def encode(self) -> None:
+        """Claim the folder, and encode what it lacks.
+
+        Raises:
+            ResultsError: it was begun with another model or corpus.
+            InterlinguaError: see the stages.
+        """
+        about = [(u.id, u.text, u.translations.get(ENGLISH)) for u in self.utterances]
+        spec = self._encoder.spec
+        self.run.claim(
+            {
+                "model": self.model,
+                "revision": spec.revision,
+                "context": spec.context,
+                "corpus": hashlib.sha256(msgspec.json.encode(about)).hexdigest(),
+                "most_tokens": MOST_TOKENS,
+                "compute": self.run.compute,
+            }
+        )
+        self._store, report = encode_manifest(self.utterances, self._encoder, self.run.out / FRAMES)
+        self._hashes = self._store.hashes()
+        self.failed = report.failed
+
+    def outputs(self, utterances: Sequence[Utterance], token: str, task: Task) -> dict[str, Hypothesis]:
+        """Utterance id -> hypothesis; an utterance without frames has none. All are of one language."""
+        prompt = self.whisper.prompt(token, task)
+
+        def make(ids: Sequence[str]) -> Iterator[dict[str, tuple[str, float | None]]]:
+            found = decode_frames(self._engine, self._store.read(ids), prompt, most_tokens=MOST_TOKENS[task])
+            yield {h.id: (h.text, h.log_probability) for h in found}
+
+        path = self._path(f"{utterances[0].language}-as-{token}-{task}")
+        held = kept_by_id(path, self._origins(utterances), make, tuple[str, float | None])
+        return {i: Hypothesis(i, text, log_probability=chance) for i, (text, chance) in held.items()}
+
+    def heard(self, utterances: Sequence[Utterance]) -> dict[str, dict[str, float]]:
+        """Utterance id -> language -> probability. All are of one language."""
+
+        def make(ids: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
+            yield detect_frames(self._engine, self._store.read(ids))
+
+        path = self._path(f"{utterances[0].language}-heard")
+        return kept_by_id(path, self._origins(utterances), make, dict[str, float])
+
+    def _path(self, name: str) -> Path:
+        return self.run.out / OUTPUTS / f"{name}.jsonl"
+
+    def _origins(self, utterances: Sequence[Utterance]) -> dict[str, str]:
+        return {u.id: self._hashes[u.id] for u in utterances if u.id in self._hashes}
+
+
+def outputs_of(
+    language: str, known: Sequence[str], tokens: Mapping[str, Sequence[str]], forbidden: Sequence[str] = ()
+) -> int:
+    """How often an utterance is decoded: a translation under every candidate token, and a transcript.
+
+    Args:
+        language: spoken.
+        known: languages that the model has a token for.
+        tokens: language -> candidates that were named.
+        forbidden: languages that are decoded without their own token too.
+    """
+    n = 2 if language in known else 0
+    if not n or language in forbidden:
+        others = [code for code in known if code != language]
+        n += 1 + (len(tokens.get(language) or candidate_tokens(language, others)) or MOST_HEARD)
+    return n
+
+
+# ---------------------------------------------------------------- one language
+
+
+def language_row(
+    decoder: KeptDecoder, utterances: Sequence[Utterance], tokens: Sequence[str] = (), *, without_own: bool = False
+) -> tuple[UnderTokens, Translations]:
+    """One language under every candidate token, and its translations.
+
+    Args:
+        decoder: of the model.
+        utterances: of one language, with English references.
+        tokens: candidates; none: the language's own, else those of `candidate_tokens`, else what is heard most.
+        without_own: treat a language that has a token as if it had none.
+
+    Raises:
+        CorpusError: no recording can be read, so that no token can be told by what is heard.
+        UsageError: no token to try, or one that the model hasn't.
+    """
+    language = utterances[0].language
+    heard = decoder.heard(utterances)
+    known = [code for code in decoder.whisper.languages if not (without_own and code == language)]
+    candidates = list(normalise_languages(tokens)) or candidate_tokens(language, known)
+    candidates = candidates or heard_most(heard, without=(language, ENGLISH))
+    if not candidates and not heard:
+        first = utterances[0].id
+        why = decoder.failed.get(first, "no frames")
+        raise CorpusError(
+            f"{language}: none of {len(utterances)} recordings can be read ({first}: {why}); "
+            "fix them, or leave the language out"
+        )
+    if not candidates:
+        raise UsageError(f"no token to try for {language!r}; name some, `tokens: {{{language}: [es, pt]}}`")
+    references = {u.id: u.translations[ENGLISH] for u in utterances}
+    clusters = {u.id: u.group for u in utterances}
+    translations = {token: decoder.outputs(utterances, token, "translate") for token in candidates}
+    texts = {token: {i: h.text for i, h in found.items()} for token, found in translations.items()}
+    scored = [_candidate(token, texts[token], references, clusters, language) for token in candidates]
+    chrf = {c.token: c.chrf.value for c in scored}
+    rules: dict[str, RuleChoice] = {}
+    for rule in RULES:
+        found = rule_scores(rule, translations, heard)
+        means = {token: float(np.mean(values)) for token, values in found.items() if values}
+        rules[rule] = RuleChoice(token=choose_token(found), scores=means)
+    chosen = str(rules[DEFAULT_RULE].token)
+    row = UnderTokens(
+        language=language,
+        name=language_name(language),
+        seen=language in decoder.whisper.languages,
+        own_token=candidates == [language],
+        synthetic=is_synthetic(utterances[0]),
+        speakers=sorted({u.speaker for u in utterances if u.speaker}),
+        n=len(utterances),
+        n_clusters=len(set(clusters.values())),
+        seconds=round(sum(u.duration or 0.0 for u in utterances), 1),
+        candidates=scored,
+        rules=rules,
+        chosen=chosen,
+        oracle=max(chrf, key=lambda token: chrf[token]),
+        permuted={m: permuted(texts[chosen], references, clusters, m) for m in ("chrf", "bleu")},
+        copied=copied_proportion(texts[chosen], references),
+        error=transcript_errors(decoder, utterances, chosen),
+    )
+    return row, translations
+
+
+def _candidate(
+    token: str, texts: Mapping[str, str], references: Mapping[str, str], clusters: Mapping[str, str], language: str
+) -> Candidate:
+    outputs = SystemOutputs(texts, references, clusters, ENGLISH)
+    sources = (language, token)
+    return Candidate(
+        token=token,
+        bleu=translation_statistics(outputs, "bleu").score(),
+        chrf=translation_statistics(outputs, "chrf").score(),
+        off_target=off_target_rate(texts, ENGLISH, references=references, sources=sources, clusters=clusters),
+    )
+
+
+def transcript_errors(decoder: KeptDecoder, utterances: Sequence[Utterance], token: str) -> dict[str, Score] | None:
+    """Word and character error rates of transcripts, per cent; None where the corpus has no transcripts."""
+    transcripts, expected = transcripts_of(decoder, utterances, token)
+    if not expected:
+        return None
+    clusters = {u.id: u.group for u in utterances}
+    units = {"words": utterances[0].language, "characters": _CHARACTERS}
+    return {
+        name: score_transcripts(transcripts, expected, language=language, clusters=clusters)
+        for name, language in units.items()
+    }
+
+
+def transcripts_of(
+    decoder: KeptDecoder, utterances: Sequence[Utterance], token: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Transcripts under a token and references, by id of the utterances that have one."""
+    expected = {u.id: u.text for u in utterances if u.text}
+    if not expected:
+        return {}, {}
+    outputs = decoder.outputs(utterances, token, "transcribe")
+    return {i: h.text for i, h in outputs.items() if i in expected}, expected
+
+
+def permuted(
+    texts: Mapping[str, str], references: Mapping[str, str], clusters: Mapping[str, str], metric: TextMetric
+) -> Permuted:
+    """Translations against references dealt out anew: the mean score, and what the true references give above it.
+
+    Each translation gets another cluster's reference, `PERMUTATIONS` times; the difference is paired, and its interval
+    resamples clusters. Empty where there is one cluster only.
+    """
+    dealt_out: list[Statistics] = []
+    for seed in range(PERMUTATIONS):
+        dealt = dealt_anew(clusters, seed)
+        if dealt is None:
+            return Permuted()
+        turned = {i: texts.get(dealt[i], "") for i in references}
+        dealt_out.append(translation_statistics(SystemOutputs(turned, references, clusters, ENGLISH), metric))
+    true = translation_statistics(SystemOutputs(texts, references, clusters, ENGLISH), metric)
+    difference = pooled_difference([true] * PERMUTATIONS, dealt_out)
+    return Permuted(value=true.value - difference.value, difference=difference)
+
+
+def dealt_anew(clusters: Mapping[str, str], seed: int) -> dict[str, str] | None:
+    """Utterance id -> another one, of another cluster, each used once; None where a cluster has more than half.
+
+    Ids are shuffled with whole clusters side by side, and turned by the size of the largest cluster.
+    """
+    random = np.random.default_rng(seed)
+    names = sorted(set(clusters.values()))
+    position = {names[c]: p for p, c in enumerate(random.permutation(len(names)))}
+    ids = sorted(clusters)
+    ids = [ids[i] for i in random.permutation(len(ids))]
+    ids.sort(key=lambda i: position[clusters[i]])  # stable: shuffled within a cluster
+    largest = max(list(clusters.values()).count(name) for name in names)
+    if 2 * largest > len(ids):
+        return None
+    by = int(random.integers(largest, len(ids) - largest + 1))
+    return dict(zip(ids, [*ids[by:], *ids[:by]], strict=True))
+
+
+def copied_proportion(texts: Mapping[str, str], references: Mapping[str, str]) -> float:
+    """Proportion (0-1) of the references' words in runs of `COPIED_WORDS` or more, word for word, in the output.
+
+    High with a high error rate of the transcript, the model knows the text by heart.
+    """
+    copied = total = 0
+    for i, reference in references.items():
+        expected, found = words_of(reference), words_of(texts.get(i, ""))
+        blocks = difflib.SequenceMatcher(None, expected, found, autojunk=False).get_matching_blocks()
+        copied += sum(block.size for block in blocks if block.size >= COPIED_WORDS)
+        total += len(expected)
+    return copied / total if total else 0.0
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def chosen_scores(row: UnderTokens) -> dict[str, Score]:
+    """Scores under the chosen token: ``bleu``, ``chrf``, ``off_target``; where there are any, ``wer`` and ``cer``."""
+    chosen = row.scores
+    return {"bleu": chosen.bleu, "chrf": chosen.chrf, "off_target": chosen.off_target, **error_scores(row.error)}
+
+
+def error_scores(error: Mapping[str, Score] | None) -> dict[str, Score]:
+    """`transcript_errors` as ``wer`` and ``cer``."""
+    return {"wer": error["words"], "cer": error["characters"]} if error else {}
+
+
+def beside(rows: Sequence[UnderTokens], published: Path | None) -> list[BesideScore]:
+    """Our scores and others', of languages that were decoded without a token of their own, under the chosen token.
 
     Raises:
         UsageError: the file can't be read, or isn't of that form.
     """
     theirs = read_published(published, "unseen", ("language",), MEASURES, EXAMPLE)
-    found = []
-    for row in rows:
-        if row["seen"]:
-            continue
-        scores = chosen_scores(row)
-        found += [
-            {
-                "language": row["language"],
-                "metric": metric,
-                "ours": scores[metric]["value"],
-                "published": theirs.get((row["language"], metric), UNKNOWN),
-            }
-            for metric in MEASURES
-            if metric in scores
-        ]
-    return found
-
-
-def chosen_scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores under the chosen token: ``bleu``, ``chrf``, ``off_target``, ``wer`` and ``cer``, those that there are."""
-    chosen: dict[str, Any] = next((c for c in row.get("candidates", ()) if c["token"] == row["chosen"]), {})
-    error = row["error"] or {}
-    named = {"wer": "words", "cer": "characters"}
-    return {k: chosen[k] for k in ("bleu", "chrf", "off_target") if k in chosen} | {
-        k: error[v] for k, v in named.items() if v in error
-    }
-
-
-def last_cases(rows: Sequence[Mapping[str, Any]], told: Sequence[Said]) -> list[tuple[Mapping[str, Any], Said]]:
-    """One row a language, with its translations: of one that is asked twice, without its own token."""
-    return list({row["language"]: (row, said) for row, said in zip(rows, told, strict=True)}.values())
-
-
-def keep(
-    kept: UtteranceLog,
-    answers: Answers,
-    row: Mapping[str, Any],
-    said: Said,
-    utterances: Sequence[Utterance],
-    model: str,
-) -> None:
-    """Keep what the chosen token gives for each utterance of a row's language: translation and transcript."""
-    texts = {i: h.text for i, h in said[row["chosen"]].items()}
-    references = {u.id: u.translations[ENGLISH] for u in utterances}
-    kept.translated(f"{model} as {row['chosen']}", ENGLISH, texts, references)
-    keep_transcripts(kept, answers, row["chosen"], utterances, model)
-
-
-def keep_transcripts(
-    kept: UtteranceLog, answers: Answers, token: str, utterances: Sequence[Utterance], model: str
-) -> None:
-    """Keep what is heard under a token, where the corpus says what is said. All utterances are of one language."""
-    heard, expected = transcripts_of(answers, utterances, token)
-    if expected:
-        kept.transcribed(f"{model} as {token}", utterances[0].language, heard, expected)
-
-
-def samples(row: Mapping[str, Any], said: Said, utterances: Sequence[Utterance]) -> list[dict[str, Any]]:
-    """What the chosen token gives, an utterance each."""
-    texts = said[row["chosen"]]
     return [
-        {
-            "id": u.id,
-            "source": u.language,
-            "target": ENGLISH,
-            "transcript": u.text,
-            "reference": u.translations[ENGLISH],
-            "hypothesis": texts[u.id].text if u.id in texts else "",
-        }
-        for u in utterances
-        if u.language == row["language"]
+        BesideScore(
+            language=row.language,
+            metric=metric,
+            ours=score.value,
+            published=theirs.get((row.language, metric), UNKNOWN),
+        )
+        for row in rows
+        if not row.seen
+        for metric, score in chosen_scores(row).items()
+        if metric in MEASURES
     ]
 
 
-def rule_rows(
-    rows: Sequence[Mapping[str, Any]], told: Sequence[Said], utterances: Sequence[Utterance]
-) -> list[dict[str, Any]]:
-    """How the rules do over all languages that have more than one candidate: each row's mean chrF and its loss.
+def keep(
+    outputs: UtteranceLog,
+    decoder: KeptDecoder,
+    row: UnderTokens,
+    translations: Translations,
+    utterances: Sequence[Utterance],
+) -> None:
+    """Keep translation and transcript of each utterance of a row's language under the chosen token."""
+    texts = {i: h.text for i, h in translations[row.chosen].items()}
+    references = {u.id: u.translations[ENGLISH] for u in utterances}
+    outputs.translated(f"{decoder.model} as {row.chosen}", ENGLISH, texts, references)
+    keep_transcripts(outputs, decoder, row.chosen, utterances)
 
-    Args:
-        rows: of ``unseen``.
-        told: the translations of each row under each candidate.
-        utterances: with references.
-    """
-    cases = [(row, said) for row, said in zip(rows, told, strict=True) if len(row["candidates"]) > 1]
+
+def keep_transcripts(outputs: UtteranceLog, decoder: KeptDecoder, token: str, utterances: Sequence[Utterance]) -> None:
+    """Keep transcripts under a token, where the corpus has references. All utterances are of one language."""
+    transcripts, expected = transcripts_of(decoder, utterances, token)
+    if expected:
+        outputs.transcribed(f"{decoder.model} as {token}", utterances[0].language, transcripts, expected)
+
+
+def samples(row: UnderTokens, translations: Translations, utterances: Sequence[Utterance]) -> list[Sample]:
+    """Translations under the chosen token, of the utterances of the row's language."""
+    found = translations[row.chosen]
+    spoken = [u for u in utterances if u.language == row.language]
+    return [sample(u, found[u.id].text if u.id in found else "") for u in spoken]
+
+
+def rule_rows(cases: Sequence[tuple[UnderTokens, Translations]], utterances: Sequence[Utterance]) -> list[TokenRule]:
+    """How the rules do over all languages that have more than one candidate: mean chrF, and its loss to the oracle."""
+    cases = [(row, translations) for row, translations in cases if len(row.candidates) > 1]
     if not cases:
         return []
-    references = {u.id: u.translations[ENGLISH] for u in utterances}
     clusters = {u.id: u.group for u in utterances}
 
-    def compared(rule: Rule, other: Rule) -> dict[str, Any]:
-        sides: tuple[list[Statistics], list[Statistics]] = [], []
-        for row, said in cases:
-            ids = {u.id for u in utterances if u.language == row["language"]}
-            for side, by in zip(sides, (rule, other), strict=True):
-                texts = {i: h.text for i, h in said[row["rules"][by]["token"]].items()}
-                outputs = SystemOutputs(texts, {i: references[i] for i in ids}, clusters, ENGLISH)
-                side.append(translation_statistics(outputs, "chrf"))
-        return dict(msgspec.to_builtins(pooled_difference(*sides)))
+    def statistics(rule: Rule) -> list[Statistics]:
+        found = []
+        for row, translations in cases:
+            references = {u.id: u.translations[ENGLISH] for u in utterances if u.language == row.language}
+            texts = {i: h.text for i, h in translations[str(row.rules[rule].token)].items()}
+            found.append(translation_statistics(SystemOutputs(texts, references, clusters, ENGLISH), "chrf"))
+        return found
 
-    found = []
-    for rule in RULES:
-        chrf, best, right = [], [], 0
-        for row, _ in cases:
-            scores = {c["token"]: c["chrf"]["value"] for c in row["candidates"]}
-            token = row["rules"][rule]["token"]
-            chrf.append(scores[token])
-            best.append(scores[row["oracle"]])
-            right += token == row["oracle"]
-        found.append(
-            {
-                "rule": rule,
-                "default": rule == DEFAULT_RULE,
-                "languages": [row["language"] for row, _ in cases],
-                "right": right,
-                "chrf": mean(chrf),
-                "loss": mean(np.subtract(best, chrf).tolist()),
-                "against_first": compared(rule, "first"),
-            }
+    first = statistics("first")
+    rows = []
+    for rule in get_args(Rule):
+        taken = statistics(rule)
+        chrf = [s.value for s in taken]
+        best = [next(c.chrf.value for c in row.candidates if c.token == row.oracle) for row, _ in cases]
+        against: Difference = pooled_difference(taken, first)
+        rows.append(
+            TokenRule(
+                rule=rule,
+                default=rule == DEFAULT_RULE,
+                languages=[row.language for row, _ in cases],
+                right=sum(row.rules[rule].token == row.oracle for row, _ in cases),
+                chrf=float(np.mean(chrf)),
+                loss=float(np.mean(np.subtract(best, chrf))),
+                against_first=against,
+            )
         )
-    return found
+    return rows
