@@ -15,7 +15,7 @@ from interlingua.experiments.robustness import RobustnessStudy, run_robustness_s
 from interlingua.files import write_text
 from interlingua.languages import WHISPER_LANGUAGES, language_name, normalise_languages
 from interlingua.results import load_results
-from interlingua.translation.related import DEFAULT_RULE, RELATED
+from interlingua.translation.unseen import DEFAULT_RULE, RELATED
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "robustness.md"

@@ -23,9 +23,8 @@ from interlingua.metrics import (
     translation_statistics,
 )
 from interlingua.results import provenance
-from interlingua.translation.records import TranslationOptions
-from interlingua.translation.segmentation import Segmentation, speech_regions
-from interlingua.translation.translator import Translator
+from interlingua.translation import Segmentation, TranslationOptions, Translator
+from interlingua.translation.segments import speech_regions
 from interlingua.types import Utterance
 from translate_audio import LANGUAGES, long_recordings, short_recordings
 from translate_peers import SETTINGS, Recording, run_peer

@@ -16,9 +16,7 @@ from interlingua.corpora import prepare_prompts
 from interlingua.experiments.translating import Recording, translate_recordings
 from interlingua.files import write_text
 from interlingua.metrics import Statistics, SystemOutputs, pooled_difference, translation_statistics
-from interlingua.translation.records import TranslationOptions
-from interlingua.translation.segmentation import Segmentation
-from interlingua.translation.translator import Translator
+from interlingua.translation import Segmentation, TranslationOptions, Translator
 from interlingua.types import Utterance
 from translate_audio_hard import cut_off, music, noises, silences, trailing
 

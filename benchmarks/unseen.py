@@ -15,7 +15,7 @@ from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.files import write_text
 from interlingua.metrics import segment_scores
 from interlingua.results import load_results
-from interlingua.translation.related import DEFAULT_RULE
+from interlingua.translation.unseen import DEFAULT_RULE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "unseen.md"
@@ -46,7 +46,7 @@ def page(declaration: dict[str, Any], prompts: dict[str, Any]) -> str:
 Written by `make bench-unseen` (`benchmarks/unseen.py`), not by hand.
 
 `interlingua translate --from ast` works without an Asturian token: related tokens are tried (`RELATED` in
-`translation/related.py`: closest branch of the family first, then where a language's words come from, then neighbours), or
+`translation/unseen.py`: closest branch of the family first, then where a language's words come from, then neighbours), or
 the one that `--as` names; where no relative is known, what Whisper's own language detection hears most. Which one is taken
 without references, and how good the translations are, is measured here.
 

@@ -30,7 +30,7 @@ from interlingua.experiments.unseen import (
 from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES
 from interlingua.metrics import segment_scores
 from interlingua.results import load_utterances
-from interlingua.translation.related import (
+from interlingua.translation.unseen import (
     DEFAULT_RULE,
     RELATED,
     RULES,

@@ -16,14 +16,20 @@ from interlingua.experiments.translating import Recording, find_recordings, tran
 from interlingua.metrics import score_translations
 from interlingua.models import save_whisper
 from interlingua.models.targets import Base, Target, Targets
-from interlingua.translation import Decoded, guards, translate_frames
-from interlingua.translation.chunks import timed_pieces
+from interlingua.translation import (
+    Decoded,
+    LiveTranslator,
+    Segment,
+    Segmentation,
+    Translation,
+    TranslationOptions,
+    Translator,
+    Word,
+    guards,
+    translate_frames,
+)
 from interlingua.translation.formats import as_json, as_srt, as_text, as_tsv, as_vtt, clock
-from interlingua.translation.live import LiveTranslator
-from interlingua.translation.records import Segment, Translation, TranslationOptions
-from interlingua.translation.segmentation import Segmentation, Span, chunks_of, join_regions, speech_regions
-from interlingua.translation.translator import Translator
-from interlingua.translation.words import Word
+from interlingua.translation.segments import Span, chunks_of, join_regions, speech_regions, timed_pieces
 from interlingua.types import SAMPLE_RATE, Frames
 
 UNCUT = Segmentation(vad=False, longest=30)
@@ -277,7 +283,7 @@ def test_without_guards_nothing_is_tried_again_or_flagged(tiny_whisper):
 
 def test_recordings_come_in_order_however_they_are_batched(tiny_whisper, monkeypatch):
     monkeypatch.setattr("interlingua.translation.translator.FIRST_WINDOW", 3)
-    monkeypatch.setattr("interlingua.translation.chunk_decoder.BATCH_CHUNKS", 2)
+    monkeypatch.setattr("interlingua.translation.translator.BATCH_CHUNKS", 2)
     backend = Scripted(tiny_whisper, GOOD)
     recordings = [(str(i), sweep(1 + 3.7 * (i % 3), 200 + i)) for i in range(9)]
     recordings.insert(4, ("none", np.zeros(1600, np.float32)))
@@ -399,14 +405,12 @@ def test_borders_that_are_doubled_are_flagged(tiny_whisper):
 
 
 def test_live_speech_is_cut_where_it_pauses(tiny_whisper, monkeypatch):
-    from interlingua.translation import live as module
-
     def loud(samples, how):  # stands in for Silero
         on = np.flatnonzero(np.diff(np.concatenate([[0], (np.abs(samples) > 0.1).astype(int), [0]])))
         spans = [Span(int(a), int(b)) for a, b in zip(on[::2], on[1::2], strict=True)]
         return join_regions(spans, round(how.longest * SAMPLE_RATE), round(how.pause * SAMPLE_RATE))
 
-    monkeypatch.setattr(module, "speech_regions", loud)
+    monkeypatch.setattr("interlingua.translation.translator.speech_regions", loud)
     heard = []
 
     class Counting(Translator):

@@ -10,7 +10,7 @@ from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
 
 if TYPE_CHECKING:
-    from interlingua.translation.records import Segment, Translation
+    from interlingua.translation import Segment, Translation
 
 _HELP = """Translate or transcribe recordings of any kind and length.
 
@@ -71,10 +71,8 @@ def translate(
         json: print a JSON object for each recording and target, a line each, as they come.
     """
     from interlingua.experiments.translating import find_recordings, translate_recordings
+    from interlingua.translation import Segmentation, TranslationOptions, Translator
     from interlingua.translation.formats import render
-    from interlingua.translation.records import TranslationOptions
-    from interlingua.translation.segmentation import Segmentation
-    from interlingua.translation.translator import Translator
 
     timed = timestamps if timestamps is not None else bool({"srt", "vtt", "tsv"} & set(format))
     options = TranslationOptions(

@@ -14,9 +14,8 @@ from interlingua.experiments.finetuning import begun_with
 from interlingua.files import write_text
 from interlingua.languages import normalise_languages
 from interlingua.progress import track
+from interlingua.translation import AUTO, Segment, Translation, Translator
 from interlingua.translation.formats import SUFFIXES, Format, render
-from interlingua.translation.records import AUTO, Segment, Translation
-from interlingua.translation.translator import Translator
 
 AUDIO_SUFFIXES = {
     *(

@@ -42,7 +42,7 @@ from interlingua.models import Task, Whisper, load_whisper
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import BesideScore, Candidate, Permuted, Results, RuleChoice, Sample, TokenRule, UnderTokens
 from interlingua.translation import Engine, decode_frames, detect_frames, fast_engine
-from interlingua.translation.related import (
+from interlingua.translation.unseen import (
     DEFAULT_RULE,
     MOST_HEARD,
     RULES,

@@ -15,13 +15,13 @@ from interlingua.translation.engines import (
     require_decodable,
     translate_frames,
 )
-from interlingua.translation.live import LiveTranslator
-from interlingua.translation.records import Segment, Translation, TranslationOptions
-from interlingua.translation.segmentation import Segmentation
-from interlingua.translation.translator import Translator
+from interlingua.translation.formats import Segment, Translation
+from interlingua.translation.segments import Segmentation
+from interlingua.translation.translator import AUTO, LiveTranslator, TranslationOptions, Translator
 from interlingua.translation.words import Word, place_words
 
 __all__ = [
+    "AUTO",
     "CTranslate2Engine",
     "Decoded",
     "Decoding",

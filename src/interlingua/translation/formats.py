@@ -1,12 +1,14 @@
-"""Translations as files: plain text, JSON, SubRip (srt), WebVTT (vtt) and tab-separated values (tsv)."""
+"""What comes out of a translation, and its files: plain text, JSON, SubRip (srt), WebVTT (vtt), tab-separated (tsv)."""
 
 import json
 import textwrap
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from interlingua.languages import UNSPACED_LANGUAGES
-from interlingua.translation.records import Segment, Translation
+from interlingua.translation.guards import Flag
+from interlingua.translation.words import Word
 
 Format = Literal["text", "json", "srt", "vtt", "tsv"]
 
@@ -14,16 +16,93 @@ SUFFIXES: dict[Format, str] = {"text": "txt", "json": "json", "srt": "srt", "vtt
 LINE_LETTERS, WIDE_LINE_LETTERS = 42, 20  # of a subtitle's line, and where letters are as wide as high
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a translation.
+
+    Attributes:
+        start: seconds from the recording's start.
+        end: likewise.
+        text: in the target language.
+        language: the source language, as it was given or detected.
+        log_probability: mean over the chunk's tokens; a segment shares it, and the next three, with its chunk.
+        no_speech_probability: Whisper's own.
+        compression_ratio: of the chunk's text.
+        flags: what looks wrong (see `guards`); none where guards are off.
+        tries: how often the chunk was decoded.
+        words: with their times, if they were asked for.
+    """
+
+    start: float
+    end: float
+    text: str
+    language: str
+    log_probability: float
+    no_speech_probability: float
+    compression_ratio: float
+    flags: tuple[Flag, ...] = ()
+    tries: int = 1
+    words: tuple[Word, ...] = ()
+
+    def later(self, seconds: float) -> "Segment":
+        """The same, moved in time."""
+        start, end = round(self.start + seconds, 2), round(self.end + seconds, 2)
+        return replace(self, start=start, end=end, words=tuple(w.later(seconds) for w in self.words))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form; without words and flags where there are none."""
+        row = asdict(self) | {"flags": list(self.flags), "words": [asdict(w) for w in self.words]}
+        for name in ("log_probability", "no_speech_probability", "compression_ratio"):
+            row[name] = round(row[name], 4)
+        return {k: v for k, v in row.items() if v != []}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A recording in one target language.
+
+    Attributes:
+        id: the recording's name.
+        target: the language of the text.
+        language: the source language: given, or detected in most of it.
+        language_probability: of a detected one, mean over the recording.
+        token: the proxy language that stood for it in the prompt, where there was one (`--as`).
+        duration: of the recording, seconds.
+        speech: seconds of it that were found to be speech.
+        segments: in the order of time; none where nobody speaks.
+    """
+
+    id: str
+    target: str
+    language: str
+    language_probability: float | None
+    token: str | None
+    duration: float
+    speech: float
+    segments: list[Segment]
+
+    @property
+    def text(self) -> str:
+        """All of it in one line."""
+        glue = "" if self.target in UNSPACED_LANGUAGES else " "
+        return glue.join(s.text for s in self.segments if s.text)
+
+    @property
+    def flags(self) -> list[Flag]:
+        """Everything that is flagged in it."""
+        return sorted({flag for s in self.segments for flag in s.flags})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        row = {k: v for k, v in asdict(self).items() if v is not None}
+        row |= {"text": self.text, "flags": self.flags, "segments": [s.as_dict() for s in self.segments]}
+        row["duration"], row["speech"] = round(self.duration, 2), round(self.speech, 2)
+        return row
+
+
 def render(translation: Translation, format: Format) -> str:
     """A translation in one of the formats, with a newline at its end."""
-    writers: dict[Format, Callable[[Translation], str]] = {
-        "text": as_text,
-        "json": as_json,
-        "srt": as_srt,
-        "vtt": as_vtt,
-        "tsv": as_tsv,
-    }
-    return writers[format](translation)
+    return _WRITERS[format](translation)
 
 
 def as_text(translation: Translation) -> str:
@@ -56,12 +135,21 @@ def as_vtt(translation: Translation) -> str:
 
 
 def as_tsv(translation: Translation) -> str:
-    """Start and end in milliseconds, flags, text; as OpenAI's Whisper has it, and the flags besides."""
+    """Start and end in milliseconds and text, as OpenAI's Whisper has it, with the flags between them."""
     rows = [
         f"{round(1000 * s.start)}\t{round(1000 * s.end)}\t{' '.join(s.flags)}\t{' '.join(s.text.split())}\n"
         for s in translation.segments
     ]
     return "".join(["start\tend\tflags\ttext\n", *rows])
+
+
+_WRITERS: dict[Format, Callable[[Translation], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "srt": as_srt,
+    "vtt": as_vtt,
+    "tsv": as_tsv,
+}
 
 
 def clock(seconds: float, mark: str) -> str:

@@ -8,24 +8,129 @@ Chunks of many recordings share a batch. Every chunk is encoded with the silence
 padded to 30 s: most of the speed on short recordings comes from there (docs/translate.md).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from interlingua.audio import AudioSource, load_audio
+from interlingua.encoding import Context
 from interlingua.errors import AudioError, UsageError
-from interlingua.languages import normalise_language, normalise_languages
-from interlingua.translation.asking import Asked
-from interlingua.translation.chunk_decoder import ChunkDecoder
-from interlingua.translation.chunks import Chunk, Unfinished, segments_of
-from interlingua.translation.engines import Engine, load_engine
-from interlingua.translation.guards import begins_doubled
-from interlingua.translation.records import AUTO, EACH, Segment, Translation, TranslationOptions
-from interlingua.translation.segmentation import chunks_of
-from interlingua.types import SAMPLE_RATE
+from interlingua.languages import UNSPACED_LANGUAGES, language_name, normalise_language, normalise_languages
+from interlingua.models import Task
+from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
+from interlingua.translation.engines import Decoding, Engine, likeliest, load_engine
+from interlingua.translation.formats import Segment, Translation
+from interlingua.translation.guards import Flag, begins_doubled, flags_of
+from interlingua.translation.segments import Chunk, Output, Segmentation, chunks_of, segments_of, speech_regions
+from interlingua.translation.unseen import DEFAULT_RULE, candidate_tokens, choose_token, heard_most, rule_scores
+from interlingua.translation.words import join_tokens
+from interlingua.types import SAMPLE_RATE, Hypothesis, Samples
+
+AUTO = "auto"  # a recording's language: detected once for all of it
+EACH = "each"  # detected for every chunk
 
 FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks that are batched together: few at first, so that something shows soon
 PROBED_CHUNKS = 16  # of a language without a token, to choose one by
+BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
+TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})
+"""What is worth another try. Doubt alone isn't: it is common, and a full window is dear."""
+
+SETTLED_SECONDS = 0.6  # live: without speech behind a region, until it counts as over
+LOOK_SECONDS = 1.0  # live: of new audio between two looks for speech
+
+
+@dataclass(frozen=True)
+class TranslationOptions:
+    """How recordings are translated; the defaults are measured in docs/translate.md.
+
+    Attributes:
+        context: what surrounds the speech of a chunk: ``speech+N`` (N seconds of silence behind it) or ``full``.
+        beam: hypotheses that are followed at a time; 1 is greedy.
+        temperatures: tried in turn where a guard objects even with full context; none: no such try.
+        timestamps: let the model say when it says what; a segment is a chunk otherwise. Trained targets have none.
+        words: also time every word.
+        guards: look for what Whisper is known to do wrong, and try again.
+        segmentation: how recordings are cut.
+
+    Raises (where one is made):
+        UsageError: a value that makes no sense.
+    """
+
+    context: str = "speech+4"
+    beam: int = 1
+    temperatures: tuple[float, ...] = (0.4, 0.8)
+    timestamps: bool = False
+    words: bool = False
+    guards: bool = True
+    segmentation: Segmentation = field(default_factory=Segmentation)
+
+    def __post_init__(self) -> None:
+        Context.parse(self.context)
+        if not 1 <= self.beam <= 32:
+            raise UsageError(f"beam {self.beam}: use 1 (greedy) to 32")
+        for t in self.temperatures:
+            if not 0 < t <= 2:
+                raise UsageError(f"temperature {t:g}: use more than 0, and 2 at most")
+
+
+@dataclass(frozen=True)
+class TargetPrompt:
+    """A target language and how a model is prompted for it.
+
+    Attributes:
+        target: the language to write.
+        task: the task token.
+        trained: whether the model was fine-tuned for it; its prompt is without timestamps then.
+    """
+
+    target: str
+    task: Task
+    trained: bool
+
+    @classmethod
+    def of(cls, engine: Engine, target: str, sources: Collection[str] = ()) -> "TargetPrompt":
+        """How a model is prompted for a target.
+
+        Args:
+            engine: the model.
+            target: language to write.
+            sources: languages that will be heard; one without a token may be transcribed under a proxy language.
+
+        Raises:
+            UsageError: the model has no token for the target.
+            UntrainedTaskError: translation into English is asked of a model that can't (turbo).
+        """
+        whisper, trained = engine.whisper, engine.targets
+        if trained and target in trained.targets:
+            return cls(target, trained.task(target), trained=True)
+        if target == "en" and whisper.can_translate:
+            return cls(target, "translate", trained=False)
+        if target == "en" and whisper.is_multilingual and set(sources) != {"en"}:
+            whisper.require_translation()
+        if target not in sources and target not in whisper.languages:
+            whisper.language_token(target)  # raises
+        return cls(target, "transcribe", trained=False)
+
+    def tokens(self, engine: Engine, chunk: Chunk, *, timestamps: bool = False) -> Sequence[int]:
+        """The decoder's first tokens for a chunk; with timestamps, without ``<|notimestamps|>``."""
+        whisper = engine.whisper
+        settings = whisper.model.generation_config
+        if self.trained and engine.targets:
+            return engine.targets.prompt(whisper, self.target, source=chunk.token)
+        if not whisper.is_multilingual:
+            prompt = [settings.decoder_start_token_id, settings.no_timestamps_token_id]
+        elif chunk.language == self.target:
+            prompt = whisper.prompt(chunk.token, "transcribe")
+        elif self.task == "transcribe":
+            prompt = whisper.prompt(self.target, "transcribe")
+        else:
+            prompt = whisper.prompt(chunk.token, "translate")
+        return prompt[:-1] if timestamps else prompt
 
 
 class Translator:
@@ -58,7 +163,7 @@ class Translator:
 
     @property
     def targets(self) -> list[str]:
-        """What the model can be asked for: what it was trained for, English, and transcripts."""
+        """What the model writes besides transcripts: what it was trained for, and English."""
         trained = list(self.engine.targets.targets) if self.engine.targets else []
         return list(dict.fromkeys([*trained, *(["en"] if self.engine.whisper.can_translate else [])]))
 
@@ -69,13 +174,13 @@ class Translator:
 
         Args:
             audio: anything that `interlingua.audio.load_audio` reads; an array is at 16 kHz.
-            to: target language; the spoken one for a transcript.
-            source: language spoken, ``auto``, or ``each`` (detected anew in every chunk).
-            spoken_as: language that the model is told instead, for one that it has no token for.
+            to: target language; the source language for a transcript.
+            source: source language, ``auto``, or ``each`` (detected anew in every chunk).
+            spoken_as: proxy language to put into the prompt, for one that the model has no token for.
 
         Raises:
             AudioError: the recording can't be read.
-            UsageError: a language that the model doesn't know, or that it can't be asked for.
+            UsageError: a language that the model doesn't know, or that it can't be prompted for.
         """
         (found,) = self.translate_all([("recording", audio)], [to], source=source, spoken_as=spoken_as)
         return found
@@ -97,12 +202,12 @@ class Translator:
         Args:
             recordings: names, and what `load_audio` reads; read one after another as they are needed.
             to: target languages.
-            source: language spoken, of all or by name; see `translate`.
+            source: source language, of all or by name; see `translate`.
             spoken_as: see `translate`; default for a language that the model has no token for: the related one under
-                which the first recordings' translations agree most with those under the others (`related`).
+                which the first recordings' translations agree most with those under the others (`unseen`).
             advance: is called with the seconds of audio that are done.
             news: is called with a recording's name, a target and the next segments, as they are there.
-            failed: is called for a recording that can't be read, which is left out then; None: that raises.
+            failed: is called for a recording that can't be read, which is skipped then; None: that raises.
             log: takes a line on what was chosen.
 
         Yields:
@@ -113,50 +218,51 @@ class Translator:
         """
         given = {source} if isinstance(source, str) else set(source.values())
         named = normalise_languages(given - {AUTO, EACH})
-        targets = [Asked.of(self.engine, t, named) for t in normalise_languages(to)]
+        targets = [TargetPrompt.of(self.engine, t, named) for t in normalise_languages(to)]
         if not targets:
             raise UsageError("no target language; name one")
-        stand_ins = {code: code for code in self.engine.whisper.languages}  # spoken language -> token
-        token = ""
+        proxies = {code: code for code in self.engine.whisper.languages}  # source language -> token
+        proxy = ""
         if spoken_as is not None:
-            token = normalise_language(spoken_as)
-            self.engine.whisper.language_token(token)
-            stand_ins = dict.fromkeys([*stand_ins, *named], token)
-        decoder = ChunkDecoder(self.engine, self.options)
-        going: dict[int, Unfinished] = {}
+            proxy = normalise_language(spoken_as)
+            self.engine.whisper.language_token(proxy)
+            proxies = dict.fromkeys([*proxies, *named], proxy)
+        decoder = _ChunkDecoder(self.engine, self.options)
+        going: dict[int, _Recording] = {}
         window: list[Chunk] = []
         size, done = FIRST_WINDOW, 0
 
         def process() -> None:
             if spoken_as is None:
-                for chunk, heard in decoder.listen([c for c in window if going[c.recording].listens]):
-                    going[chunk.recording].hear(chunk, heard)
+                for chunk, probabilities in decoder.listen([c for c in window if going[c.recording].listens]):
+                    going[chunk.recording].hear(chunk, probabilities)
             for chunk in window:
                 recording = going[chunk.recording]
-                chunk.language = (recording.language if recording.source != EACH else chunk.language) or token
-                if chunk.language not in stand_ins:
+                chunk.language = (recording.language if recording.source != EACH else chunk.language) or proxy
+                if chunk.language not in proxies:
                     alike = [c for c in window if going[c.recording].source == chunk.language]
-                    stand_ins[chunk.language] = decoder.stand_in(chunk.language, alike[:PROBED_CHUNKS], log)
-                chunk.token = recording.token = stand_ins[chunk.language]
+                    proxies[chunk.language] = decoder.proxy(chunk.language, alike[:PROBED_CHUNKS], log)
+                chunk.token = recording.token = proxies[chunk.language]
             decoder.decode(window, targets, advance)
             for chunk in window:
                 going[chunk.recording].chunks.append(chunk)
             first = {c.recording: round(c.span.seconds[0], 2) for c in reversed(window)}
             for number, since in sorted(first.items()):
-                for asked in targets:
-                    so_far = self._joined(going[number].chunks, asked.target)
-                    news(going[number].id, asked.target, [s for s in so_far if s.start >= since])
+                for prompt in targets:
+                    so_far = self._joined(going[number].chunks, prompt.target)
+                    news(going[number].id, prompt.target, [s for s in so_far if s.start >= since])
             window.clear()
 
         def finished() -> Iterator[Translation]:
             nonlocal done
             while done in going and going[done].n_chunks == len(going[done].chunks):
-                yield from self._assembled(going.pop(done), targets)
+                recording = going.pop(done)
                 done += 1
+                for prompt in targets:
+                    yield recording.translation(prompt.target, self._joined(recording.chunks, prompt.target))
 
         for name, audio in recordings:
             spoken = source if isinstance(source, str) else source.get(name, AUTO)
-            recording = Unfinished(name, spoken if spoken in (AUTO, EACH) else normalise_language(spoken))
             try:
                 samples = load_audio(audio)
             except AudioError as error:
@@ -166,9 +272,13 @@ class Translator:
                 continue
             number = done + len(going)
             spans = chunks_of(samples, self.options.segmentation)
-            recording.duration, recording.n_chunks = len(samples) / SAMPLE_RATE, len(spans)
-            recording.speech = sum(s.end - s.start for s in spans) / SAMPLE_RATE
-            going[number] = recording
+            going[number] = recording = _Recording(
+                name,
+                spoken if spoken in (AUTO, EACH) else normalise_language(spoken),
+                duration=len(samples) / SAMPLE_RATE,
+                speech=sum(s.end - s.start for s in spans) / SAMPLE_RATE,
+                n_chunks=len(spans),
+            )
             advance(recording.duration - recording.speech)
             for span in spans:
                 window.append(Chunk(number, span, samples[span.start : span.end]))
@@ -179,24 +289,6 @@ class Translator:
         process()
         yield from finished()
 
-    def _assembled(self, recording: Unfinished, targets: Sequence[Asked]) -> Iterator[Translation]:
-        probability = None
-        if recording.source == AUTO and recording.heard:
-            probability = round(max(recording.heard.values()) / sum(recording.heard.values()), 4)
-        language = recording.language or "und"
-        for asked in targets:
-            segments = self._joined(recording.chunks, asked.target)
-            yield Translation(
-                recording.id,
-                asked.target,
-                language,
-                probability,
-                recording.token if recording.token != language else None,
-                recording.duration,
-                recording.speech,
-                segments,
-            )
-
     def _joined(self, chunks: Sequence[Chunk], target: str) -> list[Segment]:
         """The segments of chunks that follow each other."""
         segments: list[Segment] = []
@@ -206,3 +298,261 @@ class Translator:
                     segment = replace(segment, flags=(*segment.flags, "doubled"))
                 segments.append(segment)
         return segments
+
+
+@dataclass(eq=False)
+class _Recording:
+    """A recording on its way."""
+
+    id: str
+    source: str
+    duration: float
+    speech: float
+    n_chunks: int
+    token: str | None = None
+    chunks: list[Chunk] = field(default_factory=list)  # that are done
+    probabilities: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of languages, times seconds
+
+    @property
+    def listens(self) -> bool:
+        """Whether its language is to be detected."""
+        return self.source in (AUTO, EACH)
+
+    @property
+    def language(self) -> str | None:
+        """The source language, given or likeliest."""
+        if not self.listens:
+            return self.source
+        return likeliest(self.probabilities) if self.probabilities else None
+
+    def hear(self, chunk: Chunk, probabilities: Mapping[str, float]) -> None:
+        """Count a chunk's language probabilities."""
+        chunk.language = likeliest(probabilities)
+        for code, p in probabilities.items():
+            self.probabilities[code] += p * chunk.seconds
+
+    def translation(self, target: str, segments: list[Segment]) -> Translation:
+        """What is known of it in one target."""
+        probability = None
+        if self.source == AUTO and self.probabilities:
+            probability = round(max(self.probabilities.values()) / sum(self.probabilities.values()), 4)
+        language = self.language or "und"
+        token = self.token if self.token != language else None
+        return Translation(self.id, target, language, probability, token, self.duration, self.speech, segments)
+
+
+class _ChunkDecoder:
+    """Decodes windows of chunks: batched, encoded once for all targets, tried again where a guard objects."""
+
+    def __init__(self, engine: Engine, options: TranslationOptions) -> None:
+        self.engine, self.options = engine, options
+
+    def listen(self, chunks: Sequence[Chunk]) -> list[tuple[Chunk, dict[str, float]]]:
+        """Language probabilities of each chunk; `decode` needn't encode those anew that share a batch there."""
+        with ThreadPoolExecutor(self.engine.workers) as pool:
+            return [pair for found in pool.map(self._listen, self._batches(chunks)) for pair in found]
+
+    def decode(
+        self, chunks: Sequence[Chunk], targets: Sequence[TargetPrompt], advance: Callable[[float], None]
+    ) -> None:
+        """Give every chunk, whose language and token are set, its output in every target."""
+        with ThreadPoolExecutor(self.engine.workers) as pool:
+            jobs = [(batch, pool.submit(self._decode, batch, targets)) for batch in self._batches(chunks)]
+            for batch, job in jobs:
+                job.result()
+                advance(sum(c.seconds for c in batch))
+        for chunk in chunks:
+            chunk.states = None
+
+    def proxy(self, language: str, chunks: Sequence[Chunk], log: Callable[[str], None]) -> str:
+        """The language token to decode a language without one under, chosen on some of its chunks by `unseen`."""
+        whisper, batches = self.engine.whisper, self._batches(chunks)
+        ids = {chunk: str(i) for i, chunk in enumerate(chunks)}
+        candidates = candidate_tokens(language, whisper.languages)
+        probabilities: dict[str, dict[str, float]] = {}
+        if not candidates:
+            probabilities = {ids[c]: p for batch in batches for c, p in self._listen(batch)}
+            candidates = heard_most(probabilities)
+        chosen = candidates[0]
+        if len(candidates) > 1:
+            translations: dict[str, dict[str, Hypothesis]] = {code: {} for code in candidates}
+            for batch in batches:
+                states = self._encoded(batch)
+                for code, hypotheses in translations.items():
+                    outputs = self.engine.generate(states, [whisper.prompt(code, "translate")] * len(batch), Decoding())
+                    for i, found in zip(map(ids.__getitem__, batch), outputs, strict=True):
+                        text = whisper.tokenizer.decode(found.tokens, skip_special_tokens=True).strip()
+                        hypotheses[i] = Hypothesis(i, text, found.tokens, found.log_probability)
+            chosen = choose_token(rule_scores(DEFAULT_RULE, translations, probabilities))
+        log(
+            f"{language_name(language)} has no token in {whisper.model_name}: heard as {language_name(chosen)}, of "
+            f"{', '.join(candidates)} (rule: {DEFAULT_RULE}; docs/unseen.md); --as names another"
+        )
+        return chosen
+
+    def _batches(self, chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+        """Chunks of equally long contexts, the longest first."""
+        alike: dict[int, list[Chunk]] = defaultdict(list)
+        for c in chunks:
+            alike[self._context_frames(c)].append(c)
+        batches = []
+        for length in sorted(alike, reverse=True):
+            size = max(1, min(BATCH_CHUNKS, BATCH_FRAMES // length))
+            batches += [alike[length][start : start + size] for start in range(0, len(alike[length]), size)]
+        return batches
+
+    def _context_frames(self, chunk: Chunk) -> int:
+        n_speech = min(WINDOW_FRAMES, -(-len(chunk.samples) // FRAME_SAMPLES))
+        return Context.parse(self.options.context).total_frames(n_speech)
+
+    def _features(self, chunks: Sequence[Chunk], frames: int) -> Any:
+        """Log-mel windows of so many encoder frames, (B, mels, 2 * frames); silence behind the speech."""
+        extract, length = self.engine.whisper.feature_extractor, frames * FRAME_SAMPLES
+        padded = [np.pad(c.samples[:length], (0, max(0, length - len(c.samples)))) for c in chunks]
+        found = extract(padded, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="np")
+        return found.input_features.astype(np.float32)
+
+    def _encoded(self, batch: Sequence[Chunk]) -> Any:
+        return self.engine.encode(self._features(batch, self._context_frames(batch[0])))
+
+    def _listen(self, batch: Sequence[Chunk]) -> list[tuple[Chunk, dict[str, float]]]:
+        """Language probabilities of each chunk; the states are kept for `_decode`, if it gets the same batch."""
+        states = self._encoded(batch)
+        batch[0].states = (list(batch), states)
+        return list(zip(batch, self.engine.detect(states), strict=True))
+
+    def _decode(self, batch: Sequence[Chunk], targets: Sequence[TargetPrompt]) -> None:
+        held = batch[0].states
+        states = held[1] if held and held[0] == list(batch) else self._encoded(batch)
+        batch[0].states = None
+        for target in targets:
+            self._try(batch, states, target, Decoding(beam=self.options.beam))
+        if self.options.guards:
+            for target in targets:
+                self._try_again(batch, target)
+
+    def _try_again(self, batch: Sequence[Chunk], target: TargetPrompt) -> None:
+        """Decode what a guard objects to with full context, then by sampling."""
+
+        def bad(chunk: Chunk) -> bool:
+            return bool(TRY_AGAIN & set(chunk.outputs[target.target].flags))
+
+        doubtful = [c for c in batch if bad(c)]
+        if not doubtful:
+            return
+        states = self.engine.encode(self._features(doubtful, WINDOW_FRAMES))
+        ladder = [Decoding(beam=self.options.beam)] if self._context_frames(batch[0]) < WINDOW_FRAMES else []
+        ladder += [Decoding(temperature=t) for t in self.options.temperatures]
+        for how in ladder:
+            self._try(doubtful, states, target, how)
+            if not any(bad(c) for c in doubtful):
+                break
+
+    def _try(self, chunks: Sequence[Chunk], states: Any, target: TargetPrompt, how: Decoding) -> None:
+        """Decode, keep the output where it is better than the one before, and time its words."""
+        how = replace(how, timestamps=self.options.timestamps and not target.trained)
+        prompts = [target.tokens(self.engine, c, timestamps=how.timestamps) for c in chunks]
+        for i, (chunk, decoded) in enumerate(zip(chunks, self.engine.generate(states, prompts, how), strict=True)):
+            text = self.engine.whisper.tokenizer.decode(decoded.tokens, skip_special_tokens=True).strip()
+            flags: tuple[Flag, ...] = ()
+            if self.options.guards:
+                flags = flags_of(
+                    text,
+                    target=target.target,
+                    source=chunk.language,
+                    log_probability=decoded.log_probability,
+                    no_speech_probability=decoded.no_speech_probability,
+                    ended=decoded.ended,
+                )
+            before = chunk.outputs.get(target.target)
+            tries = before.tries + 1 if before else 1
+            found = Output(decoded, text, flags, tries)
+            if before and (not TRY_AGAIN & set(before.flags) or _rank(before) >= _rank(found)):
+                found = replace(before, tries=tries)
+            elif self.options.words:
+                found = self._with_words(found, chunk, states, i, target)
+            chunk.outputs[target.target] = found
+
+    def _with_words(self, found: Output, chunk: Chunk, states: Any, row: int, target: TargetPrompt) -> Output:
+        whisper = self.engine.whisper
+        first_time = whisper.model.generation_config.no_timestamps_token_id + 1
+        tokens = [t for t in found.decoded.tokens if t < first_time]
+        if not tokens:
+            return found
+        path = self.engine.place(states, row, target.tokens(self.engine, chunk), tokens, chunk.seconds)
+        spaced = target.target not in UNSPACED_LANGUAGES
+        return replace(found, words=tuple(join_tokens(tokens, path, chunk.seconds, whisper.tokenizer, spaced=spaced)))
+
+
+def _rank(found: Output) -> tuple[int, float]:
+    """What is kept of several tries: the fewest flags, then the likeliest."""
+    return -len(found.flags), found.decoded.log_probability
+
+
+class LiveTranslator:
+    """Translates speech that is still going on: a microphone's blocks in, segments out as soon as a speaker pauses.
+
+    It keeps only what may still be part of an utterance.
+
+    >>> live = LiveTranslator(Translator("base"), to="en", source="fr")  # doctest: +SKIP
+    >>> for block in microphone:  # 16 kHz mono float32, of any length  # doctest: +SKIP
+    ...     for segment in live.feed(block):
+    ...         print(segment.text)
+
+    Args:
+        translator: does the work.
+        to: target language.
+        source: source language; ``auto`` detects it anew in every utterance.
+        spoken_as: see `Translator.translate`.
+    """
+
+    def __init__(
+        self, translator: Translator, *, to: str = "en", source: str = AUTO, spoken_as: str | None = None
+    ) -> None:
+        self._translator = translator
+        self._to, self._source, self._as = to, source, spoken_as
+        self._held: Samples = np.zeros(0, np.float32)
+        self._before = 0  # samples that are gone already
+        self._unseen = 0  # samples since the last look
+
+    def feed(self, block: Samples) -> list[Segment]:
+        """Take the next samples; return the segments that are over now, their times counted from the first sample."""
+        self._held = np.concatenate([self._held, np.asarray(block, np.float32)])
+        self._unseen += len(block)
+        if self._unseen < LOOK_SECONDS * SAMPLE_RATE:
+            return []
+        return self._look(all_of_it=False)
+
+    def finish(self) -> list[Segment]:
+        """Translate what is left; the next block begins a new stream."""
+        found = self._look(all_of_it=True)
+        self._before, self._unseen = 0, 0
+        self._held = np.zeros(0, np.float32)
+        return found
+
+    def stream(self, blocks: Iterable[Samples]) -> Iterator[Segment]:
+        """All segments of a stream of blocks."""
+        for block in blocks:
+            yield from self.feed(block)
+        yield from self.finish()
+
+    def _look(self, *, all_of_it: bool) -> list[Segment]:
+        how = self._translator.options.segmentation
+        self._unseen = 0
+        regions = speech_regions(self._held, how) if len(self._held) else []
+        settled = len(self._held) - round(SETTLED_SECONDS * SAMPLE_RATE)
+        longest = round(how.longest * SAMPLE_RATE)
+        over = [r for r in regions if all_of_it or r.end < settled or r.end - r.start >= longest]
+        found: list[Segment] = []
+        for region in over:
+            translation = self._translator.translate(
+                self._held[region.start : region.end], self._to, source=self._source, spoken_as=self._as
+            )
+            found += [s.later((self._before + region.start) / SAMPLE_RATE) for s in translation.segments]
+        # What is over is let go, and so is long silence; a little stays, for the pad before the next region.
+        pad = round((how.pad + 0.1) * SAMPLE_RATE)
+        waiting = [r.start for r in regions if r not in over]
+        keep_from = waiting[0] if waiting else max(over[-1].end if over else 0, settled - pad)
+        keep_from = max(0, keep_from)
+        self._held, self._before = self._held[keep_from:], self._before + keep_from
+        return found

@@ -1,4 +1,4 @@
-"""Where the words of a known transcript lie in time."""
+"""Where the words of a known text lie in time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,10 @@ class Word:
     start: float
     end: float
 
+    def later(self, seconds: float) -> "Word":
+        """The same, moved in time."""
+        return Word(self.word, round(self.start + seconds, 2), round(self.end + seconds, 2))
+
 
 def place_words(whisper: Whisper, samples: Samples, language: str, text: str) -> list[Word]:
     """Align a transcript with its audio (at most 30 s) by dynamic time warping over cross-attention.
@@ -27,8 +31,8 @@ def place_words(whisper: Whisper, samples: Samples, language: str, text: str) ->
     Args:
         whisper: the model; CTranslate2 aligns with it, in float32.
         samples: the audio.
-        language: the language spoken.
-        text: what is said.
+        language: the source language.
+        text: the transcript.
     """
     engine = CTranslate2Engine(whisper.source, compute="float32", device="cpu", workers=1)
     features = whisper.feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features

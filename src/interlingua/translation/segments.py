@@ -1,0 +1,198 @@
+"""Recordings of any length -> chunks that fit Whisper's window, cut where nobody speaks; decoded chunks -> segments.
+
+The voice-activity detector is Silero's (MIT), as faster-whisper carries it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from interlingua.errors import UsageError
+from interlingua.models import Whisper
+from interlingua.models.whisper import FRAME_SECONDS
+from interlingua.translation.engines import Decoded
+from interlingua.translation.formats import Segment
+from interlingua.translation.guards import Flag, compression_ratio
+from interlingua.translation.words import Word
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Samples
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How recordings are cut; the defaults are measured in docs/translate.md.
+
+    Attributes:
+        vad: find speech first; False: cut every `longest` seconds, wherever that is.
+        longest: seconds of the longest chunk.
+        pause: seconds without speech that may end a region of it.
+        gap: seconds without speech between regions that are put into one chunk, at most.
+        pad: seconds kept before and after each region.
+        threshold: of Silero's speech probability.
+
+    Raises (where one is made):
+        UsageError: a chunk that is too long for Whisper, or a number that makes no sense.
+    """
+
+    vad: bool = True
+    longest: float = 20.0
+    pause: float = 0.3
+    gap: float = 1.0
+    pad: float = 0.2
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.longest <= WINDOW_SECONDS:
+            raise UsageError(f"longest: {self.longest:g} s; a chunk has 1 to {WINDOW_SECONDS} s, Whisper's window")
+        if not 0 < self.threshold < 1 or min(self.pause, self.gap, self.pad) < 0:
+            raise UsageError("threshold lies between 0 and 1; pause, gap and pad are seconds from 0 up")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a recording, in samples: ``start`` to ``end``, which isn't part of it."""
+
+    start: int
+    end: int
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Start and end in seconds."""
+        return self.start / SAMPLE_RATE, self.end / SAMPLE_RATE
+
+
+def chunks_of(samples: Samples, how: Segmentation) -> list[Span]:
+    """The chunks of a recording in the order of time: none overlap, none is longer than ``how.longest``."""
+    longest = round(how.longest * SAMPLE_RATE)
+    if how.vad:
+        return join_regions(speech_regions(samples, how), longest, round(how.gap * SAMPLE_RATE))
+    return [Span(start, min(len(samples), start + longest)) for start in range(0, len(samples), longest)]
+
+
+def speech_regions(samples: Samples, how: Segmentation) -> list[Span]:
+    """Where somebody speaks, by Silero's detector, each region at most ``how.longest`` seconds long."""
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    options = VadOptions(
+        threshold=how.threshold,
+        min_silence_duration_ms=round(1000 * how.pause),
+        max_speech_duration_s=how.longest,
+        speech_pad_ms=round(1000 * how.pad),
+    )
+    longest = round(how.longest * SAMPLE_RATE)
+    regions = []
+    for found in get_speech_timestamps(samples, options):
+        start, end = int(found["start"]), min(int(found["end"]), len(samples))
+        for cut in range(start, end, longest):  # the detector's own limit is off by its padding at times
+            regions.append(Span(cut, min(end, cut + longest)))
+    return [r for r in regions if r.end > r.start]
+
+
+def join_regions(regions: Sequence[Span], longest: int, gap: int) -> list[Span]:
+    """Neighbours put together while what lies between is short and the chunk isn't too long.
+
+    What lies between stays in the chunk, so that times within it are times of the recording.
+
+    Args:
+        regions: in the order of time.
+        longest: samples of the longest chunk.
+        gap: most samples between two regions of one chunk.
+    """
+    chunks: list[Span] = []
+    for region in regions:
+        if chunks and region.start - chunks[-1].end <= gap and region.end - chunks[-1].start <= longest:
+            chunks[-1] = Span(chunks[-1].start, region.end)
+        else:
+            chunks.append(region)
+    return chunks
+
+
+@dataclass(frozen=True)
+class Output:
+    """The best output for a chunk in one target; its words' times are seconds within the chunk."""
+
+    decoded: Decoded
+    text: str
+    flags: tuple[Flag, ...]
+    tries: int
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(eq=False)
+class Chunk:
+    """A stretch of a recording on its way through the decoder.
+
+    Attributes:
+        recording: number of its recording.
+        span: where it lies in it.
+        samples: its audio.
+        language: the source language.
+        token: the language token that stands for it.
+        states: the engine's, held between language detection and decoding.
+        outputs: by target.
+    """
+
+    recording: int
+    span: Span
+    samples: Samples
+    language: str = ""
+    token: str = ""
+    states: Any = None
+    outputs: dict[str, Output] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
+    """A chunk's output, cut at the timestamps that the model wrote, if it did."""
+    found = chunk.outputs[target]
+    start, end = chunk.span.seconds
+    whole = Segment(
+        round(start, 2),
+        round(end, 2),
+        found.text,
+        chunk.language,
+        found.decoded.log_probability,
+        found.decoded.no_speech_probability,
+        compression_ratio(found.text),
+        found.flags,
+        found.tries,
+        tuple(w.later(start) for w in found.words),
+    )
+    first_time = whisper.model.generation_config.no_timestamps_token_id + 1
+    if not any(t >= first_time for t in found.decoded.tokens):
+        return [whole] if found.text else []
+    segments = []
+    for since, until, tokens in timed_pieces(found.decoded.tokens, first_time, chunk.seconds):
+        if text := whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip():
+            segments.append(replace(whole, start=since, end=until, text=text, words=()).later(start))
+    for word in whole.words:  # of the last segment that has begun by then
+        i = max((i for i, s in enumerate(segments) if s.start <= word.start), default=0)
+        segments[i] = replace(segments[i], words=(*segments[i].words, word))
+    return segments
+
+
+def timed_pieces(tokens: Sequence[int], first_time: int, seconds: float) -> list[tuple[float, float, Sequence[int]]]:
+    """A chunk's tokens cut at its timestamps: (start, end, tokens of the text), in seconds within the chunk.
+
+    Args:
+        tokens: text and timestamps, as Whisper writes them: in pairs around each piece, the last one perhaps open.
+        first_time: id of ``<|0.00|>``; the next ones are an encoder frame apart.
+        seconds: of the chunk; no piece ends later.
+    """
+    pieces: list[tuple[float, float, Sequence[int]]] = []
+    start, text = 0.0, []
+    for t in tokens:
+        if t < first_time:
+            text.append(t)
+            continue
+        time = min(seconds, FRAME_SECONDS * (t - first_time))
+        if text:
+            pieces.append((start, max(start, time), text))
+            text = []
+        start = time
+    if text:
+        pieces.append((min(start, seconds), seconds, text))
+    return pieces
