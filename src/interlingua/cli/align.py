@@ -52,7 +52,7 @@ def align(
     """
     import msgspec
 
-    from interlingua.encoding import best_device
+    from interlingua.encoding import resolve_device
     from interlingua.errors import UsageError
     from interlingua.experiments import alignment
     from interlingua.languages import normalise_language
@@ -69,7 +69,7 @@ def align(
     else:
         chosen = [Utterance(id=path, audio=AudioRef(path), language="") for path in (a, b)]
     audio = [alignment.load_utterance(u.audio) for u in chosen]
-    whisper = load_whisper(model, device=best_device() if device == "auto" else device)
+    whisper = load_whisper(model, device=resolve_device(device)[0])
     spoken = [
         alignment.listen(whisper, u.id, samples, language=language or u.language, text=text or u.text)
         for u, samples, (language, text) in zip(chosen, audio, given, strict=True)

@@ -51,7 +51,7 @@ def retrieval(
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encoding import best_compute, best_device
+    from interlingua.encoding import resolve_device
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
     from interlingua.experiments.retrieval import SEEDS, Corpus, measure, side_by_side, usable_methods, without_quiet
@@ -71,8 +71,7 @@ def retrieval(
     missing = [u.id for u in utterances if u.id not in frames]
     for name in missing:
         note(f"interlingua: {name} is not in {store}: it counts as a miss; run `interlingua encode` on {manifest}")
-    where = best_device() if device == "auto" else device
-    how = best_compute(where) if compute == "auto" else compute
+    where, how = resolve_device(device, compute)
     run.compute, run.device = frames.spec.compute, where
     corpus = Corpus.of(utterances, frames)
     if beside:
@@ -147,7 +146,7 @@ def translation(
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
-    from interlingua.encoding import best_device
+    from interlingua.encoding import resolve_device
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import CorpusError
     from interlingua.experiments.run import Run
@@ -165,7 +164,7 @@ def translation(
     if not utterances:
         raise CorpusError(f"{manifest}: nothing to translate; every utterance that was asked for is in English")
     frames = FrameStore.open(store)
-    where = best_device() if device == "auto" else device
+    where, _ = resolve_device(device)
     whisper = load_whisper(model, device=where)
     require_decodable(frames, whisper)
     if frames.spec.context == "speech":

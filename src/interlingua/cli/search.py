@@ -45,7 +45,7 @@ def search(
         check: also search this many queries exhaustively, and report how far the rankings agree.
         json: print the result as JSON.
     """
-    from interlingua.encoding import best_compute, best_device
+    from interlingua.encoding import resolve_device
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
     from interlingua.progress import track
@@ -74,8 +74,7 @@ def search(
         ([f.id for f in read], [f.speech for f in read]) for read in ([*asked], [*held])
     )
     known = [f.speech for f in unlabelled] if background else None
-    where = best_device() if device == "auto" else device
-    how = best_compute(where) if compute == "auto" else compute
+    where, how = resolve_device(device, compute)
     index = Gallery(candidates, chosen, stages=stages, compute=how, device=where)
     with track(len(query_ids), "searching") as advance:
         ranking = index.search(query_frames, top, background=known, advance=advance)

@@ -1,6 +1,6 @@
 """Where to compute, and in which number format: the one place that decides."""
 
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 
@@ -18,6 +18,13 @@ def best_compute(device: str = "cpu") -> Literal["float32", "bfloat16"]:
     return "bfloat16" if native else "float32"
 
 
+Computed = Literal["float32", "bfloat16", "int8"]  # similarities, which know one more format than encoders
+
+
+@overload
+def resolve_device(device: str = ..., compute: Literal["auto"] | Computed = ...) -> tuple[str, Computed]: ...
+@overload
+def resolve_device(device: str, compute: str) -> tuple[str, str]: ...
 def resolve_device(device: str = "auto", compute: str = "auto") -> tuple[str, str]:
     """Device and number format, with ``auto`` replaced by the best that is here."""
     where = best_device() if device == "auto" else device

@@ -14,7 +14,7 @@ import numpy as np
 from interlingua import results
 from interlingua.audio import load_audio
 from interlingua.corpora import prompts, write_manifest
-from interlingua.encoding import Encoded, SpeechEncoder, WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import Encoded, SpeechEncoder, WhisperEncoder, best_compute, encode_manifest, resolve_device
 from interlingua.encoding.store import FrameStore
 from interlingua.experiments.alignment import align, listen, rounded
 from interlingua.experiments.config import DemoConfig
@@ -39,7 +39,7 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
         InterlinguaError: see the corpus, model and encoding stages.
     """
     settled = (config or DemoConfig()).settled()
-    device = best_device() if settled.device == "auto" else settled.device
+    device, _ = resolve_device(settled.device)
     compute = best_compute(device)
     run = Run(settled.out, compute=compute, device=device, log=log)
     timings: dict[str, float] = {}

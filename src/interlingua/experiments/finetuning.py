@@ -15,10 +15,10 @@ from interlingua.corpora import read_manifest
 from interlingua.encoding import (
     WhisperEncoder,
     best_compute,
-    best_device,
     encode_manifest,
     estimate_bytes,
     free_bytes,
+    resolve_device,
 )
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, ResultsError
@@ -79,8 +79,7 @@ def run_finetune(
         InterlinguaError: see the stages.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
-    where = best_device() if device == "auto" else device
-    compute = best_compute(where) if config.compute == "auto" else config.compute
+    where, compute = resolve_device(device, config.compute)
     processes = PartialState(cpu=where == "cpu", timeout=WAIT)  # those of torchrun; else this one alone
     if not processes.is_main_process:
         log = _silent

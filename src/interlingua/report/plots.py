@@ -28,6 +28,7 @@ from matplotlib.ticker import MaxNLocator
 
 from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
+from interlingua.models.whisper import FRAME_SECONDS
 from interlingua.report.tables import percent, span
 from interlingua.results import Alignment, Change, Match, Results, Score, Side, Variant, name_of
 from interlingua.retrieval.methods import PAPER_METHOD, method_label
@@ -259,8 +260,8 @@ def _alignment(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
         raise ResultsError("no alignment in this result folder")
     matrix = np.ma.masked_invalid(arrays["alignment"].astype(np.float64))
     n, m = matrix.shape
-    down = alignment.query.seconds or n * 0.02  # a frame is 20 ms unless the results say otherwise
-    across = alignment.candidate.seconds or m * 0.02
+    down = alignment.query.seconds or n * FRAME_SECONDS  # older results name no seconds
+    across = alignment.candidate.seconds or m * FRAME_SECONDS
     height, width = _alignment_inches(alignment, down, across)
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from interlingua.encoding import best_compute, encoder_states
+from interlingua.encoding import best_compute, encoder_states, resolve_device
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreMismatchError, UsageError
 from interlingua.models import ModelSource, Task, Whisper, ctranslate2_folder, load_whisper, open_ctranslate2, resolve
@@ -296,8 +296,7 @@ class TransformersEngine:
             self.whisper = model
             self.name = f"transformers {model.model.dtype} on {model.model.device}"
             return
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = resolve_device(device)[0]
         if compute == "auto":
             compute = "float32" if device == "cpu" else best_compute(device)
         if is_adapter(model):
