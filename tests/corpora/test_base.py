@@ -3,13 +3,14 @@
 import doctest
 import importlib
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
 import pytest
 
-from helpers import sweep, write_wav
+from helpers import ROOT, sweep, write_wav
 from interlingua import registry
 from interlingua.cli import run
 from interlingua.corpora import read_manifest
@@ -94,23 +95,8 @@ def test_list_names_every_corpus_and_describes_one(capsys):
 # ---------------------------------------------------------------- from outside the package
 
 
-TOY = """
-from interlingua.corpora.base import Corpus, Log, Skipped, silent
-from interlingua.types import AudioRef, Utterance
-
-def read_toy(root, *, languages=None, split=None, loud: bool = False, log: Log = silent):
-    skipped = Skipped("toy", log)
-    for path in sorted(root.iterdir()):
-        if path.suffix == ".wav":
-            text = path.stem.upper() if loud else path.stem
-            yield Utterance(id=path.stem, audio=AudioRef(str(path)), language="en", text=text)
-        else:
-            skipped.add("no recording", path.name)
-    skipped.report()
-
-CORPUS = Corpus("toy", "toy data", read_toy, licence="CC0", fetch="make some")
-NOTHING = 1
-"""
+# The example of the documents, and something that is no corpus.
+TOY = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.S)[0] + "NOTHING = 1\n"
 
 
 @pytest.fixture
@@ -120,7 +106,6 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("a", "b"):
         write_wav(tmp_path / "data" / f"{name}.wav", sweep(0.2, 300))
-    (tmp_path / "data" / "notes.txt").write_text("")
     yield tmp_path / "data"
     sys.modules.pop("toys", None)
 
@@ -146,7 +131,6 @@ def test_it_is_prepared_and_described(installed, tmp_path, capsys, name):
     arguments = ["corpus", "prepare", name, "--root", str(installed), "--out", str(out)]
     assert run([*arguments, "--option", "loud=yes"]) == 0
     assert [(u.id, u.text) for u in read_manifest(out)] == [("a", "A"), ("b", "B")]
-    assert "toy: skipped 1 (no recording): notes.txt" in capsys.readouterr().err
     assert run([*arguments, "--option", "quiet=yes"]) == 2
     assert "the toy corpus has no option 'quiet'; it has loud" in capsys.readouterr().err
     assert run(["corpus", "list", name, "--json"]) == 0
