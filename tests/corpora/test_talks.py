@@ -246,5 +246,5 @@ def test_speechmatrix_compressed_members_and_foreign_cells(tmp_path):
     speechmatrix(tmp_path / "sm", [(1.2, "lt0", "sl0")], compressed=True)
     assert read("speechmatrix", tmp_path / "sm")[0] == []
     speechmatrix(tmp_path / "other", [(1.2, "../../x.zip:1:2", "sl0")])
-    with pytest.raises(CorpusError, match="is no place in a zip"):
+    with pytest.raises(CorpusError, match="is no position in a zip"):
         read("speechmatrix", tmp_path / "other")
