@@ -395,18 +395,25 @@ def test_an_unknown_method_is_one_line(name, told, call, wav_manifest, tmp_path)
 
 
 def test_a_query_that_nobody_recorded_in_the_other_language_is_skipped(encode, call, wav_manifest, tmp_path):
+    """French lacks a sentence; German has sentences of its own alone, so that its pairs have no row."""
     encode()
     rows = [json.loads(line) for line in wav_manifest.read_text().splitlines()]
-    gone = next(r["meaning"] for r in rows)
-    kept = [r for r in rows if r["language"] == "en" or r["meaning"] != gone]
+    gone = rows[0]["meaning"]
+    rows = [r | {"meaning": "own " + r["meaning"]} if r["language"] == "de" else r for r in rows]
+    kept = [r for r in rows if r["language"] != "fr" or r["meaning"] != gone]
     wav_manifest.write_text("".join(json.dumps(r) + "\n" for r in kept))
-    arguments = (wav_manifest, tmp_path / "frames.lance", "--method", "seqsim", "--json")
+    arguments = (wav_manifest, tmp_path / "frames.lance", "--method", "seqsim", "--out", tmp_path / "out")
     code, out, err = call("evaluate", "retrieval", *arguments)
     assert code == 0, err
-    counts = {(r["query"], r["candidate"]): (r["n"], r.get("n_unanswerable")) for r in json.loads(out)["retrieval"]}
-    assert counts["en", "fr"] == counts["en", "de"] == (2, 1)
-    assert counts["fr", "en"] == counts["fr", "de"] == (2, None)
+    results, _ = load_results(tmp_path / "out")
+    assert {r.pair: (r.n, r.n_unanswerable) for r in results.retrieval} == {("en", "fr"): (2, 1), ("fr", "en"): (2, 0)}
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [["en-fr", "seqsim", "2"], ["fr-en", "seqsim", "2"]]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "en-fr: 1 of 3 queries are skipped, whose sentence nobody recorded in fr" in err
+    assert "1 more are skipped, whose sentence nobody recorded in the other language" in page
+    for line in ("English and German: no sentence is recorded in both", "French and German: no sentence"):
+        assert line in err
+        assert line in page
 
 
 def test_evaluate_into_a_path_that_is_a_file(encode, call, wav_manifest, tmp_path):
