@@ -483,7 +483,7 @@ def test_a_folder_of_files_is_written_and_not_made_twice(folder, scripted, tmp_p
     assert (first.recordings, first.present, first.segments) == (3, 0, 6)
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     files = {f"{n}.{t}.{f}" for n in ("a", "sub/b", "sub/c.flac") for t in ("en", "fr") for f in ("srt", "json")}
-    assert names == {*files, "translate.json"}
+    assert names == {*files, "begun.json"}
     (out / "sub/b.fr.json").unlink()  # as if the run had been killed there
     again = translate_recordings(scripted, recordings, ["en", "fr"], source="fr", out=out, formats=["srt", "json"])
     assert (again.present, again.segments) == (2, 2)
@@ -501,6 +501,8 @@ def test_lines_go_on_where_a_killed_run_was(folder, scripted, tmp_path):
     assert report.present == 1
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [r["id"] for r in rows] == [r.id for r in recordings]
+    with pytest.raises(ResultsError, match=r"out\.jsonl: begun with to \['en'\], not \['fr'\]"):
+        translate_recordings(scripted, recordings, ["fr"], source="fr", out=out)
     assert {(r["target"], r["text"]) for r in rows} == {("en", GOOD[0])}
     out.write_text('{"id": 1}\n')
     with pytest.raises(UsageError, match=r"out\.jsonl:1"):

@@ -119,24 +119,25 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
     ]
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write which settings a folder's contents depend on (``begun.json``), or refuse a folder that has others.
+def claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Write which settings an output depends on, or refuse one that was begun with others.
 
-    Settings that the file doesn't have yet are added to it. Paths and tuples are compared as JSON has them.
+    A folder holds them in ``begun.json``; ``NAME.jsonl`` has them beside it in ``.NAME.jsonl.begun.json``. Settings
+    that the file doesn't have yet are added to it. Paths and tuples are compared as JSON has them.
 
     Raises:
         ResultsError: a setting differs; it is named, with both values.
     """
-    path = folder / "begun.json"
+    path = out.with_name(f".{out.name}.begun.json") if out.suffix == ".jsonl" else out / "begun.json"
     try:
         held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as e:
-        raise ResultsError(f"{path}: not readable ({e}); delete {folder}, or name another --out") from e
+        raise ResultsError(f"{path}: not readable ({e}); delete {out}, or name another --out") from e
     mine = json.loads(json.dumps(msgspec.to_builtins(dict(settings), enc_hook=str)))
     for name, value in mine.items():
         if name in held and held[name] != value:
             raise ResultsError(
-                f"{folder}: begun with {name} {held[name]!r}, not {value!r}; name another --out, or delete {folder}"
+                f"{out}: begun with {name} {held[name]!r}, not {value!r}; name another --out, or delete {out}"
             )
     write_text(path, json.dumps({**held, **mine}, indent=1, ensure_ascii=False) + "\n")
 

@@ -2,7 +2,9 @@
 
 import glob
 import json
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,33 +12,19 @@ from pathlib import Path
 from interlingua.audio import AudioSource, declared_duration
 from interlingua.corpora import read_any
 from interlingua.errors import AudioError, UsageError
-from interlingua.experiments.finetuning import begun_with
+from interlingua.experiments.run import claim
 from interlingua.files import write_text
 from interlingua.languages import normalise_languages
 from interlingua.progress import track
 from interlingua.translation import AUTO, Segment, Translation, Translator
 from interlingua.translation.formats import SUFFIXES, Format, render
 
-AUDIO_SUFFIXES = {
-    *(
-        ".wav",
-        ".flac",
-        ".mp3",
-        ".ogg",
-        ".opus",
-        ".oga",
-        ".m4a",
-        ".mp4",
-        ".aac",
-        ".webm",
-        ".mkv",
-        ".mov",
-        ".avi",
-        ".wma",
-    ),
-    *(".aiff", ".aif", ".au", ".amr", ".3gp", ".g722", ".gsm", ".mka", ".mpga", ".mpeg", ".ts", ".caf", ".w64", ".spx"),
-}
-"""What counts as a recording in a folder; a file that is named is taken whatever its name."""
+AUDIO = re.compile(
+    r"\.(wav|flac|mp3|ogg|opus|oga|m4a|mp4|aac|webm|mkv|mov|avi|wma|aiff|aif|au|amr|3gp|g722|gsm|mka|mpga|mpeg|ts|caf|w64"
+    r"|spx)",
+    re.IGNORECASE,
+)
+"""Suffixes of what counts as a recording in a folder; a file that is named is taken whatever its name."""
 
 STDIN = "/dev/stdin"
 TABLES = (".jsonl", ".json", ".csv", ".tsv")
@@ -51,7 +39,7 @@ class Recording:
     Attributes:
         id: its name in outputs: an utterance's id, or the path as it was given.
         audio: what `interlingua.audio.load_audio` reads.
-        language: spoken in it, where a manifest says so.
+        language: its source language, where a manifest says so.
         name: of its output files, without suffix; may hold folders.
         seconds: how long it is, where a manifest says so.
     """
@@ -119,7 +107,7 @@ def find_recordings(inputs: Sequence[str], log: Callable[[str], None] = lambda l
 def _files(given: str) -> Iterator[Recording]:
     path = Path(given).expanduser()
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        inside = sorted(p for p in path.rglob("*") if AUDIO.fullmatch(p.suffix) and p.is_file())
         alike = _doubled(p.relative_to(path).with_suffix("") for p in inside)
         for p in inside:
             name = p.relative_to(path)
@@ -136,8 +124,7 @@ def _files(given: str) -> Iterator[Recording]:
 
 
 def _doubled(names: Iterator[Path]) -> set[Path]:
-    seen: set[Path] = set()
-    return {n for n in names if n in seen or seen.add(n)}  # type: ignore[func-returns-value]
+    return {name for name, n in Counter(names).items() if n > 1}
 
 
 def translate_recordings(
@@ -162,8 +149,8 @@ def translate_recordings(
         translator: the model and its options.
         recordings: what to translate.
         to: target languages.
-        source: language spoken; ``auto`` is the manifest's, or detected where there is none.
-        spoken_as: language that the model is told instead.
+        source: source language; ``auto`` is the manifest's, or detected where there is none.
+        spoken_as: proxy language, see `Translator.translate`.
         out: ``NAME.jsonl``: a line for each recording and target, which `interlingua evaluate outputs` reads; another
             name: a folder with a file for each recording, target and format. None: nothing is written.
         formats: of the files in a folder.
@@ -178,12 +165,23 @@ def translate_recordings(
     targets = list(normalise_languages(to))
     writer = _writer(out, formats, targets)
     if writer and out:
-        begun_with(_settings_file(out), _settings(translator, targets, source, spoken_as, formats))
+        whisper = translator.engine.whisper
+        settings = {
+            "model": whisper.model_name,
+            "revision": whisper.revision,
+            "backend": translator.engine.name,
+            "options": repr(translator.options),
+            "to": targets,
+            "from": source,
+            "as": spoken_as,
+            "formats": list(formats),
+        }
+        claim(out, settings)
     todo = [r for r in recordings if not (writer and writer.has(r))]
     by_id = {r.id: r for r in todo}
     sources = {r.id: source if r.language is None or source != AUTO else r.language for r in todo}
     failed: dict[str, str] = {}
-    flagged: dict[str, int] = {}
+    flagged: Counter[str] = Counter()
     seconds, segments = 0.0, 0
     length = _length(todo)
     by_length = length is not None
@@ -211,9 +209,7 @@ def translate_recordings(
                 writer.write(by_id[translation.id], translation)
             done(translation)
             segments += len(translation.segments)
-            for s in translation.segments:
-                for flag in s.flags:
-                    flagged[flag] = flagged.get(flag, 0) + 1
+            flagged.update(flag for s in translation.segments for flag in s.flags)
             if translation.target == targets[0]:
                 seconds += translation.duration
                 if not by_length:
@@ -235,26 +231,6 @@ def _length(recordings: Sequence[Recording]) -> int | None:
             return None
         total += seconds
     return max(1, round(total))
-
-
-def _settings(
-    translator: Translator, to: Sequence[str], source: str, spoken_as: str | None, formats: Sequence[Format]
-) -> dict[str, object]:
-    whisper = translator.engine.whisper
-    return {
-        "model": whisper.model_name,
-        "revision": whisper.revision,
-        "backend": translator.engine.name,
-        "options": repr(translator.options),
-        "to": list(to),
-        "from": source,
-        "as": spoken_as,
-        "formats": list(formats),
-    }
-
-
-def _settings_file(out: Path) -> Path:
-    return out.with_name(f".{out.name}.settings.json") if out.suffix == ".jsonl" else out / "translate.json"
 
 
 def _writer(out: Path | None, formats: Sequence[Format], targets: Sequence[str]) -> "_Lines | _Folder | None":
