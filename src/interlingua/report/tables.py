@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from interlingua.results import Difference, Interval, Score
+from interlingua.types import AudioRef
 
 DASH = "–"  # what isn't known
 INTERVAL_NOTE = " [95% CI]"  # in a column's head: in CSV the bounds are columns of their own
@@ -98,13 +99,15 @@ class Text:
         note: small, below it.
         flag: why it is flagged, which a dagger shows; empty: it isn't.
         language: code of the language that it is in, where that may not be the page's.
-        player: ``data:`` address of a recording to hear.
+        audio: the recording of it, if there is one.
+        player: ``data:`` address of that recording, where it can be heard.
     """
 
     text: str
     note: str = ""
     flag: str = ""
     language: str = ""
+    audio: AudioRef | None = None
     player: str = ""
 
     def parts(self) -> dict[str, str]:

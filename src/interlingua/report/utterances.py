@@ -2,8 +2,8 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import av
@@ -12,7 +12,7 @@ import numpy as np
 from interlingua.audio import load_audio
 from interlingua.errors import AudioError
 from interlingua.report.tables import Block, Cell, Folded, Number, Table, Text, count
-from interlingua.results import Pair, Ranked, Results, Transcribed, Translated, UtteranceResult, name_of
+from interlingua.results import Pair, Ranked, Results, UtteranceResult, name_of
 from interlingua.retrieval.methods import method_label
 from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 
@@ -25,19 +25,6 @@ CLIP_SECONDS = 15  # of a longer recording the beginning is heard
 _BIT_RATE = 24_000  # bits a second: speech of 8 kHz bandwidth stays clear
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row, and the recordings that belong to its cells.
-
-    Attributes:
-        cells: the recorded ones are `Text`.
-        recordings: column -> what is heard there.
-    """
-
-    cells: list[Cell]
-    recordings: dict[int, AudioRef] = field(default_factory=dict)
-
-
 def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
     """Where each query's answer was ranked under the main method, and what was found first; the worst first."""
     method = results.main_method or ""
@@ -46,11 +33,17 @@ def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -
     for r in kept:
         for candidate, found in r.retrieval.get(method, {}).items():
             by_pair.setdefault((r.utterance.language, candidate), []).append((r.utterance, found))
-    bodies = []
     order = {code: i for i, code in enumerate(results.languages)}
+    bodies: list[list[list[Cell]]] = []
     for pair in sorted(by_pair, key=lambda pair: [order.get(code, len(order)) for code in pair]):
-        members = sorted(by_pair[pair], key=lambda m: (-(m[1].rank or float("inf")), m[0].id))
-        bodies.append([_query(pair, query, found, utterances.get(found.first or "")) for query, found in members])
+        languages = f"{name_of(pair[0])} → {name_of(pair[1])}"
+        body: list[list[Cell]] = []
+        for query, found in sorted(by_pair[pair], key=lambda m: (-(m[1].rank or float("inf")), m[0].id)):
+            first = utterances.get(found.first or "")
+            answer = replace(_text(first), note=first.id) if first else Text(found.first or "nothing")
+            right = "right" if found.rank == 1 else "wrong"
+            body.append([query.id, languages, right, _text(query), answer, count(found.rank)])
+        bodies.append(body)
     head = ["Query", "Languages", "First", "Text", "Found first", "Rank"]
     caption = (
         f"{method_label(method)}; the worst first. Rank: that of the right utterance; – where it isn't found at all."
@@ -60,81 +53,39 @@ def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -
 
 def translations(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
     """Every translation and its reference; the worst first."""
-    groups: dict[tuple[str, str, str], list[tuple[Utterance, Translated]]] = {}
-    for r in kept:
-        for made in r.translations:
-            groups.setdefault((r.utterance.language, made.target, made.system), []).append((r.utterance, made))
-    bodies = [
-        [_translation(said, made) for said, made in sorted(members, key=lambda m: (m[1].chrf, m[0].id))]
-        for members in groups.values()
-    ]
+    pairs = [(r.utterance, t) for r in kept for t in r.translations]
+    groups: dict[tuple[str, str, str], list[list[Cell]]] = {(u.language, t.target, t.system): [] for u, t in pairs}
+    for spoken, t in sorted(pairs, key=lambda pair: (pair[1].chrf, pair[0].id)):
+        languages = f"{name_of(spoken.language)} → {name_of(t.target)}"
+        texts = (Text(text, language=t.target) for text in (t.reference, t.hypothesis or "(empty)"))
+        row: list[Cell] = [spoken.id, languages, t.system, _text(spoken), *texts, Number(t.chrf)]
+        groups[spoken.language, t.target, t.system].append(row)
     head = ["Utterance", "Languages", "System", "Source", "Reference", "Translation", "chrF"]
     caption = "chrF: sacreBLEU's sentence score, 0 to 100; the worst first."
-    filters = ["Languages", "System"]
-    return _searchable("translations", "Every translation", head, bodies, caption, filters)
+    bodies = list(groups.values())
+    return _searchable("translations", "Every translation", head, bodies, caption, ["Languages", "System"])
 
 
 def transcripts(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
     """Every transcript and its reference; the worst first."""
-    groups: dict[tuple[str, str], list[tuple[Utterance, Transcribed]]] = {}
-    for r in kept:
-        for heard in r.transcripts:
-            groups.setdefault((r.utterance.language, heard.system), []).append((r.utterance, heard))
-    bodies = [
-        [_transcript(said, heard) for said, heard in sorted(members, key=lambda m: (-m[1].error, m[0].id))]
-        for members in groups.values()
-    ]
+    pairs = [(r.utterance, t) for r in kept for t in r.transcripts]
+    groups: dict[tuple[str, str], list[list[Cell]]] = {(u.language, t.system): [] for u, t in pairs}
+    for spoken, t in sorted(pairs, key=lambda pair: (-pair[1].error, pair[0].id)):
+        hypothesis = Text(t.hypothesis or "(empty)", language=spoken.language)
+        row: list[Cell] = [spoken.id, name_of(spoken.language), t.system, _text(spoken), hypothesis, t.unit.upper()]
+        groups[spoken.language, t.system].append([*row, Number(t.error)])
     head = ["Utterance", "Language", "System", "Reference", "Transcript", "Unit", "Errors, %"]
     caption = "Errors in normalised words (WER) or characters (CER), in per cent of the reference; the worst first."
-    filters = ["Language", "System"]
-    return _searchable("transcripts", "Every transcript", head, bodies, caption, filters)
+    bodies = list(groups.values())
+    return _searchable("transcripts", "Every transcript", head, bodies, caption, ["Language", "System"])
 
 
-def _query(pair: Pair, query: Utterance, found: Ranked, first: Utterance | None) -> Row:
-    recordings = {3: query.audio}
-    answer = Text(found.first or "nothing")
-    if first is not None:
-        recordings[4] = first.audio
-        answer = Text(first.text or "", first.id, language=first.language)
-    cells: list[Cell] = [
-        query.id,
-        f"{name_of(pair[0])} → {name_of(pair[1])}",
-        "right" if found.rank == 1 else "wrong",
-        Text(query.text or "", language=query.language),
-        answer,
-        count(found.rank),
-    ]
-    return Row(cells, recordings)
-
-
-def _translation(said: Utterance, made: Translated) -> Row:
-    cells: list[Cell] = [
-        said.id,
-        f"{name_of(said.language)} → {name_of(made.target)}",
-        made.system,
-        Text(said.text or "", language=said.language),
-        Text(made.reference, language=made.target),
-        Text(made.hypothesis or "(empty)", language=made.target),
-        Number(made.chrf),
-    ]
-    return Row(cells, {3: said.audio})
-
-
-def _transcript(said: Utterance, heard: Transcribed) -> Row:
-    cells: list[Cell] = [
-        said.id,
-        name_of(said.language),
-        heard.system,
-        Text(said.text or "", language=said.language),
-        Text(heard.hypothesis or "(empty)", language=said.language),
-        heard.unit.upper(),
-        Number(heard.error),
-    ]
-    return Row(cells, {3: said.audio})
+def _text(spoken: Utterance) -> Text:
+    return Text(spoken.text or "", language=spoken.language, audio=spoken.audio)
 
 
 def _searchable(
-    name: str, title: str, head: list[str], bodies: list[list[Row]], caption: str, filters: list[str]
+    name: str, title: str, head: list[str], bodies: list[list[list[Cell]]], caption: str, filters: list[str]
 ) -> list[Block]:
     """A table to search: of each body an even share of rows on the page, a few of them with players."""
     total = sum(len(body) for body in bodies)
@@ -152,7 +103,7 @@ def _searchable(
         name=name,
         title=title,
         head=head,
-        bodies=[[row.cells for row in body] for body in bodies],
+        bodies=bodies,
         caption=caption,
         text_columns=len(head) - 1,
         filters=filters,
@@ -161,28 +112,23 @@ def _searchable(
     return [Folded(f"{total} rows to search{' and hear' if heard else ''}", [table])]
 
 
-def _give_voice(bodies: list[list[Row]], shown: Sequence[Sequence[int]]) -> bool:
-    """Put players into a few rows of each body, from the worst to the best; whether any recording can be read."""
+def _give_voice(bodies: list[list[list[Cell]]], shown: Sequence[Sequence[int]]) -> bool:
+    """Put players into a few rows of each body, from the worst to the best; whether any recording can be read.
+
+    Of each body the worst comes first, then of each the next, so that the limit falls on all alike.
+    """
     left = PLAYER_CHARACTERS
-    for row in _in_turn(bodies, shown):
-        for column, audio in row.recordings.items():
-            address = clip(audio) if left > 0 else None
-            cell = row.cells[column]
-            if address is not None and isinstance(cell, Text):
-                row.cells[column] = replace(cell, player=address)
-                left -= len(address)
-    return left < PLAYER_CHARACTERS
-
-
-def _in_turn(bodies: list[list[Row]], shown: Sequence[Sequence[int]]) -> Iterator[Row]:
-    """The rows to hear: of each body the worst, then of each the next, so that a limit falls on all alike."""
     each = max(2, HEARD_ROWS // len(bodies))
     chosen = [
         [body[positions[i]] for i in evenly(len(positions), each)]
         for body, positions in zip(bodies, shown, strict=True)
     ]
-    for turn in range(each):
-        yield from (rows[turn] for rows in chosen if turn < len(rows))
+    for row in (rows[turn] for turn in range(each) for rows in chosen if turn < len(rows)):
+        for column, cell in enumerate(row):
+            if left > 0 and isinstance(cell, Text) and cell.audio and (address := clip(cell.audio)):
+                row[column] = replace(cell, player=address)
+                left -= len(address)
+    return left < PLAYER_CHARACTERS
 
 
 def evenly(n: int, k: int) -> list[int]:
