@@ -126,7 +126,9 @@ def _controls(results: Results, method: str) -> str:
 
 def _near_line(score: Retrieval) -> str:
     ci = f", 95% interval {percent(score.r1_ci[0])} to {percent(score.r1_ci[1])}" if score.r1_ci else ""
-    return f"{score.pair_name}: {percent(score.r1)}{ci}; chance {percent(score.chance or 0.0)}"
+    line = f"{score.pair_name}: {percent(score.r1)}{ci}; chance {percent(score.chance or 0.0)}"
+    gone = score.n_unanswerable
+    return f"{line}. {gone} of {gone + (score.n or 0)} queries have no answer and are skipped" if gone else line
 
 
 def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
@@ -202,6 +204,7 @@ def pairs(results: Results, *_: Any) -> list[Block]:
         caption.append("† near chance.")
     for label, values in (
         ("Queries", [s.n for s in scores]),
+        ("Queries without an answer, skipped", [s.n_unanswerable or None for s in scores]),
         ("Candidates", [s.n_candidates for s in scores]),
         ("Clusters of near-duplicates", [s.n_clusters for s in scores]),
     ):
