@@ -42,8 +42,8 @@ class Registry(Mapping[str, T], Generic[T]):
             raise UsageError(f"unknown {self.kind} {name!r}; use one of {', '.join(self)}, or module:attribute")
         try:
             return cast(T, getattr(import_module(module), attribute))
-        except (ImportError, AttributeError) as e:
-            raise UsageError(f"{self.kind} {name!r}: {found} can't be imported ({e})") from e
+        except Exception as e:  # whatever somebody else's module raises: SyntaxError, NameError, …
+            raise UsageError(f"{self.kind} {name!r}: {found} can't be imported ({type(e).__name__}: {e})") from e
 
     def __iter__(self) -> Iterator[str]:
         yield from self._own
