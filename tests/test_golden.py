@@ -428,7 +428,7 @@ def test_export(tiny, trained, tmp_path, printed, one_thread):
 # ---------------------------------------------------------------- Whisper-base on real speech
 
 SAME_MACHINE = 1e-3
-"""Figures of Whisper-base on the kind of CPU that wrote them: one and two threads differ below this, ranks not at all."""
+"""Figures of Whisper-base on the kind of CPU that wrote them: one and two threads differ below it, ranks not at all."""
 
 OTHER_MACHINE = 0.03
 """The same on another kind of CPU (absolute below 1, relative above): a score that lies near another may change its
