@@ -366,11 +366,13 @@ def test_a_training(name, tiny, trained, one_thread):
 
 
 def machine() -> str:
-    """What bits of float32 products depend on."""
+    """What bits of float32 products depend on: the kind of CPU, and torch."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+    said = dict(line.partition(":")[::2] for line in info.read_text().splitlines()) if info.exists() else {}
+    said = {key.strip(): value.strip() for key, value in said.items()}
+    formats = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile"} & {*said.get("flags", "").split()}
+    parts = (said.get("model name", platform.processor()), *sorted(formats), f"torch {torch.__version__}")
+    return " ".join(parts)
 
 
 VERSIONS = {"transformers_version", "interlingua", "revision", "_name_or_path", "name_or_path", "torch_dtype"}
@@ -435,18 +437,23 @@ OTHER_MACHINE = 0.03
 place with it, which is 1 of 40 queries, 0.025 of R@1. Ranks are the same for 99 of 100 queries, texts for 9 of 10."""
 
 
-def check_real(name: str, found: dict, *, ranks: str = "ranks", texts: str = "texts") -> None:
-    """Compare what the real model made, with the tolerance of this machine."""
+def check_real(name: str, found: dict, *, part: bool = False) -> None:
+    """Compare what the real model made, with the tolerance of this machine; ``part``: the rows that were asked for."""
     if WRITE:
         check(name, {"machine": machine(), **found})
         return
     golden = read_golden(name)
     same = golden.pop("machine") == machine()
+    if golden.pop("compute", None) != found.pop("compute", None):
+        pytest.skip("frames were made in bfloat16 where the figures were written, which this CPU multiplies slowly")
+    if part:
+        golden = {key: {k: v for k, v in golden[key].items() if k in found[key]} for key in golden}
+        assert all(golden[key].keys() == found[key].keys() for key in golden)
     if not same:
-        places, queries = rank_agreement(golden.pop(ranks, {}), found.pop(ranks, {}))
+        places, queries = rank_agreement(golden.pop("ranks", {}), found.get("ranks", {}))
         assert places >= 0.99 * queries, f"{queries - places} of {queries} ranks differ"
-        said = golden.pop(texts, {})
-        equal = sum(not differences(value, found[texts].get(key), OTHER_MACHINE) for key, value in said.items())
+        said = golden.pop("texts", {})
+        equal = sum(not differences(value, found["texts"].get(key), OTHER_MACHINE) for key, value in said.items())
         assert equal >= 0.9 * len(said), f"{len(said) - equal} of {len(said)} texts differ"
     wrong = differences(golden, json.loads(json.dumps(found)), SAME_MACHINE if same else OTHER_MACHINE)
     assert not wrong, f"{len(wrong)} figures differ from tests/golden/{name}.json:\n" + "\n".join(wrong[:40])
@@ -464,7 +471,7 @@ def speech(tmp_path_factory):
     for line in lines:
         meanings.setdefault(line["meaning"], []).append(line)
     short = [m for m, said in sorted(meanings.items()) if len(said) == 5 and max(u["duration"] for u in said) < 4.5]
-    for name, chosen in (("forty", short[:40]), ("few", short[:80:16]), ("twelve", short[:60:5])):
+    for name, chosen in (("forty", short[:40]), ("few", short[:60:15]), ("twelve", short[:60:5])):
         kept = [line for line in lines if line["meaning"] in chosen]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
     return folder
@@ -478,18 +485,37 @@ def frames(speech):
     return store
 
 
+def retrieval(speech: Path, store: Path, out: Path, methods, languages=()) -> dict:
+    """Rows and ranks of some methods and languages."""
+    some = ("--languages", *languages) if languages else ()
+    command = ("evaluate", "retrieval", speech / "forty.jsonl", store, "--device", "cpu", *some)
+    call(*command, "--method", *methods, "--out", out)
+    return {**tables(out, "retrieval"), "ranks": ranks_of(out)}
+
+
+WITHOUT_TEXTS = tuple(method for method in METHODS if method != "cascade")
+
+
 @pytest.mark.model
-def test_retrieval_of_real_speech(speech, frames, tmp_path):
-    methods = [method for method in METHODS if method != "cascade"]
-    command = ("evaluate", "retrieval", speech / "forty.jsonl", frames, "--device", "cpu", "--method", *methods)
-    call(*command, "--out", tmp_path / "out")
-    check_real("retrieval", {**tables(tmp_path / "out", "retrieval"), "ranks": ranks_of(tmp_path / "out")})
+@pytest.mark.slow
+def test_every_method_on_every_pair_of_real_speech(speech, frames, tmp_path):
+    check_real("retrieval", retrieval(speech, frames, tmp_path, WITHOUT_TEXTS))
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("methods", "languages"), [(("seqsim", "whitened-position-csls"), ()), (WITHOUT_TEXTS, ("fr", "ru"))]
+)
+def test_some_of_that(methods, languages, speech, frames, tmp_path):
+    """The paper's method and the default on every pair, and every method on one pair: parts of the same figures."""
+    if not WRITE:
+        check_real("retrieval", retrieval(speech, frames, tmp_path, methods, languages), part=True)
 
 
 @pytest.mark.model
 def test_cascade_and_translation_of_real_speech(speech, tmp_path, capsys):
     store, made = tmp_path / "s.lance", ("--languages", "en", "fr", "es")
-    call("encode", speech / "few.jsonl", store, "--compute", "float32", "--context", "speech+1", *made)
+    call("encode", speech / "few.jsonl", store, "--compute", "float32", "--context", "speech+8", *made)
     manifest = (speech / "few.jsonl", store, "--device", "cpu")
     call("evaluate", "translation", *manifest, "--languages", "fr", "es", "--out", tmp_path / "translated")
     found = {**tables(tmp_path / "translated", "translation"), "texts": texts_of(tmp_path / "translated")}
@@ -528,6 +554,7 @@ def test_the_demo_on_a_cut(tmp_path):
     found = tables(tmp_path / "demo", "retrieval", "translation")
     results = results_of(tmp_path / "demo")
     counted = ("n_meanings", "n_clusters")
+    found["compute"] = results["provenance"]["device"]["compute"]
     found["corpus"] = {key: results["corpus"][key] for key in counted}
     found["similarity"] = {key: results["similarity"][key] for key in ("query", "candidate", "method")}
     if "alignment" in results:
@@ -537,7 +564,7 @@ def test_the_demo_on_a_cut(tmp_path):
 
 def run_recipe(folder: Path, **settings: object) -> Path:
     """Run a recipe on a manifest of the prompts; return its result folder."""
-    recipe = {**settings, "out": str(folder / "out"), "context": "speech+1"}
+    recipe = {**settings, "out": str(folder / "out"), "context": "speech+8"}
     (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")  # which is YAML, too
     call("run", folder / "recipe.yaml")
     return folder / "out"
@@ -549,16 +576,19 @@ def test_languages_without_their_token(speech, tmp_path):
     out = run_recipe(
         tmp_path, recipe="unseen", corpus=corpus, forbidden=["es"], tokens={"es": ["pt", "it", "gl"]}, most=4
     )
-    check_real("unseen", {**tables(out, "unseen", "unseen_rules"), "texts": texts_of(out)})
+    compute = results_of(out)["provenance"]["device"]["compute"]
+    check_real("unseen", {**tables(out, "unseen", "unseen_rules"), "texts": texts_of(out), "compute": compute})
 
 
 @pytest.mark.model
 def test_languages_beside_their_distance(speech, tmp_path):
-    corpus = {"name": "manifest", "root": str(speech / "twelve.jsonl"), "languages": ["en", "es", "it", "ru"]}
+    # twelve prompts: the method that estimates takes ten clusters
+    corpus = {"name": "manifest", "root": str(speech / "twelve.jsonl"), "languages": ["en", "es", "it"]}
     methods = ["seqsim", "whitened-position-csls", "duration"]
     out = run_recipe(tmp_path, recipe="robustness", corpus=corpus, pool=4, methods=methods)
     measured = results_of(out)["robustness"]
     found = {row["language"]: without_words(row) for row in measured["languages"]}
+    found["compute"] = results_of(out)["provenance"]["device"]["compute"]
     about = ("measure", "method", "kind", "seen_only")
     correlations = {
         " ".join(str(c[key]) for key in about): [c["value"], c["p"], c["n"]] for c in measured["correlations"]
