@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -19,7 +20,14 @@ import numpy as np
 from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import CometError, CorpusError
 from interlingua.experiments.comet_scores import comet_change, kept_comet
-from interlingua.experiments.finetune import each_output, kept_outputs, made_states, named_targets, output_origins, plain
+from interlingua.experiments.finetune import (
+    each_output,
+    kept_outputs,
+    made_states,
+    named_targets,
+    output_origins,
+    plain,
+)
 from interlingua.experiments.published import UNKNOWN, read_published
 from interlingua.experiments.run import Run, kept, kept_by_id, to_encode
 from interlingua.experiments.transfer_settings import (
@@ -79,8 +87,9 @@ from interlingua.progress import track
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import (
     BesideTransfer,
+    Change,
     Corpus,
-    Metric,
+    Part,
     Results,
     StudyPool,
     StudyRow,
@@ -97,7 +106,7 @@ OFTEN = 2  # readings of the states of dev and tests, at least
 OUTPUTS = 2  # raise it where code changes what a training gives: kept outputs are refused then
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 UNTRAINED = "untrained"
-MEASURES = ("bleu", "chrf", "comet")
+MEASURES: tuple[Literal["bleu", "chrf", "comet"], ...] = ("bleu", "chrf", "comet")
 EXAMPLE = '{"transfer": [{"test": "fleurs", "variant": "plain", "source": "fr", "target": "zh", "bleu": 20.5}]}'
 
 
@@ -569,13 +578,13 @@ class Scores:
         tested = [u for fold in self.work.study.folds for u in self.work.data.part(fold, test)]
         return transfer_rows(was, now, tested, sources)
 
-    def part_of_plain(self, keys: Sequence[str], mine: ByCell, plain: ByCell, untrained: ByCell, test: str) -> Metric:
+    def part_of_plain(self, keys: Sequence[str], mine: ByCell, plain: ByCell, untrained: ByCell, test: str) -> Part:
         """What part of plain fine-tuning's gain over the best untrained prompt a variant has, drawn together.
 
         Without value where plain has no gain to speak of: it or its interval isn't above 0.
         """
         if not keys:
-            return Metric()
+            return Part()
         value, drawn = {}, {}
         for name, side in {"mine": mine, PLAIN: plain, UNTRAINED: untrained}.items():
             pooled = text_statistics(self._systems(side, keys, test), "chrf")
@@ -583,10 +592,10 @@ class Scores:
         gain, whole = (drawn[n] - drawn[UNTRAINED] for n in ("mine", PLAIN))
         most = value[PLAIN] - value[UNTRAINED]
         if not most > 0 or not np.percentile(whole, 2.5) > 0:
-            return Metric()
+            return Part()
         some = whole != 0  # with few clusters a draw may hold none that plain gains on
         low, high = np.percentile(gain[some] / whole[some], [2.5, 97.5])
-        return Metric(value=(value["mine"] - value[UNTRAINED]) / most, ci=(float(low), float(high)))
+        return Part(value=(value["mine"] - value[UNTRAINED]) / most, ci=(float(low), float(high)))
 
     def _measured(self, target: str) -> list[Measured]:
         """On each test, into one target."""
@@ -621,9 +630,9 @@ class Scores:
         table = self.table(one.untrained, mine, sources, test)
         if comet is not None:
             first = [c for c in self.cells if c[1] == self.work.study.seeds[0]]
-            sides = [{c: side[c] for c in first} for side in (mine, one.untrained)]
             keys = [f"{row.task} {row.source}-{row.target}" for row in table]
-            changes = [comet_change(comet, *self._compared(*sides, [key], test)) for key in keys]
+            after = {c: mine[c] for c in first}
+            changes = [comet_change(comet, *self._compared(after, one.untrained, [key], test)) for key in keys]
             table = [msgspec.structs.replace(row, comet=c) for row, c in zip(table, changes, strict=True)]
         return StudyRow(
             target=target,
@@ -670,7 +679,9 @@ class Scores:
             keys = [f"{kind} {s}-{one.target if kind == 'new' else ENGLISH}" for s in languages]
             after, before = self._compared(one.variants[variant], one.untrained, keys, one.test)
             if after:
-                changes = {m: pooled_change(text_statistics(after, m), text_statistics(before, m)) for m in TEXT_METRICS}
+                changes: dict[str, Change] = {
+                    m: pooled_change(text_statistics(after, m), text_statistics(before, m)) for m in TEXT_METRICS
+                }
                 if comet is not None:
                     changes["comet"] = comet_change(comet, after, before)
                 rows.append(StudyPool(pool=name, languages=languages, **changes))

@@ -18,7 +18,6 @@ from interlingua.metrics import (
     pooled_difference,
     pooled_score,
     score_transcripts,
-    score_translations,
     translation_statistics,
 )
 from interlingua.models import Whisper
