@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from interlingua.experiments.finetuning import run_finetune
-from interlingua.experiments.transfer_study import CONTEXT
+from interlingua.experiments.finetune import run_finetune
+from interlingua.experiments.transfer import CONTEXT
 
 from interlingua.corpora import prepare_prompts, split_by_cluster, write_manifest
 from interlingua.encoding import WhisperEncoder, best_compute, encode_manifest
