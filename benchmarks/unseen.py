@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from interlingua.corpora import udhr
 from interlingua.experiments.into_english import COPIED_WORDS, MOST_TOKENS, PERMUTATIONS
+
+from interlingua.corpora import udhr
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.files import write_text
