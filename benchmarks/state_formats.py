@@ -13,9 +13,8 @@ import numpy as np
 from interlingua.corpora import prepare_prompts, split_by_cluster, write_manifest
 from interlingua.encoding import WhisperEncoder, best_compute, encode_manifest
 from interlingua.encoding.store import FrameStore
-from interlingua.experiments.finetuning import run_finetune
-from interlingua.experiments.transfer import Outputs, pooled_change, references
-from interlingua.experiments.transfer_study import CONTEXT
+from interlingua.experiments.finetune import run_finetune
+from interlingua.experiments.transfer import CONTEXT, Outputs, pooled_change, references
 from interlingua.files import write_text
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.metrics import Statistics, SystemOutputs, translation_statistics

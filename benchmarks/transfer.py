@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from interlingua.corpora import prepare_prompts, split_by_cluster, write_manifest
-from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments.finetune import run_finetune
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.transfer_study import (
+from interlingua.experiments.transfer import (
     CONTEXT,
     PERMUTED,
     PLAIN,

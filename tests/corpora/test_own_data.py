@@ -11,7 +11,7 @@ from interlingua.corpora import read_any, read_manifest, write_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ManifestError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments.finetune import run_finetune
 from interlingua.experiments.translating import find_recordings
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.types import AudioRef, Utterance

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from statistics import fmean
 
@@ -16,18 +17,16 @@ from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.corpora.fleurs import fleurs_code
 from interlingua.errors import CometError, CorpusError, ResultsError, UsageError
-from interlingua.experiments import comet_scores, finetuning
+from interlingua.experiments import comet_scores, transfer
 from interlingua.experiments.comet_scores import kept_comet
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.run import with_durations
-from interlingua.experiments.transfer import references
-from interlingua.experiments.transfer_study import run_transfer_study
-from interlingua.experiments.transfer_study import work as transfer_work
-from interlingua.experiments.transfer_study.data import study_data
-from interlingua.experiments.transfer_study.settings import TransferStudy
+from interlingua.experiments.transfer import TransferStudy, run_transfer_study
+from interlingua.experiments.transfer_settings import study_data
 from interlingua.finetuning.data import text_example
+from interlingua.finetuning.evaluate import references
 from interlingua.metrics import CometScores, score_translations
 from interlingua.models.targets import read_targets
 from interlingua.report import write_report
@@ -95,6 +94,14 @@ def again(done, tmp_path):
     return lambda **changes: replace(read_recipe(path), out=tmp_path / "out", **changes)
 
 
+@contextmanager
+def kept_lines(path):
+    """The lines of a file of kept values by id, to be changed; they are written in another order."""
+    lines = {line["id"]: line for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    yield lines
+    path.write_text("".join(json.dumps(line) + "\n" for line in reversed(lines.values())), encoding="utf-8")
+
+
 def test_every_recipe_of_ours_is_valid():
     for path in RECIPES.glob("*.yaml"):
         assert read_recipe(path).plan()
@@ -111,7 +118,7 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
     n = 6 + 3 + 4 + 4 * len(SPOKEN)  # CoVoST's train, dev and test; FLEURS' test
     assert f"to encode: {n} utterances" in said
     assert "to train: 2 trainings" in said
-    assert not (tmp_path / "out" / "shared.json").exists()
+    assert not (tmp_path / "out" / "begun.json").exists()
 
     assert run(["run", str(path)]) == 0
     results, _ = load_results(tmp_path / "out")
@@ -144,18 +151,16 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
         told = list(csv.DictReader(lines))
     assert {line["Variant"] for line in told} == {"plain", "permuted"}
     line = next(r for r in told if r["Variant"] == "plain" and r["Variant, note"].endswith("never trained on"))
-    assert line["Languages spoken"] == "German, French, Japanese"
+    assert line["Source languages"] == "German, French, Japanese"
     chrf = pools["new, sources never trained on"]["chrf"]
     assert float(line["chrF after"]) == pytest.approx(chrf["after"]["value"], rel=1e-5)
     assert float(line["chrF difference, low"]) == pytest.approx(chrf["difference"]["ci"][0], rel=1e-5)
 
 
-def test_pooled_scores_are_the_means_of_the_languages(again, monkeypatch):
-    for module in (finetuning, transfer_work):  # what is missing below stays missing
-        monkeypatch.setattr(module, "answered", lambda *_: True)
+def test_pooled_scores_are_the_means_of_the_languages(again):
     """By hand, from answers that are right in part, joined by utterance id."""
     study = again()
-    (one,) = study.runs()
+    (one,) = study.models()
     test = study_data(study, list(WORDS), print).part(0, "fleurs")
     (row,) = load_results(study.out)[0]["study"]
     expected = {s: references(test, s, "zh") for s in SPOKEN}
@@ -163,14 +168,14 @@ def test_pooled_scores_are_the_means_of_the_languages(again, monkeypatch):
     scores = {}
     files = {"before": f"before/0-fleurs-zh-{row['untrained_prompts'][0]}", "after": f"trainings/{one.name}/fleurs-1"}
     for place, (side, name) in enumerate(files.items()):
-        file = study.out / f"{name}.json"
-        said = json.loads(file.read_text())
-        for n, s in enumerate(SPOKEN):  # in the order of the ids turned round, and one of them missing
-            texts = {i: text[: 2 + place + n] for i, text in reversed(expected[s].items())}
-            texts.pop(next(iter(texts)))
-            said[f"new {s}-zh"] = texts
-            scores[side, s] = score_translations(texts, expected[s], target="zh", metric="chrf").value
-        file.write_text(json.dumps(said))
+        with kept_lines(study.out / f"{name}.jsonl") as lines:
+            for n, s in enumerate(SPOKEN):  # in the order of the ids turned round, and one of them without output
+                texts = {i: text[: 2 + place + n] for i, text in reversed(expected[s].items())}
+                missing = next(iter(texts))
+                for i, text in texts.items():
+                    lines[i]["value"][f"new {s}-zh"] = text
+                del texts[missing], lines[missing]["value"][f"new {s}-zh"]
+                scores[side, s] = score_translations(texts, expected[s], target="zh", metric="chrf").value
     results, _ = load_results(run_transfer_study(study, log=lambda line: None))
     (row,) = results["study"]
     before, after = (fmean(scores[side, s] for s in strange) for side in files)
@@ -188,13 +193,13 @@ def test_pooled_scores_are_the_means_of_the_languages(again, monkeypatch):
 def test_forgetting_is_pooled_apart_near_the_target(corpora, tiny_whisper_folder, tmp_path, monkeypatch):
     rehearsed = []
 
-    def rehearse(whisper, spoken, states, *, heard_as):  # random weights never end a text
-        rehearsed.append((sorted(u.language for u in spoken), heard_as))
+    def rehearse(whisper, spoken, states, *, languages):  # random weights never end a text
+        rehearsed.append((sorted(u.language for u in spoken), languages))
         prompt = whisper.prompt("en", "transcribe")
         return [replace(text_example(whisper, u.id, prompt, "said", "en"), rehearsal=True) for u in spoken]
 
-    monkeypatch.setattr(transfer_work, "rehearsal_examples", rehearse)
-    variants = {"plain": {}, "wise-ft": {"shares": [0.5, 0.25]}}
+    monkeypatch.setattr(transfer, "rehearsal_examples", rehearse)
+    variants = {"plain": {}, "wise-ft": {"alphas": [0.5, 0.25]}}
     crossed = {"replay": 0.3, "rehearsed": 0.5, "rehearse": ["en"], "rehearse_as": ["en", "fr"]}
     variants["replay-crossed"] = {**crossed, "rehearsal_utterances": 3}
     path = smaller("forgetting-covost", corpora, tmp_path, tiny_whisper_folder, variants=variants, comet_model=None)
@@ -220,27 +225,30 @@ def test_sources_are_compared_and_nothing_is_done_twice(corpora, tiny_whisper_fo
     changes = {"variants": {"plain": {}, "ja": {"source": ["ja"]}}, "comet_model": None}
     path = smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **changes)
     trained = []
-    original = transfer_work.train
-    monkeypatch.setattr(transfer_work, "train", lambda *a, **o: trained.append(a[3].source) or original(*a, **o))
+    original = transfer.train
+    monkeypatch.setattr(transfer, "train", lambda *a, **o: trained.append(a[3].source) or original(*a, **o))
     results, _ = load_results(run_transfer_study(read_recipe(path), log=lambda line: None))
     assert trained == [("en",), ("ja",)]
     assert {r["variant"]: r["sources"] for r in results["study"]}["ja"] == ["ja"]
     ja = {r["source"]: r["trained"] for r in results["study"][1]["table"] if r["task"] == "new"}
     assert ja == {"de": False, "en": False, "fr": False, "ja": True}
-    (model,) = (tmp_path / "out" / "trainings").glob(f"{read_recipe(path).runs()[1].name}/model")
+    (model,) = (tmp_path / "out" / "trainings").glob(f"{read_recipe(path).models()[1].name}/model")
     assert read_targets(model).sources == ("ja",)
     # another test asks the models that are kept, and trains nothing; so does an answer that is gone
     fleurs = {"name": "fleurs", "root": str(corpora / "fleurs"), "options": {"references": ["zh", "en"]}}
     tests = {name: {**fleurs, "languages": list(which)} for name, which in (("fleurs", SPOKEN), ("korean", ["ko"]))}
     more = read_recipe(smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **changes, tests=tests))
-    file = tmp_path / "out" / "trainings" / more.runs()[1].name / "fleurs-1.json"
-    said = json.loads(file.read_text())
-    before = json.loads((tmp_path / "out" / "before" / "0-fleurs-old.json").read_text())
-    assert all(said[key] != before[key] for key in before if key.startswith("translate"))
+    file = tmp_path / "out" / "trainings" / more.models()[1].name / "fleurs-1.jsonl"
+    with kept_lines(file) as after, kept_lines(tmp_path / "out" / "before" / "0-fleurs-old.jsonl") as before:
+        keys = {key for line in before.values() for key in line["value"] if key.startswith("translate")}
+        changed = {key for i, line in before.items() for key in keys & line["value"].keys()
+                   if line["value"][key] != after[i]["value"][key]}  # fmt: skip
+        assert changed == keys
     file.unlink()
     both, _ = load_results(run_transfer_study(more, log=lambda line: None))
     assert len(trained) == 2
-    assert json.loads(file.read_text()) == said
+    with kept_lines(file) as again:
+        assert again == after
     assert [r for r in both["study"] if r["test"] == "fleurs"] == results["study"]
     (korean,) = (r for r in both["study"] if (r["variant"], r["test"]) == ("ja", "korean"))
     assert [(r["task"], r["source"], r["n"]) for r in korean["table"]] == [("new", "ko", 4), ("translate", "ko", 4)]
@@ -248,7 +256,7 @@ def test_sources_are_compared_and_nothing_is_done_twice(corpora, tiny_whisper_fo
 
 def test_states_that_do_not_fit_are_made_on_the_fly(done, corpora, tiny_whisper_folder, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr("interlingua.experiments.finetuning.free_bytes", lambda path: 1000)
+    monkeypatch.setattr("interlingua.experiments.finetune.free_bytes", lambda path: 1000)
     path = smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **PLAIN)
     results, _ = load_results(run_transfer_study(read_recipe(path), log=told.append))
     assert not list((tmp_path / "out").glob("*.lance"))
@@ -262,7 +270,7 @@ def test_states_that_do_not_fit_are_made_on_the_fly(done, corpora, tiny_whisper_
     [
         ({"tests": {}}, "tests: missing"),
         ({"train": None}, "name what is trained on, too"),
-        ({"rotations": [0, 1]}, "`train` has splits of its own"),
+        ({"folds": [0, 1]}, "`train` has splits of its own"),
         ({"targets": ["zh-CN"]}, "targets: write zh-CN as zh"),
         ({"apart": {"near": ["zh-CN"]}}, "apart, near: write zh-CN as zh"),
         ({"variants": {"plain": {"source": ["ja_jp"]}}}, "source: write ja_jp as ja"),
@@ -273,7 +281,7 @@ def test_states_that_do_not_fit_are_made_on_the_fly(done, corpora, tiny_whisper_
         ({"variants": {"plain": {"utterances": "1e3"}}}, "plain: Expected `int"),
         ({"variants": {"plain": {"utterances": 0}}}, "plain: Expected `int` >= 1"),
         ({"variants": {"plain": {"rehearsal_utterances": -3}}}, "rehearsal_utterances"),
-        ({"variants": {"plain": {"shares": 0.5}}}, "$.shares"),
+        ({"variants": {"plain": {"alphas": 0.5}}}, "$.alphas"),
     ],
 )
 def test_wrong_settings_are_one_line(corpora, tiny_whisper_folder, tmp_path, change, message):
@@ -291,7 +299,7 @@ def test_wrong_settings_are_one_line(corpora, tiny_whisper_folder, tmp_path, cha
         ({"variants": {"plain": {}, "nl": {"source": ["nl"]}}}, CorpusError, "no speech of nl"),
         ({"tests": {"fleurs": {"split": "train"}}}, UsageError, "fleurs: 24 of its recordings are in train, too"),
         ({"tests": {"fleurs": {"root": "nowhere"}}}, CorpusError, "fleurs: nowhere"),
-        ({"variants": {"plain": {"shares": [1.0, 0.5]}}, "dev": {"options": {"references": ["zh"]}}}, CorpusError,
+        ({"variants": {"plain": {"alphas": [1.0, 0.5]}}, "dev": {"options": {"references": ["zh"]}}}, CorpusError,
          "dev has no English references"),
     ],
 )  # fmt: skip
@@ -305,7 +313,7 @@ def test_what_can_not_be_done_is_said_before_the_work(corpora, tiny_whisper_fold
     path = smaller("sources-fleurs", corpora, tmp_path, tiny_whisper_folder, **change)
     with pytest.raises(error, match=re.escape(message)):
         run_transfer_study(read_recipe(path), log=lambda line: None)
-    assert not (tmp_path / "out" / "shared.json").exists()
+    assert not (tmp_path / "out" / "begun.json").exists()
 
 
 def test_a_folder_of_other_corpora_is_refused(again):
@@ -413,14 +421,12 @@ def test_a_corpus_without_splits_is_tested_on_whole(tmp_path):
     }  # fmt: skip
 
 
-def test_answers_that_lack_a_recording_with_states_are_asked_again(again):
+def test_outputs_that_lack_a_recording_with_states_are_made(again):
     study = again()
     for folder in ("before", "trainings"):
-        for path in (study.out / folder).rglob("fleurs*.json" if folder == "trainings" else "*fleurs*.json"):
-            said = json.loads(path.read_text(encoding="utf-8"))
-            first = next(key for key in said if said[key])
-            said[first].pop(next(iter(said[first])))
-            path.write_text(json.dumps(said), encoding="utf-8")
+        for path in (study.out / folder).rglob("fleurs*.jsonl" if folder == "trainings" else "*fleurs*.jsonl"):
+            with kept_lines(path) as lines:
+                del lines[next(iter(lines))]
     whole, _ = load_results(study.out)
     results, _ = load_results(run_transfer_study(study, log=lambda line: None))
     assert results["study"] == whole["study"]

@@ -9,8 +9,8 @@ import pytest
 from helpers import load_results, utterance
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
+from interlingua.experiments.finetune import each_output
 from interlingua.experiments.retrieval import Corpus, measure
-from interlingua.experiments.transfer import each_answer
 from interlingua.experiments.utterances import UtteranceLog, first_of
 from interlingua.metrics import score_transcripts, segment_scores
 from interlingua.results import CorpusUsed, Ranked, Results, corpus_hash, load_utterances, provenance, save_results
@@ -113,7 +113,7 @@ def test_answers_before_and_after_a_fine_tuning_are_kept() -> None:
     before = {"new fr-es": {"fr/a": "unos"}, "translate fr-en": {}, "transcribe fr-fr": {"fr/a": "un"}}
     after = {"new fr-es": {"fr/a": "uno"}, "translate fr-en": {"fr/a": "one"}, "detect fr-fr": {"fr/a": "fr"}}
     after["transcribe fr-fr"] = {}
-    kept, nothing = each_answer({"before": before, "after": after}, said)
+    kept, nothing = each_output({"before": before, "after": after}, said)
     assert [(t.system, t.target, t.hypothesis, t.reference) for t in kept.translations] == [
         ("before", "es", "unos", "uno"),
         ("before", "en", "", "one"),

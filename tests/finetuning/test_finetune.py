@@ -16,16 +16,13 @@ from interlingua.cli import run
 from interlingua.corpora import read_manifest, split_by_cluster, write_manifest
 from interlingua.encoding import WhisperEncoder, encode_manifest
 from interlingua.errors import ResultsError, StoreMismatchError, UsageError
-from interlingua.experiments import finetuning
-from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments import finetune, transfer, transfer_settings
+from interlingua.experiments.finetune import run_finetune
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.transfer import pooled_rows, references, transfer_rows
-from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
-from interlingua.experiments.transfer_study import data as transfer_data
-from interlingua.experiments.transfer_study import work as transfer_work
-from interlingua.experiments.transfer_study.work import permuted, some_of
+from interlingua.experiments.transfer import TransferStudy, permuted, run_transfer_study, some_of
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.finetuning.data import Example
+from interlingua.finetuning.evaluate import pooled_rows, references, transfer_rows
 from interlingua.metrics import score_translations
 from interlingua.models import load_whisper
 from interlingua.models.targets import read_targets
@@ -91,7 +88,7 @@ def test_without_a_store_states_are_made_and_kept_or_made_on_the_fly(folder, tmp
     cached, live = (config(folder, tmp_path / n, store=(), context="speech+1") for n in ("cached", "live"))
     run_finetune(cached, log=told.append)
     assert (tmp_path / "cached" / "frames.lance").is_dir()
-    monkeypatch.setattr(finetuning, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(finetune, "free_bytes", lambda path: 1000)
     run_finetune(live, log=told.append)
     assert not (tmp_path / "live" / "frames.lance").exists()
     assert any("they don't fit; every epoch encodes" in line for line in told)
@@ -214,14 +211,14 @@ def test_rows_join_by_id_and_a_missing_answer_counts_as_empty():
         "translate fr-en": references(spoken, "fr", "en"),
         "transcribe fr-fr": references(spoken, "fr", "fr"),
     }
-    rows = {r["task"]: r for r in transfer_rows(nothing, right, spoken, ["en"])}
-    assert rows["new"]["chrf"]["before"]["value"] == 0
-    assert rows["new"]["chrf"]["after"]["value"] == pytest.approx(100)
-    assert rows["new"]["chrf"]["difference"]["value"] == pytest.approx(100)
-    assert rows["new"]["off_target"]["before"]["value"] == 1
-    assert rows["transcribe"]["error"]["before"]["value"] == pytest.approx(100)
-    assert rows["transcribe"]["error"]["after"]["value"] == 0
-    pooled = {r["pool"]: r["chrf"]["value"] for r in pooled_rows(right, right, spoken, ["en"])}
+    rows = {r.task: r for r in transfer_rows(nothing, right, spoken, ["en"])}
+    assert rows["new"].chrf.before.value == 0
+    assert rows["new"].chrf.after.value == pytest.approx(100)
+    assert rows["new"].chrf.difference.value == pytest.approx(100)
+    assert rows["new"].off_target.before.value == 1
+    assert rows["transcribe"].error.before.value == pytest.approx(100)
+    assert rows["transcribe"].error.after.value == 0
+    pooled = {r.pool: r.chrf.value for r in pooled_rows(right, right, spoken, ["en"])}
     assert pooled == {"new, sources never trained on": 0, "into English": 0}
 
 
@@ -237,16 +234,16 @@ def test_several_recordings_of_a_sentence_are_resampled_as_one():
         "new fr-es": {u.id: "" if wrong[u.id] else texts[u.meaning] for u in spoken},
         "detect fr-fr": {u.id: "it" if wrong[u.id] else "fr" for u in spoken},
     }
-    rows = {r["task"]: r for r in transfer_rows(nothing, said, spoken, ["en"])}
+    rows = {r.task: r for r in transfer_rows(nothing, said, spoken, ["en"])}
     drawn = np.random.default_rng(12345).multinomial(10, [0.1] * 10, size=1000)[:, :5].sum(axis=1)  # wrong sentences
-    assert rows["detect"]["error"]["after"]["ci"] == pytest.approx(np.percentile(10 * drawn, [2.5, 97.5]))
+    assert rows["detect"].error.after.ci == pytest.approx(np.percentile(10 * drawn, [2.5, 97.5]))
     meanings = {u.id: u.meaning for u in spoken}
     by_sentence = score_translations(
         said["new fr-es"], references(spoken, "fr", "es"), target="es", metric="chrf", clusters=meanings
     )
-    assert rows["new"]["chrf"]["after"]["ci"] == pytest.approx(by_sentence.ci)
+    assert rows["new"].chrf.after.ci == pytest.approx(by_sentence.ci)
     (pool,) = pooled_rows(nothing, said, spoken, ["en"])
-    assert pool["chrf"]["ci"] == pytest.approx(by_sentence.ci)  # nothing was said before
+    assert pool.chrf.ci == pytest.approx(by_sentence.ci)  # nothing was said before
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
@@ -255,8 +252,7 @@ def test_the_recipes_are_valid(path):
     assert settings.plan()
     assert settings.out
     if isinstance(settings, TransferStudy):
-        for one in settings.runs():
-            one.training.config(one.target, one.seed, Path("x"))
+        assert all(model.config for model in settings.models())
 
 
 def test_a_dry_run_says_what_is_needed_and_does_nothing(folder, tmp_path, capsys):
@@ -278,15 +274,15 @@ def test_a_dry_run_says_what_is_needed_and_does_nothing(folder, tmp_path, capsys
 def study(folder, tmp_path, monkeypatch):
     """A study of the tiny model on the tiny corpus; counts trainings."""
     spoken = [replace(u, split=None) for u in read_manifest(folder / "manifest.jsonl")]
-    monkeypatch.setattr(transfer_data, "prepare_prompts", lambda **_: spoken)
+    monkeypatch.setattr(transfer_settings, "prepare_prompts", lambda **_: spoken)
     trained = []
-    original = transfer_work.train
+    original = transfer.train
 
     def counted(*args, **options):
         trained.append(args[3])
         return original(*args, **options)
 
-    monkeypatch.setattr(transfer_work, "train", counted)
+    monkeypatch.setattr(transfer, "train", counted)
 
     def make(variants, **settings):
         given = {"targets": ("es",), "settings": {"epochs": 1, "learning_rate": 1e-3, "compute": "float32"}}
@@ -301,7 +297,7 @@ def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp
     variants = {
         "plain": {},
         "permuted": {},
-        "wise-ft": {"shares": [1.0, 0.5]},
+        "wise-ft": {"alphas": [1.0, 0.5]},
         "l2sp": [{"l2sp": 1.0}, {"l2sp": 0.1}],
         "fr": {"source": ["fr"]},
         "half": {"utterances": 3},
@@ -334,8 +330,8 @@ def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp
     told.clear()
     again, _ = load_results(run_transfer_study(make(variants), log=told.append))
     assert len(trained) == 6
-    half = next((tmp_path / "shared" / "trainings").glob("*/test-0.5.json"))
-    half.unlink()  # a share that is asked for later
+    half = next((tmp_path / "shared" / "trainings").glob("*/test-0.5.jsonl"))
+    half.unlink()  # a weight that is added later
     run_transfer_study(make(variants), dry_run=True, log=told.append)
     assert told[-1] == "to train: 1 trainings"
     run_transfer_study(make(variants), log=lambda line: None)
@@ -377,7 +373,7 @@ def test_a_smaller_draw_is_part_of_a_larger_one():
         ("recipe: transfer\nout: x\nvariants: {plain: {seed: 1}}", "plain: no setting 'seed'"),
         ("recipe: transfer\nout: x\nvariants: {plain: {epochs: 0}}", "plain: --epochs 0: use 1 or more"),
         ("recipe: transfer\nout: x\nvariants: {plain: {source: fr}}", "plain: Expected `array`"),
-        ("recipe: transfer\nout: x\nvariants: {plain: {shares: []}}", "plain: nothing to choose from"),
+        ("recipe: transfer\nout: x\nvariants: {plain: {alphas: []}}", "plain: nothing to choose from"),
         ("recipe: finetune\nmanifest: a\nstore: [b]\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
     ],
 )

@@ -28,7 +28,7 @@ def finetune(
         device: where to train.
         json: print the results as JSON.
     """
-    from interlingua.experiments.finetuning import is_main_process, run_finetune
+    from interlingua.experiments.finetune import is_main_process, run_finetune
     from interlingua.report import write_report
     from interlingua.results import as_json, load_results
 

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from interlingua.errors import CometError
-from interlingua.experiments.transfer import pooled_change
 from interlingua.files import write_text
+from interlingua.finetuning.evaluate import pooled_change
 from interlingua.metrics import CometScores, SystemOutputs, score_comet
 from interlingua.metrics.comet import Segment
+from interlingua.results import Change
 
 
 def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometScores | CometError:
@@ -44,14 +45,14 @@ def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometSc
 
 def comet_change(
     comet: CometScores | CometError, after: Sequence[SystemOutputs], before: Sequence[SystemOutputs]
-) -> dict[str, Any]:
+) -> Change:
     """Scores before and after, means over groups, and their difference; or the reason why there are none."""
     if isinstance(comet, CometError):
-        return {"reason": str(comet)}
+        return Change(reason=str(comet))
     try:
         return pooled_change(*([comet.statistics(g) for g in side] for side in (after, before)))
     except CometError as e:  # an utterance without a transcript
-        return {"reason": str(e)}
+        return Change(reason=str(e))
 
 
 def _name(segment: Segment) -> str:

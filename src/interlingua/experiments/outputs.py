@@ -9,8 +9,8 @@ import msgspec
 
 from interlingua.errors import CometError, InterlinguaError, UsageError
 from interlingua.experiments.output_files import System, Task
-from interlingua.experiments.transfer import references
 from interlingua.experiments.utterances import UtteranceLog
+from interlingua.finetuning.evaluate import references
 from interlingua.languages import UNSPACED_LANGUAGES
 from interlingua.metrics import (
     METRICS,

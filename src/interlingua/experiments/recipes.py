@@ -9,10 +9,10 @@ import msgspec
 import yaml
 
 from interlingua.errors import UsageError
-from interlingua.experiments.finetuning import run_finetune
+from interlingua.experiments.finetune import run_finetune
 from interlingua.experiments.retrieval import RetrievalStudy, run_retrieval_study
 from interlingua.experiments.robustness import RobustnessStudy, run_robustness_study
-from interlingua.experiments.transfer_study import TransferStudy, run_transfer_study
+from interlingua.experiments.transfer import TransferStudy, run_transfer_study
 from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
 from interlingua.finetuning.config import FinetuneConfig
 

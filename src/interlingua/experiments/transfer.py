@@ -1,267 +1,755 @@
-"""Before and after a fine-tuning: the new target from every source language, and everything that must not be lost."""
+"""The transfer study: fine-tunings with and without regularizers, and controls, compared at equal budget.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+What a variant leaves open (settings, the interpolation weight) is chosen on dev; all is measured on test. Every output
+is kept, so an interrupted study goes on where it was. Its settings and data are in `transfer_settings`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 import msgspec
+import numpy as np
 
-from interlingua.experiments.utterances import UtteranceLog
-from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, States
+from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.errors import CometError, CorpusError
+from interlingua.experiments.comet_scores import comet_change, kept_comet
+from interlingua.experiments.finetune import (
+    each_output,
+    kept_outputs,
+    made_states,
+    named_targets,
+    output_origins,
+    plain,
+)
+from interlingua.experiments.published import UNKNOWN, read_published
+from interlingua.experiments.run import Run, kept, kept_by_id, to_encode
+from interlingua.experiments.transfer_settings import (
+    CONTEXT,
+    DEV,
+    PERMUTED,
+    PLAIN,
+    TRAIN,
+    StudyData,
+    Trained,
+    Training,
+    TransferStudy,
+    digest_of,
+    learnable,
+    study_data,
+)
+from interlingua.files import write_text
+from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.data import (
+    MOST_TOKENS,
+    Example,
+    LiveStates,
+    States,
+    rehearsal_examples,
+    translation_examples,
+)
+from interlingua.finetuning.evaluate import (
+    ENGLISH,
+    TEXT_METRICS,
+    Outputs,
+    Task,
+    dev_scores,
+    new_tasks,
+    old_tasks,
+    only,
+    pooled_change,
+    system_outputs,
+    text_statistics,
+    transfer_rows,
+)
+from interlingua.finetuning.model import Update, update_between
+from interlingua.finetuning.trainer import fisher_of, train
 from interlingua.languages import PromptKind
 from interlingua.metrics import (
-    Statistics,
+    Cell,
+    CometScores,
     SystemOutputs,
-    TextMetric,
-    compare_translations,
-    detection_errors,
-    off_target_rate,
+    comet_segments,
+    draws,
     pooled_difference,
-    pooled_score,
-    score_transcripts,
+    pooled_value,
     score_translations,
-    translation_statistics,
 )
-from interlingua.models import Whisper
-from interlingua.models.targets import prompt_tokens, read_targets
+from interlingua.metrics.comet import Segment
+from interlingua.models import Whisper, load_whisper, save_whisper
 from interlingua.progress import track
-from interlingua.results import Change, UtteranceResult
-from interlingua.translation import decode_frames, detect_frames, fast_engine, likeliest
-from interlingua.types import Score, Utterance
+from interlingua.resampling import BOOTSTRAP_SEED
+from interlingua.results import (
+    BesideTransfer,
+    Change,
+    Corpus,
+    Part,
+    Results,
+    StudyPool,
+    StudyRow,
+    Transfer,
+    UtteranceResult,
+    Variant,
+)
+from interlingua.types import Difference, Utterance
 
-ENGLISH = "en"  # what Whisper's translate task writes
+__all__ = ["CONTEXT", "PERMUTED", "PLAIN", "TransferStudy", "run_transfer_study"]
 
-Outputs = dict[str, dict[str, str]]
-"""What a model says: question (`Question.key`) -> utterance id -> text."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """One thing asked of a model on all utterances of a language.
-
-    Attributes:
-        kind: ``new`` (the target that is trained), ``other`` (a further target), ``translate`` (into English, as
-            Whisper does), ``transcribe``, or ``detect`` (which language is spoken; no prompt).
-        source: the language spoken.
-        target: the language to write.
-        prompt: the decoder's first tokens.
-    """
-
-    kind: Literal["new", "other", "translate", "transcribe", "detect"]
-    source: str
-    target: str
-    prompt: tuple[int, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Its name in `Outputs`."""
-        return f"{self.kind} {self.source}-{self.target}"
+MOST_TOKENS_OF_CORPORA = 224  # of an output: Whisper's own limit; sentences of FLEURS are longer than prompts
+OFTEN = 2  # readings of the states of dev and tests, at least
+OUTPUTS = 2  # raise it where code changes what a training gives: kept outputs are refused then
+PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
+UNTRAINED = "untrained"
+MEASURES: tuple[Literal["bleu", "chrf", "comet"], ...] = ("bleu", "chrf", "comet")
+EXAMPLE = '{"transfer": [{"test": "fleurs", "variant": "plain", "source": "fr", "target": "zh", "bleu": 20.5}]}'
 
 
-def new_questions(
-    whisper: Whisper, languages: Sequence[str], target: str, prompt: PromptKind, token: str | None = None
-) -> list[Question]:
-    """The new target, asked of the speech of every other language."""
-    return [
-        Question("new", s, target, tuple(prompt_tokens(whisper, prompt, source=s, target=token or target)))
-        for s in languages
-        if s != target
-    ]
-
-
-def old_questions(whisper: Whisper, languages: Sequence[str]) -> list[Question]:
-    """What Whisper could do before: English translations of every other language; transcripts and names of all."""
-    translate = [s for s in languages if s != ENGLISH and whisper.can_translate]
-    return [
-        *(Question("translate", s, ENGLISH, tuple(whisper.prompt(s, "translate"))) for s in translate),
-        *(Question("transcribe", s, s, tuple(whisper.prompt(s, "transcribe"))) for s in languages),
-        *(Question("detect", s, s) for s in languages),
-    ]
-
-
-def other_questions(whisper: Whisper, languages: Sequence[str], target: str, prompt: PromptKind) -> list[Question]:
-    """A further target, asked for as the model was taught, or else as the new one is."""
-    known = read_targets(whisper.source.path)
-    taught = known.targets.get(target) if known else None
-    asked = new_questions(whisper, languages, target, *((taught.prompt, taught.token) if taught else (prompt,)))
-    return [replace(q, kind="other") for q in asked]
-
-
-def answers(
-    whisper: Whisper,
-    questions: Sequence[Question],
-    utterances: Sequence[Utterance],
-    store: States,
-    label: str,
-    *,
-    most_tokens: int = MOST_TOKENS,
-) -> Outputs:
-    """Ask a model everything, greedily, as it is deployed (`translation.fast_engine`).
-
-    An utterance that the store lacks has no answer, and counts as empty later.
-    """
-    engine = fast_engine(whisper)
-    held = {lang: [u.id for u in utterances if u.language == lang and u.id in store] for lang in _languages(utterances)}
-    found: Outputs = {}
-    with track(sum(len(held.get(q.source, ())) for q in questions), label) as advance:
-        for source in dict.fromkeys(q.source for q in questions):
-            spoken = held.get(source, [])
-            asked = [q for q in questions if q.source == source]
-            found |= {q.key: {} for q in asked}
-            for start in range(0, len(spoken), CHUNK_UTTERANCES):
-                frames = store.read(spoken[start : start + CHUNK_UTTERANCES])
-                for q in asked:
-                    if q.kind == "detect":
-                        found[q.key] |= {i: likeliest(p) for i, p in detect_frames(engine, frames).items()}
-                        advance(len(frames))
-                        continue
-                    for said in decode_frames(engine, frames, q.prompt, most_tokens=most_tokens):
-                        found[q.key][said.id] = said.text
-                        advance(1)
-    return found
-
-
-def answered(said: Outputs, utterances: Sequence[Utterance], store: States) -> bool:
-    """Whether every utterance that has states is answered: those that had none when it was asked may have some now."""
-    ready = {
-        lang: {u.id for u in utterances if u.language == lang and u.id in store} for lang in _languages(utterances)
-    }
-    return all(ready.get(_source(key), set()) <= said[key].keys() for key in said)
-
-
-def references(utterances: Sequence[Utterance], source: str, target: str) -> dict[str, str]:
-    """Utterance id -> what should be written, of the utterances of a language that have it."""
-    spoken = [u for u in utterances if u.language == source]
-    texts = {u.id: u.text if target == source else u.translations.get(target) for u in spoken}
-    return {i: text for i, text in texts.items() if text}
-
-
-def each_answer(systems: Mapping[str, Outputs], utterances: Sequence[Utterance]) -> list[UtteranceResult]:
-    """Every translation and transcript of the utterances, by system."""
-    log = UtteranceLog(utterances)
-    for system, outputs in systems.items():
-        for key, said in outputs.items():
-            kind, _, pair = key.partition(" ")
-            source, target = pair.split("-")
-            expected = references(utterances, source, target)
-            texts = {i: t for i, t in said.items() if i in expected}
-            if expected and kind == "transcribe":
-                log.transcribed(system, source, texts, expected)
-            elif expected and kind != "detect":
-                log.translated(system, target, texts, expected)
-    return log.results
-
-
-def transfer_rows(
-    before: Outputs, after: Outputs, utterances: Sequence[Utterance], trained: Sequence[str]
-) -> list[dict[str, Any]]:
-    """One row a question: scores before and after with intervals, and their paired difference.
+def run_transfer_study(
+    study: TransferStudy, *, train: bool = True, dry_run: bool = False, log: Callable[[str], None] = print
+) -> Path:
+    """Run what isn't done yet, and write ``results.json``.
 
     Args:
-        before: of the model before training.
-        after: answers to the same questions.
-        utterances: with references; a question without any is left out.
-        trained: source languages that were trained on.
+        study: the settings.
+        train: False: train nothing; variants that aren't done are skipped in the results. (The outputs of the model
+            before training are made, if they aren't kept yet.)
+        dry_run: only read the corpora, and say what will be done.
+        log: takes a line of news.
 
-    Returns:
-        Rows of translations hold ``chrf``, ``bleu`` and ``off_target``, rows of transcripts ``error`` (WER or CER, per
-        cent), rows of detection ``error`` (languages named wrongly, per cent); each ``{"before", "after"}``, the first
-        two with ``"difference"`` (value, ci, p_bootstrap, p_randomisation).
+    Raises:
+        ResultsError: the shared folder was begun with another model or corpus.
+        InterlinguaError: see the stages.
     """
-    clusters = {u.id: u.group for u in utterances}
-    rows = []
-    for key in before:
-        kind, _, pair = key.partition(" ")
-        source, target = pair.split("-")
-        if kind == "detect":
-            expected = {u.id: source for u in utterances if u.language == source}
-        else:
-            expected = references(utterances, source, target)
-        if not expected:
-            continue
-        sides = {"before": before[key], "after": after[key]}
-        sides = {name: {i: t for i, t in said.items() if i in expected} for name, said in sides.items()}
-        row: dict[str, Any] = {
-            "task": kind,
-            "source": source,
-            "target": target,
-            "trained": kind == "new" and source in trained,
-            "n": len(expected),
-        }
-        if kind == "detect":
-            row["error"] = {
-                name: as_row(detection_errors(said, expected, clusters=clusters)) for name, said in sides.items()
-            }
-        elif kind == "transcribe":
-            row["error"] = {
-                name: as_row(score_transcripts(said, expected, language=source, clusters=clusters))
-                for name, said in sides.items()
-            }
-        else:
-            for metric in ("chrf", "bleu"):
-                row[metric] = {
-                    name: as_row(score_translations(said, expected, target=target, metric=metric, clusters=clusters))
-                    for name, said in sides.items()
-                }
-                row[metric]["difference"] = as_row(
-                    compare_translations(
-                        sides["after"], sides["before"], expected, target=target, metric=metric, clusters=clusters
+    device = best_device()
+    compute = best_compute(device)
+    run = Run(study.out, compute=compute, device=device, log=log)
+    whisper = load_whisper(study.model, dtype=compute, device=device)
+    data = study_data(study, whisper.languages, log)
+    published_scores(study.published)  # what can't be read or scored is said before training, not after
+    for target in study.targets:
+        score_translations({}, {"": "1"}, target=target, metric="bleu")
+    encoder = WhisperEncoder(whisper, context=study.context)
+    if dry_run:
+        stores = (study.folder / "frames.lance", study.folder / "train.lance")
+        log(f"to encode: {to_encode(data.every, encoder.spec, encoder.dim, *stores)}")
+        nothing = LiveStates([], encoder)
+        work = Work(study, data, whisper, nothing, nothing, compute, device)
+        log(f"to train: {len({model.name for model in study.models() if not work.is_done(model)})} trainings")
+        return study.out
+    run.claim(_claimed(study, data, whisper) | {"device": device, "compute": compute}, study.folder)
+    learnt, measured, failures = _states(study, data, encoder, log)
+    work = Work(study, data, whisper, learnt, measured, compute, device, log)
+    trainings = list({model.name: model for model in study.models()}.values())
+    for done, model in enumerate(trainings if train else []):
+        news = f"training {done + 1} of {len(trainings)} into {model.target}: {model.training.settings}"
+        log(f"{news} ({run.seconds / 60:.0f} min so far)")
+        work.do(model)
+    scores = Scores(work)
+    test = ", ".join(study.tests) or "all folds pooled, clusters resampled"
+    rows, points = scores.rows()
+    return run.save(
+        Results(
+            title=f"Transfer: {study.source} speech into {', '.join(study.targets)}",
+            settings={**plain(study), "test": test},
+            corpus=Corpus(rules=list(data.rules)) if data.rules else None,
+            failures=failures,
+            study=rows,
+            pareto=points,
+            published_transfer=scores.published(rows) if study.corpora else [],
+        ),
+        measured_on=data.every,
+        seeds={"bootstrap": BOOTSTRAP_SEED, **{f"training {n}": s for n, s in enumerate(study.seeds, 1)}},
+        utterances=scores.utterances(),
+    )
+
+
+def _claimed(study: TransferStudy, data: StudyData, whisper: Whisper) -> dict[str, object]:
+    """What every output in the shared folder depends on."""
+    claimed: dict[str, object] = {"outputs": OUTPUTS, "model": study.model, "context": study.context}
+    if not study.corpora:
+        return claimed | {"corpus": digest_of(data.every)}
+    chosen = digest_of([*data.part(0, TRAIN), *data.part(0, DEV)])
+    tests = {f"test {name}": digest_of(data.part(0, name)) for name in data.tests}
+    of_corpora = {"revision": whisper.revision, "most_tokens": MOST_TOKENS_OF_CORPORA, "corpus": chosen}
+    return claimed | of_corpora | tests
+
+
+def _states(
+    study: TransferStudy, data: StudyData, encoder: WhisperEncoder, log: Callable[[str], None]
+) -> tuple[States, States, list[str]]:
+    """States of what is trained on, and of dev and tests, and which of the latter there are none of."""
+    if not study.corpora:
+        store, report = encode_manifest(data.every, encoder, study.folder / "frames.lance")
+        n = len(report.failed)
+        log(f"{len(store)} utterances encoded; {n} are longer than the window and count as empty outputs")
+        return store, store, []
+    tested = [u for name in (DEV, *data.tests) for u in data.part(0, name)]
+    measured, without = made_states(study.folder / "frames.lance", tested, encoder, OFTEN, log)
+    reads = sum(m.config.epochs + (m.config.rehearses or m.config.ewc > 0) for m in study.models())
+    learnt, lost = made_states(study.folder / "train.lance", data.part(0, TRAIN), encoder, reads, log)
+    if lost:
+        log(f"{len(lost)} utterances to train on have no states and are skipped, e.g. {next(iter(lost.items()))}")
+    return learnt, measured, [f"{i}: {why}" for i, why in without.items()]
+
+
+# ---------------------------------------------------------------- trainings and outputs, kept
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What the trainings of a study share: train what isn't trained yet, and keep every output.
+
+    Attributes:
+        study: the settings.
+        data: the utterances.
+        whisper: the model before training, for its prompts.
+        learnt: states of the utterances that are trained on.
+        measured: states of dev and tests.
+        compute: number format of the products.
+        device: where to train.
+        log: takes a line of news.
+    """
+
+    study: TransferStudy
+    data: StudyData
+    whisper: Whisper
+    learnt: States
+    measured: States
+    compute: str
+    device: str
+    log: Callable[[str], None] = print
+
+    @property
+    def most_tokens(self) -> int:
+        """The longest output."""
+        return MOST_TOKENS_OF_CORPORA if self.study.corpora else MOST_TOKENS
+
+    def untrained(self, fold: int, target: str, prompt: PromptKind, part: str) -> Outputs:
+        """Outputs before training; the old tasks are the same for all targets."""
+        languages = self.data.languages(part)
+        found: dict[str, Mapping[str, str]] = {}
+        for what, tasks in (
+            (f"{target}-{prompt}", new_tasks(self.whisper, languages, target, prompt)),
+            ("old", old_tasks(self.whisper, languages)),
+        ):
+            found |= kept_outputs(
+                self.study.folder / "before" / f"{fold}-{part}-{what}.jsonl",
+                lambda: load_whisper(self.study.model, device=self.device),
+                self._with_references(tasks, part),
+                self.data.part(fold, part),
+                self.measured,
+                f"before, {what}, {part}",
+                most_tokens=self.most_tokens,
+            )
+        return found
+
+    def outputs(self, model: Trained, part: str, whisper: Whisper | None = None) -> Outputs:
+        """The outputs of a trained model; ``whisper``, if it is given, makes those that aren't kept."""
+
+        def trained() -> Whisper:
+            if whisper is None:
+                raise CorpusError(f"{model.name}: {part} has utterances without outputs; run the study again")
+            return whisper
+
+        return kept_outputs(
+            self._outputs_file(model, part),
+            trained,
+            self.tasks(model, part),
+            self.data.part(model.fold, part),
+            self.measured,
+            f"{model.name} at {model.alpha:g}, {part}",
+            most_tokens=self.most_tokens,
+        )
+
+    def do(self, model: Trained) -> None:
+        """Train, and make the outputs at all interpolation weights of this training, unless that is done."""
+        siblings = [m for m in self.study.models() if m.name == model.name]
+        missing = [(m, part) for m in siblings for part in self.parts(m) if not self._is_kept(m, part)]
+        if not missing:
+            return
+        whisper = load_whisper(self.study.model, device=self.device)
+        update = self._update(model, whisper)
+        for m in dict.fromkeys(m for m, _ in missing):
+            update.apply(whisper, m.alpha)
+            for part in [part for one, part in missing if one == m]:
+                self.outputs(m, part, whisper)
+        shutil.rmtree(self._folder(model) / "checkpoints", ignore_errors=True)
+
+    def tasks(self, model: Trained, part: str) -> list[Task]:
+        """All that a trained model is measured on; on dev, what chooses a candidate."""
+        languages = self.data.languages(part)
+        new = new_tasks(self.whisper, languages, model.target, model.config.prompt)
+        return self._with_references([*new, *old_tasks(self.whisper, languages)], part)
+
+    def is_done(self, model: Trained) -> bool:
+        """Whether all outputs are there, of every utterance that has states."""
+        return all(self._is_kept(model, part) for part in self.parts(model))
+
+    def parts(self, model: Trained) -> list[str]:
+        """What a model is measured on; dev where it chooses."""
+        several = [c for v in self.study.variants if len(c := self.study.candidates(v)) > 1]
+        chosen = any((model.training, model.alpha) in candidates for candidates in several)
+        return [*([DEV] if chosen else []), *self.data.tests]
+
+    def learnt_by(self, model: Trained) -> list[Utterance]:
+        """The utterances that a training learns from.
+
+        Raises:
+            CorpusError: none has states.
+        """
+        able = learnable(self.data.part(model.fold, TRAIN), model)
+        new = [u for u in able if u.id in self.learnt]
+        if not new:
+            raise CorpusError(f"{model.name}: none of {len(able)} utterances to train on has audio that can be encoded")
+        return some_of(new, model.training.settings.get("utterances"), model.seed)
+
+    def _is_kept(self, model: Trained, part: str) -> bool:
+        path = self._outputs_file(model, part)
+        origins = output_origins(
+            self.tasks(model, part), self.data.part(model.fold, part), self.measured, self.most_tokens
+        )
+        return path.exists() and kept_by_id(path, origins, lambda _: (), dict[str, str]).keys() == origins.keys()
+
+    def _update(self, model: Trained, whisper: Whisper) -> Update:
+        """What training changes; of a corpus's training the model is kept, and read again where there is one."""
+        path = self._folder(model) / "model"
+        if self.study.corpora and path.exists():
+            trained = load_whisper(path, device=self.device).model.model.decoder
+            return update_between(dict(whisper.model.model.decoder.named_parameters()), trained)
+        update = self._train(model, whisper)
+        if self.study.corpora:
+            update.apply(whisper, 1.0)
+            named = named_targets(whisper, model.target, model.target, model.config.prompt, model.training.sources)
+            self.log(f"model: {save_whisper(whisper, path, named)}")
+        return update
+
+    def _train(self, model: Trained, whisper: Whisper) -> Update:
+        folder, config = self._folder(model), model.config
+        about = {**model.training.settings, "permuted": model.training.permuted}
+        write_text(folder / "settings.json", json.dumps(about))
+        examples = self._examples(model, whisper, config)
+        tasks = new_tasks(whisper, self.data.languages(DEV), model.target, config.prompt)
+        dev = self.data.part(model.fold, DEV)
+        ours = [t for t in tasks if t.source in config.source]
+        scores = dev_scores(whisper, ours, dev, self.measured, self.most_tokens)
+        if scores is None:  # dev has none of the sources: the other languages choose the epoch
+            scores = dev_scores(whisper, tasks, dev, self.measured, self.most_tokens)
+        return train(
+            whisper,
+            examples,
+            self.learnt,
+            config,
+            folder=folder / "checkpoints",
+            dev=scores,
+            fisher=self._fisher(whisper, model) if config.ewc else None,
+            compute=self.compute if config.compute == "auto" else config.compute,
+            device=self.device,
+        )
+
+    def _examples(self, model: Trained, whisper: Whisper, config: FinetuneConfig) -> list[Example]:
+        examples = []
+        for u in self.learnt_by(model):
+            try:
+                examples += translation_examples([u], whisper, model.target, config.prompt)
+            except CorpusError as e:
+                self.log(f"not trained on: {e}")
+        if model.training.permuted:
+            examples = permuted(examples, model.seed)
+        if config.rehearses or config.ewc:
+            examples += self._rehearsal(whisper, model, config)
+        return examples
+
+    def _rehearsal(self, whisper: Whisper, model: Trained, config: FinetuneConfig) -> list[Example]:
+        prompts, most = config.rehearse_as, model.training.settings.get("rehearsal_utterances")
+        spoken = self.data.part(model.fold, TRAIN)
+        wanted = config.rehearse or tuple(sorted({u.language for u in spoken}))
+        name = str(model.fold)
+        if prompts or most:
+            name += f"-{'-'.join(config.rehearse or ['all'])}"
+            spoken = some_of([u for u in spoken if u.language in wanted], most, model.seed)
+        name += f"-as-{'-'.join(prompts)}" if prompts else ""
+        name += f"-{most}-{model.seed}" if most else ""
+        made = kept(
+            self.study.folder / "rehearsal" / f"{name}.json",
+            lambda: rehearsal_examples(whisper, spoken, self.learnt, languages=prompts),
+            list[Example],
+        )
+        language = {u.id: u.language for u in self.data.every}
+        return [e for e in made if language[e.utterance] in wanted]
+
+    def _fisher(self, whisper: Whisper, model: Trained) -> Path:
+        about = fisher_of(whisper, model.config)
+        if most := model.training.settings.get("rehearsal_utterances"):
+            about["rehearsal_utterances"] = str(most)
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
+        return self.study.folder / "fisher" / f"{model.fold}-{model.seed}-{name}.safetensors"
+
+    def _with_references(self, tasks: Sequence[Task], part: str) -> list[Task]:
+        """Those that can be scored; on dev the translations alone, which choose."""
+        kinds = ("new", "translate") if part == DEV else ("new", "translate", "transcribe", "detect")
+        chosen = [t for t in tasks if t.kind in kinds]
+        return [t for t in chosen if t.kind == "detect" or self.data.has(part, t.source, t.target)]
+
+    def _folder(self, model: Trained) -> Path:
+        return self.study.folder / "trainings" / model.name
+
+    def _outputs_file(self, model: Trained, part: str) -> Path:
+        return self._folder(model) / f"{part}-{model.alpha:g}.jsonl"
+
+
+def some_of(utterances: Sequence[Utterance], number: int | None, seed: int) -> list[Utterance]:
+    """So many utterances, drawn; a smaller draw is part of a larger one. None: all."""
+    order = np.random.default_rng(seed).permutation(len(utterances))[:number]
+    return [utterances[i] for i in sorted(order)]
+
+
+def permuted(examples: Sequence[Example], seed: int) -> list[Example]:
+    """The control: every text goes to another utterance's audio; what is learnt then is the domain's text alone."""
+    order = np.random.default_rng(seed).permutation(len(examples))
+    turned = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
+    return [dataclasses.replace(e, labels=examples[turned[i]].labels) for i, e in enumerate(examples)]
+
+
+# ---------------------------------------------------------------- scores
+
+ByCell = Mapping[Cell, Outputs]
+"""The outputs of each fold and seed."""
+
+Candidates = Mapping[tuple[Training, float], Mapping[Cell, Trained]]
+"""The models of each of a variant's candidates."""
+
+Sides = tuple[list[SystemOutputs], list[SystemOutputs]]
+"""After and before, a group each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The outputs on one test: of the untrained model under its best prompt, and of each variant as chosen.
+
+    Attributes:
+        target: the new language.
+        test: name of the part.
+        prompts: fold -> the best prompt of the untrained model.
+        chosen: variant -> fold -> training and interpolation weight.
+        untrained: of the model before training.
+        variants: of each variant.
+    """
+
+    target: str
+    test: str
+    prompts: Mapping[int, PromptKind]
+    chosen: Mapping[str, Mapping[int, tuple[Training, float]]]
+    untrained: ByCell
+    variants: Mapping[str, ByCell]
+
+    @property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Variant -> languages that it was trained on."""
+        return {v: next(iter(choice.values()))[0].sources for v, choice in self.chosen.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of a study's outputs: what dev chooses, and each variant on each test against the untrained model."""
+
+    work: Work
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All folds and seeds."""
+        study = self.work.study
+        return [(fold, seed) for fold in study.folds for seed in study.seeds]
+
+    @cached_property
+    def measured(self) -> list[Measured]:
+        """By target and test; variants that aren't done are skipped."""
+        return [one for target in self.work.study.targets for one in self._measured(target)]
+
+    def rows(self) -> tuple[list[StudyRow], list[Variant]]:
+        """A row a target, test and variant, and the points of the picture of gain against loss."""
+        comet = self._comet()
+        rows, points = [], []
+        todo = [(one, variant) for one in self.measured if PLAIN in one.chosen for variant in one.chosen]
+        with track(len(todo), "scoring") as advance:
+            for one, variant in todo:
+                row = self._row(one, variant, comet)
+                rows.append(row)
+                if row.new_unseen and row.into_english:
+                    models = self.candidates(variant, one.target)
+                    points.append(
+                        Variant(
+                            name=variant,
+                            target=one.target,
+                            test=one.test if self.work.study.corpora else "",
+                            gain=row.new_unseen,
+                            loss=row.into_english,
+                            curve=self.curve(one.target, row.sources, models, one.untrained, one.test),
+                        )
                     )
-                )
-            row["off_target"] = {
-                name: as_row(off_target_rate(said, target, references=expected, sources=(source,), clusters=clusters))
-                for name, said in sides.items()
-            }
-        rows.append(row)
-    return rows
+                advance(1)
+        return rows, points
+
+    def utterances(self) -> list[UtteranceResult]:
+        """The outputs of the untrained model and of each variant as chosen, on each test; of the first seed."""
+        study, found = self.work.study, []
+        for test in self.work.data.tests:
+            systems: dict[str, Outputs] = {}
+            for one in (one for one in self.measured if one.test == test):
+                into = f", {one.target}" if len(study.targets) > 1 else ""
+                untrained = self._all_tests(one.untrained, test)
+                systems[UNTRAINED] = {**systems.get(UNTRAINED, {}), **untrained}  # the old tasks are the same
+                for name, outputs in one.variants.items():
+                    systems[name + into] = self._all_tests(outputs, test)
+            found += each_output(systems, [u for fold in study.folds for u in self.work.data.part(fold, test)])
+        return found
+
+    def published(self, rows: Sequence[StudyRow]) -> list[BesideTransfer]:
+        """Scores of the untrained model and of plain fine-tuning with others', or the reason for none."""
+        theirs = published_scores(self.work.study.published)
+        found = []
+        for row in (row for row in rows if row.variant == PLAIN):
+            for line in row.table:
+                for variant, side in ((UNTRAINED, "before"), (PLAIN, "after")):
+                    named = (row.test, variant, line.source, line.target)
+                    for measure in MEASURES:
+                        score = getattr(getattr(line, measure), side)
+                        if score is None or (measure == "chrf" and (*named, measure) not in theirs):
+                            continue  # the paper has BLEU and COMET
+                        found.append(
+                            BesideTransfer(
+                                test=row.test,
+                                variant=variant,
+                                source=line.source,
+                                target=line.target,
+                                metric=measure,
+                                ours=score.value,
+                                published=theirs.get((*named, measure), UNKNOWN),
+                            )
+                        )
+        return found
+
+    def candidates(self, variant: str, target: str) -> dict[tuple[Training, float], dict[Cell, Trained]]:
+        """The models of each of a variant's candidates, by fold and seed."""
+        found = self.work.study.candidates(variant)
+        return {(t, alpha): {c: Trained(target, *c, t, alpha) for c in self.cells} for t, alpha in found}
+
+    def choice(self, target: str, fold: int, models: Candidates, before: Outputs) -> tuple[Training, float]:
+        """The candidate with the best new target on a fold's dev among those that lose little enough there.
+
+        Each fold chooses for itself: the dev set of one is the test set of another.
+        """
+        if len(models) == 1:
+            return next(iter(models))
+        sources, abroad = (self.work.data.spoken(DEV, t) for t in (target, ENGLISH))
+        scores = {}
+        for choice, by_cell in models.items():
+            outputs = {c: self.work.outputs(model, DEV) for c, model in by_cell.items() if c[0] == fold}
+            gained = self._mean_chrf(outputs, [f"new {s}-{target}" for s in sources], DEV)
+            old = [f"translate {s}-en" for s in abroad]
+            lost = self._mean_chrf(outputs, old, DEV) - self._mean_chrf(dict.fromkeys(outputs, before), old, DEV)
+            scores[choice] = (min(0.0, lost), gained)  # if all lose more than that, the one that loses least
+        return max(scores, key=lambda c: scores[c])
+
+    def curve(
+        self, target: str, sources: Sequence[str], models: Candidates, before: ByCell, test: str
+    ) -> list[tuple[float, float]] | None:
+        """Gain and loss on test by interpolation weight, from 0 on; None: one weight, or several trainings."""
+        if len({training.digest for training, _ in models}) > 1 or len(models) == 1:
+            return None
+        spoken = self.work.data.spoken
+        new = [f"new {s}-{target}" for s in spoken(test, target) if s not in sources]
+        old = [f"translate {s}-en" for s in spoken(test, ENGLISH)]
+        points = [(0.0, 0.0)]
+        for _, by_cell in sorted(models.items(), key=lambda item: item[0][1]):
+            after = {c: self.work.outputs(model, test) for c, model in by_cell.items()}
+            gain, loss = (self._mean_chrf(after, k, test) - self._mean_chrf(before, k, test) for k in (new, old))
+            points.append((gain, loss))
+        return points
+
+    def table(self, before: ByCell, after: ByCell, sources: Sequence[str], test: str) -> list[Transfer]:
+        """Rows by direction, of all folds' tests together (no utterance is in two of them); of the first seed."""
+        was, now = (only(self._all_tests(side, test), ("new", "translate")) for side in (before, after))
+        tested = [u for fold in self.work.study.folds for u in self.work.data.part(fold, test)]
+        return transfer_rows(was, now, tested, sources)
+
+    def part_of_plain(self, keys: Sequence[str], mine: ByCell, plain: ByCell, untrained: ByCell, test: str) -> Part:
+        """What part of plain fine-tuning's gain over the best untrained prompt a variant has, drawn together.
+
+        Without value where plain has no gain to speak of: it or its interval isn't above 0.
+        """
+        if not keys:
+            return Part()
+        value, drawn = {}, {}
+        for name, side in {"mine": mine, PLAIN: plain, UNTRAINED: untrained}.items():
+            pooled = text_statistics(self._systems(side, keys, test), "chrf")
+            value[name], drawn[name] = pooled_value(pooled), draws(pooled)
+        gain, whole = (drawn[n] - drawn[UNTRAINED] for n in ("mine", PLAIN))
+        most = value[PLAIN] - value[UNTRAINED]
+        if not most > 0 or not np.percentile(whole, 2.5) > 0:
+            return Part()
+        some = whole != 0  # with few clusters a draw may hold none that plain gains on
+        low, high = np.percentile(gain[some] / whole[some], [2.5, 97.5])
+        return Part(value=(value["mine"] - value[UNTRAINED]) / most, ci=(float(low), float(high)))
+
+    def _measured(self, target: str) -> list[Measured]:
+        """On each test, into one target."""
+        work = self.work
+        prompts = {fold: self._best_prompt(target, fold) for fold in work.study.folds}
+        on_dev = {fold: work.untrained(fold, target, prompt, DEV) for fold, prompt in prompts.items()}
+        models = {v: self.candidates(v, target) for v in work.study.variants}
+        done = [v for v in models if all(work.is_done(m) for cells in models[v].values() for m in cells.values())]
+        chosen = {v: {fold: self.choice(target, fold, models[v], on_dev[fold]) for fold in prompts} for v in done}
+        found = []
+        for test in work.data.tests:
+            before = {fold: work.untrained(fold, target, prompt, test) for fold, prompt in prompts.items()}
+            after = {v: {c: work.outputs(models[v][chosen[v][c[0]]][c], test) for c in self.cells} for v in done}
+            found.append(Measured(target, test, prompts, chosen, {c: before[c[0]] for c in self.cells}, after))
+        return found
+
+    def _row(self, one: Measured, variant: str, comet: CometScores | CometError | None) -> StudyRow:
+        target, test, sources = one.target, one.test, one.sources[variant]
+        spoken, abroad = (self.work.data.spoken(test, t) for t in (target, ENGLISH))
+        unseen, seen = [s for s in spoken if s not in sources], [s for s in spoken if s in sources]
+        mine, plain, control = one.variants[variant], one.variants[PLAIN], one.variants.get(PERMUTED)
+        strange = [s for s in unseen if s not in one.sources[PLAIN]]  # to plain, too
+
+        def new(languages: Sequence[str]) -> list[str]:
+            return [f"new {s}-{target}" for s in languages]
+
+        def against(other: ByCell | None, keys: Sequence[str]) -> Difference | None:
+            sides = self._compared(mine, other, keys, test) if other else ([], [])
+            now, was = (text_statistics(side, "chrf") for side in sides)
+            return pooled_difference(now, was) if now else None
+
+        table = self.table(one.untrained, mine, sources, test)
+        if comet is not None:
+            first = [c for c in self.cells if c[1] == self.work.study.seeds[0]]
+            keys = [f"{row.task} {row.source}-{row.target}" for row in table]
+            after = {c: mine[c] for c in first}
+            changes = [comet_change(comet, *self._compared(after, one.untrained, [key], test)) for key in keys]
+            table = [msgspec.structs.replace(row, comet=c) for row, c in zip(table, changes, strict=True)]
+        return StudyRow(
+            target=target,
+            variant=variant,
+            test=test,
+            chosen=[{"rotation": fold, **t.settings, "share": a} for fold, (t, a) in one.chosen[variant].items()],
+            candidates=len(self.work.study.candidates(variant)),
+            untrained_prompts=list(one.prompts.values()),
+            sources=list(sources),
+            new_unseen=against(one.untrained, new(unseen)),
+            new_source=against(one.untrained, new(seen)),
+            new_all=against(one.untrained, new([*seen, *unseen])),
+            into_english=against(one.untrained, [f"translate {s}-en" for s in abroad]),
+            by_language={
+                s: {UNTRAINED: against(one.untrained, new([s])), PERMUTED: against(control, new([s]))} for s in spoken
+            },
+            unseen_against_permuted=against(control, new(unseen)),
+            errors=self._errors(one.untrained, mine, test),
+            share_of_plain=self.part_of_plain(new(strange), mine, plain, one.untrained, test),
+            share_of_plain_all=self.part_of_plain(new([*seen, *unseen]), mine, plain, one.untrained, test),
+            table=table,
+            pooled=self._pooled(one, variant, comet),
+            chrf_unseen={
+                name: self._mean_chrf(side, new(unseen), test)
+                for name, side in {"mine": mine, PLAIN: plain, UNTRAINED: one.untrained}.items()
+                if unseen
+            },
+        )
+
+    def _pooled(self, one: Measured, variant: str, comet: CometScores | CometError | None) -> list[StudyPool]:
+        """Scores before and after, means over languages: sources trained on and not, into English, and some apart."""
+        sources, apart = one.sources[variant], self.work.study.apart
+        spoken, abroad = (self.work.data.spoken(one.test, t) for t in (one.target, ENGLISH))
+        within = {s for languages in apart.values() for s in languages}
+        pools = {
+            "new, sources never trained on": ("new", [s for s in spoken if s not in sources]),
+            "new, sources trained on": ("new", [s for s in spoken if s in sources]),
+            "into English": ("translate", abroad),
+            **{f"into English, {n}": ("translate", [s for s in abroad if s in some]) for n, some in apart.items()},
+            "into English, the others": ("translate", [s for s in abroad if s not in within] if apart else []),
+        }
+        rows = []
+        for name, (kind, languages) in pools.items():
+            keys = [f"{kind} {s}-{one.target if kind == 'new' else ENGLISH}" for s in languages]
+            after, before = self._compared(one.variants[variant], one.untrained, keys, one.test)
+            if after:
+                changes: dict[str, Change] = {
+                    m: pooled_change(text_statistics(after, m), text_statistics(before, m)) for m in TEXT_METRICS
+                }
+                if comet is not None:
+                    changes["comet"] = comet_change(comet, after, before)
+                rows.append(StudyPool(pool=name, languages=languages, **changes))
+        return rows
+
+    def _errors(self, before: ByCell, after: ByCell, test: str) -> dict[str, tuple[float, float]]:
+        """Error rates before and after, per cent, means over languages and cells: transcripts, and languages named."""
+        found: dict[str, list[tuple[float, float]]] = {"transcribe": [], "detect": []}
+        for c in self.cells:
+            part = self.work.data.part(c[0], test)
+            for row in transfer_rows(only(before[c], found), only(after[c], found), part, ()):
+                if row.error.before and row.error.after:
+                    found[row.task].append((row.error.before.value, row.error.after.value))
+        means = {task: np.mean(values, axis=0).tolist() for task, values in found.items() if values}
+        return {task: (before, after) for task, (before, after) in means.items()}
+
+    def _best_prompt(self, target: str, fold: int) -> PromptKind:
+        """The untrained prompt that does best on a fold's dev, all sources pooled."""
+
+        def score(prompt: PromptKind) -> float:
+            outputs = {(fold, 0): self.work.untrained(fold, target, prompt, DEV)}
+            return self._mean_chrf(outputs, [f"new {s}-{target}" for s in self.work.data.spoken(DEV, target)], DEV)
+
+        return max(PROMPTS, key=score)
+
+    def _comet(self) -> CometScores | CometError | None:
+        """COMET's scores of everything that the tables show; or why there are none; None: not asked for."""
+        model = self.work.study.comet_model
+        if model is None:
+            return None
+        segments: set[Segment] = set()
+        for one in self.measured:
+            for side in [one.untrained, *one.variants.values()]:
+                for c, outputs in side.items():
+                    for system in self._systems({c: outputs}, list(only(outputs, ("new", "translate"))), one.test):
+                        try:
+                            segments.update(comet_segments(system).values())
+                        except CometError:  # an utterance without a transcript: the row says so
+                            continue
+        return kept_comet(self.work.study.folder / "comet.json", segments, model)
+
+    def _all_tests(self, by_cell: ByCell, test: str) -> Outputs:
+        """The outputs on all folds' tests together, of the first seed."""
+        study = self.work.study
+        tested = {fold: {u.id for u in self.work.data.part(fold, test)} for fold in study.folds}
+        return {
+            key: {i: t for f in tested for i, t in by_cell[f, study.seeds[0]][key].items() if i in tested[f]}
+            for key in by_cell[study.folds[0], study.seeds[0]]
+        }
+
+    def _systems(self, by_cell: ByCell, keys: Sequence[str], part: str) -> list[SystemOutputs]:
+        """A group a cell and task."""
+        utterances = {c: self.work.data.part(c[0], part) for c in by_cell}
+        return [system_outputs(key, by_cell[c], utterances[c], c) for c in by_cell for key in keys]
+
+    def _compared(self, after: ByCell, before: ByCell, keys: Sequence[str], part: str) -> Sides:
+        return self._systems(after, keys, part), self._systems({c: before[c] for c in after}, keys, part)
+
+    def _mean_chrf(self, by_cell: ByCell, keys: Sequence[str], part: str) -> float:
+        """The mean over cells and tasks of corpus chrF; 0 where there are none."""
+        groups = self._systems(by_cell, keys, part)
+        return pooled_value(text_statistics(groups, "chrf")) if groups else 0.0
 
 
-def pooled_change(after: Sequence[Statistics], before: Sequence[Statistics]) -> dict[str, Any]:
-    """Means over groups of scores before and after, and their difference."""
-    change = Change(before=pooled_score(before), after=pooled_score(after), difference=pooled_difference(after, before))
-    return as_row(change)
+def published_scores(path: Path | None) -> dict[tuple[str, ...], float]:
+    """Figures of others: (test, variant, source, target, metric) -> value.
 
-
-def text_statistics(groups: Sequence[SystemOutputs], metric: TextMetric) -> list[Statistics]:
-    """Those of each group."""
-    return [translation_statistics(group, metric) for group in groups]
-
-
-def pooled_rows(
-    before: Outputs, after: Outputs, utterances: Sequence[Utterance], trained: Sequence[str]
-) -> list[dict[str, Any]]:
-    """chrF differences pooled over languages: the new target, X into English, and other targets."""
-    clusters = {u.id: u.group for u in utterances}
-    pools = {
-        "new, sources never trained on": [k for k in before if k.startswith("new ") and _source(k) not in trained],
-        "new, sources trained on": [k for k in before if k.startswith("new ") and _source(k) in trained],
-        "into English": [k for k in before if k.startswith("translate ")],
-        "other targets": [k for k in before if k.startswith("other ")],
-    }
-    rows = []
-    for name, keys in pools.items():
-        sides = [[_group(k, side, utterances, clusters) for k in keys] for side in (after, before)]
-        now, was = (text_statistics([g for g in side if g.references], "chrf") for side in sides)
-        if now:
-            difference = as_row(pooled_difference(now, was))
-            rows.append({"pool": name, "languages": [_source(k) for k in keys], "chrf": difference})
-    return rows
-
-
-def _group(key: str, outputs: Outputs, utterances: Sequence[Utterance], clusters: Mapping[str, str]) -> SystemOutputs:
-    source, target = key.partition(" ")[2].split("-")
-    expected = references(utterances, source, target)
-    return SystemOutputs({i: t for i, t in outputs[key].items() if i in expected}, expected, clusters, target)
-
-
-def _source(key: str) -> str:
-    return key.partition(" ")[2].split("-")[0]
-
-
-def _languages(utterances: Sequence[Utterance]) -> list[str]:
-    return sorted({u.language for u in utterances})
-
-
-def as_row(found: Score | Change) -> dict[str, Any]:
-    """The JSON form of ``results.json``."""
-    return dict(msgspec.to_builtins(found))
+    Raises:
+        UsageError: see `read_published`.
+    """
+    return read_published(path, "transfer", ("test", "variant", "source", "target"), MEASURES, EXAMPLE)

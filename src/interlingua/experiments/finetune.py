@@ -1,0 +1,340 @@
+"""One fine-tuning from manifest to result folder: train, keep, measure before and after."""
+
+import datetime
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from accelerate import PartialState
+
+from interlingua.corpora import read_manifest
+from interlingua.encoding import (
+    FrameStore,
+    WhisperEncoder,
+    best_compute,
+    encode_manifest,
+    estimate_bytes,
+    free_bytes,
+    resolve_device,
+)
+from interlingua.errors import CorpusError, ResultsError
+from interlingua.experiments.config import Device
+from interlingua.experiments.run import Run, kept, kept_by_id, to_encode, with_durations
+from interlingua.experiments.utterances import UtteranceLog
+from interlingua.files import sha256_file
+from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.data import (
+    MOST_TOKENS,
+    Example,
+    LiveStates,
+    States,
+    rehearsal_examples,
+    translation_examples,
+)
+from interlingua.finetuning.evaluate import (
+    Outputs,
+    Task,
+    by_task,
+    dev_scores,
+    new_tasks,
+    old_tasks,
+    other_tasks,
+    outputs_by_chunk,
+    parts_of,
+    pooled_rows,
+    system_outputs,
+    transfer_rows,
+)
+from interlingua.finetuning.trainer import train
+from interlingua.languages import PromptKind
+from interlingua.models import Whisper, load_whisper, save_whisper
+from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
+from interlingua.resampling import BOOTSTRAP_SEED
+from interlingua.results import Results, UtteranceResult
+from interlingua.translation import require_decodable
+from interlingua.types import Utterance
+
+_FREE = ("manifest", "out", "log")  # paths and logging may change between runs that go on
+MOST_OF_DISK = 0.8  # of what is free, that states may take
+WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
+
+
+def run_finetune(
+    config: FinetuneConfig, *, device: Device = "auto", dry_run: bool = False, log: Callable[[str], None] = print
+) -> Path:
+    """Train what the config says, measure before and after on the test split, and return the result folder.
+
+    The folder holds ``model/`` (Hugging Face's layout), ``checkpoints/``, ``results.json`` and the outputs before and
+    after. Interrupted, the same call goes on.
+
+    Args:
+        config: the settings.
+        device: where to train.
+        dry_run: only read the manifest, and say what will be done.
+        log: takes a line of news.
+
+    Raises:
+        ResultsError: the folder is of another config, manifest or store.
+        InterlinguaError: see the stages.
+    """
+    where, compute = resolve_device(device, config.compute)
+    processes = PartialState(cpu=where == "cpu", timeout=WAIT)  # those of torchrun; else this one alone
+    if not processes.is_main_process:
+        log = _silent
+    run = Run(config.out, compute=compute, device=where, log=log)
+    utterances = read_manifest(config.manifest, log=log)
+    whisper = load_whisper(config.model, device=where)
+    whisper.require_translation()
+    languages = sorted({u.language for u in utterances if u.language in whisper.languages})
+    new, dev, test = split(utterances, config)
+    if dry_run:
+        log(f"{len(new)} utterances to train on, {len(dev)} to choose by, {len(test)} to measure on")
+        if not config.store:
+            spec = WhisperEncoder(whisper, context=config.context).spec
+            log(f"to encode: {to_encode([*new, *dev, *test], spec, whisper.dim, config.out / 'frames.lance')}")
+        return config.out
+    if config.fisher and not config.fisher.exists():
+        raise ResultsError(f"--fisher {config.fisher}: no such file; leave it out, and it is estimated")
+    rehearsed: list[Utterance] = []
+    if config.rehearses or (config.ewc and not config.fisher):
+        rehearsed = [u for u in utterances if u.split == new[0].split and u.language in (config.rehearse or languages)]
+
+    opened = [FrameStore.open(path) for path in config.store]
+    for held in opened:
+        require_decodable(held, whisper)
+    with processes.main_process_first():  # it makes what the others then read
+        settings = {name: value for name, value in plain(config).items() if name not in _FREE}
+        made_by = {"device": where, "compute": compute, "revision": whisper.revision}
+        made_by |= {"manifest_sha256": sha256_file(config.manifest)}
+        run.claim({**settings, **made_by, "store_version": [s.version for s in opened]})
+        stores: list[States] = [*opened]
+        if not stores:
+            used = list({u.id: u for u in [*new, *rehearsed, *dev, *test]}.values())
+            fast = load_whisper(config.model, dtype=best_compute(where), device=where)
+            encoder = WhisperEncoder(fast, context=config.context)
+            stores = [made_states(config.out / "frames.lance", used, encoder, config.epochs, log)[0]]
+    states, *contexts = stores
+    new = _with_states(new, [*dev, *test], states, config, log)
+
+    taught = read_targets(whisper.source.path)
+    token = slot_of(whisper, config.target, languages, taught)
+    examples = translation_examples(new, whisper, config.target, config.prompt, token=token)
+    log(f"{len(examples)} examples of {', '.join(config.source)} into {config.target}; training in {compute}")
+    tasks = [*new_tasks(whisper, languages, config.target, config.prompt, token), *old_tasks(whisper, languages)]
+    for other in config.others:
+        tasks += other_tasks(whisper, languages, other, config.prompt)
+    with processes.main_process_first():
+        if rehearsed:
+
+            def rehearsal() -> list[Example]:
+                return rehearsal_examples(whisper, rehearsed, states, languages=config.rehearse_as)
+
+            examples += kept(config.out / "rehearsal.json", rehearsal, list[Example])
+        before = kept_outputs(config.out / "before.jsonl", whisper, tasks, test, states, "before")
+    transfer_rows(before, before, test, config.source)  # what can't be scored is said before training, not after
+    update = train(
+        whisper,
+        examples,
+        states,
+        config,
+        folder=config.out / "checkpoints",
+        dev=dev_scores(whisper, [t for t in tasks if t.kind == "new" and t.source in config.source], dev, states),
+        contexts=contexts,
+        fisher=config.fisher or (config.out / "fisher.safetensors" if config.ewc else None),
+        compute=compute,
+        device=where,
+    )
+    if not processes.is_main_process:
+        processes.wait_for_everyone()
+        return config.out
+    update.apply(whisper, config.interpolate)
+    named = named_targets(whisper, config.target, token, config.prompt, config.source)
+    log(f"model: {save_whisper(whisper, config.out / 'model', named)}")
+
+    after = kept_outputs(config.out / "after.jsonl", whisper, tasks, test, states, "after")
+    pools = pooled_rows(before, after, test, config.source) if test else []
+    for i, store in enumerate(contexts if test else [], 1):
+        found = kept_outputs(config.out / f"after-{i}.jsonl", whisper, tasks, test, store, "after")
+        for row in pooled_rows(before, found, test, config.source):
+            pools.append(msgspec.structs.replace(row, pool=f"{row.pool}, read from {config.store[i]}"))
+    run.save(
+        Results(
+            title=f"Fine-tuned on {', '.join(config.source)} into {config.target}",
+            settings=plain(config),
+            transfer=transfer_rows(before, after, test, config.source) if test else [],
+            transfer_pooled=pools,
+        ),
+        measured_on=[*new, *dev, *test],
+        seeds={"training": config.seed, "bootstrap and randomisation": BOOTSTRAP_SEED},
+        utterances=each_output({"before": before, "after": after}, test),
+    )
+    processes.wait_for_everyone()
+    return config.out
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for all, where ``torchrun`` began several."""
+    return bool(PartialState().is_main_process)
+
+
+def _silent(_: str) -> None:
+    """The log of the processes that don't speak."""
+
+
+def plain(settings: object) -> dict[str, object]:
+    """Settings as JSON has them."""
+    return dict(msgspec.to_builtins(settings, enc_hook=str))
+
+
+def _with_states(
+    new: Sequence[Utterance],
+    measured: Sequence[Utterance],
+    states: States,
+    config: FinetuneConfig,
+    log: Callable[[str], None],
+) -> list[Utterance]:
+    """Those to train on that have states; what has none is told."""
+    absent = [u.id for u in new if u.id not in states]
+    if len(absent) == len(new):
+        raise CorpusError(f"{', '.join(config.store)}: nothing to train on is encoded; run `interlingua encode` first")
+    without = [u.id for u in measured if u.id not in states]
+    if without:
+        log(f"{len(without)} of dev and test have no states and count as empty outputs, the first is {without[0]!r}")
+    if absent:
+        log(f"{len(absent)} utterances to train on have no states and are skipped, the first is {absent[0]!r}")
+    return [u for u in new if u.id in states]
+
+
+def split(
+    utterances: Sequence[Utterance], config: FinetuneConfig
+) -> tuple[list[Utterance], list[Utterance], list[Utterance]]:
+    """What is trained on, what chooses the epoch, and what is measured.
+
+    Without splits in the manifest everything is trained on and nothing measured.
+
+    Raises:
+        CorpusError: no utterance of the source languages to train on.
+    """
+    splits = {u.split for u in utterances}
+    train_split = config.train_split if splits != {None} else None
+    new = [u for u in utterances if u.split == train_split and u.language in config.source]
+    new = [u for u in new if config.target in u.translations]
+    if not new:
+        raise CorpusError(
+            f"{config.manifest}: no utterance of {', '.join(config.source)} in split {train_split!r} has a reference "
+            f"in {config.target!r}; its splits are {', '.join(sorted(str(s) for s in splits))}"
+        )
+    dev = [u for u in utterances if u.split == config.dev_split]
+    test = [u for u in utterances if u.split == "test"]
+    return new, dev, test
+
+
+# ---------------------------------------------------------------- what the transfer study does, too
+
+
+def slot_of(whisper: Whisper, target: str, languages: Sequence[str], taught: Targets | None) -> str:
+    """The language token that stands for a target: the one that it was taught with, or one that is free."""
+    known = taught.targets if taught else {}
+    if target in known and (token := known[target].token):
+        return token
+    return assign_slot(whisper, target, [*languages, *(how.token for how in known.values() if how.token)])
+
+
+def named_targets(whisper: Whisper, target: str, token: str, prompt: PromptKind, sources: Sequence[str]) -> Targets:
+    """What a model folder says of a target just learnt, and of those that the model knew."""
+    taught = read_targets(whisper.source.path)
+    mine = {target: Target(None if prompt == "source-translate" else token, prompt)}
+    return Targets(
+        targets={**mine, **{t: how for t, how in (taught.targets if taught else {}).items() if t != target}},
+        base=taught.base if taught else Base(whisper.model_name, whisper.revision),
+        sources=tuple(dict.fromkeys([*(taught.sources if taught else ()), *sources])),
+    )
+
+
+def made_states(
+    path: Path, utterances: Sequence[Utterance], encoder: WhisperEncoder, reads: int, log: Callable[[str], None]
+) -> tuple[States, dict[str, str]]:
+    """States of a run that was given no store: kept in one where that fits and pays, else made on the fly.
+
+    Args:
+        path: of the store.
+        utterances: that are encoded.
+        encoder: makes the states.
+        reads: how often they will be read.
+        log: is told how much disk they take, before anything is encoded.
+
+    Returns:
+        The states, and those that there are none of: id -> why.
+    """
+    need, free = estimate_bytes(with_durations(utterances), encoder.spec, encoder.dim), free_bytes(path) or 0
+    begun = path.exists()  # by this run, before an interruption, or by the first of several processes
+    fits = begun or need < free * MOST_OF_DISK
+    log(f"states of {len(utterances)} utterances take about {need / 1e9:.2f} GB; {free / 1e9:.0f} GB are free")
+    if begun or (fits and reads > 1):
+        store, report = encode_manifest(utterances, encoder, path)
+        return store, report.failed
+    log(
+        "encoding on the fly: " + ("for one reading that is cheaper" if fits else "they don't fit; every epoch encodes")
+    )
+    live = LiveStates(utterances, encoder)
+    return live, {u.id: "no audio, or longer than the window" for u in utterances if u.id not in live}
+
+
+def kept_outputs(
+    path: Path,
+    whisper: Whisper | Callable[[], Whisper],
+    tasks: Sequence[Task],
+    utterances: Sequence[Utterance],
+    states: States,
+    label: str,
+    *,
+    most_tokens: int = MOST_TOKENS,
+) -> Outputs:
+    """A model's outputs, from a file (`kept_by_id`) and made where it lacks them: an utterance may have states by now.
+
+    Args:
+        path: of the file.
+        whisper: the model, or what loads it when it is needed.
+        tasks: what it does.
+        utterances: of which those with states have outputs.
+        states: of the encoder.
+        label: shown beside the progress bar.
+        most_tokens: of an output.
+    """
+
+    def make(ids: Sequence[str]) -> Iterable[Mapping[str, dict[str, str]]]:
+        model = whisper if isinstance(whisper, Whisper) else whisper()
+        lacking = [u for u in utterances if u.id in set(ids)]
+        return outputs_by_chunk(model, tasks, lacking, states, label, most_tokens=most_tokens)
+
+    origins = output_origins(tasks, utterances, states, most_tokens)
+    return by_task([t.key for t in tasks], kept_by_id(path, origins, make, dict[str, str]))
+
+
+def output_origins(
+    tasks: Sequence[Task], utterances: Sequence[Utterance], states: States, most_tokens: int
+) -> dict[str, str]:
+    """Utterance id -> what its outputs depend on besides the model; of those with states and tasks."""
+    by_source: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_source.setdefault(task.source, []).append(task)
+    digests = {
+        source: hashlib.sha256(msgspec.json.encode([some, most_tokens])).hexdigest()[:16]
+        for source, some in by_source.items()
+    }
+    return {u.id: digests[u.language] for u in utterances if u.language in digests and u.id in states}
+
+
+def each_output(systems: Mapping[str, Outputs], utterances: Sequence[Utterance]) -> list[UtteranceResult]:
+    """Every translation and transcript of the utterances, by system."""
+    log = UtteranceLog(utterances)
+    for system, outputs in systems.items():
+        for key in outputs:
+            kind, source, target = parts_of(key)
+            found = system_outputs(key, outputs, utterances)
+            if found.references and kind == "transcribe":
+                log.transcribed(system, source, found.hypotheses, found.references)
+            elif found.references and kind != "detect":
+                log.translated(system, target, found.hypotheses, found.references)
+    return log.results
