@@ -55,11 +55,21 @@ def test_without_vad_chunks_are_all_of_it(seconds):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"longest": 31}, {"longest": 0.5}, {"threshold": 1.0}, {"pause": -1}, {"gap": -0.1}]
+    ("kind", "fields"),
+    [
+        (Segmentation, {"longest": 31}),
+        (Segmentation, {"longest": 0.5}),
+        (Segmentation, {"threshold": 1.0}),
+        (Segmentation, {"pause": -1}),
+        (Segmentation, {"gap": -0.1}),
+        (TranslationOptions, {"beam": 0}),
+        (TranslationOptions, {"temperatures": (0.0,)}),
+        (TranslationOptions, {"context": "speech+0"}),
+    ],
 )
-def test_a_senseless_segmentation_is_refused(fields):
+def test_senseless_options_are_refused(kind, fields):
     with pytest.raises(UsageError):
-        Segmentation(**fields)
+        kind(**fields)
 
 
 def test_no_speech_in_silence_or_noise():
@@ -185,11 +195,11 @@ def test_the_clock_carries_over():
 
 
 class Scripted:
-    """Says the same of all chunks, one answer a try; remembers what it was asked."""
+    """Gives all chunks the same output, one a try; remembers its calls."""
 
-    def __init__(self, whisper, *answers, language="fr", targets=None):
+    def __init__(self, whisper, *outputs, language="fr", targets=None):
         self.whisper, self.targets, self.workers, self.name = whisper, targets, 1, "scripted"
-        self.answers, self.language, self.asked, self.encoded = list(answers), language, [], []
+        self.outputs, self.language, self.calls, self.encoded = list(outputs), language, [], []
 
     ragged = False
 
@@ -203,8 +213,8 @@ class Scripted:
         return [{self.language: 0.75, "en": 0.25}] * len(states)
 
     def generate(self, states, prompts, how):
-        self.asked.append((states.shape[-1], how, [tuple(p) for p in prompts]))
-        text, log_probability = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.calls.append((states.shape[-1], how, [tuple(p) for p in prompts]))
+        text, log_probability = self.outputs.pop(0) if len(self.outputs) > 1 else self.outputs[0]
         tokens = self.whisper.tokenizer.encode(text, add_special_tokens=False)
         return [Decoded(tokens, log_probability, 0.01, True)] * len(prompts)
 
@@ -213,82 +223,68 @@ class Scripted:
 
 
 LOOP = ("press one, press one, press one, press one, press one, press one", -0.2)
+WORSE = ("Vous avez un nouveau message, un nouveau message, un nouveau message, un nouveau message, ", -1.5)
 GOOD = ("Please tell me when the train to Paris leaves.", -0.4)
 
 
 def test_the_prompt_says_what_is_asked_for(tiny_whisper):
-    backend = Scripted(tiny_whisper, GOOD)
-    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    engine = Scripted(tiny_whisper, GOOD)
+    translator = Translator(engine, TranslationOptions(segmentation=UNCUT, guards=False))
     audio = sweep(2, 300)
     found = list(translator.translate_all([("a", audio)], ["en", "fr", "de"]))
     assert [t.target for t in found] == ["en", "fr", "de"]
     assert {t.language for t in found} == {"fr"}
     assert found[0].language_probability == 0.75
-    prompts = [asked[2][0] for asked in backend.asked]
+    prompts = [call[2][0] for call in engine.calls]
     assert prompts == [
         tuple(tiny_whisper.prompt(*p)) for p in [("fr", "translate"), ("fr", "transcribe"), ("de", "transcribe")]
     ]
-    assert len(backend.encoded) == 1  # for detection and all three
-    backend.asked.clear()
+    assert len(engine.encoded) == 1  # for detection and all three
+    engine.calls.clear()
     said = translator.translate(audio, "en", source="de", spoken_as="es")
-    assert backend.asked[0][2][0] == tuple(tiny_whisper.prompt("es", "translate"))
+    assert engine.calls[0][2][0] == tuple(tiny_whisper.prompt("es", "translate"))
     assert (said.language, said.token, said.language_probability) == ("de", "es", None)
-    timed = Translator(backend, TranslationOptions(segmentation=UNCUT, timestamps=True))
+    timed = Translator(engine, TranslationOptions(segmentation=UNCUT, timestamps=True))
     timed.translate(audio, "en", source="fr")
-    assert backend.asked[-1][2][0] == tuple(tiny_whisper.prompt("fr", "translate")[:-1])
+    assert engine.calls[-1][2][0] == tuple(tiny_whisper.prompt("fr", "translate")[:-1])
 
 
 def test_a_trained_target_is_asked_for_as_it_was_trained(tiny_whisper):
     taught = Targets(targets={"kea": Target("haw", "target-transcribe")}, base=Base("base", "0"), sources=("en",))
-    backend = Scripted(tiny_whisper, GOOD, targets=taught)
+    engine = Scripted(tiny_whisper, GOOD, targets=taught)
     options = TranslationOptions(segmentation=UNCUT, timestamps=True)
-    Translator(backend, options).translate(sweep(2, 300), "kea")
-    assert backend.asked[0][2][0] == tuple(tiny_whisper.prompt("haw", "transcribe"))  # without timestamps all the same
-    assert not backend.asked[0][1].timestamps
-    assert Translator(backend).targets == ["kea", "en"]
+    Translator(engine, options).translate(sweep(2, 300), "kea")
+    assert engine.calls[0][2][0] == tuple(tiny_whisper.prompt("haw", "transcribe"))  # without timestamps all the same
+    assert not engine.calls[0][1].timestamps
+    assert Translator(engine).targets == ["kea", "en"]
 
 
-def test_what_a_guard_objects_to_is_tried_again(tiny_whisper):
-    full = 3000
-    backend = Scripted(tiny_whisper, LOOP, LOOP, GOOD)
-    options = TranslationOptions(context="speech+4", segmentation=UNCUT)
-    (segment,) = Translator(backend, options).translate(sweep(2, 300), source="fr").segments
-    assert [(width, how.temperature) for width, how, _ in backend.asked] == [(600, 0.0), (full, 0.0), (full, 0.4)]
-    assert (segment.text, segment.flags, segment.tries) == (GOOD[0], (), 3)
-
-
-def test_the_least_bad_try_is_kept_and_flagged(tiny_whisper):
-    worse = ("Vous avez un nouveau message, un nouveau message, un nouveau message, un nouveau message, ", -1.5)
-    backend = Scripted(tiny_whisper, worse, LOOP, worse, worse)
-    (segment,) = (
-        Translator(backend, TranslationOptions(segmentation=UNCUT)).translate(sweep(2, 300), source="fr").segments
-    )
-    assert (segment.text, segment.flags, segment.tries) == (LOOP[0], ("loop",), 4)
-
-
-def test_doubt_alone_is_not_worth_another_try(tiny_whisper):
-    backend = Scripted(tiny_whisper, (GOOD[0], -1.2))
-    (segment,) = (
-        Translator(backend, TranslationOptions(segmentation=UNCUT)).translate(sweep(2, 300), source="fr").segments
-    )
-    assert (segment.flags, segment.tries) == (("unsure",), 1)
-
-
-def test_without_guards_nothing_is_tried_again_or_flagged(tiny_whisper):
-    backend = Scripted(tiny_whisper, LOOP)
-    options = TranslationOptions(segmentation=UNCUT, guards=False)
-    (segment,) = Translator(backend, options).translate(sweep(2, 300), source="fr").segments
-    assert (segment.flags, segment.tries) == ((), 1)
+@pytest.mark.parametrize(
+    ("outputs", "guards", "expected"),
+    [
+        ((LOOP, LOOP, GOOD), True, (GOOD[0], (), 3)),  # until nothing is wrong
+        ((WORSE, LOOP, WORSE, WORSE), True, (LOOP[0], ("loop",), 4)),  # the least bad one is kept, and flagged
+        (((GOOD[0], -1.2),), True, (GOOD[0], ("unsure",), 1)),  # doubt alone is not worth another try
+        ((LOOP,), False, (LOOP[0], (), 1)),
+    ],
+)
+def test_what_a_guard_objects_to_is_tried_again(tiny_whisper, outputs, guards, expected):
+    engine = Scripted(tiny_whisper, *outputs)
+    options = TranslationOptions(context="speech+4", segmentation=UNCUT, guards=guards)
+    (segment,) = Translator(engine, options).translate(sweep(2, 300), source="fr").segments
+    assert (segment.text, segment.flags, segment.tries) == expected
+    ladder = [(600, 0.0), (3000, 0.0), (3000, 0.4), (3000, 0.8)]  # feature frames, temperature
+    assert [(width, how.temperature) for width, how, _ in engine.calls] == ladder[: segment.tries]
 
 
 def test_recordings_come_in_order_however_they_are_batched(tiny_whisper, monkeypatch):
     monkeypatch.setattr("interlingua.translation.translator.FIRST_WINDOW", 3)
     monkeypatch.setattr("interlingua.translation.translator.BATCH_CHUNKS", 2)
-    backend = Scripted(tiny_whisper, GOOD)
+    engine = Scripted(tiny_whisper, GOOD)
     recordings = [(str(i), sweep(1 + 3.7 * (i % 3), 200 + i)) for i in range(9)]
     recordings.insert(4, ("none", np.zeros(1600, np.float32)))
     heard, seconds = [], []
-    translator = Translator(backend, TranslationOptions(segmentation=Segmentation(vad=False, longest=2)))
+    translator = Translator(engine, TranslationOptions(segmentation=Segmentation(vad=False, longest=2)))
     found = list(
         translator.translate_all(
             recordings, ["en", "fr"], source="fr", advance=seconds.append, news=lambda n, t, s: heard.append((n, t, s))
@@ -314,14 +310,14 @@ def test_an_unreadable_recording_is_left_out_or_raises(tiny_whisper, tmp_path):
 
 
 def test_each_chunk_may_have_its_own_language(tiny_whisper):
-    backend = Scripted(tiny_whisper, GOOD)
+    engine = Scripted(tiny_whisper, GOOD)
     answers = iter([[{"fr": 0.9, "it": 0.1}], [{"it": 0.8, "fr": 0.2}]] * 2)
-    backend.detect = lambda states: next(answers)
+    engine.detect = lambda states: next(answers)
     audio = np.concatenate([sweep(3, 300), sweep(2, 400)])
     options = TranslationOptions(segmentation=Segmentation(vad=False, longest=3))
-    each = Translator(backend, options).translate(audio, source="each")
+    each = Translator(engine, options).translate(audio, source="each")
     assert [s.language for s in each.segments] == ["fr", "it"]
-    both = Translator(backend, options).translate(audio, source="auto")
+    both = Translator(engine, options).translate(audio, source="auto")
     assert [s.language for s in both.segments] == ["fr", "fr"]  # 0.9 * 3 s + 0.2 * 2 s
     assert both.language_probability == pytest.approx((0.9 * 3 + 0.2 * 2) / 5)
 
@@ -342,15 +338,15 @@ def test_a_language_without_a_token_is_heard_as_a_related_one(tiny_whisper):
         def generate(self, states, prompts, how):
             code = next(c for c in self.whisper.languages if self.whisper.language_token(c) == prompts[0][1])
             said = {"es": "the cat sleeps", "gl": "the cat sleeps", "pt": "all quiet", "ca": "one two"}
-            self.answers = [(said.get(code, "?"), -0.1)]
+            self.outputs = [(said.get(code, "?"), -0.1)]
             return super().generate(states, prompts, how)
 
-    backend, lines = Relatives(tiny_whisper, GOOD), []
-    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    engine, lines = Relatives(tiny_whisper, GOOD), []
+    translator = Translator(engine, TranslationOptions(segmentation=UNCUT, guards=False))
     recordings = [("a", sweep(1, 300)), ("b", sweep(2, 300))]
     english, asturian, *_ = translator.translate_all(recordings, ["en", "ast"], source="ast", log=lines.append)
     assert (english.language, english.token, english.text) == ("ast", "es", "the cat sleeps")
-    assert backend.asked[-1][2][0] == tuple(tiny_whisper.prompt("es", "transcribe"))
+    assert engine.calls[-1][2][0] == tuple(tiny_whisper.prompt("es", "transcribe"))
     assert (asturian.target, asturian.token) == ("ast", "es")
     assert len(lines) == 1
     assert "Asturian has no token" in lines[0]
@@ -360,8 +356,8 @@ def test_a_language_without_a_token_is_heard_as_a_related_one(tiny_whisper):
 
 
 def test_a_language_that_nobody_knows_relatives_of_is_heard_as_whisper_hears_it(tiny_whisper):
-    backend, lines = Scripted(tiny_whisper, GOOD), []
-    translator = Translator(backend, TranslationOptions(segmentation=UNCUT, guards=False))
+    engine, lines = Scripted(tiny_whisper, GOOD), []
+    translator = Translator(engine, TranslationOptions(segmentation=UNCUT, guards=False))
     (said,) = translator.translate_all([("a", sweep(1, 300))], source="nah", log=lines.append)
     assert said.token == "fr"  # of French and English, which the script hears; they say the same
     assert "fr, en" in lines[0]
@@ -369,35 +365,29 @@ def test_a_language_that_nobody_knows_relatives_of_is_heard_as_whisper_hears_it(
 
 def test_a_model_that_only_transcribes_is_asked_for_nothing_else(tiny_whisper):
     turbo = dataclasses.replace(tiny_whisper, source=dataclasses.replace(tiny_whisper.source, name="tiny-turbo"))
-    backend = Scripted(turbo, GOOD, language="en")
-    translator = Translator(backend, TranslationOptions(segmentation=UNCUT))
+    engine = Scripted(turbo, GOOD, language="en")
+    translator = Translator(engine, TranslationOptions(segmentation=UNCUT))
     with pytest.raises(UntrainedTaskError, match="turbo"):
         translator.translate(sweep(1, 300), "en", source="fr")
     assert translator.translate(sweep(1, 300), "en", source="en").text == GOOD[0]
-    assert backend.asked[-1][2][0] == tuple(turbo.prompt("en", "transcribe"))
+    assert engine.calls[-1][2][0] == tuple(turbo.prompt("en", "transcribe"))
 
 
 def test_an_english_only_model_transcribes_english(tiny_whisper, monkeypatch):
     monkeypatch.setattr(type(tiny_whisper), "is_multilingual", property(lambda self: False))
-    backend = Scripted(tiny_whisper, GOOD, language="en")
-    translator = Translator(backend, TranslationOptions(segmentation=UNCUT))
+    engine = Scripted(tiny_whisper, GOOD, language="en")
+    translator = Translator(engine, TranslationOptions(segmentation=UNCUT))
     assert translator.translate(sweep(1, 300)).language == "en"
     settings = tiny_whisper.model.generation_config
-    assert backend.asked[-1][2][0] == (settings.decoder_start_token_id, settings.no_timestamps_token_id)
+    assert engine.calls[-1][2][0] == (settings.decoder_start_token_id, settings.no_timestamps_token_id)
     with pytest.raises(EnglishOnlyModelError):
         translator.translate(sweep(1, 300), "fr")
 
 
-@pytest.mark.parametrize("fields", [{"beam": 0}, {"temperatures": (0.0,)}, {"context": "speech+0"}])
-def test_senseless_options_are_refused(fields):
-    with pytest.raises(UsageError):
-        TranslationOptions(**fields)
-
-
 def test_borders_that_are_doubled_are_flagged(tiny_whisper):
-    backend = Scripted(tiny_whisper, ("we come to the old house", -0.1), ("the old house is for sale", -0.1))
+    engine = Scripted(tiny_whisper, ("we come to the old house", -0.1), ("the old house is for sale", -0.1))
     options = TranslationOptions(segmentation=Segmentation(vad=False, longest=1))
-    first, second = Translator(backend, options).translate(sweep(1.5, 300), source="fr").segments
+    first, second = Translator(engine, options).translate(sweep(1.5, 300), source="fr").segments
     assert (first.flags, second.flags) == ((), ("doubled",))
 
 
@@ -449,12 +439,6 @@ def folder(tmp_path):
 @pytest.fixture
 def scripted(tiny_whisper):
     return Translator(Scripted(tiny_whisper, GOOD), TranslationOptions(segmentation=UNCUT))
-
-
-def only_segment(backend) -> Segment:
-    options = TranslationOptions(segmentation=UNCUT)
-    (segment,) = Translator(backend, options).translate(sweep(2, 300), source="fr").segments
-    return segment
 
 
 def test_what_can_be_named(folder, wav_manifest, tmp_path):
@@ -523,9 +507,9 @@ def test_an_output_can_not_leave_its_folder(scripted, tmp_path):
 
 
 def test_the_manifests_languages_are_used(wav_manifest, scripted):
-    asked = scripted.engine.asked
+    calls = scripted.engine.calls
     translate_recordings(scripted, find_recordings([str(wav_manifest)]), ["en"])
-    spoken = {prompt[1] for _, _, prompts in asked for prompt in prompts}
+    spoken = {prompt[1] for _, _, prompts in calls for prompt in prompts}
     whisper = scripted.engine.whisper
     assert spoken == {whisper.language_token(code) for code in ("en", "fr", "de")}
 

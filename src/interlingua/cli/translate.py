@@ -48,10 +48,10 @@ def translate(
         inputs: what to translate.
         to: target languages, all from one encoding: en, what the model was trained for, or the spoken one (a
             transcript).
-        from_: language spoken; auto detects it once for each recording, each in every stretch of speech. One that
-            Whisper has no token for is heard as a related one: the one under which translations agree most with those
+        from_: source language; auto detects it once for each recording, each in every stretch of speech. One that
+            Whisper has no token for is decoded as a related one: that under which translations agree most with those
             under the other relatives.
-        as_: language that the model is told instead of the spoken one.
+        as_: proxy language to put into the prompt instead of the source language.
         model: alias, hub id, model folder, or a folder with a LoRA adapter.
         out: folder to write a file for each recording, target and format; or a file NAME.jsonl, which `interlingua
             evaluate outputs` reads.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from interlingua.translation.decoder import decode, masked, pad_states
 from interlingua.types import FrameArray, Frames, Hypothesis
 
 T = TypeVar("T")
-EngineName = Literal["ctranslate2", "transformers"]
 Features = Float32[np.ndarray, "B mels F"]
 Prompts = Sequence[Sequence[int]]
 

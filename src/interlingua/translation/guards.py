@@ -6,7 +6,6 @@ user's: nothing is dropped here.
 
 import re
 import zlib
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 from interlingua.metrics.offtarget import written_in
@@ -117,5 +116,5 @@ def shared_words(text: str, before: str) -> int:
     return 0
 
 
-def _words(text: str) -> Sequence[str]:
+def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())

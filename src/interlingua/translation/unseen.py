@@ -1,8 +1,7 @@
-"""Which language token stands in for a language that has none, and how one is chosen without references.
+"""Proxy languages: which language token stands for a language that has none, chosen without references.
 
-Whisper is told which language it hears by a token. A language without one (Asturian, Kabuverdianu) is heard as a
-related language: `RELATED` says which are tried, and a rule takes one by what the model itself makes of the recordings
-under each. How well the rules do is measured in docs/unseen.md.
+`RELATED` says which related languages are tried, and a rule takes one by the model's own outputs under each. How well
+the rules do is measured in docs/unseen.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,20 +14,14 @@ from interlingua.metrics import segment_scores
 from interlingua.types import Hypothesis
 
 Rule = Literal["first", "likelihood", "heard", "agreement"]
-"""How a candidate is chosen.
-
-``first``: the closest relative, whatever the recordings say. ``likelihood``: the highest mean log-probability of the
-translations. ``heard``: what Whisper's own language detection hears most, among the candidates. ``agreement``: the
-translations that agree most with those under the other candidates (`agreement`).
+"""How a candidate is chosen: ``first``, the closest relative; ``likelihood``, the highest mean log-probability of the
+translations; ``heard``, the likeliest by Whisper's own language detection; ``agreement``, the translations that agree
+most with those under the other candidates.
 """
 
 RULES: tuple[Rule, ...] = get_args(Rule)
-
-DEFAULT_RULE: Rule = "agreement"
-"""Highest mean where the rules were measured (docs/unseen.md), but not told apart from ``first`` there."""
-
-MOST_HEARD = 4
-"""Candidates that Whisper's own language detection gives where `RELATED` has none."""
+DEFAULT_RULE: Rule = "agreement"  # highest mean in docs/unseen.md, but not told apart from ``first`` there
+MOST_HEARD = 4  # candidates that language detection gives where `RELATED` has none
 
 RELATED: dict[str, tuple[str, ...]] = {
     # Closest branch of the family first (Glottolog's tree), then the language that gave a creole or a constructed
@@ -65,15 +58,12 @@ RELATED: dict[str, tuple[str, ...]] = {
 
 
 def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[str]:
-    """Tokens to try for a language, the closest relative first; its own alone if it has one.
+    """Language tokens to try, the closest relative first; a language's own alone if it has one; none: `heard_most`.
 
     Args:
         language: code or English name.
-        whisper_languages: languages that the model has a token for, such as ``Whisper.languages``; leave the language
-            itself out to treat it as one without a token.
-
-    Returns:
-        Codes; none where no relative is known: then ask `heard_most`.
+        whisper_languages: languages that the model has a token for; leave the language itself out to treat it as one
+            without a token.
 
     Raises:
         UsageError: no language has this code.
@@ -85,17 +75,17 @@ def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[st
 
 
 def heard_most(heard: Mapping[str, Mapping[str, float]], without: Sequence[str] = ()) -> list[str]:
-    """The languages that the model hears most over all recordings, by summed probability.
+    """The likeliest languages over all recordings, by summed probability.
 
     Args:
-        heard: utterance id -> language -> probability, such as ``Decoder.languages`` gives.
-        without: languages that are left out.
+        heard: utterance id -> language -> probability, such as `detect_frames` gives.
+        without: languages to skip.
     """
     sums: dict[str, float] = {}
-    for chances in heard.values():
-        for code, chance in chances.items():
+    for probabilities in heard.values():
+        for code, p in probabilities.items():
             if code not in without:
-                sums[code] = sums.get(code, 0.0) + chance
+                sums[code] = sums.get(code, 0.0) + p
     return sorted(sums, key=lambda code: -sums[code])[:MOST_HEARD]
 
 
@@ -103,8 +93,8 @@ def choose_token(scores: Mapping[str, Sequence[float]]) -> str:
     """The candidate with the highest mean score; of equal ones the first.
 
     Args:
-        scores: candidate -> a score for each recording under it, higher is better, such as `rule_scores` gives; a
-            candidate without scores is chosen only where none has any.
+        scores: candidate -> a score for each recording, higher is better; one without scores is chosen only where none
+            has any.
 
     Raises:
         ValueError: there are no candidates.
@@ -124,15 +114,17 @@ def rule_scores(
         translations: candidate, the closest relative first -> utterance id -> its translation into English.
         heard: utterance id -> language -> probability (read by ``heard`` alone).
     """
-    ids = sorted({i for said in translations.values() for i in said})
+    ids = sorted({i for hypotheses in translations.values() for i in hypotheses})
     if rule == "first":
-        return {code: [-float(place)] * len(ids) for place, code in enumerate(translations)}
+        return {code: [-float(position)] * len(ids) for position, code in enumerate(translations)}
     if rule == "heard":
         return {code: [heard.get(i, {}).get(code, 0.0) for i in ids] for code in translations}
     if rule == "agreement":
-        return agreement({code: {i: h.text for i, h in said.items()} for code, said in translations.items()})
-    chances = {code: [said[i].log_probability for i in ids if i in said] for code, said in translations.items()}
-    return {code: [c for c in found if c is not None] for code, found in chances.items()}
+        return agreement({c: {i: h.text for i, h in hypotheses.items()} for c, hypotheses in translations.items()})
+    found = {
+        c: [hypotheses[i].log_probability for i in ids if i in hypotheses] for c, hypotheses in translations.items()
+    }
+    return {code: [p for p in values if p is not None] for code, values in found.items()}
 
 
 def agreement(translations: Mapping[str, Mapping[str, str]]) -> dict[str, list[float]]:
@@ -147,10 +139,10 @@ def agreement(translations: Mapping[str, Mapping[str, str]]) -> dict[str, list[f
     Returns:
         Candidate -> a score for each utterance, in the order of the ids; 0 where there is no other candidate.
     """
-    ids = sorted({i for said in translations.values() for i in said})
+    ids = sorted({i for texts in translations.values() for i in texts})
     found = {}
-    for code, said in translations.items():
+    for code, texts in translations.items():
         others = [{i: other.get(i, "") for i in ids} for name, other in translations.items() if name != code]
-        each = [segment_scores(said, other, metric="chrf") for other in others if ids]
+        each = [segment_scores(texts, other, metric="chrf") for other in others if ids]
         found[code] = [float(np.mean([scores[i] for scores in each])) if each else 0.0 for i in ids]
     return found
