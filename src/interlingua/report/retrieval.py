@@ -37,14 +37,10 @@ _VERDICTS = (
     (0.5, "{} comes close: much of the result needs no shared meaning."),
     (0.25, "{} accounts for a part of it."),
 )
-_NO_CONTROL_EXPLAINS = (
-    "None reaches a quarter of the way from chance, so neither length nor raw sound is the main cause; learned "
-    "phonetics may be a part of it."
-)
-_IN_PROSE = {
-    "duration": "duration alone",
-    "seqsim:log-mel": "the same comparison on log-mel frames",
-    "seqsim:random-weights": "the same encoder with random weights",
+_CONTROLS = {  # in prose, and what each stands for
+    "duration": ("duration alone", "length"),
+    "seqsim:log-mel": ("the same comparison on log-mel frames", "raw sound"),
+    "seqsim:random-weights": ("the same encoder with random weights", "an untrained encoder"),
 }
 
 
@@ -101,6 +97,7 @@ def _controls(results: Results, method: str) -> str:
     """Each control beside the main method on the pairs that both were run on, and what the strongest explains."""
     main, label = results.scores(method), method_label(method)
     shown: list[str] = []
+    causes: list[str] = []
     strongest: tuple[float, str] = (-np.inf, "")
     for control in CONTROLS:
         scores = results.scores(control)
@@ -110,9 +107,11 @@ def _controls(results: Results, method: str) -> str:
         chance = fmean(main[p].chance or scores[p].chance or 0.0 for p in common)
         ours, theirs = fmean(main[p].r1 for p in common), fmean(scores[p].r1 for p in common)
         over = f" on {len(common)} {'pair' if len(common) == 1 else 'pairs'}" if len(common) < len(main) else ""
-        shown.append(f"{_IN_PROSE[control]} {percent(theirs)} ({label} {percent(ours)}{over})")
+        prose, cause = _CONTROLS[control]
+        shown.append(f"{prose} {percent(theirs)} ({label} {percent(ours)}{over})")
+        causes.append(cause)
         explained = (theirs - chance) / (ours - chance) if ours > chance else 1.0
-        strongest = max(strongest, (explained, _IN_PROSE[control]))
+        strongest = max(strongest, (explained, prose))
     if not shown:
         return "No control was run, so nothing here tells meaning from length or sound."
     explained, name = strongest
@@ -120,7 +119,8 @@ def _controls(results: Results, method: str) -> str:
         verdict = f"{label} itself stays near chance, so there is nothing to explain."
     else:
         fitting = (text.format(name[:1].upper() + name[1:]) for least, text in _VERDICTS if explained >= least)
-        verdict = next(fitting, _NO_CONTROL_EXPLAINS)
+        none = f"{'It does not reach' if len(causes) == 1 else 'None reaches'} a quarter of the way from chance"
+        verdict = next(fitting, f"{none}: it takes more than {' or '.join(causes)}.")
     return f"Controls on the same pairs: {'; '.join(shown)}. {verdict}"
 
 
