@@ -261,7 +261,7 @@ def test_a_wrong_search_is_one_line_and_exit_2(encode, call, tmp_path, options, 
 
 
 def test_search_whitens_the_queries_by_a_background_of_their_language(encode, call, tmp_path, monkeypatch):
-    monkeypatch.setattr("interlingua.retrieval.features.LEAST_UTTERANCES", 3)
+    monkeypatch.setattr("interlingua.retrieval.search.LEAST_UTTERANCES", 3)
     encode("--languages", "en", store="queries.lance")
     encode("--languages", "fr", store="gallery.lance")
     encode(store="all.lance")

@@ -45,55 +45,42 @@ def search(
         check: also search this many queries exhaustively, and report how far the rankings agree.
         json: print the result as JSON.
     """
+    import msgspec
+
     from interlingua.encoding import resolve_device
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
     from interlingua.progress import track
-    from interlingua.retrieval.features import LEAST_UTTERANCES
     from interlingua.retrieval.methods import PAPER_METHOD, get_method
-    from interlingua.retrieval.search import Gallery, Stage, agreement
+    from interlingua.retrieval.search import Stage, search_stores
 
     if top < 1 or check < 0:
         raise UsageError(f"--top {top} --check {check}: use 1 or more, and 0 or more")
     chosen = get_method(PAPER_METHOD if plain else method)
     stages = () if exhaustive else tuple(Stage.parse(text) for text in coarse)
     asked, held = FrameStore.open(queries), FrameStore.open(gallery)
-    held.require(asked.spec, asked.dim)
-    unlabelled = FrameStore.open(background) if background else asked
-    unlabelled.require(asked.spec, asked.dim)
-    for store in (asked, held):
-        if not len(store):
-            raise UsageError(f"{store.path}: the store is empty; run `interlingua encode`")
-    for store in (unlabelled, held) if chosen.estimates else ():
-        if len(store) < LEAST_UTTERANCES:
-            raise UsageError(
-                f"{store.path}: {len(store)} utterances are too few to estimate on, {LEAST_UTTERANCES} are needed; "
-                "use --method seqsim, or --background for the queries"
-            )
-    (query_ids, query_frames), (ids, candidates) = (
-        ([f.id for f in read], [f.speech for f in read]) for read in ([*asked], [*held])
-    )
-    known = [f.speech for f in unlabelled] if background else None
+    unlabelled = FrameStore.open(background) if background else None
     where, how = resolve_device(device, compute)
-    index = Gallery(candidates, chosen, stages=stages, compute=how, device=where)
-    with track(len(query_ids), "searching") as advance:
-        ranking = index.search(query_frames, top, background=known, advance=advance)
-    found = [
-        {"query": query, "rank": rank, "candidate": ids[position], "score": float(score)}
-        for query, found_here, scores in zip(query_ids, ranking.candidates, ranking.scores, strict=True)
-        for rank, (position, score) in enumerate(zip(found_here, scores, strict=True), 1)
-    ]
-    agreed = None
-    if check > 0:
-        some = query_frames[:check]
-        whole = Gallery(candidates, chosen, stages=(), compute=how, device=where)
-        slow = whole.search(some, top, background=known or query_frames)
-        agreed = agreement(ranking.first(len(some)), slow)
-        best = slow.scores.shape[1]
-        note(f"interlingua: {agreed:.1%} of the exhaustive ranking's {best} best were found ({len(some)} queries)")
+    with track(len(asked), "searching") as advance:
+        found, agreed = search_stores(
+            asked,
+            held,
+            chosen,
+            top=top,
+            background=unlabelled,
+            stages=stages,
+            compute=how,
+            device=where,
+            check=check,
+            advance=advance,
+        )
+    if agreed is not None:
+        best, checked = min(top, len(held)), min(check, len(asked))
+        note(f"interlingua: {agreed:.1%} of the exhaustive ranking's {best} best were found ({checked} queries)")
     if json:
-        emit({"results": found, "agreement": agreed, "queries": len(query_ids), "gallery": len(ids)})
+        rows = [msgspec.structs.asdict(row) for row in found]
+        emit({"results": rows, "agreement": agreed, "queries": len(asked), "gallery": len(held)})
     else:
         for row in found:
-            print(f"{row['query']}\t{row['rank']}\t{row['candidate']}\t{row['score']:.4f}")
+            print(f"{row.query}\t{row.rank}\t{row.candidate}\t{row.score:.4f}")
     return 0

@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from jaxtyping import Float32, Int
 
 from interlingua.encoding import pool_frames
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import UsageError
-from interlingua.retrieval.features import fit_transform, with_position
+from interlingua.retrieval.features import LEAST_UTTERANCES, fit_transform, with_position
 from interlingua.retrieval.hubness import CORRECTIONS, neighbourhood
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method
 from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, seqsim
@@ -171,8 +173,79 @@ class Gallery:
         return packed
 
 
+class Found(msgspec.Struct, frozen=True):
+    """A candidate that a query found, by their names in the stores; the best has rank 1."""
+
+    query: str
+    rank: int
+    candidate: str
+    score: float
+
+
+def search_stores(
+    queries: FrameStore,
+    gallery: FrameStore,
+    method: Method,
+    *,
+    top: int = 10,
+    background: FrameStore | None = None,
+    stages: Sequence[Stage] = STAGES,
+    compute: SimilarityCompute = "float32",
+    device: str = "cpu",
+    check: int = 0,
+    advance: Callable[[int], None] | None = None,
+) -> tuple[list[Found], float | None]:
+    """Search one store with the utterances of another; see `Gallery` for what isn't said here.
+
+    Args:
+        queries: unpooled frames.
+        gallery: frames made with the same settings.
+        method: a SeqSim method.
+        top: candidates of each query.
+        background: unlabelled utterances in the queries' language; None: the queries.
+        stages: coarse passes.
+        compute: number format of the products.
+        device: where to multiply.
+        check: also search so many queries exhaustively.
+        advance: called with the number of queries done.
+
+    Returns:
+        The candidates of each query, best first; and how far the rankings agree (`agreement`), None without a check.
+
+    Raises:
+        StoreMismatchError: frames of different kinds.
+        UsageError: an empty store, or too few utterances to estimate on.
+    """
+    unlabelled = queries if background is None else background
+    for store in (gallery, unlabelled):
+        store.require(queries.spec, queries.dim)
+    for store in (queries, gallery):
+        if not len(store):
+            raise UsageError(f"{store.path}: the store is empty; run `interlingua encode`")
+    for store in (unlabelled, gallery) if method.estimates else ():
+        if len(store) < LEAST_UTTERANCES:
+            raise UsageError(
+                f"{store.path}: {len(store)} utterances are too few to estimate on, {LEAST_UTTERANCES} are needed; "
+                "use --method seqsim, or --background for the queries"
+            )
+    (names, asked), (ids, held) = (([f.id for f in s], [f.speech for f in s]) for s in ([*queries], [*gallery]))
+    known = None if background is None else [f.speech for f in background]
+    index = Gallery(held, method, stages=stages, compute=compute, device=device)
+    ranking = index.search(asked, top, background=known, advance=advance)
+    found = [
+        Found(name, rank, ids[position], float(score))
+        for name, positions, scores in zip(names, ranking.candidates, ranking.scores, strict=True)
+        for rank, (position, score) in enumerate(zip(positions, scores, strict=True), 1)
+    ]
+    if not check:
+        return found, None
+    some = asked[:check]
+    whole = Gallery(held, method, stages=(), compute=compute, device=device)
+    return found, agreement(ranking.first(len(some)), whole.search(some, top, background=known or asked))
+
+
 def agreement(found: Ranking, exhaustive: Ranking) -> float:
-    """Share of the exhaustive ranking's candidates that ``found`` holds, too, mean over queries (recall@k).
+    """Proportion of the exhaustive ranking's candidates that ``found`` holds, too, mean over queries (recall@k).
 
     Raises:
         ValueError: the rankings are not equally long, or hold no query.
