@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_report_transfer import fake_transfer
+from test_report_transfer import fake_transfer, page_of, sections_of
 
 from helpers import records
 from interlingua.cli import run
@@ -159,15 +159,6 @@ def fake_arrays() -> dict[str, np.ndarray]:
     similarity = 0.6 + 0.03 * rng.standard_normal((215, 215)) + 0.02 * rng.standard_normal((1, 215))
     similarity += 0.1 * np.eye(215)
     return {"alignment": alignment.astype(np.float32), "similarity": similarity.astype(np.float32)}
-
-
-def page_of(folder: Path, results: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> str:
-    save_results(folder, results, arrays)
-    return write_report(folder).read_text(encoding="utf-8")
-
-
-def sections_of(page: str) -> list[str]:
-    return re.findall(r'<section id="([\w-]+)">', page)
 
 
 def set_r1(results: dict[str, Any], method: str, r1: float, *, pair: tuple[str, str] | None = None) -> None:

@@ -117,8 +117,8 @@ def fake_pareto() -> list[dict[str, Any]]:
     ]
 
 
-def page_of(folder: Path, results: dict[str, Any]) -> str:
-    save_results(folder, results)
+def page_of(folder: Path, results: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> str:
+    save_results(folder, results, arrays)
     return write_report(folder).read_text(encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_report_tables import ATTACKS, cells_of
+from test_report_transfer import CHROMIUM, section
 
 from helpers import sweep, utterance, write_wav
 from interlingua.audio import load_audio
@@ -61,12 +62,6 @@ def result_folder(folder: Path, *, audio: bool = True) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlingua.report.plots.recall_svg", lambda *args, **options: "<svg></svg>")
-
-
-def section(page: str, anchor: str) -> str:
-    found = re.search(rf'<section id="{anchor}">.*?</section>', page, re.DOTALL)
-    assert found
-    return found[0]
 
 
 def csv_rows(folder: Path, name: str) -> list[dict[str, str]]:
@@ -210,11 +205,6 @@ def test_results_without_utterances_have_no_such_table_and_no_script(tmp_path: P
     assert "<script" not in page
     assert 'id="queries"' not in page
     assert not (folder / "tables" / "queries.csv").exists()
-
-
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser here")
