@@ -4,6 +4,7 @@ Runs recipes/robustness-prompts.yaml (half an hour on two cores; interrupted, it
 With ``--as-is`` nothing is run: the page shows what was measured.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.robustness import RobustnessStudy, run_robustness_study
 from interlingua.files import write_text
 from interlingua.languages import WHISPER_LANGUAGES, language_name, normalise_languages
-from interlingua.results import load_results
 from interlingua.translation.unseen import DEFAULT_RULE, RELATED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,8 @@ def main() -> None:
     prompts, fleurs = (read_recipe(ROOT / "recipes" / f"robustness-{name}.yaml") for name in ("prompts", "fleurs"))
     assert isinstance(prompts, RobustnessStudy)
     assert isinstance(fleurs, RobustnessStudy)
-    results, _ = load_results(prompts.out if "--as-is" in sys.argv else run_robustness_study(prompts))
+    out = prompts.out if "--as-is" in sys.argv else run_robustness_study(prompts)
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     write_text(PAGE, page(results, fleurs))
     print(f"{PAGE} written")
 
@@ -45,7 +46,7 @@ def page(results: dict[str, Any], fleurs: RobustnessStudy) -> str:
     found, made = results["robustness"], results["provenance"]
     main_method, *others = found["methods"]
     rows = sorted(found["languages"], key=lambda r: r["distance"]["typological"])
-    lost = ", ".join(f"`{line.partition(':')[0]}`" for line in results["failures"])
+    lost = ", ".join(f"`{line.partition(':')[0]}`" for line in results.get("failures", []))
     lost = f"Too long for the context, and counted as missed: {lost}." if lost else ""
     return f"""# Does it hold out against language distance?
 
@@ -75,7 +76,7 @@ way only, and families are cut into more or fewer levels. Neither is how alike t
 ## On FLEURS
 
 ```
-interlingua run recipes/robustness-fleurs.yaml --dry-run    # hours of audio, disk, time
+interlingua run recipes/robustness-fleurs.yaml --dry-run    # hours of audio, disk
 interlingua run recipes/robustness-fleurs.yaml
 ```
 
@@ -143,11 +144,11 @@ def correlation_table(found: list[dict[str, Any]], main_method: str) -> str:
     lines = []
     for measure, name in MEASURES.items():
         cells = [
-            f"{c['value']:+.2f}, p {c['p']:.3f}" if c["value"] is not None else ""
+            f"{c['value']:+.2f}, p {c['p']:.3f}" if "value" in c else ""
             for kind in KINDS
             for c in found
             if (c["measure"], c["kind"], c["seen_only"]) == (measure, kind, False)
-            and c["method"] in (None, main_method)
+            and c.get("method") in (None, main_method)
         ]
         lines.append([name, *cells])
     return table(["Spearman's ρ with distance", *KINDS], lines)

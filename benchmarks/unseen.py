@@ -4,18 +4,16 @@ Runs both recipes (an hour on two cores; interrupted, it goes on where it was), 
 nothing is run: the page shows what was measured.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from interlingua.experiments.into_english import COPIED_WORDS, MOST_TOKENS, PERMUTATIONS
-
 from interlingua.corpora import udhr
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
+from interlingua.experiments.unseen import COPIED_WORDS, MOST_TOKENS, PERMUTATIONS, UnseenStudy, run_unseen_study
 from interlingua.files import write_text
 from interlingua.metrics import segment_scores
-from interlingua.results import load_results
 from interlingua.translation.unseen import DEFAULT_RULE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +27,8 @@ def main() -> None:
     for name in RECIPES:
         study = read_recipe(ROOT / "recipes" / f"{name}.yaml")
         assert isinstance(study, UnseenStudy)
-        found[name] = load_results(study.out if "--as-is" in sys.argv else run_unseen_study(study))[0]
+        out = study.out if "--as-is" in sys.argv else run_unseen_study(study)
+        found[name] = json.loads((out / "results.json").read_text(encoding="utf-8"))
     write_text(PAGE, page(found["unseen-udhr"], found["unseen-prompts"]))
     print(f"{PAGE} written")
 
@@ -101,7 +100,7 @@ the machine that wrote this page:
 
 ```
 interlingua corpus prepare fleurs --root data/fleurs --languages kea_cv ast_es ga_ie ckb_iq ceb_ph ky_kg en_us --split test --download --out fleurs.jsonl
-interlingua run recipes/unseen-fleurs.yaml --dry-run    # hours of audio, disk, time
+interlingua run recipes/unseen-fleurs.yaml --dry-run    # hours of audio, disk
 interlingua run recipes/unseen-fleurs.yaml
 ```
 
@@ -118,7 +117,7 @@ def language_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         chosen = next(c for c in row["candidates"] if c["token"] == row["chosen"])
         against = row["permuted"]["chrf"]
-        error = row["error"] or {}
+        error = row.get("error", {})
         lines.append(
             [
                 f"{row['name']} (`{row['language']}`){'' if not row['seen'] else ', control'}",
@@ -153,8 +152,8 @@ def language_table(rows: list[dict[str, Any]]) -> str:
 def words(unseen: list[dict[str, Any]], controls: list[dict[str, Any]]) -> str:
     """What the voice costs, and whether translation goes on where transcription fails."""
     bleu = sorted(r["candidates"][0]["bleu"]["value"] for r in controls)
-    wrong = sorted(r["error"]["words"]["value"] for r in controls if r["error"])
-    heard = sorted(r["error"]["words"]["value"] for r in unseen if r["error"] and above_chance(r))
+    wrong = sorted(r["error"]["words"]["value"] for r in controls if r.get("error"))
+    heard = sorted(r["error"]["words"]["value"] for r in unseen if r.get("error") and above_chance(r))
     said = (
         f"**What this voice and text cost where the language is known**: the controls reach a BLEU of {bleu[0]:.1f} to "
         f"{bleu[-1]:.1f}, and a WER of {wrong[0]:.0f} to {wrong[-1]:.0f}%. "

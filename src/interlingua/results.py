@@ -279,18 +279,6 @@ class StudyRow(Record, frozen=True, kw_only=True):
     chrf_unseen: dict[str, float] = {}
 
 
-class BesideTransfer(Record, frozen=True, kw_only=True):
-    """Our score in one direction and another's, or why there is none."""
-
-    test: str
-    variant: str
-    source: str
-    target: str
-    metric: Literal["bleu", "chrf", "comet"]
-    ours: float
-    published: float | str
-
-
 class Variant(Record, frozen=True, kw_only=True):
     """One way to fine-tune: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
 
@@ -369,21 +357,24 @@ class Similarity(Record, frozen=True, kw_only=True):
     method: str = PAPER_METHOD
 
 
-class Beside(Record, frozen=True, kw_only=True):
-    """Our R@1 and another's (0 to 1), or why there is none."""
+class Published(Record, frozen=True, kw_only=True):
+    """Our figure and another's of the same, or why there is none; units as everywhere in the schema.
 
-    query: str
-    candidate: str
-    method: str
-    ours: float
-    published: float | str
+    Attributes:
+        task: of which experiment.
+        metric: ``r1``, or a score's name.
+        source: language spoken; of retrieval, that of the queries.
+        target: language written; of retrieval, that of the candidates.
+        method: of retrieval, or the variant of fine-tuning.
+        test: which test set, where there are several.
+    """
 
-
-class BesideScore(Record, frozen=True, kw_only=True):
-    """Our score of a language beside another's, or why there is none; ``bleu``, ``chrf``, ``wer`` or ``cer``."""
-
-    language: str
+    task: Literal["retrieval", "transfer", "unseen"]
     metric: str
+    source: str = ""
+    target: str = ""
+    method: str = ""
+    test: str = ""
     ours: float
     published: float | str
 
@@ -551,18 +542,16 @@ class Results(Record, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     corpus: Corpus | None = None
     retrieval: list[Retrieval] = []
-    published: list[Beside] = []
+    published: list[Published] = []
     robustness: Robustness | None = None
     unseen: list[UnderTokens] = []
     unseen_rules: list[TokenRule] = []
-    published_unseen: list[BesideScore] = []
     left_out: list[str] = []
     translation: list[Translation] = []
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []
     pareto: list[Variant] = []
     study: list[StudyRow] = []
-    published_transfer: list[BesideTransfer] = []
     outputs: list[SystemScores] = []
     outputs_compared: list[SystemScores] = []
     outputs_by_duration: list[SystemScores] = []

@@ -10,8 +10,16 @@ from helpers import load_results, utterance
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import OutputsError, UsageError
-from interlingua.experiments.output_files import System, read_systems
-from interlingua.experiments.outputs import BUCKETS, bucket_of, evaluate_outputs, groups_of, missing_ids, unscored
+from interlingua.experiments.outputs import (
+    BUCKETS,
+    System,
+    bucket_of,
+    evaluate_outputs,
+    groups_of,
+    missing_ids,
+    read_systems,
+    unscored,
+)
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import (
     SystemOutputs,
@@ -477,6 +485,65 @@ def test_wrong_options_are_one_line_and_exit_2(files, capsys):
         assert said in problem
     assert run(["evaluate", "outputs", paths[0]]) == 2  # no file of outputs
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+# ---------------------------------------------------------------- a metric from outside
+
+TOY = """
+from interlingua.errors import UsageError
+from interlingua.metrics import Metric, ratio
+
+def lengths(outputs):
+    pairs = {i: (float(len(outputs.hypotheses.get(i, ""))), float(len(r))) for i, r in outputs.references.items()}
+    return ratio(pairs, outputs.clusters, "length-ratio")
+
+def broken(outputs):
+    raise UsageError("the model isn't here; fetch it")
+
+LENGTH, BROKEN = Metric("length", "Length ratio", lengths), Metric("b", "Broken", broken)
+BLEU = Metric("bleu", "Another BLEU", lengths)
+"""
+
+
+def test_a_metric_from_outside_is_named_by_its_path_and_shown_everywhere(files, tmp_path, capsys, monkeypatch):
+    (tmp_path / "toy_metric.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    command = ["evaluate", "outputs", *files(poor=POOR, good=GOOD), "--out", str(out)]
+    assert run([*command, "--metric", "toy_metric:LENGTH", "--metric", "toy_metric:BROKEN"]) == 0
+    printed = capsys.readouterr().out
+    saved, _ = load_results(out)
+    poor = next(r for r in saved["outputs"] if r["system"] == "poor" and "source" not in r)
+    lengths = [sum(len(of(s, texts)[i]) for i in of(s, texts)) for s in ("es", "fr") for texts in (POOR, GOOD)]
+    assert poor["more"]["length"]["value"] == pytest.approx((lengths[0] / lengths[1] + lengths[2] / lengths[3]) / 2)
+    assert poor["more"]["length"]["signature"].startswith("length-ratio|groups:2|bootstrap:clusters:4|")
+    assert poor["more"]["b"]["reason"] == "the model isn't here; fetch it"
+    compared = next(r for r in saved["outputs_compared"] if "source" not in r)
+    assert compared["more"]["length"]["value"] == pytest.approx(1 - poor["more"]["length"]["value"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for shown in (printed, page):
+        assert "Length ratio" in shown
+        assert "length-ratio|groups:1" in shown
+    assert "Broken: the model isn't here; fetch it" in printed
+    assert [r["bleu"] for r in saved["outputs"]] == [
+        r["bleu"] for r in results_of(files(poor=POOR, good=GOOD))["outputs"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gleu", "unknown metric 'gleu'; use one of bleu, chrf++, chrf, off_target, error, or module:attribute"),
+        ("toy_metric:NONE", "metric 'toy_metric:NONE': toy_metric:NONE can't be imported"),
+        ("toy_metric:BLEU", "--metric: 'bleu' is a metric that is there already"),
+    ],
+)
+def test_a_metric_that_isnt_there_is_one_line(files, tmp_path, capsys, monkeypatch, name, message):
+    (tmp_path / "toy_metric.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run(["evaluate", "outputs", *files(base=GOOD), "--metric", name]) == 2
+    (problem,) = capsys.readouterr().err.splitlines()
+    assert message in problem
 
 
 # ---------------------------------------------------------------- the report

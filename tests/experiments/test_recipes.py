@@ -10,11 +10,10 @@ from helpers import load_results, sweep, utterance, write_wav
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import CorpusError, UsageError
-from interlingua.experiments import unseen
+from interlingua.experiments import retrieval, unseen
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.published import UNKNOWN
+from interlingua.experiments.published import UNKNOWN, read_published
 from interlingua.experiments.recipes import read_recipe
-from interlingua.experiments.retrieval import beside
 from interlingua.results import Retrieval
 from interlingua.types import AudioRef
 from trees import fleurs_tree, mass_tree
@@ -65,20 +64,20 @@ published: {published}
     assert len(pairs) == 6  # ordered pairs of three languages
     assert all(r["n"] == 4 for r in results["retrieval"])
     assert arrays["similarity"].shape == (4, 4)
-    theirs = {(r["query"], r["candidate"], r["method"]): r["published"] for r in results["published"]}
+    theirs = {(r["source"], r["target"], r["method"]): r["published"] for r in results["published"]}
     assert theirs.pop(("en", "fr", "seqsim")) == 0.875
     if kind == "fleurs":  # the one figure of the paper that is known here
         assert theirs.pop(("mul", "mul", "chance")) == 0.002
         assert results["published"][-1]["ours"] == 0.25
     assert set(theirs.values()) == {UNKNOWN}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Beside published figures" in page
+    assert "Published figures" in page
     assert "87.5" in page
     assert ("mean of all pairs" in page) == (kind == "fleurs")
     assert "each is a positive of each" in json.dumps(results["settings"])
     capsys.readouterr()
     assert run(["run", str(path)]) == 0  # frames and manifest are there
-    assert "encoding:" not in capsys.readouterr().err
+    assert "to encode: 0 utterances" in capsys.readouterr().err
 
 
 def test_a_corpus_that_is_not_there_says_what_to_fetch(tmp_path):
@@ -181,14 +180,14 @@ def test_published_figures_that_can_not_be_read(tmp_path, content, message):
     path = tmp_path / "published.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UsageError, match=message) as error:
-        beside([], path)
+        retrieval.published(path, [])
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_file_of_published_figures_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere.json: no readable JSON file"):
-        beside([], tmp_path / "nowhere.json")
+        retrieval.published(tmp_path / "nowhere.json", [])
 
 
 @pytest.mark.parametrize(
@@ -203,9 +202,9 @@ def test_figures_of_unseen_languages_lie_where_they_can(tmp_path, figure, messag
     path = tmp_path / "published.json"
     path.write_text(json.dumps({"unseen": [{"language": "kea", **figure}]}))
     with pytest.raises(UsageError, match=message):
-        unseen.beside([], path)
+        read_published(path, "unseen")
     path.write_text(json.dumps({"unseen": [{"language": "kea", "wer": 130}], "retrieval": [{**PAIR, "r1": 0.5}]}))
-    assert unseen.beside([], path) == []
+    assert unseen.published(path, []) == []
 
 
 def test_published_figures_are_found_by_any_code_of_a_language(tmp_path):
@@ -214,7 +213,7 @@ def test_published_figures_are_found_by_any_code_of_a_language(tmp_path):
         json.dumps({"retrieval": [{"query": "en_us", "candidate": "cmn_hans_cn", "method": "seqsim", "r1": 1}]})
     )
     rows = [Retrieval(query="en", candidate="zh", method=m, r1=0.5) for m in ("seqsim", "mean-pool")]
-    assert [r.published for r in beside(rows, path)] == [1.0, UNKNOWN]
+    assert [r.published for r in retrieval.published(path, rows)] == [1.0, UNKNOWN]
 
 
 def test_published_figures_are_read_before_the_work(spoken, tiny_whisper_folder, tmp_path, capsys):

@@ -58,7 +58,7 @@ def check_retrieval(out: Path, languages: list[str], n: int) -> None:
     assert {(r["query"], r["candidate"]) for r in rows} == pairs
     assert {r["n"] for r in rows} == {n}
     assert {r["chance"] for r in rows} == {1 / n}
-    assert {(r["query"], r["candidate"]) for r in results["published"]} - {("mul", "mul")} == pairs
+    assert {(r["source"], r["target"]) for r in results["published"]} - {("mul", "mul")} == pairs
 
 
 @pytest.mark.parametrize(("name", "n"), [("retrieval-fleurs", 4), ("retrieval-mass", 3)])
@@ -88,7 +88,7 @@ def test_unseen_languages_of_the_paper(tiny_whisper_folder, tmp_path, capsys):
     assert not any(r["seen"] for r in rows.values())
     for r in rows.values():
         assert {len(r["candidates"]) > 1, r["n"] == 2, set(r["error"]) == {"words", "characters"}} == {True}
-    assert {(r["language"], r["metric"]) for r in results["published_unseen"]} == {
+    assert {(r["source"], r["metric"]) for r in results["published"]} == {
         (code, metric) for code in languages for metric in ("bleu", "chrf", "wer", "cer")
     }
 
@@ -99,8 +99,8 @@ def test_every_language_of_the_robustness_recipe_beside_its_distance(tiny_whispe
     fleurs_tree(tmp_path / "data", spoken(tmp_path / "wav", languages, 2))
     assert run(["run", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().err
-    assert f"retrieval: {2 * len(languages)} utterances, " in said
-    assert f"translation: {2 * (len(languages) - 1)} utterances, " in said
+    assert f"retrieval: to encode: {2 * len(languages)} utterances, " in said
+    assert f"translation: to encode: {2 * (len(languages) - 1)} utterances, " in said
     assert run(["run", str(path)]) == 0
     results, _ = load_results(tmp_path / "out")
     rows = {r["language"]: r for r in results["robustness"]["languages"]}

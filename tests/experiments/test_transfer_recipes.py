@@ -138,8 +138,8 @@ def test_covost_to_train_on_and_fleurs_to_test_on(corpora, tiny_whisper_folder, 
     assert pools["new, sources never trained on"]["languages"] == ["de", "fr", "ja"]
     assert pools["new, sources trained on"]["languages"] == ["en"]
     assert "isn't set up" in pools["into English"]["comet"]["reason"]
-    keys = ("test", "variant", "source", "target", "metric")
-    beside = {tuple(r[key] for key in keys): r["published"] for r in results["published_transfer"]}
+    keys = ("test", "method", "source", "target", "metric")
+    beside = {tuple(r[key] for key in keys): r["published"] for r in results["published"]}
     assert beside.pop(("fleurs", "plain", "fr", "zh", "bleu")) == 12.25
     assert len(beside) == 2 * (1 + 4 + 3) - 1  # BLEU before and after in every direction of both tests
     assert set(beside.values()) == {UNKNOWN}

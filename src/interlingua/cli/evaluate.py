@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import cyclopts
 
 from interlingua.cli.output import emit, note
-from interlingua.experiments.config import Device
-from interlingua.experiments.output_files import Task
+from interlingua.experiments.config import Device, Task
 from interlingua.retrieval.methods import DEFAULT_METHOD, SimilarityFormat
 
 if TYPE_CHECKING:
@@ -234,8 +233,7 @@ def outputs(
     from interlingua.cli.outputs import print_outputs
     from interlingua.corpora import read_manifest
     from interlingua.errors import UsageError
-    from interlingua.experiments.output_files import read_systems
-    from interlingua.experiments.outputs import evaluate_outputs, groups_of, missing_ids, unscored
+    from interlingua.experiments.outputs import evaluate_outputs, groups_of, missing_ids, read_systems, unscored
     from interlingua.experiments.run import Run
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.languages import normalise_languages

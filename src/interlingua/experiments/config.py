@@ -8,6 +8,7 @@ from interlingua.errors import UsageError
 from interlingua.languages import normalise_languages
 
 Device = Literal["auto", "cpu", "cuda"]
+Task = Literal["translate", "transcribe"]
 
 
 @dataclass(frozen=True)

@@ -2,44 +2,71 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from interlingua.errors import UsageError
 from interlingua.languages import normalise_language
+from interlingua.results import Published
 
-PARTS = ("retrieval", "transfer", "unseen")
 UNKNOWN = "not known here"
-"""Stands in the column of published figures where the file has none; nothing is filled in from memory."""
+"""Stands for a figure of others that the file hasn't; nothing is filled in from memory."""
 PAPER_CHANCE = {"fleurs": 0.002}
 """Corpus -> R@1 of chance in Ma et al. (arXiv 2407.01130), section 4.2: the one figure of theirs that is known here."""
 
-_LANGUAGES = frozenset({"query", "candidate", "language", "source", "target"})  # keys
+PARTS: dict[str, tuple[Mapping[str, str], Sequence[str], str]] = {
+    "retrieval": (
+        {"query": "source", "candidate": "target", "method": "method"},
+        ("r1",),
+        '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}',
+    ),
+    "transfer": (
+        {"test": "test", "variant": "method", "source": "source", "target": "target"},
+        ("bleu", "chrf", "comet"),
+        '{"transfer": [{"test": "test", "variant": "plain", "source": "fr", "target": "es", "bleu": 12.3}]}',
+    ),
+    "unseen": (
+        {"language": "source"},
+        ("bleu", "chrf", "wer", "cer"),
+        '{"unseen": [{"language": "kea", "bleu": 1.5, "chrf": 2.5, "wer": 3.5, "cer": 4.5}]}',
+    ),
+}
+"""Part of a file -> its rows' keys and the fields of `Published` that they are, what a row may hold, an example."""
+
+_LANGUAGES = frozenset({"source", "target"})
 _RANGES = {"r1": (0.0, 1.0), "bleu": (0.0, 100.0), "chrf": (0.0, 100.0), "wer": (0.0, math.inf), "cer": (0.0, math.inf)}
 
 
-def read_published(
-    path: Path | None, part: str, keys: Sequence[str], measures: Sequence[str], example: str
-) -> dict[tuple[str, ...], float]:
+def compared(path: Path | None, ours: Sequence[Published]) -> list[Published]:
+    """Our figures with those of a file, where it has them.
+
+    Raises:
+        UsageError: see `read_published`.
+    """
+    theirs = {part: read_published(path, part) for part in {row.task for row in ours}}
+    return [msgspec.structs.replace(row, published=theirs[row.task].get(_key(row), row.published)) for row in ours]
+
+
+def read_published(path: Path | None, part: str) -> dict[tuple[str, ...], float]:
     """Rows of one part of a file ``{part: [{key: text, …, measure: number, …}]}``.
 
     Args:
         path: the file; None: nothing is known.
-        part: which.
-        keys: what every row has.
-        measures: of which a row has one or more.
-        example: of the file, for the message.
+        part: one of `PARTS`.
 
     Returns:
-        (key, …, name of the measure) -> the figure, with Whisper's codes of languages; empty where the file lacks the
-        part.
+        (value of each key, name of the measure) -> the figure, with Whisper's codes of languages; empty where the file
+        lacks the part.
 
     Raises:
         UsageError: the file can't be read, or isn't of that form; the row is named.
     """
     if path is None:
         return {}
+    keys, measures, example = PARTS[part]
     found: dict[tuple[str, ...], float] = {}
     for number, row in enumerate(_rows(path, part, example), start=1):
         try:
@@ -51,6 +78,10 @@ def read_published(
             raise UsageError(f"{path}: {part}, row {number}: {e}; write {example}") from e
         found |= of_row
     return found
+
+
+def _key(row: Published) -> tuple[str, ...]:
+    return (*(getattr(row, name) for name in PARTS[row.task][0].values()), row.metric)
 
 
 def _rows(path: Path, part: str, example: str) -> list[Any]:
@@ -66,7 +97,7 @@ def _rows(path: Path, part: str, example: str) -> list[Any]:
     return rows
 
 
-def _figures(row: Any, keys: Sequence[str], measures: Sequence[str]) -> dict[tuple[str, ...], float]:
+def _figures(row: Any, keys: Mapping[str, str], measures: Sequence[str]) -> dict[tuple[str, ...], float]:
     """A row's figures; raises ValueError, or UsageError for a language, with what is wrong."""
     if not isinstance(row, dict):
         raise ValueError(f"{row!r} is no row")
@@ -86,5 +117,5 @@ def _figures(row: Any, keys: Sequence[str], measures: Sequence[str]) -> dict[tup
         if not low <= figure <= high:
             where = f"must lie in {low:g} to {high:g}" if high < math.inf else f"must not be below {low:g}"
             raise ValueError(f"{name} is {figure}, and {where}")
-    named = [normalise_language(row[key]) if key in _LANGUAGES else row[key] for key in keys]
+    named = [normalise_language(row[key]) if field in _LANGUAGES else row[key] for key, field in keys.items()]
     return {(*named, name): float(row[name]) for name in given}

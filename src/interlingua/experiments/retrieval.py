@@ -17,13 +17,13 @@ from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.cascade import cascade_scores
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, read_published
+from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, compared, read_published
 from interlingua.experiments.run import Run, to_encode
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.models import SentenceEncoder, load_whisper
 from interlingua.progress import track
 from interlingua.resampling import BOOTSTRAP_SEED
-from interlingua.results import Beside, Results, Retrieval, Similarity, finite, name_of
+from interlingua.results import Published, Results, Retrieval, Similarity, finite, name_of
 from interlingua.retrieval.evaluate import (
     FOLD_SEED,
     FOLDS,
@@ -41,7 +41,6 @@ from interlingua.types import SAMPLE_RATE, FrameArray, Matrix, Utterance
 
 Pair = tuple[str, str]
 SEEDS = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED}
-EXAMPLE = '{"retrieval": [{"query": "en", "candidate": "fr", "method": "seqsim", "r1": 0.5}]}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,7 +371,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     device = best_device()
     compute = best_compute(device)
     run = Run(study.out, compute=compute, device=device, log=log)
-    beside([], study.published)  # a file that can't be read is told before the work
+    published(study.published, [])  # a file that can't be read is reported before the work
     utterances = study.corpus.utterances(study.out, log)
     whisper = load_whisper(study.model, dtype=compute, device=device)
     encoder = WhisperEncoder(whisper, context="speech", layer=study.layer)
@@ -390,7 +389,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     results = Results(
         title=f"Cross-lingual speech retrieval: {study.corpus.title}",
         retrieval=found.rows,
-        published=beside(found.rows, study.published) + beside_chance(found.rows, study.corpus.name),
+        published=published(study.published, found.rows, study.corpus.name),
         similarity=found.similarity,
         left_out=found.skipped,
         settings={**vars(store.spec), **study.corpus.settings(study.out)},
@@ -416,31 +415,29 @@ def require_methods(methods: Sequence[str]) -> None:
         raise UsageError(f"methods: name one or more of {', '.join(METHODS)}")
 
 
-def beside(rows: Sequence[Retrieval], published: Path | None) -> list[Beside]:
-    """Our R@1 beside others'; where a file has none, or there is no file, it says so.
+def published(path: Path | None, rows: Sequence[Retrieval], corpus: str = "") -> list[Published]:
+    """Our R@1 and others', and the mean chance of all pairs and the paper's where that is known.
 
     Raises:
         UsageError: the file can't be read, or isn't of that form.
     """
-    theirs = read_published(published, "retrieval", ("query", "candidate", "method"), ("r1",), EXAMPLE)
-    for _, _, method, _ in theirs:
+    for _, _, method, _ in read_published(path, "retrieval"):
         if method not in METHODS:
-            raise UsageError(f"{published}: no method {method!r}; use one of {', '.join(METHODS)}")
-    return [
-        Beside(
-            query=r.query,
-            candidate=r.candidate,
+            raise UsageError(f"{path}: no method {method!r}; use one of {', '.join(METHODS)}")
+    ours = [
+        Published(
+            task="retrieval",
+            metric="r1",
+            source=r.query,
+            target=r.candidate,
             method=r.method,
             ours=r.r1,
-            published=theirs.get((r.query, r.candidate, r.method, "r1"), UNKNOWN),
+            published=UNKNOWN,
         )
         for r in rows
-    ]
-
-
-def beside_chance(rows: Sequence[Retrieval], corpus: str) -> list[Beside]:
-    """The mean chance of all pairs beside the paper's, where that is known; see `beside`."""
-    if corpus not in PAPER_CHANCE:
-        return []
-    ours = fmean(r.chance or 0.0 for r in rows)
-    return [Beside(query="mul", candidate="mul", method="chance", ours=ours, published=PAPER_CHANCE[corpus])]
+    ]  # fmt: skip
+    if rows and corpus in PAPER_CHANCE:
+        mean, theirs = fmean(r.chance or 0.0 for r in rows), PAPER_CHANCE[corpus]
+        languages = {"source": "mul", "target": "mul"}
+        ours.append(Published(task="retrieval", metric="r1", method="chance", ours=mean, published=theirs, **languages))
+    return compared(path, ours)

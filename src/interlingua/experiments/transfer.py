@@ -28,7 +28,7 @@ from interlingua.experiments.finetune import (
     output_origins,
     plain,
 )
-from interlingua.experiments.published import UNKNOWN, read_published
+from interlingua.experiments.published import UNKNOWN, compared, read_published
 from interlingua.experiments.run import Run, kept, kept_by_id, to_encode
 from interlingua.experiments.transfer_settings import (
     CONTEXT,
@@ -86,10 +86,10 @@ from interlingua.models import Whisper, load_whisper, save_whisper
 from interlingua.progress import track
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import (
-    BesideTransfer,
     Change,
     Corpus,
     Part,
+    Published,
     Results,
     StudyPool,
     StudyRow,
@@ -107,7 +107,6 @@ OUTPUTS = 2  # raise it where code changes what a training gives: kept outputs a
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 UNTRAINED = "untrained"
 MEASURES: tuple[Literal["bleu", "chrf", "comet"], ...] = ("bleu", "chrf", "comet")
-EXAMPLE = '{"transfer": [{"test": "fleurs", "variant": "plain", "source": "fr", "target": "zh", "bleu": 20.5}]}'
 
 
 def run_transfer_study(
@@ -131,7 +130,7 @@ def run_transfer_study(
     run = Run(study.out, compute=compute, device=device, log=log)
     whisper = load_whisper(study.model, dtype=compute, device=device)
     data = study_data(study, whisper.languages, log)
-    published_scores(study.published)  # what can't be read or scored is said before training, not after
+    read_published(study.published, "transfer")  # what can't be read or scored is said before training, not after
     for target in study.targets:
         score_translations({}, {"": "1"}, target=target, metric="bleu")
     encoder = WhisperEncoder(whisper, context=study.context)
@@ -161,7 +160,7 @@ def run_transfer_study(
             failures=failures,
             study=rows,
             pareto=points,
-            published_transfer=scores.published(rows) if study.corpora else [],
+            published=scores.published(rows) if study.corpora else [],
         ),
         measured_on=data.every,
         seeds={"bootstrap": BOOTSTRAP_SEED, **{f"training {n}": s for n, s in enumerate(study.seeds, 1)}},
@@ -509,30 +508,22 @@ class Scores:
             found += each_output(systems, [u for fold in study.folds for u in self.work.data.part(fold, test)])
         return found
 
-    def published(self, rows: Sequence[StudyRow]) -> list[BesideTransfer]:
+    def published(self, rows: Sequence[StudyRow]) -> list[Published]:
         """Scores of the untrained model and of plain fine-tuning with others', or the reason for none."""
-        theirs = published_scores(self.work.study.published)
-        found = []
-        for row in (row for row in rows if row.variant == PLAIN):
-            for line in row.table:
-                for variant, side in ((UNTRAINED, "before"), (PLAIN, "after")):
-                    named = (row.test, variant, line.source, line.target)
-                    for measure in MEASURES:
-                        score = getattr(getattr(line, measure), side)
-                        if score is None or (measure == "chrf" and (*named, measure) not in theirs):
-                            continue  # the paper has BLEU and COMET
-                        found.append(
-                            BesideTransfer(
-                                test=row.test,
-                                variant=variant,
-                                source=line.source,
-                                target=line.target,
-                                metric=measure,
-                                ours=score.value,
-                                published=theirs.get((*named, measure), UNKNOWN),
-                            )
-                        )
-        return found
+        found = [
+            Published(
+                task="transfer", metric=measure, source=line.source, target=line.target, method=variant, test=row.test,
+                ours=score.value, published=UNKNOWN,
+            )
+            for row in rows
+            if row.variant == PLAIN
+            for line in row.table
+            for variant, side in ((UNTRAINED, "before"), (PLAIN, "after"))
+            for measure in MEASURES
+            if (score := getattr(getattr(line, measure), side)) is not None
+        ]  # fmt: skip
+        found = compared(self.work.study.published, found)
+        return [row for row in found if row.metric != "chrf" or row.published != UNKNOWN]  # the paper has BLEU, COMET
 
     def candidates(self, variant: str, target: str) -> dict[tuple[Training, float], dict[Cell, Trained]]:
         """The models of each of a variant's candidates, by fold and seed."""
@@ -744,12 +735,3 @@ class Scores:
         """The mean over cells and tasks of corpus chrF; 0 where there are none."""
         groups = self._systems(by_cell, keys, part)
         return pooled_value(text_statistics(groups, "chrf")) if groups else 0.0
-
-
-def published_scores(path: Path | None) -> dict[tuple[str, ...], float]:
-    """Figures of others: (test, variant, source, target, metric) -> value.
-
-    Raises:
-        UsageError: see `read_published`.
-    """
-    return read_published(path, "transfer", ("test", "variant", "source", "target"), MEASURES, EXAMPLE)

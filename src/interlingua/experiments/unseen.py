@@ -24,7 +24,7 @@ from interlingua.corpora.udhr import is_synthetic
 from interlingua.encoding import Context, WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
-from interlingua.experiments.published import UNKNOWN, read_published
+from interlingua.experiments.published import UNKNOWN, compared, read_published
 from interlingua.experiments.run import Run, kept_by_id, to_encode
 from interlingua.experiments.translation import sample
 from interlingua.experiments.utterances import UtteranceLog
@@ -40,7 +40,7 @@ from interlingua.metrics import (
 )
 from interlingua.models import Task, Whisper, load_whisper
 from interlingua.resampling import BOOTSTRAP_SEED
-from interlingua.results import BesideScore, Candidate, Permuted, Results, RuleChoice, Sample, TokenRule, UnderTokens
+from interlingua.results import Candidate, Permuted, Published, Results, RuleChoice, Sample, TokenRule, UnderTokens
 from interlingua.translation import Engine, decode_frames, detect_frames, fast_engine
 from interlingua.translation.unseen import (
     DEFAULT_RULE,
@@ -60,9 +60,7 @@ MOST_TOKENS: dict[Task, int] = {"translate": 128, "transcribe": 224}
 PERMUTATIONS = 5
 COPIED_WORDS = 8  # a run of so many of the reference's words counts as copied
 FRAMES, OUTPUTS = "frames.lance", "answers"  # in the folder of the results
-EXAMPLE = '{"unseen": [{"language": "kea", "bleu": 1.5, "chrf": 2.5, "wer": 3.5, "cer": 4.5}]}'
 DRAW_SEED = 0  # of the utterances, where not all are taken
-MEASURES = ("bleu", "chrf", "wer", "cer")
 
 _CHARACTERS = "zh"  # a language whose error rate `score_transcripts` counts by characters
 
@@ -126,7 +124,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         ResultsError: the folder was begun with another model or corpus.
         InterlinguaError: see the stages.
     """
-    beside([], study.published)  # a file that can't be read is reported before the work
+    read_published(study.published, "unseen")  # a file that can't be read is reported before the work
     corpus = with_english(study.corpus)
     utterances, skipped = chosen_utterances(study, log)
     tokens, forbidden = candidates_named(study.tokens), normalise_languages(study.forbidden)
@@ -161,7 +159,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         },
         unseen=rows,
         unseen_rules=rule_rows(cases, utterances),
-        published_unseen=beside(rows, study.published),
+        published=published(study.published, rows),
         left_out=skipped,
         samples=[s for row, translations in last.values() for s in samples(row, translations, utterances)],
         failures=[f"{i}: {why}" for i, why in decoder.failed.items()],
@@ -530,25 +528,20 @@ def error_scores(error: Mapping[str, Score] | None) -> dict[str, Score]:
     return {"wer": error["words"], "cer": error["characters"]} if error else {}
 
 
-def beside(rows: Sequence[UnderTokens], published: Path | None) -> list[BesideScore]:
+def published(path: Path | None, rows: Sequence[UnderTokens]) -> list[Published]:
     """Our scores and others', of languages that were decoded without a token of their own, under the chosen token.
 
     Raises:
         UsageError: the file can't be read, or isn't of that form.
     """
-    theirs = read_published(published, "unseen", ("language",), MEASURES, EXAMPLE)
-    return [
-        BesideScore(
-            language=row.language,
-            metric=metric,
-            ours=score.value,
-            published=theirs.get((row.language, metric), UNKNOWN),
-        )
+    ours = [
+        Published(task="unseen", metric=metric, source=row.language, ours=score.value, published=UNKNOWN)
         for row in rows
         if not row.seen
         for metric, score in chosen_scores(row).items()
-        if metric in MEASURES
+        if metric != "off_target"
     ]
+    return compared(path, ours)
 
 
 def keep(

@@ -247,14 +247,12 @@ def published(results: Results, *_: Any) -> list[Block]:
     rows: list[list[Cell]] = []
     for r in results.published:
         chance = r.method == "chance"  # no method, but chance itself, of all pairs
-        pair = "mean of all pairs" if chance else f"{name_of(r.query)} → {name_of(r.candidate)}"
-        rows.append([pair, "", method_label(r.method), "R@1, %", *_both(r.ours, r.published, 100, 2 if chance else 1)])
-    for t in results.published_transfer:
-        pair = f"{name_of(t.source)} → {name_of(t.target)}"
-        digits = 4 if t.metric == "comet" else 1
-        rows.append([pair, t.test, t.variant, t.metric, *_both(t.ours, t.published, 1, digits)])
-    for u in results.published_unseen:
-        rows.append([name_of(u.language), "", "", u.metric, *_both(u.ours, u.published, 1, 1)])
+        pair = " → ".join(name_of(code) for code in (r.source, r.target) if code)
+        method = method_label(r.method) if r.task == "retrieval" else r.method
+        scale, digits = (100, 2 if chance else 1) if r.metric == "r1" else (1, 4 if r.metric == "comet" else 1)
+        metric = "R@1, %" if r.metric == "r1" else r.metric
+        first = "mean of all pairs" if chance else pair
+        rows.append([first, r.test, method, metric, *_both(r.ours, r.published, scale, digits)])
     if not rows:
         return []
     caption = "Figures of others come from the file that the recipe names; none is filled in from memory."
