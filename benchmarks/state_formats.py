@@ -6,7 +6,6 @@ Six trainings, three of each format (half an hour on two cores, 5 GB in runs/sta
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,30 +13,31 @@ from interlingua.corpora import prepare_prompts, split_by_cluster, write_manifes
 from interlingua.encoding import WhisperEncoder, best_compute, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.experiments.finetune import run_finetune
-from interlingua.experiments.transfer import CONTEXT, Outputs, pooled_change, references
+from interlingua.experiments.transfer import CONTEXT
 from interlingua.files import write_text
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.metrics import Statistics, SystemOutputs, translation_statistics
+from interlingua.finetuning.evaluate import Outputs, by_task, system_outputs, text_statistics
+from interlingua.metrics import pooled_difference, pooled_score
 from interlingua.models import load_whisper
-from interlingua.results import load_results
-from interlingua.types import StoreDtype, Utterance
+from interlingua.results import Provenance, load_results
+from interlingua.types import Difference, Score, StoreDtype, Utterance
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "state-formats.md"
 OUT = ROOT / "runs" / "state-formats"
-SOURCE, TARGET, ROTATION = "en", "es", 0
+SOURCE, TARGET, FOLD = "en", "es", 0
 EPOCHS, LEARNING_RATE = 5, 1e-4  # as in recipes/transfer-prompts.yaml
 SEEDS = (0, 1, 2)
 REFERENCE: StoreDtype = "float16"
 SMALL: StoreDtype = "int8"
 
-Said = Mapping[int, Outputs]
-"""Seed of the training -> what the model says on test."""
+BySeed = Mapping[int, Outputs]
+"""Seed of the training -> the model's outputs on test."""
 
 
 def main() -> None:
     """Encode, train and measure what isn't there yet, and write the page."""
-    utterances = split_by_cluster(prepare_prompts(), ROTATION)
+    utterances = split_by_cluster(prepare_prompts(), FOLD)
     manifest = OUT / "prompts.jsonl"
     write_manifest(manifest, utterances)
     encoder = WhisperEncoder(load_whisper("base", dtype=best_compute()), context=CONTEXT)
@@ -47,10 +47,10 @@ def main() -> None:
     }
     folders = {(dtype, seed): trained(manifest, store, seed) for seed in SEEDS for dtype, store in stores.items()}
     before, after = (
-        {dtype: {s: answers(folders[dtype, s] / f"{side}.json") for s in SEEDS} for dtype in stores}
+        {dtype: {s: outputs_of(folders[dtype, s] / f"{side}.jsonl") for s in SEEDS} for dtype in stores}
         for side in ("before", "after")
     )
-    made = load_results(folders[SMALL, SEEDS[-1]])[0]["provenance"]
+    made = load_results(folders[SMALL, SEEDS[-1]])[0].provenance
     write_text(PAGE, page(before, after, stores, utterances, made))
     print(f"{PAGE} written")
 
@@ -71,9 +71,10 @@ def trained(manifest: Path, store: FrameStore, seed: int) -> Path:
     )
 
 
-def answers(path: Path) -> Outputs:
-    """What a model said, of a result folder."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+def outputs_of(path: Path) -> Outputs:
+    """A model's outputs on test, of a result folder."""
+    values = {line["id"]: line["value"] for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    return by_task({key for texts in values.values() for key in texts}, values)
 
 
 def relative_error(reference: FrameStore, other: FrameStore) -> float:
@@ -95,11 +96,11 @@ def megabytes(store: FrameStore) -> float:
 
 
 def page(
-    before: Mapping[StoreDtype, Said],
-    after: Mapping[StoreDtype, Said],
+    before: Mapping[StoreDtype, BySeed],
+    after: Mapping[StoreDtype, BySeed],
     stores: Mapping[StoreDtype, FrameStore],
     utterances: Sequence[Utterance],
-    made: dict[str, Any],
+    made: Provenance,
 ) -> str:
     """docs/state-formats.md."""
     test = [u for u in utterances if u.split == "test"]
@@ -116,14 +117,14 @@ def page(
     reference, small = (megabytes(stores[dtype]) for dtype in (REFERENCE, SMALL))
     table = "\n".join(rows)
     n = sum(u.split == "train" and u.language == SOURCE and TARGET in u.translations for u in utterances)
-    signature = compared(new, after, test, SEEDS)["difference"]["signature"]
+    signature = compared(new, after, test, SEEDS)[2].signature
     return f"""# Encoder states as {SMALL}
 
-Written by `make bench-state-formats` (`benchmarks/state_formats.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
-{made["device"]["threads"]} threads, training in {made["device"]["compute"]}, torch {made["packages"]["torch"]}.
+Written by `make bench-state-formats` (`benchmarks/state_formats.py`), not by hand: {(made.started or "")[:10]}, {made.device["name"]},
+{made.device["threads"]} threads, training in {made.device["compute"]}, torch {made.packages["torch"]}.
 
 `interlingua encode --dtype {SMALL}` stores every number of a state in a byte, and a scale for each frame. Is what the decoder learns from such states
-the same? Whisper-base, {n} {SOURCE} prompts into {TARGET} (rotation {ROTATION} of the split by cluster), no remedy, {EPOCHS} epochs, learning rate {LEARNING_RATE:g},
+the same? Whisper-base, {n} {SOURCE} prompts into {TARGET} (fold {FOLD} of the split by cluster), no regularizer, {EPOCHS} epochs, learning rate {LEARNING_RATE:g},
 context `{CONTEXT}`, the best epoch by chrF on dev. Each format is trained with seeds {", ".join(map(str, SEEDS))}, and tested on states of the same format. Decoding is
 greedy, in CTranslate2's int8 on a CPU, for both alike.
 
@@ -145,48 +146,41 @@ what training varies by anyway. Before training the model is one and the same: w
 
 
 def row(
-    title: str, keys: Sequence[str], said: Mapping[StoreDtype, Said], test: Sequence[Utterance], seeds: Sequence[int]
+    title: str,
+    keys: Sequence[str],
+    outputs: Mapping[StoreDtype, BySeed],
+    test: Sequence[Utterance],
+    seeds: Sequence[int],
 ) -> str:
     """One line: both formats, seed by seed, and their difference."""
-    found = compared(keys, said, test, seeds)
-    alone = [compared(keys, said, test, [s]) for s in seeds]
-    each = [[one[side]["value"] for one in alone] for side in ("before", "after")]
-    told = [f"{np.mean(of):.1f}" + (f" ({', '.join(f'{v:.1f}' for v in of)})" if len(of) > 1 else "") for of in each]
-    difference = found["difference"]
-    low, high = difference["ci"]
+    alone = [compared(keys, outputs, test, [s]) for s in seeds]
+    each = [[one[side].value for one in alone] for side in (0, 1)]
+    shown = [f"{np.mean(of):.1f}" + (f" ({', '.join(f'{v:.1f}' for v in of)})" if len(of) > 1 else "") for of in each]
+    difference = compared(keys, outputs, test, seeds)[2]
+    low, high = difference.ci or (np.nan, np.nan)
     apart = f"{max(np.ptp(of) for of in each):.1f}" if len(seeds) > 1 else ""
-    n = difference["n"] // len(seeds)
+    n = (difference.n or 0) // len(seeds)
     return (
-        f"| {title} | {n} | {' | '.join(told)} | {difference['value']:+.1f} [{low:+.1f}, {high:+.1f}] | "
-        f"{difference['p_randomisation']:.3f} | {apart} |"
+        f"| {title} | {n} | {' | '.join(shown)} | {difference.value:+.1f} [{low:+.1f}, {high:+.1f}] | "
+        f"{difference.p_randomisation:.3f} | {apart} |"
     )
 
 
 def compared(
-    keys: Sequence[str], said: Mapping[StoreDtype, Said], test: Sequence[Utterance], seeds: Sequence[int]
-) -> dict[str, Any]:
-    """chrF of `REFERENCE` ("before") and `SMALL` ("after"), means over questions and seeds, and their difference."""
-    clusters = {u.id: u.group for u in test}
-    sides: list[list[Statistics]] = [[], []]
-    for seed in seeds:
-        for key in keys:
-            expected, to = asked(key, test)
-            for side, dtype in zip(sides, (SMALL, REFERENCE), strict=True):
-                texts = {i: said[dtype][seed][key].get(i, "") for i in expected}
-                outputs = SystemOutputs(texts, expected, clusters, to, (ROTATION, seed))
-                side.append(translation_statistics(outputs, "chrf"))
-    found: dict[str, Any] = msgspec.to_builtins(pooled_change(*sides))
-    return found
-
-
-def asked(key: str, test: Sequence[Utterance]) -> tuple[dict[str, str], str]:
-    """References of a question, and the language to write."""
-    source, target = key.partition(" ")[2].split("-")
-    return references(test, source, target), target
+    keys: Sequence[str], outputs: Mapping[StoreDtype, BySeed], test: Sequence[Utterance], seeds: Sequence[int]
+) -> tuple[Score, Score, Difference]:
+    """chrF of `REFERENCE` and `SMALL`, means over tasks and seeds, and their difference."""
+    reference, small = (
+        text_statistics(
+            [system_outputs(key, outputs[dtype][seed], test, (FOLD, seed)) for seed in seeds for key in keys], "chrf"
+        )
+        for dtype in (REFERENCE, SMALL)
+    )
+    return pooled_score(reference), pooled_score(small), pooled_difference(small, reference)
 
 
 def name(key: str) -> str:
-    """A question as a row's title."""
+    """A task as a row's title."""
     source, target = key.partition(" ")[2].split("-")
     return f"{source}→{target}" + (" (trained on)" if (source, target) == (SOURCE, TARGET) else "")
 

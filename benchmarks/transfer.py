@@ -7,7 +7,6 @@ nothing is trained: the page shows what is done.
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,15 @@ from interlingua.experiments.transfer import (
 from interlingua.files import write_text
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.metrics.correlation import rank_correlation
-from interlingua.results import load_results
+from interlingua.results import (
+    Part,
+    Results,
+    StudyRow,
+    Variant,
+    as_json,
+    load_results,
+)
+from interlingua.types import Difference, Score
 from stores import encoded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +58,7 @@ def main() -> None:
     for path in [Path(n) for n in names] or [ROOT / "recipes" / f"{name}.yaml" for name in RECIPES]:
         settings = read_recipe(path)
         if not train and not (settings.out / "results.json").exists():
-            print(f"{path.name}: not done; left out")
+            print(f"{path.name}: not done; skipped")
             continue
         if isinstance(settings, TransferStudy):
             results, _ = load_results(run_transfer_study(settings, train=train))
@@ -71,9 +78,11 @@ def main() -> None:
     print(f"{PAGE} written")
 
 
-def keep(recipe: Path, results: dict[str, Any]) -> None:
+def keep(recipe: Path, results: Results) -> None:
     """Put a study's results beside its page."""
-    write_text(DATA / f"{recipe.stem}.json", json.dumps(results, ensure_ascii=False, separators=(",", ":")) + "\n")
+    write_text(
+        DATA / f"{recipe.stem}.json", json.dumps(as_json(results), ensure_ascii=False, separators=(",", ":")) + "\n"
+    )
 
 
 HEAD = f"""# What one source language teaches the others
@@ -81,11 +90,11 @@ HEAD = f"""# What one source language teaches the others
 Written by `make study-transfer` (`benchmarks/transfer.py`), not by hand; the studies' `results.json` lie in [data](data).
 
 Whisper-base, its encoder frozen, learns to translate speech of the prompts corpus from one source language into a new target; the other languages are
-**never trained on**. States have context `{CONTEXT}`. Split into train, dev and test (3:1:1) by cluster of near-duplicates; a rotation chooses which fifth
-is test. The best epoch is chosen by chrF on dev. Where a variant lists several shares of its change (WiSE-FT), dev chooses the one with the best new
+**never trained on**. States have context `{CONTEXT}`. Split into train, dev and test (3:1:1) by cluster of near-duplicates; a fold chooses which fifth
+is test. The best epoch is chosen by chrF on dev. Where a variant lists several interpolation weights (WiSE-FT), dev chooses the one with the best new
 target among those that lose nothing into English there (or, if all lose, the one that loses least). Decoding is greedy, on a CPU in CTranslate2's int8, as it is deployed there, before
-and after alike. All figures are on test; intervals are 95% bootstrap intervals, clusters resampled over all languages, rotations and seeds together and paired where
-a difference is given; where there are several seeds, each rotation's are resampled, too.
+and after alike. All figures are on test; intervals are 95% bootstrap intervals, clusters resampled over all languages, folds and seeds together and paired where
+a difference is given; where there are several seeds, each fold's are resampled, too.
 p is by approximate randomisation over clusters, the trainings taken as they are.
 
 **Controls**: `{PERMUTED}` trains on the same texts dealt out anew over the audio (what is learnt is the domain's text alone), and every gain is over the
@@ -94,73 +103,72 @@ best of three untrained prompts, chosen on dev.
 """
 
 
-def study_section(path: Path, study: TransferStudy, results: dict[str, Any]) -> str:
+def study_section(path: Path, study: TransferStudy, results: Results) -> str:
     """What a study found."""
-    made = results["provenance"]
+    made = results.provenance
     settings = ", ".join(f"{k} {v}" for k, v in study.settings.items())
     title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").strip()
     parts = [
-        target_section(t, study, [r for r in results["study"] if r["target"] == t], results["pareto"])
-        for t in study.targets
+        target_section(t, study, [r for r in results.study if r.target == t], results.pareto) for t in study.targets
     ]
     return f"""## {title}
 
-`interlingua run recipes/{path.name}`, {made["started"][:10]}, {made["device"]["name"]}, {made["device"]["threads"]} threads, training in
-{made["device"]["compute"]}, torch {made["packages"]["torch"]}. Source of the variants that don't say: {study.source}; {settings}; rotations
-{", ".join(map(str, study.rotations))}; seeds {", ".join(map(str, study.seeds))}.
+`interlingua run recipes/{path.name}`, {(made.started or "")[:10]}, {made.device["name"]}, {made.device["threads"]} threads, training in
+{made.device["compute"]}, torch {made.packages["torch"]}. Source of the variants that don't say: {study.source}; {settings}; folds
+{", ".join(map(str, study.folds))}; seeds {", ".join(map(str, study.seeds))}.
 
 {"".join(parts)}"""
 
 
-def target_section(target: str, study: TransferStudy, rows: list[dict[str, Any]], pareto: list[dict[str, Any]]) -> str:
+def target_section(target: str, study: TransferStudy, rows: list[StudyRow], pareto: list[Variant]) -> str:
     """One target of a study."""
     if not rows:
         return f"Into `{target}`: not done yet.\n\n"
-    controlled = any(r["variant"] == PERMUTED for r in rows)
+    controlled = any(r.variant == PERMUTED for r in rows)
     head = [
         "variant",
-        "share",
+        "alpha",
         "sources never trained on: gain",
         *([f"against `{PERMUTED}`"] if controlled else []),
         "trained source: gain",
         "X→English: change",
         "WER/CER of transcripts, mean",
         "languages named wrongly",
-        f"gain's share of `{PLAIN}`'s, never trained on",
+        f"part of `{PLAIN}`'s gain, never trained on",
         "all sources",
     ]
     lines = [
         [
-            f"`{r['variant']}`{chosen(r)}",
-            ", ".join(dict.fromkeys(f"{c['share']:g}" for c in r["chosen"])),
-            change(r["new_unseen"]),
-            *(["" if r["variant"] == PERMUTED else change(r["unseen_against_permuted"])] if controlled else []),
-            change(r["new_source"]),
-            change(r["into_english"]),
-            arrow(r["errors"].get("transcribe")),
-            arrow(r["errors"].get("detect")),
-            "" if r["variant"] in (PLAIN, PERMUTED) else share(r["share_of_plain"]),
-            "" if r["variant"] in (PLAIN, PERMUTED) else share(r["share_of_plain_all"]),
+            f"`{r.variant}`{chosen(r)}",
+            ", ".join(dict.fromkeys(f"{c['share']:g}" for c in r.chosen)),
+            change(r.new_unseen),
+            *(["" if r.variant == PERMUTED else change(r.unseen_against_permuted)] if controlled else []),
+            change(r.new_source),
+            change(r.into_english),
+            arrow(r.errors.get("transcribe")),
+            arrow(r.errors.get("detect")),
+            "" if r.variant in (PLAIN, PERMUTED) else part(r.share_of_plain),
+            "" if r.variant in (PLAIN, PERMUTED) else part(r.share_of_plain_all),
         ]
         for r in rows
     ]
-    languages = list(rows[0]["by_language"])
+    languages = list(rows[0].by_language)
     each = [
-        [f"`{r['variant']}` ({', '.join(r['sources'])})", *(by_language(r["by_language"][s]) for s in languages)]
+        [f"`{r.variant}` ({', '.join(r.sources)})", *(by_language(r.by_language[s]) for s in languages)]
         for r in rows
-        if r["variant"] != PERMUTED
+        if r.variant != PERMUTED
     ]
-    matrix = relation(rows) if len({tuple(r["sources"]) for r in rows}) > 2 else ""
-    untrained = rows[0]["chrf_unseen"]["untrained"]
-    undone = [v for v in study.variants if v not in {r["variant"] for r in rows}]
+    matrix = relation(rows) if len({tuple(r.sources) for r in rows}) > 2 else ""
+    untrained = rows[0].chrf_unseen["untrained"]
+    undone = [v for v in study.variants if v not in {r.variant for r in rows}]
     left = f"\nNot done yet: {', '.join(f'`{v}`' for v in undone)}.\n" if undone else ""
     return f"""### Into `{target}`
 
-Best untrained prompt: {", ".join(f"`{p}`" for p in dict.fromkeys(rows[0]["untrained_prompts"]))}, chrF {untrained:.1f} over the sources never trained on; `{PLAIN}` reaches {rows[0]["chrf_unseen"]["plain"]:.1f}.
+Best untrained prompt: {", ".join(f"`{p}`" for p in dict.fromkeys(rows[0].untrained_prompts))}, chrF {untrained:.1f} over the sources never trained on; `{PLAIN}` reaches {rows[0].chrf_unseen["plain"]:.1f}.
 {left}
 {table(head, lines)}
 
-By language spoken: gain over the best untrained prompt{f"; over `{PERMUTED}`" if controlled else ""}. Trained on: in brackets.
+By source language: gain over the best untrained prompt{f"; over `{PERMUTED}`" if controlled else ""}. Trained on: in brackets.
 
 {table(["variant", *(f"{s}→{target}" for s in languages)], each)}
 {matrix}
@@ -169,19 +177,19 @@ By language spoken: gain over the best untrained prompt{f"; over `{PERMUTED}`" i
 """
 
 
-def transfer_table(row: dict[str, Any]) -> str:
+def transfer_table(row: StudyRow) -> str:
     """Scores by direction, before and after."""
     lines = [
         [
-            f"{r['source']}→{r['target']}{' (trained on)' if r['trained'] else ''}",
-            str(r["n"]),
-            *(score(r["chrf"][side]) for side in ("before", "after")),
-            change(r["chrf"]["difference"]),
-            f"{r['chrf']['difference']['p_randomisation']:.3f}",
-            *(score(r["bleu"][side]) for side in ("before", "after")),
-            *(f"{100 * r['off_target'][side]['value']:.0f}%" for side in ("before", "after")),
+            f"{r.source}→{r.target}{' (trained on)' if r.trained else ''}",
+            str(r.n),
+            *(score(getattr(r.chrf, side)) for side in ("before", "after")),
+            change(r.chrf.difference),
+            f"{r.chrf.difference.p_randomisation:.3f}",
+            *(score(getattr(r.bleu, side)) for side in ("before", "after")),
+            *(f"{100 * getattr(r.off_target, side).value:.0f}%" for side in ("before", "after")),
         ]
-        for r in row["table"]
+        for r in row.table
     ]
     head = [
         "direction",
@@ -195,34 +203,34 @@ def transfer_table(row: dict[str, Any]) -> str:
         "off target before",
         "after",
     ]
-    signature = next(r["bleu"]["after"]["signature"] for r in row["table"])
-    title = f"Transfer table of <code>{row['variant']}</code> (first seed; BLEU: {signature})"
+    signature = next(r.bleu.after.signature for r in row.table)
+    title = f"Transfer table of <code>{row.variant}</code> (first seed; BLEU: {signature})"
     return f"<details><summary>{title}</summary>\n\n{table(head, lines)}\n\n</details>\n"
 
 
-def curves(target: str, pareto: list[dict[str, Any]]) -> str:
-    """Gain and loss of every share of a training's change, on test."""
+def curves(target: str, pareto: list[Variant]) -> str:
+    """Gain and loss by interpolation weight, on test."""
     told = [
-        f"`{p['name']}`: " + "; ".join(f"{gain:+.1f}, {loss:+.1f}" for gain, loss in p["curve"])
+        f"`{p.name}`: " + "; ".join(f"{gain:+.1f}, {loss:+.1f}" for gain, loss in p.curve)
         for p in pareto
-        if p["target"] == target and p["curve"]
+        if p.target == target and p.curve
     ]
     if not told:
         return ""
     return (
-        "Gain on the sources never trained on, and change of X→English, from no share of the change to the largest that was asked: "
+        "Gain on the sources never trained on, and change of X→English, by interpolation weight, from 0 to the largest: "
         + ". ".join(told)
         + ".\n"
     )
 
 
-def finetune_section(path: Path, config: FinetuneConfig, results: dict[str, Any]) -> str:
+def finetune_section(path: Path, config: FinetuneConfig, results: Results) -> str:
     """One fine-tuning: pooled differences."""
     title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").strip()
-    lines = [[r["pool"], ", ".join(r["languages"]), change(r["chrf"])] for r in results["transfer_pooled"]]
+    lines = [[r.pool, ", ".join(r.languages), change(r.chrf)] for r in results.transfer_pooled]
     return f"""## {title}
 
-`interlingua run recipes/{path.name}`, {results["provenance"]["started"][:10]}: {config.plan()}; stores {", ".join(f"`{Path(s).name}`" for s in config.store)}.
+`interlingua run recipes/{path.name}`, {(results.provenance.started or "")[:10]}: {config.plan()}; stores {", ".join(f"`{Path(s).name}`" for s in config.store)}.
 chrF after less before, where before is always read from the first store.
 
 {table(["", "languages spoken", "difference"], lines)}
@@ -230,23 +238,23 @@ chrF after less before, where before is always read from the first store.
 """
 
 
-def chosen(row: dict[str, Any]) -> str:
+def chosen(row: StudyRow) -> str:
     """What dev chose, where it had a choice."""
-    if row["candidates"] == 1:
+    if row.candidates == 1:
         return ""
-    differing = [{k: v for k, v in c.items() if k not in ("rotation", "source", "share")} for c in row["chosen"]]
+    differing = [{k: v for k, v in c.items() if k not in ("rotation", "source", "share")} for c in row.chosen]
     told = dict.fromkeys(", ".join(f"{k} {v}" for k, v in own.items() if k != "epochs") for own in differing)
-    return f" (of {row['candidates']} on dev: {'; '.join(told)})"
+    return f" (of {row.candidates} on dev: {'; '.join(told)})"
 
 
-def relation(rows: list[dict[str, Any]]) -> str:
+def relation(rows: list[StudyRow]) -> str:
     """Does R@1 between two languages predict what training on one gives the other?"""
     names = {"seqsim": "SeqSim", "whitened-position-csls": "the default method"}
     gains = {
-        (r["sources"][0], t): found["untrained"]["value"]
+        (r.sources[0], t): found["untrained"].value
         for r in rows
-        for t, found in r["by_language"].items()
-        if len(r["sources"]) == 1 and r["sources"][0] != t and r["variant"] != PERMUTED
+        for t, found in r.by_language.items()
+        if len(r.sources) == 1 and r.sources[0] != t and r.variant != PERMUTED
     }
     pairs = sorted(gains)
     gain = np.array([gains[p] for p in pairs])
@@ -277,37 +285,37 @@ def less_mean(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return values - np.array([values[groups == g].mean() for g in groups])
 
 
-def by_language(found: dict[str, Any]) -> str:
+def by_language(found: dict[str, Difference | None]) -> str:
     """Gain of a language over both controls."""
-    return "; ".join(change(found[k]) for k in ("untrained", PERMUTED) if found[k])
+    return "; ".join(change(found[k]) for k in ("untrained", PERMUTED) if found.get(k))
 
 
-def arrow(values: list[float] | None) -> str:
+def arrow(values: tuple[float, float] | None) -> str:
     """Per cent before and after."""
     if values is None:
         return ""
     return f"{values[0]:.1f} → {values[1]:.1f}"
 
 
-def score(found: dict[str, Any]) -> str:
+def score(found: Score) -> str:
     """A score with its interval."""
-    low, high = found["ci"]
-    return f"{found['value']:.1f} [{low:.1f}, {high:.1f}]"
+    low, high = found.ci or (np.nan, np.nan)
+    return f"{found.value:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def change(score: dict[str, Any] | None) -> str:
+def change(score: Difference | None) -> str:
     """A difference with its interval."""
     if score is None:
         return ""
-    low, high = score["ci"]
-    return f"{score['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
+    low, high = score.ci or (np.nan, np.nan)
+    return f"{score.value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def share(score: dict[str, Any]) -> str:
-    """A share in per cent with its interval."""
-    if score["value"] is None or score["ci"] is None:
+def part(found: Part) -> str:
+    """A proportion in per cent with its interval."""
+    if found.value is None or found.ci is None:
         return "no gain to compare with"
-    return f"{100 * score['value']:.0f}% [{100 * score['ci'][0]:.0f}, {100 * score['ci'][1]:.0f}]"
+    return f"{100 * found.value:.0f}% [{100 * found.ci[0]:.0f}, {100 * found.ci[1]:.0f}]"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

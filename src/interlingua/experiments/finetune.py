@@ -309,7 +309,8 @@ def kept_outputs(
         return outputs_by_chunk(model, tasks, lacking, states, label, most_tokens=most_tokens)
 
     origins = output_origins(tasks, utterances, states, most_tokens)
-    return by_task([t.key for t in tasks], kept_by_id(path, origins, make, dict[str, str]))
+    by_source = [t.key for s in dict.fromkeys(t.source for t in tasks) for t in tasks if t.source == s]
+    return by_task(by_source, kept_by_id(path, origins, make, dict[str, str]))
 
 
 def output_origins(
