@@ -13,7 +13,7 @@ import langcodes
 from interlingua.errors import UsageError
 
 PromptKind = Literal["target-transcribe", "target-translate", "source-translate"]
-"""How a decoder is asked for a target language; see `interlingua.models.targets`."""
+"""How a decoder is prompted for a target language; see `interlingua.models.targets`."""
 
 WHISPER_LANGUAGES: dict[str, str] = {  # in token order; the last one (yue) exists from large-v3 on
     "en": "english",
@@ -150,7 +150,7 @@ def normalise_language(code: str) -> str:
 
     A region or script is cut off, and a three-letter code becomes the two-letter one where there is one. A language's
     standard form (``arb``, ``swh``, ``ekk``) is the language (``ar``, ``sw``, ``et``); its other members, which corpora
-    list beside it (``arz``, ``yue``), stay apart. A language that Whisper doesn't know keeps its ISO 639 code.
+    list too (``arz``, ``yue``), stay apart. A language that Whisper doesn't know keeps its ISO 639 code.
 
     >>> [normalise_language(c) for c in ("en_us", "cmn_hans_cn", "sv-SE", "deu", "French", "kea_cv", "arb_Arab", "arz")]
     ['en', 'zh', 'sv', 'de', 'fr', 'kea', 'ar', 'arz']

@@ -92,7 +92,7 @@ def test_what_has_no_correlation():
     assert rank_correlation([1, 2], [1, 2]).value is None
     assert rank_correlation([1, 1, 1], [1, 2, 3]).p is None
     assert rank_correlation([], []).n == 0
-    with pytest.raises(ValueError, match="beside"):
+    with pytest.raises(ValueError, match="3 values and 2"):
         rank_correlation([1, 2, 3], [1, 2])
 
 

@@ -60,11 +60,11 @@ class CorpusSource:
     def utterances(self, folder: Path, log: Callable[[str], None] = lambda line: None) -> list[Utterance]:
         """Read the corpus, and leave its manifest in a folder; a manifest of one's own stays where it is.
 
-        It is read anew every time: what was left out for want of a file may be there by now.
+        It is read anew every time: what was skipped for want of a file may be there by now.
 
         Args:
             folder: of the recipe's results.
-            log: takes a line on whatever was left out.
+            log: takes a line on whatever was skipped.
 
         Raises:
             CorpusError: the corpus isn't there, and the message says what to fetch; or it has no speech of one of the
@@ -111,7 +111,7 @@ class CorpusSource:
 
     @property
     def has_splits(self) -> bool:
-        """Whether a split can be asked for."""
+        """Whether it has splits."""
         return self.name == "manifest" or get_corpus(self.name).splits
 
     @property

@@ -34,10 +34,10 @@ from interlingua.types import Score, Utterance
 TRANSLATION = ("bleu", "chrf++", "chrf", "off_target")
 TRANSCRIPTION = ("error",)
 COMET = "comet"
-SHORT, LONG = 3.0, 10.0  # seconds: borders between the durations that are told apart
+SHORT, LONG = 3.0, 10.0  # seconds: borders of the durations that have rows of their own
 BUCKETS = (f"<{SHORT:.0f} s", f"{SHORT:.0f}-{LONG:.0f} s", f">{LONG:.0f} s", "unknown")
 
-_ALWAYS = ("chrf++", "chrf", "error")  # the others need a tokenizer, an identifier, …: without it a reason is told
+_ALWAYS = ("chrf++", "chrf", "error")  # the others need a tokenizer, an identifier, …: without it a reason stands there
 
 
 @dataclass(frozen=True)
@@ -373,7 +373,7 @@ def read_systems(
         utterances: by id, all that the manifest holds.
         manifest: for messages.
         to: targets that count, all if empty; a single one is that of lines without a target.
-        task: keep transcripts, or translations, only; lines without a target are transcripts if those are asked for.
+        task: keep transcripts, or translations, only; lines without a target are transcripts if those are kept.
 
     Raises:
         UsageError: two systems of one name.

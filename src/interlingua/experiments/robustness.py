@@ -210,7 +210,7 @@ def compared(
 
     Args:
         utterances: with meanings.
-        pivot: language that must be among them, beside another one.
+        pivot: language that must be among them, and another one.
         where: the corpus, for messages.
         same_sentences: keep only meanings that every language has.
 

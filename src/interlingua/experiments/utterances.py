@@ -24,7 +24,7 @@ class UtteranceLog:
     def ranked(
         self, method: str, language: str, queries: Items, candidates: Items, scores: Matrix, ranks: Ranks
     ) -> None:
-        """Keep where each query's answer was ranked, and what stood first; nothing of queries without an answer.
+        """Keep where each query's right candidate was ranked, and what stood first; nothing of queries without one.
 
         Args:
             method: its name in the results.
@@ -32,7 +32,7 @@ class UtteranceLog:
             queries: N.
             candidates: M.
             scores: (N, M), as evaluated.
-            ranks: (N,), as evaluated; NaN has no answer.
+            ranks: (N,), as evaluated; NaN: no right candidate.
         """
         for query, rank, first in zip(queries.ids, ranks, first_of(queries, candidates, scores), strict=True):
             if np.isnan(rank):
@@ -64,13 +64,13 @@ class UtteranceLog:
     def transcribed(
         self, system: str, language: str, hypotheses: Mapping[str, str], references: Mapping[str, str]
     ) -> None:
-        """Keep a system's transcripts of the utterances that it is known of what is said; a missing one is empty.
+        """Keep a system's transcripts of the utterances that have a reference; a missing one is empty.
 
         Args:
             system: its name.
             language: spoken.
             hypotheses: utterance id -> transcript.
-            references: utterance id -> what is said.
+            references: utterance id -> transcript.
 
         Raises:
             UsageError: see `score_transcripts`.

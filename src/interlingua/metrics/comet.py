@@ -37,7 +37,7 @@ _REPORTED = ("unbabel-comet", "torch", "transformers")
 _ADVICE = "notice"  # pip's lines about newer pips, which explain nothing
 
 Segment = tuple[str, str, str]
-"""What COMET reads: what was said (as text), the system's output, and the reference."""
+"""What COMET reads: transcript of the source, hypothesis, reference."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def find_comet() -> CometEnvironment:
 def set_up_comet(log: Callable[[str], None]) -> CometEnvironment:
     """Make the environment, unless it is ready.
 
-    It is made beside its place and moved there whole: nothing half-made stays, and what a killed set-up left is
-    removed. A second set-up at the same time waits for the first.
+    It is made in a folder next to its own and moved there whole: nothing half-made stays, and what a killed set-up
+    left is removed. A second set-up at the same time waits for the first.
 
     Raises:
         CometError: it can't be made; the text says which step failed and why.
@@ -181,10 +181,10 @@ def score_comet(segments: Iterable[Segment], *, model: str = COMET_MODEL) -> Com
     found = sorted(set(segments))
     located, name = _located(model)
     request = {"model": located, "segments": found, "batch_size": BATCH_SIZE}
-    answer = _ask(environment, request, model)
+    response = _scores(environment, request, model)
     versions = "|".join(f"{name}:{version}" for name, version in environment.versions.items())
-    signature = f"comet|model:{name}|revision:{answer['revision']}|source:transcript|{versions}"
-    return CometScores(dict(zip(found, answer["scores"], strict=True)), signature)
+    signature = f"comet|model:{name}|revision:{response['revision']}|source:transcript|{versions}"
+    return CometScores(dict(zip(found, response["scores"], strict=True)), signature)
 
 
 def _located(model: str) -> tuple[str, str]:
@@ -205,21 +205,21 @@ def _located(model: str) -> tuple[str, str]:
     return model, model
 
 
-def _ask(environment: CometEnvironment, request: Mapping[str, Any], model: str) -> dict[str, Any]:
+def _scores(environment: CometEnvironment, request: Mapping[str, Any], model: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="interlingua-comet-") as folder:
-        asked, answer, log = (Path(folder) / name for name in ("in.json", "out.json", "log.txt"))
-        asked.write_text(json.dumps(request), encoding="utf-8")
+        sent, response, log = (Path(folder) / name for name in ("in.json", "out.json", "log.txt"))
+        sent.write_text(json.dumps(request), encoding="utf-8")
         # -I: neither our environment's variables nor the runner's folder, which holds a comet.py, may be imported from.
-        command = [str(environment.python), "-I", comet_runner.__file__, str(asked), str(answer)]
+        command = [str(environment.python), "-I", comet_runner.__file__, str(sent), str(response)]
         with log.open("wb") as errors:
             code = _run(command, errors.fileno(), len(request["segments"]))
-        if not answer.is_file():
+        if not response.is_file():
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise CometError(
                 f"COMET ended early with exit code {code} ({lines[-1] if lines else 'without a message'}); "
                 + ("it was killed: too little memory?" if code < 0 else "`interlingua doctor` tells what is here")
             )
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(response.read_text(encoding="utf-8"))
     if "error" in found:
         raise CometError(
             f"COMET's model {model} can't be reached or run ({_shortened(found['error'])}); have it in the hub cache "

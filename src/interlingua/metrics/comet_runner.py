@@ -15,14 +15,14 @@ from typing import Any
 _CHUNK = 64  # segments between two lines of progress
 
 
-def main(question: Path, answer: Path) -> None:
-    """Score what ``question`` holds and write ``answer``, whatever happens."""
-    asked = json.loads(question.read_text(encoding="utf-8"))
+def main(request: Path, response: Path) -> None:
+    """Score what ``request`` holds and write ``response``, whatever happens."""
+    settings = json.loads(request.read_text(encoding="utf-8"))
     try:
-        found = _score(**asked)
+        found = _score(**settings)
     except Exception as e:  # the caller reads why; a traceback would tell its user nothing
         found = {"error": f"{type(e).__name__}: {' '.join(str(e).split())}"}
-    answer.write_text(json.dumps(found), encoding="utf-8")
+    response.write_text(json.dumps(found), encoding="utf-8")
 
 
 def _score(model: str, segments: list[list[str]], batch_size: int) -> dict[str, Any]:

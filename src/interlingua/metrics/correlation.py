@@ -43,7 +43,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
         ValueError: the sides are of different length.
     """
     if len(a) != len(b):
-        raise ValueError(f"{len(a)} values beside {len(b)}")
+        raise ValueError(f"{len(a)} values and {len(b)}")
     n = len(a)
     exact = n <= MOST_EXACT
     orders = factorial(n) if exact else DRAWN

@@ -1,4 +1,4 @@
-"""How many outputs are in another language than was asked for: by script where that decides, else by py3langid."""
+"""How many outputs are in another language than the target: by script where that decides, else by py3langid."""
 
 import re
 import unicodedata
@@ -40,17 +40,17 @@ def off_target_rate(
     sources: Collection[str] = (),
     clusters: Mapping[str, str] | None = None,
 ) -> Score:
-    """Share (0-1) of outputs that aren't in the target language, with a 95% bootstrap interval over clusters.
+    """Proportion (0-1) of outputs that aren't in the target language, with a 95% bootstrap interval over clusters.
 
     An output that is missing or has no letter is off target. The script decides where no other candidate is written
     in it; else py3langid chooses among the candidates of that script. The candidates are the target, the sources and
-    `USUAL_LANGUAGES`. The signature says what share of the references would count as off target: the false alarms.
+    `USUAL_LANGUAGES`. The signature says what proportion of the references would count as off target: the false alarms.
 
     Args:
         hypotheses: utterance id -> the system's output.
-        target: the language that was asked for.
+        target: the language that should be written.
         references: utterance id -> reference translation.
-        sources: the languages that were spoken, if they aren't usual.
+        sources: the languages spoken, if they aren't usual.
         clusters: utterance id -> cluster; None: each utterance is its own.
 
     Raises:
@@ -89,8 +89,8 @@ def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | 
 
     Args:
         text: with some words; one without a letter is in no language.
-        target: the language that was asked for.
-        sources: the languages that were spoken.
+        target: the language that should be written.
+        sources: the languages spoken.
 
     Raises:
         UsageError: an unknown language.
@@ -114,7 +114,7 @@ def _is_in(text: str, target: str, candidates: Collection[str]) -> bool:
 def main_script(text: str) -> str | None:
     """ISO 15924 code of the script of most words (letters, where words aren't spaced); None: no letters.
 
-    Han beside kana is ``Kana``, Han alone ``Hani``.
+    Han with kana is ``Kana``, Han alone ``Hani``.
 
     >>> main_script("请按 Asterisk 键"), main_script("番号を入力"), main_script("5")
     ('Hani', 'Kana', None)

@@ -28,7 +28,7 @@ def score_transcripts(
 
     Args:
         hypotheses: utterance id -> the recogniser's output.
-        references: utterance id -> what is said.
+        references: utterance id -> transcript.
         language: of both.
         clusters: utterance id -> cluster; None: each utterance is its own.
 

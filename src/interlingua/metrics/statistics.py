@@ -36,7 +36,7 @@ class SystemOutputs:
         target: language that is written.
         cell: of the training that the outputs come from; its seed is drawn among those of its fold.
         source: language spoken; empty where it doesn't matter.
-        transcripts: what is said, for metrics that read it.
+        transcripts: of the source, for metrics that read them.
     """
 
     hypotheses: Mapping[str, str]

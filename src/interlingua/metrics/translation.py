@@ -12,7 +12,7 @@ from interlingua.metrics.statistics import Statistics, SystemOutputs, join, pool
 from interlingua.types import Difference, Score
 
 TextMetric = Literal["bleu", "chrf", "chrf++"]
-"""chrF++ counts words of one and two beside chrF's characters (`CHRF(word_order=2)`)."""
+"""chrF++ counts single words and pairs of words too (`CHRF(word_order=2)`)."""
 
 TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
 
