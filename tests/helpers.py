@@ -147,6 +147,13 @@ def records(found: dict) -> results.Results:
     return msgspec.convert(found, results.Results)
 
 
+def save_results(folder: Path, found: results.Results | dict, *arrays, **parts) -> Path:
+    """`results.save_results`; a dictionary in the form of ``results.json`` will do, and None stands for nothing."""
+    if isinstance(found, dict):
+        found = records({name: value for name, value in found.items() if value is not None})
+    return results.save_results(folder, found, *arrays, **parts)
+
+
 def load_results(folder: Path) -> tuple[dict, dict]:
     """``results.json`` as plain JSON, with the schema's empty parts, and the arrays: what the files say."""
     _, arrays = results.load_results(folder)

@@ -643,14 +643,12 @@ class UtteranceResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def save_results(
     folder: str | Path,
-    results: "Results | Mapping[str, Any]",
+    results: "Results",
     arrays: Mapping[str, np.ndarray] | None = None,
     utterances: Iterable[UtteranceResult] = (),
 ) -> Path:
     """Write ``results.json`` (``arrays.npz``, ``utterances.jsonl``) into ``folder`` and return the former's path."""
     folder = Path(folder)
-    if not isinstance(results, Results):
-        results = msgspec.convert({k: v for k, v in results.items() if v is not None}, Results)
     text = json.dumps(as_json(results), ensure_ascii=False, indent=1, allow_nan=False)
     text += "\n"
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import re
 import msgspec
 import pytest
 
-from helpers import load_results, utterance
+from helpers import load_results, save_results, utterance
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import OutputsError, UsageError
@@ -31,7 +31,6 @@ from interlingua.metrics import (
     translation_statistics,
 )
 from interlingua.report import write_report
-from interlingua.results import save_results
 from interlingua.types import AudioRef
 
 CHINESE = ["线路正忙，请稍后再拨。", "您有三条新留言。", "请输入您的密码。", "会议现已锁定。"]

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from test_report_transfer import fake_transfer, page_of, sections_of
 
-from helpers import records
+from helpers import records, save_results
 from interlingua.cli import run
 from interlingua.errors import ResultsError
 from interlingua.report import alignment_heatmap, recall_heatmap, write_report
 from interlingua.report.plots import spread
 from interlingua.report.retrieval import summarise
 from interlingua.report.tables import percent
-from interlingua.results import save_results
 from interlingua.retrieval.methods import DEFAULT_METHOD
 
 LANGUAGES = ("en", "es", "fr", "it", "ru")

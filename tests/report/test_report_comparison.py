@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from helpers import load_results, records, utterance
+from helpers import load_results, records, save_results, utterance
 from interlingua.cli import run
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.metrics import (
@@ -26,7 +26,7 @@ from interlingua.metrics import (
 from interlingua.report import write_comparison
 from interlingua.report.studies import unseen
 from interlingua.report.tables import Table
-from interlingua.results import load_utterances, save_results
+from interlingua.results import load_utterances
 from interlingua.retrieval.evaluate import Items, evaluate_scores
 from interlingua.types import Utterance
 

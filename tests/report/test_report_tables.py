@@ -15,10 +15,11 @@ import pytest
 from test_report import fake_results
 from test_report_transfer import fake_transfer
 
+from helpers import save_results
 from interlingua.report import write_report
 from interlingua.report.page import Opening, Section, environment, write_page
 from interlingua.report.tables import DASH, DENSE, LONG, Block, Folded, P, Table, Text, difference, latex_escape, number
-from interlingua.results import Difference, save_results
+from interlingua.results import Difference
 
 ATTACKS = (
     "</script><script>alert('x')</script>", 'quo"tes, and\nlines', "=1+1", "50% & $x_1$ #2 {a} ~ ^ \\input{y} <b>|",

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import save_results
 from interlingua.errors import ResultsError
 from interlingua.report import write_report
 from interlingua.report.plots import place_labels
-from interlingua.results import save_results
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

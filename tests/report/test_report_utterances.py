@@ -12,14 +12,13 @@ import pytest
 from test_report_tables import ATTACKS, cells_of
 from test_report_transfer import CHROMIUM, section
 
-from helpers import sweep, utterance, write_wav
+from helpers import save_results, sweep, utterance, write_wav
 from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.report import utterances as tables
 from interlingua.report import write_report
 from interlingua.report.utterances import CLIP_SECONDS, clip, mp3
-from interlingua.results import save_results
 from interlingua.retrieval.evaluate import Items
 from interlingua.types import SAMPLE_RATE, AudioRef
 
