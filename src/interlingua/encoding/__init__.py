@@ -10,7 +10,6 @@ from interlingua.encoding.pipeline import (
     free_bytes,
     parse_shard,
     require_space,
-    seconds_known,
     shard_of,
 )
 from interlingua.encoding.store import FrameStore
@@ -36,6 +35,5 @@ __all__ = [
     "pool_frames",
     "require_space",
     "resolve_device",
-    "seconds_known",
     "shard_of",
 ]
