@@ -34,7 +34,7 @@ FETCH = "interlingua doctor --fetch"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report: ``ok`` is None for what is merely good to know."""
+    """One line of the doctor's report; ``ok`` is None for mere information."""
 
     name: str
     ok: bool | None
@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; nothing is changed, and no network is used."""
+    """Check everything; nothing is changed, and no network is used."""
     cached = ", ".join(i for i in dict.fromkeys(ALIASES.values()) if _in_hub_cache(i))
     return [
         Finding("python", True, f"{platform.python_version()}, interlingua {__version__}"),
@@ -63,12 +63,12 @@ def examine() -> list[Finding]:
 
 
 def fetch(log: Callable[[str], None]) -> None:
-    """Fetch Whisper-base and the prompts corpus unless they are here, and replace copies that are damaged.
+    """Fetch Whisper-base, the prompts corpus and the sentence encoder (may fail: only the cascade baseline needs it).
 
-    So is the sentence encoder, but only the cascade baseline needs it: it may fail.
+    Damaged copies are replaced.
 
     Raises:
-        ModelNotFoundError, FetchError: they can't be had; the text says what was tried.
+        ModelNotFoundError, FetchError: they can't be fetched; the text lists what was tried.
     """
     if packaged_folder():
         repair_packaged(report=log)
@@ -90,7 +90,6 @@ def sentence_encoder() -> Finding:
 
 
 def _weights(name: str, package: str, hub_id: str, optional: str = "") -> Finding:
-    """Weights that come from the hub cache or from packages."""
     folder = packaged_folder(package)
     if folder is not None:
         return _verified(name, folder, lambda: check_packaged(package))
@@ -100,7 +99,6 @@ def _weights(name: str, package: str, hub_id: str, optional: str = "") -> Findin
 
 
 def _verified(name: str, folder: Path, verify: Callable[[], object]) -> Finding:
-    """A folder whose files have known hashes."""
     if not folder.exists():
         return Finding(name, False, "not fetched", FETCH)
     try:

@@ -33,7 +33,7 @@ The command line prints it without a traceback and exits with 2.
 
 
 class InterlinguaError(Exception):
-    """Base of every error below; its text is one clear line for the user."""
+    """Base of every error below; its text is one line for the user."""
 
 
 class UsageError(InterlinguaError):
@@ -57,7 +57,7 @@ class EmptyAudioError(AudioError):
 
 
 class TruncatedAudioError(AudioError):
-    """The data ends or breaks before its header says that it should."""
+    """The data breaks, or ends before its header's length."""
 
 
 class NonFiniteAudioError(AudioError):
@@ -101,11 +101,11 @@ class ModelFormatError(ModelError):
 
 
 class EnglishOnlyModelError(ModelError):
-    """Multilingual work was asked of an English-only checkpoint."""
+    """A multilingual task on an English-only checkpoint."""
 
 
 class UntrainedTaskError(ModelError):
-    """The checkpoint was never trained on the task that was asked of it."""
+    """The checkpoint was never trained on the task."""
 
 
 class StoreError(InterlinguaError):
@@ -113,7 +113,7 @@ class StoreError(InterlinguaError):
 
 
 class StoreMismatchError(StoreError):
-    """Frames of another model, revision, layer, context, pooling or dtype were offered to a store."""
+    """Frames of another model, revision, layer, context, pooling or dtype than the store's."""
 
 
 class OutputsError(InterlinguaError):
@@ -121,7 +121,7 @@ class OutputsError(InterlinguaError):
 
 
 class CometError(InterlinguaError):
-    """COMET can't score: its environment isn't set up, or its model can't be had; the message says why."""
+    """COMET can't score: its environment or model is absent; the message gives the reason."""
 
 
 class ResultsError(InterlinguaError):

@@ -1,7 +1,6 @@
-"""Language codes: FLEURS', Common Voice's, MaSS' and people's own codes mapped to Whisper's.
+"""Language codes: FLEURS', Common Voice's, MaSS' and common codes mapped to Whisper's (mostly ISO 639-1).
 
-Whisper's code (ISO 639-1 mostly) is the one the package uses everywhere. A language that Whisper has
-no token for keeps its ISO 639 code (``kea``, ``ast``).
+A language without a Whisper token keeps its ISO 639 code (``kea``, ``ast``).
 """
 
 import difflib
@@ -13,7 +12,7 @@ import langcodes
 from interlingua.errors import UsageError
 
 PromptKind = Literal["target-transcribe", "target-translate", "source-translate"]
-"""How a decoder is prompted for a target language; see `interlingua.models.targets`."""
+"""Which languages and task a decoder's prompt names; see `interlingua.models.targets`."""
 
 WHISPER_LANGUAGES: dict[str, str] = {  # in token order; the last one (yue) exists from large-v3 on
     "en": "english",
@@ -148,9 +147,8 @@ _WHISPER_OWN: dict[str, str] = {
 def normalise_language(code: str) -> str:
     """Map any corpus's language code, or an English language name, to ours.
 
-    A region or script is cut off, and a three-letter code becomes the two-letter one where there is one. A language's
-    standard form (``arb``, ``swh``, ``ekk``) is the language (``ar``, ``sw``, ``et``); its other members, which corpora
-    list too (``arz``, ``yue``), stay apart. A language that Whisper doesn't know keeps its ISO 639 code.
+    Region and script are cut off. A language's standard form (``arb``, ``swh``) is the language; its other members,
+    which corpora list separately (``arz``, ``yue``), stay apart.
 
     >>> [normalise_language(c) for c in ("en_us", "cmn_hans_cn", "sv-SE", "deu", "French", "kea_cv", "arb_Arab", "arz")]
     ['en', 'zh', 'sv', 'de', 'fr', 'kea', 'ar', 'arz']
@@ -181,11 +179,7 @@ def normalise_language(code: str) -> str:
 
 
 def normalise_languages(codes: Iterable[str]) -> tuple[str, ...]:
-    """Normalise several codes; the first of two that mean the same language stays.
-
-    Raises:
-        UsageError: see `normalise_language`.
-    """
+    """Normalise several codes and drop repetitions; raises UsageError as `normalise_language` does."""
     return tuple(dict.fromkeys(normalise_language(code) for code in codes))
 
 

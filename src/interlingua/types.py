@@ -38,14 +38,9 @@ Interval = tuple[float, float]
 
 
 class AudioRef(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where an utterance's audio lies: a file, a file inside an archive, or a stretch of one.
+    """Where an utterance's audio lies: a file, a file inside an archive, or a stretch of one (seconds).
 
-    Attributes:
-        path: the file, or the archive.
-        offset: where the stretch begins, in seconds.
-        duration: how long it is, in seconds.
-        member: what is meant inside the archive: the name in a tar, tar.gz or zip file, or ``row=123`` of a parquet
-            file; see `interlingua.audio.archives`.
+    ``member``: name in a tar, tar.gz or zip file, or a parquet file's ``row=123``; see `interlingua.audio.archives`.
     """
 
     path: str
@@ -59,16 +54,15 @@ class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     Attributes:
         id: the recording; unique within a manifest.
-        audio: where its audio lies; a relative path is relative to the manifest's folder.
-        language: Whisper's code of the spoken language, or ISO 639 where Whisper has none.
-        text: what is said, or None where unknown.
+        audio: a relative path is relative to the manifest's folder.
+        language: Whisper's code of the source language, or ISO 639 where Whisper has none.
+        text: transcript.
         translations: target language -> reference translation.
-        meaning: the sentence, verse or prompt that several utterances share, or None.
+        meaning: the sentence, verse or prompt that several utterances share.
         cluster: near-duplicate meanings share it; splits and resampling move whole clusters.
-        split: train, dev, test or the corpus's own name, or None.
-        speaker: the speaker, or None where the corpus doesn't say (never invented).
-        gender: the speaker's gender, or None where the corpus doesn't say.
-        duration: seconds, or None where unknown.
+        split: train, dev, test or the corpus's own name.
+        speaker: None where the corpus doesn't name one (never invented); likewise ``gender``.
+        duration: seconds.
     """
 
     id: str
@@ -85,7 +79,7 @@ class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     @property
     def group(self) -> str:
-        """What intervals resample and splits keep together: the cluster, else the meaning, else the utterance."""
+        """Unit of resampling and splits: the cluster, else the meaning, else the utterance."""
         return self.cluster or self.meaning or self.id
 
 
@@ -94,14 +88,14 @@ class FrameSpec:
     """What a frame store holds; a store refuses frames of any other kind.
 
     Attributes:
-        model: the model spec as it was resolved (alias, hub id or folder name).
-        revision: what identifies the weights: hub commit or SHA-256.
+        model: alias, hub id or folder name.
+        revision: of the weights: hub commit or SHA-256.
         layer: encoder layer, 1-based; the last one includes the final layer norm.
         context: ``speech``, ``full`` or ``speech+N`` (N seconds of silence behind the speech).
         pooling: encoder frames averaged into one stored frame (1 = none).
         dtype: of the stored frames.
-        compute: number format that the encoder worked in.
-        rate: encoder frames per second, before pooling; stores from before this field are Whisper's.
+        compute: number format of the encoder.
+        rate: encoder frames per second, before pooling.
     """
 
     model: str
@@ -121,11 +115,7 @@ class FrameSpec:
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Encoder frames of one utterance.
-
-    ``values`` is (T, D). The first ``n_speech`` rows carry the speech: retrieval reads those;
-    decoding and training read all T (the rest is context).
-    """
+    """Encoder frames of one utterance, (T, D); retrieval reads the first ``n_speech``, decoding and training all T."""
 
     id: str
     values: FrameArray
@@ -139,7 +129,7 @@ class Frames:
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A number that never travels without its 95% interval, its n and how it was made."""
+    """A number with its 95% interval, its n and how it was made."""
 
     value: float
     ci: Interval | None = None
@@ -148,7 +138,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
 
 
 class Difference(Score, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A paired difference of two scores, after less before, with its two-sided p."""
+    """A paired difference of two scores, after minus before, with its two-sided p."""
 
     p_bootstrap: float | None = None
     p_randomisation: float | None = None
@@ -158,12 +148,7 @@ class Difference(Score, frozen=True, kw_only=True, omit_defaults=True, forbid_un
 class Hypothesis:
     """A system's output for one utterance.
 
-    Attributes:
-        id: the utterance.
-        text: what is written.
-        tokens: the model's, without the prompt and the end.
-        log_probability: mean natural logarithm over the tokens and the end, where it was reached; None where the
-            system doesn't say.
+    ``tokens`` exclude the prompt and the end; ``log_probability`` is the mean natural logarithm over them and the end.
     """
 
     id: str

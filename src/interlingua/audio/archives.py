@@ -1,10 +1,7 @@
 """Files inside archives, read in place: members of tar, tar.gz and zip files, and the audio in parquet rows.
 
-Nothing is ever unpacked. A member whose name is absolute or climbs out of its archive, and a link, is refused: it is
-in no listing and can't be read. An archive's index is made once and kept while the archive stays as it is; tar, zip and
-parquet then reach any member at once. A tar.gz has to be decompressed from its start, so states of the decompressor
-are kept every `SPACING` bytes: asked for in the archive's order its members cost one decompression in all, in another
-order up to `SPACING` bytes each.
+Links and members whose names leave the archive are refused. A tar.gz is decompressed from its start, so the
+decompressor's state is kept every `SPACING` bytes: reading in the archive's order costs one decompression in all.
 """
 
 import os
@@ -33,13 +30,7 @@ _ROW = re.compile(r"row=(\d+)(?:/column=(.+))?")
 
 @dataclass(frozen=True)
 class Listing:
-    """What an archive holds.
-
-    Attributes:
-        sizes: name -> bytes, in the archive's order; files that may be read only.
-        refused: names of links and of members that would leave the archive.
-        sequential: whether reading in another order than the archive's is slow (tar.gz).
-    """
+    """Readable files, name -> bytes in the archive's order; ``sequential``: slow in another order (tar.gz)."""
 
     sizes: dict[str, int]
     refused: tuple[str, ...]
@@ -47,17 +38,14 @@ class Listing:
 
 
 def read_member(path: Path, member: str) -> bytes:
-    """The bytes of one member.
+    """The bytes of one member of a tar, tar.gz, zip or parquet file, told apart by content, not by name.
 
-    Args:
-        path: a tar, tar.gz, zip or parquet file; its content tells which, not its name.
-        member: a name in it; ``row=123`` of a parquet file is the audio of its 124th row, from the column ``audio``
-            or as in ``row=123/column=speech``.
+    ``row=123`` of a parquet file is the audio of its 124th row; ``row=123/column=speech`` names a column but ``audio``.
 
     Raises:
-        AudioNotFoundError: no such archive, or no such member in it.
+        AudioNotFoundError: no such archive or member.
         TruncatedAudioError: the archive ends or breaks before the member does.
-        AudioError: it can't be read, is no archive of a known kind, or the member is refused.
+        AudioError: another kind of file, or the member is refused.
     """
     problem = refusal(member)
     if problem:
@@ -67,17 +55,13 @@ def read_member(path: Path, member: str) -> bytes:
 
 
 def list_members(path: Path) -> Listing:
-    """The members of a tar, tar.gz or zip file; a tar.gz is decompressed once for that.
-
-    Raises:
-        AudioError: see `read_member`.
-    """
+    """The members of a tar, tar.gz or zip file; raises AudioError as `read_member` does."""
     with _reading(path):
         return _opened(path).listing
 
 
 def row_member(row: int, column: str = "audio") -> str:
-    """What an AudioRef calls the audio of a parquet row, counted from 0 over the whole file.
+    """The member name of a parquet row's audio; rows count from 0 over the whole file.
 
     >>> row_member(123), row_member(0, "speech")
     ('row=123', 'row=0/column=speech')
@@ -86,7 +70,7 @@ def row_member(row: int, column: str = "audio") -> str:
 
 
 def refusal(name: str) -> str | None:
-    r"""Why a member of this name isn't read; None: it may be.
+    r"""Why a member of this name isn't read; None if it may be.
 
     >>> refusal("../../etc/passwd"), refusal("a/./b..wav"), refusal("C:\\a.wav")
     ('climbs out of the archive', None, 'has an absolute name')
@@ -118,7 +102,7 @@ _lock = threading.Lock()
 
 
 def _opened(path: Path) -> _Archive:
-    """The archive, with the index of the last time if it is unchanged; a forked process opens its own."""
+    """The archive, with its index kept while the file stays unchanged; a forked process opens its own."""
     found = path.stat()
     key = (os.getpid(), str(path.resolve()), found.st_mtime_ns, found.st_size)
     with _lock:
@@ -144,7 +128,6 @@ def _kind(path: Path) -> _Archive:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Every failure inside the block becomes an AudioError that names the archive."""
     try:
         yield
     except FileNotFoundError as e:
@@ -163,8 +146,6 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 class _Index:
-    """Names, offsets and sizes of an archive's files."""
-
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}  # name -> offset, size
         self.refused: list[str] = []
@@ -213,7 +194,7 @@ class _Tar:
 
     def read(self, member: str) -> bytes:
         offset, size = self._index.find(self._path, member)
-        with self._path.open("rb") as file:  # opened anew: threads don't share a position in it
+        with self._path.open("rb") as file:  # opened for each read: threads don't share a position in it
             file.seek(offset)
             data = file.read(size)
         if len(data) < size:
@@ -229,7 +210,7 @@ class _TarGz:
         with tarfile.open(fileobj=self._stream, mode="r|") as tar:  # type: ignore[call-overload]  # it only reads
             self._index = _index_tar(tar)
         self.listing = self._index.listing(sequential=True)
-        self._last: tuple[str, bytes] = ("", b"")  # hashed and then decoded, say
+        self._last: tuple[str, bytes] = ("", b"")  # a member is hashed, then decoded
 
     def read(self, member: str) -> bytes:
         offset, size = self._index.find(self._path, member)
@@ -240,8 +221,6 @@ class _TarGz:
 
 
 class _Gunzip:
-    """A gzip file, decompressed from its start or from one of the states that were kept on the way."""
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept: list[tuple[int, int, Any]] = []  # offset in the output, in the input, decompressor there
@@ -266,7 +245,6 @@ class _Gunzip:
         return data
 
     def read(self, size: int) -> bytes:
-        """The next bytes of the output; fewer only at its end."""
         pieces, missing = [], size
         while missing and (self._buffer or self._more()):
             pieces.append(self._buffer[:missing])
@@ -315,7 +293,7 @@ class _Zip:
 
 
 class _Parquet:
-    """Keeps the audio of one row group in memory: rows in order cost each group once."""
+    """Keeps the audio of one row group in memory: rows in order read each group once."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq

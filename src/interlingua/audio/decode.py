@@ -1,15 +1,9 @@
-"""Audio in: any file, bytes, file object or array becomes float32 mono at 16 kHz.
-
-FFmpeg's libraries do the work, through PyAV and in this process. Data flows one way::
+"""Audio in: any file, bytes, file object or array becomes float32 mono at 16 kHz, by FFmpeg's libraries (PyAV).
 
     source -> _Input -> _open: one track -> _frames -> _skip -> _mono -> blocks -> _Stretch.cut -> samples
 
-The steps between are generators, so a stretch of a long file costs what the stretch costs, and a file
-that is too long is given up as soon as that shows. The check for missing audio sits at the end of
-``_frames``: it runs only for a reader who wanted the end.
-
-No state is shared: threads may decode at the same time. FFmpeg's log needs no care: PyAV discards it
-unless the user calls ``av.logging.set_level``, which is global, so nothing here touches it.
+The steps between are generators, so a stretch of a long file costs what the stretch costs. No state is shared:
+threads may decode at the same time. PyAV discards FFmpeg's log unless the user calls ``av.logging.set_level``.
 """
 
 import hashlib
@@ -55,12 +49,12 @@ AudioSource: TypeAlias = FileSource | ArrayLike | AudioRef
 MAX_SECONDS = 4 * 3600.0  # what load_audio refuses by default: more than any single recording here
 HELD_BYTES = 256 << 20  # of one file in memory, between its hash and its samples
 TOLERANCE = 0.1  # seconds that may be missing before audio counts as truncated
-MAX_CHANNELS = 32  # an array with more rows and columns than this is no audio (a spectrogram, say)
+MAX_CHANNELS = 32  # an array with more rows and columns than this is no audio but, for example, a spectrogram
 
-_RAW = {".g722": "g722", ".gsm": "gsm"}  # no header: only the file's name tells
+_RAW = {".g722": "g722", ".gsm": "gsm"}  # no header: known by the file's name only
 _MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"\x1aE\xdf\xa3")  # WAV, FLAC, Ogg, Matroska
-_GAPLESS = {"wav", "flac", "mp3", "aiff", "au"}  # samples follow each other: counting tells the time
-_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # pauses allowed: time stamps tell the time
+_GAPLESS = {"wav", "flac", "mp3", "aiff", "au"}  # no pauses: the count of samples gives the time
+_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # pauses allowed: time stamps give the time
 _SEEKABLE = _TIMED | {"wav", "flac", "mp3", "ogg"}  # seeking lands on the time stamp it names
 _PREROLL = 1  # seconds decoded and dropped after a seek, so that lossy decoders have settled
 _BLOCK = 60 * 48_000  # samples of an array handed to the resampler at a time
@@ -76,35 +70,26 @@ def load_audio(
     max_seconds: float = MAX_SECONDS,
     base: Path | None = None,
 ) -> Samples:
-    """Read a recording, or a stretch of one, as float32 mono at 16 kHz.
+    """Read a recording, or a stretch of one, as float32 mono at 16 kHz: (S,), all finite, channels averaged.
 
-    Channels are averaged. A stretch is cut from the resampled recording, sample for sample (lossy
-    codecs: as exact as their container's time stamps); containers with an index are entered near it.
+    A stretch is cut from the resampled recording, sample for sample (lossy codecs: as exact as their time stamps).
 
     Args:
-        source: a path, a file's bytes, a binary file object (read from where it stands to its end), an
-            AudioRef (which may mean a file inside an archive), or an array: (S,), (channels, S) or
-            (S, channels), where the smaller axis is the channels; float, or int16 and int32, which are
-            scaled to [-1, 1).
-        sample_rate: of an array, Hz; None means 16000. A file states its own.
-        format: FFmpeg's name of the container, for bytes without a header (``g722``, ``gsm``); None
-            means by the content, or by the name's ending for .g722 and .gsm.
-        offset: where to begin, seconds; None means at the start. An AudioRef brings its own.
-        duration: how much to read, seconds; None means to the end. An AudioRef brings its own.
+        source: path, bytes, binary file object (read from its position to its end), AudioRef, or an array (S,),
+            (channels, S) or (S, channels), the smaller axis being the channels; integers are scaled to [-1, 1).
+        sample_rate: Hz of an array, 16000 by default; a file states its own.
+        format: FFmpeg's name of the container, for bytes without a header (``g722``, ``gsm``).
+        offset: where to begin, seconds; an AudioRef brings its own, and its own duration.
+        duration: how much to read, seconds; None means to the end.
         max_seconds: refuse to read more than this.
-        base: the folder that an AudioRef's relative path is relative to; None means the current one.
-
-    Returns:
-        (S,) samples; at least one, all finite. Never shares memory with ``source``.
+        base: the folder that an AudioRef's relative path is relative to.
 
     Raises:
         AudioNotFoundError: no such file, or no such member of an archive.
         NotAudioError: no audio in it: text, a picture, a silent film, a folder, noise.
-        EmptyAudioError: no samples (or fewer than the resampler can use, some 5 ms), or ``offset`` lies
-            past the end.
-        TruncatedAudioError: the data breaks, or ends more than 0.1 s before its header or ``duration``
-            says. A header is believed where it is exact: WAV, FLAC, AIFF, AU, MP4, Matroska and MP3
-            with a frame count. Other files tell only by breaking.
+        EmptyAudioError: no samples (or fewer than the resampler can use, some 5 ms), or none after ``offset``.
+        TruncatedAudioError: the data breaks, or ends more than 0.1 s before ``duration`` or an exact header (WAV,
+            FLAC, AIFF, AU, MP4, Matroska, MP3 with a frame count).
         NonFiniteAudioError: NaN or infinity among the samples.
         NoChannelsError: zero channels.
         TooLongAudioError: more than ``max_seconds``.
@@ -130,15 +115,10 @@ def audio_hash(
     duration: float | None = None,
     base: Path | None = None,
 ) -> str:
-    """Hex BLAKE2b (128 bits) of a recording's content, for telling whether stored frames still fit.
+    """Hex BLAKE2b (128 bits) of a recording's content, for checking whether stored frames still fit.
 
-    A file hashes as its bytes, wherever it lies, in an archive too; an array as its type, shape, rate and values. The
-    stretch is part of the hash. Arguments are load_audio's.
-
-    Raises:
-        AudioNotFoundError: no such file.
-        AudioError: the file can't be read.
-        UsageError: an argument is wrong.
+    A file hashes as its bytes, in an archive too; an array as its type, shape, rate and values. The stretch is part of
+    the hash. Raises AudioError where the file can't be read, and UsageError.
     """
     source, offset, duration = _resolve(source, offset, duration, base)
     if _is_array(source):
@@ -153,21 +133,14 @@ def audio_hash(
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A file that was read once: the hash and the samples of any stretch of it come from the same bytes.
-
-    A file of more than `HELD_BYTES` is hashed in passing and read again when it is decoded.
-    """
+    """A file read once: hash and samples of any stretch come from the same bytes, unless it exceeds `HELD_BYTES`."""
 
     _media: "_Input"
     _digest: Any
 
     @classmethod
     def read(cls, audio: AudioRef) -> "Recording":
-        """Read the file that an AudioRef names, in an archive too.
-
-        Raises:
-            AudioError: as audio_hash does.
-        """
+        """Read the file that an AudioRef names, in an archive too; raises AudioError as `audio_hash` does."""
         media = _Input.of(_resolve(audio, None, None, None)[0], None)
         if isinstance(media.data, Path):
             with media.open() as file:
@@ -179,12 +152,12 @@ class Recording:
         return cls(media, media.digest())
 
     def hash(self, audio: AudioRef) -> str:
-        """What `audio_hash` gives."""
+        """As `audio_hash`."""
         _, offset, duration = _resolve(audio, None, None, None)
         return _hash_of_stretch(self._digest.copy(), offset, duration)
 
     def samples(self, audio: AudioRef) -> Samples:
-        """What `load_audio` gives; raises AudioError as it does."""
+        """As `load_audio`; raises AudioError."""
         _, offset, duration = _resolve(audio, None, None, None)
         return _from_file(self._media, _Stretch.checked(offset, duration, MAX_SECONDS, self._media.name))
 
@@ -196,13 +169,9 @@ def _hash_of_stretch(digest: Any, offset: float | None, duration: float | None) 
 
 
 def duration_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> float:
-    """Seconds of a recording: as its header says for WAV and FLAC, else by decoding all of it.
+    """Seconds of a recording: by the header of WAV and FLAC, else by decoding all of it; an AudioRef's stretch alone.
 
-    An AudioRef is measured from its offset, to its duration where it has one.
-
-    Raises:
-        AudioError: as load_audio does; a FLAC file that was cut passes unnoticed.
-        UsageError: an argument is wrong.
+    Raises AudioError as `load_audio` does (but a FLAC file that was cut passes unnoticed), and UsageError.
     """
     path, offset, duration = _resolve(source, None, None, base)
     if duration is not None:
@@ -224,24 +193,14 @@ def duration_of(source: FileSource | AudioRef, *, format: str | None = None, bas
 
 
 def sample_rate_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> int:
-    """Hz that a recording states itself, before anything is resampled.
-
-    Raises:
-        AudioError: as load_audio does, as far as a header shows it.
-        UsageError: an argument is wrong.
-    """
+    """Hz of a recording before resampling; raises AudioError as far as the header shows a fault, and UsageError."""
     path, _, _ = _resolve(source, None, None, base)
     with _open(_Input.of(path, format)) as track:
         return int(track.stream.rate)
 
 
 def declared_duration(source: FileSource | AudioRef, *, base: Path | None = None) -> float | None:
-    """Seconds of a recording as its header says, read without decoding; None where it doesn't say exactly.
-
-    Raises:
-        AudioError: as load_audio does, of what shows without decoding.
-        UsageError: an argument is wrong.
-    """
+    """Seconds of a recording by its header, without decoding; None if inexact; raises AudioError and UsageError."""
     path, offset, duration = _resolve(source, None, None, base)
     if duration is not None:
         return duration
@@ -262,7 +221,6 @@ class _Stretch:
 
     @classmethod
     def checked(cls, offset: float | None, duration: float | None, max_seconds: float, name: str) -> "_Stretch":
-        """The stretch, unless it is longer than may be read."""
         stretch = cls(offset or 0.0, duration, max_seconds)
         if duration is not None and duration > max_seconds:
             raise stretch.too_long(name)
@@ -283,7 +241,6 @@ class _Stretch:
 
     @property
     def limit(self) -> float:
-        """A recording that goes on past this sample is too long."""
         return math.inf if self.duration is not None else (self.offset + self.max_seconds) * SAMPLE_RATE
 
     def too_long(self, name: str) -> TooLongAudioError:
@@ -292,13 +249,7 @@ class _Stretch:
         )
 
     def cut(self, samples: Samples, start: int, name: str) -> Samples:
-        """The stretch out of ``samples``, which begin at sample ``start`` and go to its end at least.
-
-        Raises:
-            EmptyAudioError: no samples, or none in the stretch.
-            TruncatedAudioError: they end before the stretch does.
-            NonFiniteAudioError: NaN or infinity in the stretch.
-        """
+        """The stretch out of ``samples``, which begin at sample ``start`` of the recording."""
         end = start + len(samples)
         if len(samples) == 0 or end <= self.first:
             raise _no_samples(name, self.offset)
@@ -326,16 +277,12 @@ def _no_samples(name: str, offset: float) -> EmptyAudioError:
 
 @dataclass(frozen=True)
 class _Inside:
-    """A file inside an archive."""
-
     archive: Path
     member: str
 
 
 @dataclass(frozen=True)
 class _Input:
-    """An encoded recording: where its bytes are and what to call it in messages."""
-
     name: str
     data: Path | bytes
     format: str | None
@@ -352,7 +299,6 @@ class _Input:
         return cls(name, _read(source, name), format)
 
     def digest(self) -> Any:
-        """BLAKE2b of the bytes, which can be updated further."""
         digest = hashlib.blake2b(self.data if isinstance(self.data, bytes) else b"", digest_size=16)
         if isinstance(self.data, Path):
             with self.open() as file:
@@ -361,7 +307,6 @@ class _Input:
         return digest
 
     def open(self) -> BinaryIO:
-        """The bytes as a seekable file."""
         if isinstance(self.data, bytes):
             return io.BytesIO(self.data)
         try:
@@ -377,7 +322,7 @@ class _Input:
 def _resolve(
     source: Any, offset: float | None, duration: float | None, base: Path | None
 ) -> tuple[Any, float | None, float | None]:
-    """Unpack an AudioRef and check the stretch; UsageError where it makes no sense."""
+    """Unpack an AudioRef and check the stretch."""
     if isinstance(source, AudioRef):
         if offset is not None or duration is not None:
             raise UsageError(f"{source.path}: an AudioRef brings its own offset and duration; leave them out")
@@ -405,7 +350,6 @@ def _name(source: Any) -> str:
 
 
 def _read(source: Any, name: str) -> bytes:
-    """All that is left in a file object."""
     if not hasattr(source, "read"):
         raise UsageError(
             f"{type(source).__name__}: no audio source; give a path, bytes, a binary file object or an array"
@@ -440,7 +384,6 @@ def _as_array(source: Any) -> np.ndarray:
 
 
 def _from_array(source: Any, sample_rate: int | None, stretch: _Stretch) -> Samples:
-    """The stretch out of an array of any accepted type and shape."""
     rate = SAMPLE_RATE if sample_rate is None else sample_rate
     if not 1 <= rate <= 1_000_000:
         raise UsageError(f"array: sample_rate is {rate}; give its rate in Hz, such as 16000")
@@ -458,7 +401,6 @@ def _from_array(source: Any, sample_rate: int | None, stretch: _Stretch) -> Samp
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:
-    """(channels, S) of an array, or the error that names what is wrong with it."""
     if array.dtype.kind != "f" and array.dtype.str[1:] not in ("i2", "i4"):
         raise UsageError(f"array: of type {array.dtype}; give float32, float64, int16 or int32")
     if array.ndim not in (1, 2):
@@ -481,10 +423,9 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Track:
-    """An opened audio stream.
+    """An opened audio stream; ``declared``: its seconds where the header states them exactly, else None.
 
-    ``declared`` is its length in seconds where the header says so exactly, else None; ``exact`` tells
-    that nothing but the header is needed for that; ``known`` that the data begins like a known format.
+    ``exact``: the header alone gives ``declared``; ``known``: the data begins like a known format.
     """
 
     name: str
@@ -499,11 +440,8 @@ class _Track:
         return str(self.container.format.name)
 
     def packets(self) -> Iterator[Any]:
-        """The stream's packets and the empty one that flushes the decoder.
-
-        Where a stream first appears midway (MPEG-TS), PyAV stumbles over it after the last packet.
-        """
-        with suppress(IndexError):
+        """The stream's packets and the empty one that flushes the decoder."""
+        with suppress(IndexError):  # PyAV's, where a stream first appears midway (MPEG-TS)
             yield from self.container.demux(self.stream)
 
     def position(self, frame: Any) -> float | None:
@@ -544,7 +482,6 @@ def _open(media: _Input) -> Iterator[_Track]:
 
 @contextmanager
 def _container(file: BinaryIO, name: str, format: str | None, wav: "_WavHeader | None", known: bool) -> Iterator[Any]:
-    """FFmpeg's view of an open file."""
     options = {"protocol_whitelist": "none"}  # a playlist must not make us open other files
     if wav is not None and wav.plain:
         options["probesize"] = "32"  # else FFmpeg spends 3 ms to see whether the PCM is DTS in disguise
@@ -570,11 +507,7 @@ class _WavHeader:
 
 
 def _wav_header(file: BinaryIO, name: str) -> _WavHeader | None:
-    """Read what a WAV header says, which FFmpeg hides (it goes by the file's size); None: no WAV.
-
-    Raises:
-        NoChannelsError: the header says zero channels.
-    """
+    """What a WAV header states, which FFmpeg hides (it goes by the file's size); None: no WAV."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
@@ -597,7 +530,7 @@ def _wav_header(file: BinaryIO, name: str) -> _WavHeader | None:
 
 
 def _declared(file: BinaryIO, container: Any, stream: Any) -> float | None:
-    """The stream's length in seconds, if this kind of header says it exactly."""
+    """The stream's length in seconds, if this kind of header states it exactly."""
     kind = container.format.name
     seconds = float(stream.duration * stream.time_base) if stream.duration else None
     if kind == "mp3":
@@ -627,7 +560,7 @@ def _xing_seconds(file: BinaryIO, rate: int) -> float | None:
     here = file.tell()
     file.seek(0)
     head = file.read(10)
-    tagged = head.startswith(b"ID3") and len(head) == 10  # then four bytes of seven bits say how long
+    tagged = head.startswith(b"ID3") and len(head) == 10  # then four bytes of seven bits give its length
     file.seek(10 + sum(byte << 7 * i for i, byte in enumerate(head[:5:-1])) if tagged else 0)
     frame = file.read(2048)
     file.seek(here)  # FFmpeg reads on from there
@@ -642,7 +575,6 @@ def _xing_seconds(file: BinaryIO, rate: int) -> float | None:
 
 
 def _from_file(media: _Input, stretch: _Stretch) -> Samples:
-    """The stretch's samples; whatever is wrong with the file is raised as load_audio says."""
     if stretch.second > _PREROLL:
         samples = _decode(media, stretch, seek=True)
         if samples is not None:
@@ -671,12 +603,12 @@ def _decode(media: _Input, stretch: _Stretch, *, seek: bool) -> Samples | None:
             if stretch.last is not None and end >= stretch.last:
                 break
         if 0 < declared < end <= declared + TOLERANCE * SAMPLE_RATE:
-            end = declared  # an encoder fills up its last frame; the header says how far the audio goes
+            end = declared  # an encoder fills up its last frame; the header gives the audio's length
         return stretch.cut(_join(blocks)[: end - start], start, media.name)
 
 
 def _from_second(track: _Track, second: int, seek: bool) -> Iterator[Any] | None:
-    """Frames from exactly ``second`` on; None if a seek was asked for and doesn't lead there."""
+    """Frames from exactly ``second`` on; None if a seek doesn't lead there."""
     frames = _frames(track)
     if not seek:
         return _skip(frames, second, 0.0) if second else frames
@@ -696,7 +628,6 @@ def _from_second(track: _Track, second: int, seek: bool) -> Iterator[Any] | None
 
 
 def _skip(frames: Iterator[Any], second: int, position: float) -> Iterator[Any]:
-    """Drop what lies before ``second``; the first frame begins at ``position`` seconds."""
     ahead: int | None = None  # samples still to drop
     for frame in _convert(frames):
         if ahead is None:
@@ -710,18 +641,13 @@ def _skip(frames: Iterator[Any], second: int, position: float) -> Iterator[Any]:
 
 
 def _frames(track: _Track) -> Iterator[Any]:
-    """Decoded frames to the stream's end.
+    """Decoded frames to the stream's end, where missing audio raises TruncatedAudioError: a stretch never gets there.
 
-    A packet that breaks before the first frame is skipped (a decoder may need a start). One that breaks
-    later is a hole and an error; but in MP3 it may be a tag behind the last frame, or a seam of at most
-    0.1 s between files put together.
-
-    Raises, at the hole or at the end:
-        TruncatedAudioError: data breaks, or is missing by the header's account.
-        NotAudioError: nothing but errors came out.
+    A packet that breaks before the first frame is skipped (a decoder may need a start). A later one is an error,
+    except in MP3 a tag behind the last frame, or a seam of at most 0.1 s between joined files.
     """
     gapless, mp3 = track.kind in _GAPLESS, track.kind == "mp3"
-    heard = 0.0  # seconds from the stream's start to the last frame's end
+    heard = 0.0  # seconds decoded: from the stream's start to the last frame's end
     lost = 0.0  # seconds of packets that broke after the first frame
     begun = False
     problem: av.FFmpegError | None = None
@@ -757,16 +683,15 @@ def _broken(name: str, error: Any) -> TruncatedAudioError:
 
 
 def _mono(frames: Iterable[Any]) -> Iterator[Samples]:
-    """Frames of any kind as mono blocks of about a second at 16 kHz; no sample of the tail is lost."""
+    """Frames of any kind as mono blocks of about a second at 16 kHz; the resampler's tail included."""
     for block in _convert(frames, rate=SAMPLE_RATE, frame_size=SAMPLE_RATE):  # one block, not 50 frames
         yield _average(block.to_ndarray().reshape(block.samples, -1).T)
 
 
 def _convert(frames: Iterable[Any], **target: int) -> Iterator[Any]:
-    """Frames as interleaved float32, resampled if ``target`` says so.
+    """Frames as interleaved float32, resampled if ``target`` gives a rate; a midway change of format is allowed.
 
-    Interleaved, because PyAV crashes on planar frames of more than 8 channels. Where a stream changes
-    its rate, format or layout midway, a new resampler takes over.
+    Interleaved, because PyAV crashes on planar frames of more than 8 channels.
     """
 
     def kind(frame: Any) -> tuple[str, str, int]:
@@ -779,7 +704,6 @@ def _convert(frames: Iterable[Any], **target: int) -> Iterator[Any]:
 
 
 def _average(channels: np.ndarray) -> Samples:
-    """(S,) float32, the mean of (channels, S)."""
     contiguous = np.ascontiguousarray(channels)  # 10 times as fast as striding over interleaved samples
     with np.errstate(over="ignore", invalid="ignore"):  # _Stretch.cut reports what isn't finite
         mean: Samples = contiguous.mean(axis=0, dtype=np.float32)
@@ -787,7 +711,6 @@ def _average(channels: np.ndarray) -> Samples:
 
 
 def _frame(values: np.ndarray, layout: Any, rate: int) -> Any:
-    """A frame of interleaved float32, (1, S * channels)."""
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), "flt", layout)
     frame.sample_rate = rate
     return frame

@@ -1,4 +1,4 @@
-"""Where to compute, and in which number format: the one place that decides."""
+"""Choice of device and number format, for the whole package."""
 
 from typing import Literal, overload
 
@@ -26,6 +26,6 @@ def resolve_device(device: str = ..., compute: Literal["auto"] | Computed = ...)
 @overload
 def resolve_device(device: str, compute: str) -> tuple[str, str]: ...
 def resolve_device(device: str = "auto", compute: str = "auto") -> tuple[str, str]:
-    """Device and number format, with ``auto`` replaced by the best that is here."""
+    """Device and number format, with ``auto`` replaced by the best available."""
     where = best_device() if device == "auto" else device
     return where, best_compute(where) if compute == "auto" else compute

@@ -1,4 +1,4 @@
-"""What turns speech into frames: the protocol, the registry of encoders, and the pooling of their frames."""
+"""Speech encoders: the protocol, the registry, and the pooling of frames."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,11 +14,11 @@ Encoded = tuple[Float32[np.ndarray, "T D"], int]
 
 
 class SpeechEncoder(Protocol):
-    """Audio -> frames; all that is known of an encoder's frames comes from here."""
+    """Audio -> frames."""
 
     @property
     def spec(self) -> FrameSpec:
-        """What the frames will be, before pooling (``pooling`` is 1)."""
+        """Description of the frames before pooling (``pooling`` is 1)."""
         ...
 
     @property
@@ -33,15 +33,11 @@ class SpeechEncoder(Protocol):
 
     @property
     def layers(self) -> int:
-        """How many layers its frames may be taken from."""
+        """Number of layers to take frames from."""
         ...
 
     def encode(self, batch: Sequence[Samples]) -> list[Encoded]:
-        """Frames of each recording, in the order given.
-
-        Raises:
-            AudioError: a recording can't be encoded; the others are tried alone then.
-        """
+        """Frames of each recording, in order; an AudioError makes the pipeline retry each recording alone."""
         ...
 
 
@@ -51,17 +47,10 @@ class EncoderFactory(Protocol):
     def __call__(
         self, model: str | None, *, context: str, layer: int | None, device: str, compute: str
     ) -> SpeechEncoder:
-        """Load an encoder.
-
-        Args:
-            model: which weights; None: the encoder's own default.
-            context: what surrounds the speech: ``speech``, ``full`` or ``speech+N``.
-            layer: 1-based; None: the last.
-            device: ``cpu`` or ``cuda``.
-            compute: number format to work in.
+        """Load an encoder: ``model`` None is its default, ``context`` is ``speech``, ``full`` or ``speech+N``.
 
         Raises:
-            UsageError: it has no such layer, context or number format.
+            UsageError: it has no such layer (1-based), context or number format.
         """
         ...
 

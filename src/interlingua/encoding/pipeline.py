@@ -21,13 +21,13 @@ from interlingua.errors import AudioError, StoreError, UsageError
 from interlingua.progress import track
 from interlingua.types import WINDOW_SECONDS, Frames, FrameSpec, Samples, StoreDtype, Utterance
 
-CHUNK_UTTERANCES = 64  # utterances per commit to the store: what a killed run loses at most, and what is decoded ahead
+CHUNK_UTTERANCES = 64  # utterances per commit to the store (a killed run loses no more), and decoded ahead
 DECODERS = min(8, os.cpu_count() or 1)  # threads
 
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What `encode_manifest` did: utterances encoded, found in the store, and failed (id -> why)."""
+    """Numbers of utterances encoded and already present in the store, and the failed ones (id -> reason)."""
 
     encoded: int
     present: int
@@ -44,21 +44,13 @@ def encode_manifest(
     label: str = "encoding",
     shard: tuple[int, int] = (0, 1),
 ) -> tuple[FrameStore, EncodeReport]:
-    """Encode what the store doesn't hold yet, and return the store.
+    """Encode the utterances that the store lacks, and return the store, created if absent.
 
-    Every `CHUNK_UTTERANCES` utterances are committed together: a run that is killed loses no more than that,
-    and a second run over the same manifest does nothing. An utterance whose audio changed is encoded anew; one
-    that fails now loses the frames that it had. A pooled store keeps the speech frames only: pooling is for
-    retrieval, where the context isn't read.
+    `CHUNK_UTTERANCES` utterances are committed together; the same call resumes a killed run. An utterance whose audio
+    changed is encoded again; one that fails now loses its frames. A pooled store keeps the speech frames only:
+    pooling is for retrieval, where the context isn't read.
 
-    Args:
-        utterances: what to encode.
-        encoder: makes the frames.
-        store_path: the store's folder; created if absent.
-        pooling: frames averaged into one (1 = none).
-        dtype: of the stored frames.
-        label: shown beside the progress bar.
-        shard: (i, n): only part i of n; see `shard_of`.
+    ``shard`` (i, n) encodes part i of n only (`shard_of`); ``pooling`` frames are averaged into one.
 
     Raises:
         StoreMismatchError: the store holds frames of another kind.
@@ -69,7 +61,7 @@ def encode_manifest(
         raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
     utterances = shard_of(utterances, *shard)
     spec = replace(encoder.spec, pooling=pooling, dtype=dtype, rate=encoder.rate)
-    if not Path(store_path).exists():  # before anything lies there
+    if not Path(store_path).exists():  # before the folder is created
         require_space(store_path, estimate_bytes([u for u in utterances if seconds_known(u)], spec, encoder.dim))
     store = FrameStore.open_or_create(store_path, spec, encoder.dim)
     held, read = store.hashes(), _Reader()
@@ -115,7 +107,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def shard_of(utterances: Sequence[Utterance], index: int, count: int) -> list[Utterance]:
-    """The utterances of part ``index`` of ``count``, by a hash of their ids: the same whatever else is listed.
+    """The utterances of part ``index`` of ``count``, by a hash of their ids, whatever else is listed.
 
     Raises:
         UsageError: no such part.
@@ -126,13 +118,7 @@ def shard_of(utterances: Sequence[Utterance], index: int, count: int) -> list[Ut
 
 
 def estimate_bytes(utterances: Sequence[Utterance], spec: FrameSpec, dim: int) -> int:
-    """Disk that the frames of utterances will take; those of unknown duration count as a whole window.
-
-    Args:
-        utterances: durations are read from the records, not from the files.
-        spec: context, pooling and number format of the frames.
-        dim: D, the width of a frame.
-    """
+    """Disk space of utterances' frames, from the records' durations; an unknown one counts as a whole window."""
     context, size = Context.parse(spec.context), {"int8": 1, "float16": 2, "float32": 4}[spec.dtype]
     frames = 0
     for u in utterances:
@@ -147,12 +133,12 @@ def estimate_bytes(utterances: Sequence[Utterance], spec: FrameSpec, dim: int) -
 
 
 def seconds_known(utterance: Utterance) -> bool:
-    """Whether the record says how long an utterance is."""
+    """Whether the record holds the utterance's duration."""
     return utterance.duration is not None or utterance.audio.duration is not None
 
 
 def free_bytes(path: str | Path) -> int | None:
-    """Room on the disk that a path lies on; None for an object store."""
+    """Free bytes on a path's disk; None for an object store."""
     if "://" in str(path):
         return None
     folder = Path(path).resolve()
@@ -160,7 +146,7 @@ def free_bytes(path: str | Path) -> int | None:
 
 
 def require_space(path: str | Path, need: int) -> None:
-    """Raise StoreError unless so many bytes fit where a store lies."""
+    """Raise StoreError unless ``need`` bytes fit on the store's disk."""
     free = free_bytes(path)
     if free is not None and need > free:
         raise StoreError(
@@ -172,7 +158,7 @@ def require_space(path: str | Path, need: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Decoded:
-    """An utterance's samples, or why there are none; no ``digest`` where not even its file could be read."""
+    """An utterance's samples, or the problem; no ``digest`` where its file couldn't be read."""
 
     utterance: Utterance
     digest: str
@@ -181,7 +167,7 @@ class _Decoded:
 
 
 class _Reader:
-    """Reads files; one that several utterances in a row are stretches of is read once."""
+    """Reads files, once for consecutive utterances that are stretches of one file."""
 
     def __init__(self) -> None:
         self._last: tuple[tuple[str, str | None], Recording] | None = None
@@ -194,10 +180,7 @@ class _Reader:
 
 
 def _decoded_ahead(utterances: Sequence[Utterance]) -> Generator[_Decoded, None, None]:
-    """Decode in threads, in the order given, up to a chunk ahead of what was taken.
-
-    One thread reads, so that archives are read in their own order.
-    """
+    """Decode in threads, in order, up to a chunk ahead; one thread reads, so that archives are read in order."""
     read, waiting = _Reader(), deque[Future[_Decoded]]()
     reader, decoders = ThreadPoolExecutor(1), ThreadPoolExecutor(DECODERS)
     try:

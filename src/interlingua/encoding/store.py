@@ -1,9 +1,8 @@
 """The frame store: encoder frames of many utterances in one Lance dataset, versioned and appendable.
 
-One row an utterance: ``id``, ``n_speech``, ``audio_hash`` and ``frames`` (a list of D-wide vectors). The
-schema's metadata says what the frames are (`FrameSpec`), and frames of another kind are refused. Stored as int8,
-every frame has a scale of its own in ``scales`` (its largest magnitude is 127 steps), and is read as float16.
-Every write is one Lance commit: a run that is killed leaves the last complete version.
+One row an utterance: ``id``, ``n_speech``, ``audio_hash`` and ``frames`` (a list of D-wide vectors); the schema's
+metadata is a `FrameSpec`. As int8, every frame has its own scale in ``scales`` and is read as float16. Every write
+is one Lance commit: a killed run leaves the last complete version.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,10 +24,7 @@ _KEY = {"lance-schema:unenforced-primary-key": "true"}  # lets Lance see that tw
 
 
 class FrameStore:
-    """Frames of one kind, by utterance id.
-
-    Open one with `open`, `create` or `open_or_create`; the path may be a folder or an object-store URI.
-    """
+    """Frames of one kind, by utterance id; the path may be a folder or an object-store URI."""
 
     def __init__(self, dataset: Any, spec: FrameSpec, dim: int) -> None:
         self._dataset = dataset
@@ -38,11 +34,7 @@ class FrameStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "FrameStore":
-        """Open an existing store.
-
-        Raises:
-            StoreError: there is none at ``path``, or it is not a frame store.
-        """
+        """Open an existing store; raises StoreError if there is none at ``path``."""
         try:
             dataset = lance.dataset(str(path))
         except (ValueError, OSError) as e:
@@ -64,11 +56,7 @@ class FrameStore:
 
     @classmethod
     def create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
-        """Create an empty store.
-
-        Raises:
-            StoreError: something lies at ``path`` already.
-        """
+        """Create an empty store; raises StoreError if ``path`` exists."""
         schema = _schema(spec, dim)
         try:
             dataset = lance.write_dataset(schema.empty_table(), str(path), schema=schema, mode="create")
@@ -78,7 +66,7 @@ class FrameStore:
 
     @classmethod
     def open_or_create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
-        """Open the store at ``path`` if its frames are of this kind; create it if there is none.
+        """Open the store at ``path``, or create it if there is none.
 
         Raises:
             StoreMismatchError: the store's frames are of another kind; the differing field is named.
@@ -107,12 +95,12 @@ class FrameStore:
 
     @property
     def path(self) -> str:
-        """Where the store lies."""
+        """The store's URI."""
         return str(self._dataset.uri)
 
     @property
     def read_dtype(self) -> str:
-        """Number format of the frames that are written and read; int8 is how float16 ones are stored."""
+        """Number format of the frames that are written and read; int8 stores take and give float16."""
         return "float16" if self.spec.dtype == "int8" else self.spec.dtype
 
     @property
@@ -141,7 +129,7 @@ class FrameStore:
         return dict(zip(table["id"].to_pylist(), table["n_speech"].to_pylist(), strict=True))
 
     def write(self, frames: Sequence[Frames]) -> None:
-        """Add utterances in one commit; those that are held already are replaced."""
+        """Add utterances in one commit; those already in the store are replaced."""
         if not frames:
             return
         frames = list({f.id: f for f in frames}.values())  # of two with one id, the last
@@ -151,7 +139,7 @@ class FrameStore:
         self._reopen()
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove utterances, in one commit; ids that are not held are ignored."""
+        """Remove utterances in one commit; unknown ids are ignored."""
         held = [i for i in ids if i in self]
         if held:
             quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in held)
@@ -159,11 +147,7 @@ class FrameStore:
             self._reopen()
 
     def read(self, ids: Sequence[str]) -> list[Frames]:
-        """Frames of the given utterances, in the order asked.
-
-        Raises:
-            StoreError: an utterance is not in the store.
-        """
+        """Frames of the given utterances, in order; raises StoreError if one is not in the store."""
         index = self._index()
         missing = [i for i in ids if i not in index]
         if missing:
@@ -255,7 +239,7 @@ def quantize(values: FrameArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dequantize(values: np.ndarray, scales: np.ndarray) -> FrameArray:
-    """What `quantize` made, as float16 (T, D)."""
+    """Frames of `quantize`'s results, (T, D) float16."""
     return np.asarray(values * scales[:, None], dtype=np.float16)
 
 

@@ -1,7 +1,7 @@
-"""Whisper's encoder at any layer, and what surrounds the speech (measured in docs/encoding.md).
+"""Whisper's encoder at any layer, with three contexts around the speech (measured in docs/encoding.md).
 
-* ``speech``: the encoder sees the speech alone: about four times cheaper than the full window, and right for
-  retrieval; a decoder that was not trained on it loops. Speech longer than the window is encoded window by window.
+* ``speech``: the speech alone, window by window: about four times cheaper than the full window, and right for
+  retrieval; a decoder that was not trained on it loops.
 * ``full``: the 30 s window that Whisper was trained on.
 * ``speech+N``: the speech, then at least N seconds of silence, rounded up to a whole second so that
   utterances share batches; cut at 30 s. A few seconds give an untrained decoder most of what ``full`` does.
@@ -34,11 +34,7 @@ class Context:
 
     @classmethod
     def parse(cls, text: str) -> "Context":
-        """Read a ``--context`` value.
-
-        Raises:
-            UsageError: it is none of ``speech``, ``full``, ``speech+N`` with 1 <= N < 30.
-        """
+        """Read a ``--context`` value; raises UsageError unless ``speech``, ``full`` or ``speech+N``, 1 <= N < 30."""
         if text in ("speech", "full"):
             return cls(text)  # type: ignore[arg-type]  # narrowed by the line above
         match = re.fullmatch(r"speech\+(\d{1,2})", text)
@@ -60,12 +56,8 @@ class Context:
 class WhisperEncoder:
     """Whisper's encoder at any layer and with any audio context.
 
-    Args:
-        whisper: the loaded model.
-        context: see the module's docstring.
-        layer: encoder layer, 1-based; None is the last one, which includes the final layer norm
-            (lower layers give the residual stream as it is).
-        max_batch_frames: padded frames per forward pass; bounds memory.
+    Layers count from 1; the last (None) includes the final layer norm, lower ones give the residual stream as it is.
+    ``max_batch_frames``, the padded frames per forward pass, bounds memory.
     """
 
     def __init__(
@@ -86,7 +78,7 @@ class WhisperEncoder:
 
     @property
     def spec(self) -> FrameSpec:
-        """What the frames are."""
+        """Description of the frames."""
         return FrameSpec(
             model=self._whisper.model_name,
             revision=self._whisper.revision,
@@ -185,7 +177,7 @@ class WhisperEncoder:
 
 
 def load_encoder(model: str | None, *, context: str, layer: int | None, device: str, compute: str) -> WhisperEncoder:
-    """See `interlingua.encoding.encoder.EncoderFactory`; the default is Whisper-base."""
+    """The registry's Whisper encoder (`interlingua.encoding.encoder.EncoderFactory`); the default is Whisper-base."""
     parsed = Context.parse(context)  # before the model is loaded, perhaps downloaded
     return WhisperEncoder(load_whisper(model or "base", dtype=compute, device=device), context=parsed, layer=layer)
 
@@ -193,15 +185,15 @@ def load_encoder(model: str | None, *, context: str, layer: int | None, device: 
 def encoder_states(
     model: Any, features: Float[torch.Tensor, "B mels F"], lengths: Int[torch.Tensor, "B"], layer: int
 ) -> Float[torch.Tensor, "B T D"]:
-    """Whisper's encoder on log-mel windows of any length, padded to the longest: (B, mels, 2T) -> (B, T, D).
+    """Whisper's encoder on log-mel windows of any length, zero-padded to the longest: (B, mels, 2T) -> (B, T, D).
 
     Equals transformers' own forward at full length, and doesn't change with padding: padded frames are zeroed
     between the convolutions (as the convolution's own border is) and masked in attention.
 
     Args:
-        model: transformers' WhisperForConditionalGeneration; supplies the weights.
-        features: (B, n_mels, 2T) log-mel features, zero-padded behind each utterance.
-        lengths: (B,) frames of each utterance; rows behind them come back as whatever they are.
+        model: transformers' WhisperForConditionalGeneration.
+        features: (B, mels, 2T) log-mel.
+        lengths: (B,) frames of each utterance; rows behind them come back undefined.
         layer: 1-based; the last layer includes the final layer norm.
     """
     encoder = model.model.encoder

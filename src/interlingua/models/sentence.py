@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BATCH_TEXTS = 32
 
 Embeddings = Float32[np.ndarray, "N E"]
-"""N texts as rows of length 1, or 0 for a text that says nothing; E is the encoder's width (384 for MiniLM)."""
+"""N texts as rows of length 1 (of zeros for a text without tokens); E is the encoder's width (384 for MiniLM)."""
 
 SENTENCE_ALIASES: dict[str, str] = {ALL_MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
 """Short name -> hub id."""
@@ -26,14 +26,7 @@ SENTENCE_ALIASES: dict[str, str] = {ALL_MINILM: "sentence-transformers/all-MiniL
 
 @dataclass(frozen=True, eq=False)
 class SentenceEncoder:
-    """A loaded sentence encoder.
-
-    Attributes:
-        model: transformers' encoder in eval mode, float32.
-        tokenizer: its tokenizer.
-        max_tokens: longer texts are cut to this many tokens, the special ones included.
-        source: where it was found; ``source.revision`` identifies the weights.
-    """
+    """A loaded sentence encoder (eval mode, float32); texts are cut to ``max_tokens``, the special ones included."""
 
     model: Any
     tokenizer: Any
@@ -46,9 +39,9 @@ class SentenceEncoder:
         return int(self.model.config.hidden_size)
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
-        """Embed N texts, (N, E): the mean over the last layer's tokens, then length 1.
+        """Embed N texts, (N, E): the mean over the last layer's tokens, then length 1; no tokens: a row of zeros.
 
-        As sentence-transformers does (Reimers & Gurevych 2019, section 3). A text without tokens is a row of zeros.
+        As sentence-transformers does (Reimers & Gurevych 2019, section 3).
         """
         rows: Embeddings = np.zeros((len(texts), self.dim), dtype=np.float32)
         tokens = [self._tokens(text) for text in texts]
@@ -79,14 +72,10 @@ class SentenceEncoder:
 def load_sentence_encoder(
     spec: str | Path | ModelSource = ALL_MINILM, device: "torch.device | str" = "cpu"
 ) -> SentenceEncoder:
-    """Find and load a sentence encoder that averages its tokens.
-
-    Args:
-        spec: ``all-minilm-l6-v2``, a hub id, a folder, or a source that ``resolve_sentence_encoder`` returned.
-        device: where the weights go.
+    """Find and load a sentence encoder that averages its tokens; ``spec`` as for `resolve_sentence_encoder`.
 
     Raises:
-        ModelNotFoundError: see ``resolve_sentence_encoder``.
+        ModelNotFoundError: no source has it.
         HashMismatchError: a file of the packaged weights was altered.
         ModelFormatError: it is not a complete encoder, or pools its tokens in another way.
         UsageError: a device that this machine lacks.
@@ -105,12 +94,7 @@ def load_sentence_encoder(
 
 
 def resolve_sentence_encoder(spec: str | Path = ALL_MINILM) -> ModelSource:
-    """Find a sentence encoder, from the sources of `interlingua.models.hub.resolve`.
-
-    Raises:
-        ModelNotFoundError: no source has it; the text says what was tried.
-        ModelFormatError: the folder is not a complete encoder.
-    """
+    """Find a sentence encoder by alias, hub id or folder; raises as `interlingua.models.hub.resolve` does."""
     return resolve(spec, family=SENTENCE_ENCODERS)
 
 
@@ -132,7 +116,6 @@ SENTENCE_ENCODERS = Family(SENTENCE_ALIASES, _check_config, _layout_of, ["*.json
 
 
 def _check_pooling(folder: Path) -> None:
-    """Raise ModelFormatError if the folder says that its embeddings are made in another way than by averaging."""
     stated = folder / "1_Pooling" / "config.json"
     modes = read_json(stated) if stated.is_file() else {}
     others = [key for key, on in modes.items() if key.startswith("pooling_mode_") and on and "mean_tokens" not in key]

@@ -1,14 +1,14 @@
 """Target languages: the decoder's prompt, the token that names one, a model folder's record; models trained further.
 
 Whisper's decoder begins ``<|startoftranscript|> <|language|> <|task|> <|notimestamps|>``. A model that was trained to
-translate into T has one of three prompts (S is the spoken language):
+translate into T has one of three prompts (S is the source language):
 
-* ``target-transcribe``: ``<|T|><|transcribe|>``; one prompt for every spoken language.
+* ``target-transcribe``: ``<|T|><|transcribe|>``; one prompt for every source language.
 * ``target-translate``: ``<|T|><|translate|>``; likewise.
 * ``source-translate``: ``<|S|><|translate|>``; replaces Whisper's own task, translation into English.
 
-A language that has no token borrows one that is unlikely to be needed (`SPARE_SLOTS`). A token of its own would lie
-behind the timestamps, and decoders take whatever lies there for a time.
+A language without a token borrows one of `SPARE_SLOTS`. A new token would lie behind the timestamps, and decoders
+take whatever lies there for a time.
 """
 
 import warnings
@@ -30,40 +30,27 @@ TARGETS_FILE = "interlingua.json"
 _ADAPTER = "adapter_config.json"  # peft's
 
 SPARE_SLOTS = ("haw", "ln", "ha", "ba", "jw", "su", "tt", "as", "mg", "bo", "lb", "sa", "tk", "fo")
-"""Language tokens to borrow, the first free one first.
-
-From the end of Whisper's list, which is ordered, roughly, by hours of training speech: hardly any for these. Without
-those that are in demand (tl, my, yue).
-"""
+"""Language tokens to borrow, the first free one first: those with the least training speech, but tl, my and yue."""
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The prompt of one target language.
-
-    Attributes:
-        token: code of the language token that stands for it; None for ``source-translate``, which needs none.
-        prompt: the kind of prompt.
-    """
+    """The prompt of one target language; ``token`` is its language token's code, None for ``source-translate``."""
 
     token: str | None
     prompt: PromptKind
 
 
 class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model that was trained further: its name, and what identifies its weights."""
+    """The model that was trained further: its name, and the revision of its weights."""
 
     name: str
     revision: str
 
 
 class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model was trained to translate into, from what.
+    """The languages that a model was trained to translate into and from; the first target is the default.
 
-    Attributes:
-        targets: target language -> its prompt; the first is what plain ``generate`` gives.
-        base: the model that it came from.
-        sources: languages that it was trained to translate from.
-        format: version of the record.
+    ``base`` is the model that it came from; ``format`` is the version of the record.
 
     Raises (also where one is made):
         UsageError: no target, an unknown token, or two targets with one prompt.
@@ -95,7 +82,7 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def default(self) -> str:
-        """The target that plain ``generate`` gives: the first."""
+        """The first target, which plain ``generate`` gives."""
         return next(iter(self.targets))
 
     def task(self, target: str) -> Task:
@@ -103,15 +90,10 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return task_of(self.targets[target].prompt)
 
     def prompt(self, whisper: Whisper, target: str, *, source: str | None = None) -> list[int]:
-        """The decoder's first tokens for a target.
-
-        Args:
-            whisper: the model.
-            target: target language.
-            source: the language spoken; of account for ``source-translate`` only.
+        """The decoder's first tokens for a target; ``source`` is read for ``source-translate`` only.
 
         Raises:
-            UsageError: the model wasn't trained for the target, or the language spoken is needed and missing.
+            UsageError: the model wasn't trained for the target, or the source language is needed and missing.
         """
         if target not in self.targets:
             raise UsageError(
@@ -121,14 +103,10 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return prompt_tokens(whisper, found.prompt, source=source, target=found.token)
 
     def configure(self, model: Any) -> None:
-        """Let plain ``model.generate(features)`` translate into the first target, with nothing to remember.
+        """Let plain ``model.generate(features)`` translate into the first target: sets ``generation_config``.
 
-        ``generation_config`` names language and task; for ``source-translate`` the task only, and ``generate`` detects
-        the language spoken. Arguments win over it; give both language and task, since one alone leaves the other as
-        configured.
-
-        Args:
-            model: transformers' Whisper; its ``generation_config`` is changed.
+        For ``source-translate`` only the task is set, and ``generate`` detects the source language. Arguments of
+        ``generate`` win; give both language and task, since one alone leaves the other as configured.
 
         Raises:
             UsageError: the model lacks one of the tokens.
@@ -141,7 +119,7 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         first = self.targets[self.default]
         generation.task = task_of(first.prompt)
         generation.language = None if first.token is None else f"<|{first.token}|>"
-        generation.forced_decoder_ids = None  # the older way to say the same
+        generation.forced_decoder_ids = None  # the older form of these settings
 
     def write(self, folder: Path) -> None:
         """Write ``interlingua.json`` into a folder, atomically."""
@@ -155,13 +133,7 @@ def task_of(kind: PromptKind) -> Task:
 
 
 def prompt_tokens(whisper: Whisper, kind: PromptKind, *, source: str | None, target: str | None) -> list[int]:
-    """Startoftranscript, language, task, notimestamps.
-
-    Args:
-        whisper: the model.
-        kind: which of the two languages the prompt names, and which task.
-        source: the language spoken; read for ``source-translate`` only.
-        target: the token that stands for the target language; read for the other kinds only.
+    """Startoftranscript, language (``source`` for ``source-translate``, else ``target``), task, notimestamps.
 
     Raises:
         UsageError: the language that the prompt names is None or has no token.
@@ -174,12 +146,7 @@ def prompt_tokens(whisper: Whisper, kind: PromptKind, *, source: str | None, tar
 
 
 def assign_slot(whisper: Whisper, target: str, taken: Iterable[str] = ()) -> str:
-    """The language token to name a target by: its own, else the first of `SPARE_SLOTS` that is free.
-
-    Args:
-        whisper: the model.
-        target: target language.
-        taken: languages in use, as source or as target; their tokens are never borrowed.
+    """The language token to name a target by: its own, else the first of `SPARE_SLOTS` that isn't ``taken``.
 
     Raises:
         UsageError: every spare token is taken, or the model has none.
@@ -201,7 +168,7 @@ def read_targets(folder: str | Path) -> Targets | None:
     """Read a model folder's ``interlingua.json``; None where there is none: the model is as its makers left it.
 
     Raises:
-        ModelFormatError: the file can't be read, or says what makes no sense.
+        ModelFormatError: the file can't be read, or is inconsistent.
     """
     path = Path(folder) / TARGETS_FILE
     try:
@@ -221,13 +188,10 @@ def is_adapter(model: str | Path) -> bool:
 
 
 def load_trained(model: str | Path) -> tuple[Whisper, Targets | None]:
-    """Load a trained model, float32 on the CPU, and what it was trained for (None where its folder doesn't say).
-
-    Args:
-        model: a model folder, a folder with a LoRA adapter, which is merged into its base, or a model spec.
+    """Load a trained model, float32 on the CPU, and its record, if any; a LoRA adapter is merged into its base.
 
     Raises:
-        ModelError: see `interlingua.models.load_whisper`; also an adapter that doesn't fit its base.
+        ModelError: as `interlingua.models.load_whisper`; also an adapter that doesn't fit its base.
     """
     folder = Path(model).expanduser()
     if is_adapter(folder):
@@ -238,7 +202,6 @@ def load_trained(model: str | Path) -> tuple[Whisper, Targets | None]:
 
 
 def _merged(folder: Path, targets: Targets | None) -> Whisper:
-    """The adapter's base model with the adapter's weights added to its own."""
     settings = read_json(folder / _ADAPTER)
     base = settings.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:

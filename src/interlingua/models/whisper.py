@@ -1,4 +1,4 @@
-"""Whisper checkpoints of any size and layout: load, ask what they can do, save."""
+"""Whisper checkpoints of any size and layout: load, query, save."""
 
 import copy
 import shutil
@@ -30,14 +30,7 @@ _REQUIRED = ("<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|trans
 
 @dataclass(frozen=True, eq=False)
 class Whisper:
-    """A loaded checkpoint.
-
-    Attributes:
-        model: ``WhisperForConditionalGeneration`` in eval mode.
-        feature_extractor: ``WhisperFeatureExtractor`` with the model's number of mel bins.
-        tokenizer: ``WhisperTokenizer``; ``decode(ids, skip_special_tokens=True)`` leaves text only.
-        source: where the checkpoint was found.
-    """
+    """A loaded checkpoint: transformers' model (eval mode), feature extractor and tokenizer, and where it was found."""
 
     model: Any
     feature_extractor: Any
@@ -85,8 +78,7 @@ class Whisper:
     def can_translate(self) -> bool:
         """Whether the checkpoint was trained to translate.
 
-        turbo and the distilled checkpoints, known by a decoder that is shallower than the encoder
-        or by name, were trained to transcribe only.
+        turbo and the distilled checkpoints, known by name or a decoder shallower than the encoder, only transcribe.
         """
         config, name = self.model.config, self.model_name.lower()
         shallow = config.decoder_layers < config.encoder_layers
@@ -102,7 +94,7 @@ class Whisper:
             )
 
     def without_weights(self) -> "Whisper":
-        """The same with a shell as ``model``, which has ``config`` and ``generation_config`` only."""
+        """A copy whose ``model`` has only ``config`` and ``generation_config``."""
         shell = SimpleNamespace(config=self.model.config, generation_config=self.model.generation_config)
         return replace(self, model=shell)
 
@@ -144,13 +136,12 @@ def load_whisper(
     """Find and load a checkpoint.
 
     Args:
-        spec: alias, hub id, folder, or a source that ``resolve`` returned.
+        spec: alias, hub id, folder, or a source from `resolve`, for which ``revision`` doesn't count.
         dtype: of the weights; a torch dtype or its name.
         device: where the weights go.
         require_multilingual: refuse English-only checkpoints.
-        revision: see ``resolve``; of no account if ``spec`` is a source.
-        weights: False: for an engine with weights of its own; ``model`` is a shell with ``config`` and
-            ``generation_config`` then, and nothing else of the arguments on weights counts.
+        revision: see `resolve`.
+        weights: False for an engine with weights of its own: ``model`` then has only its two configs.
 
     Raises:
         ModelNotFoundError: no source has it.
@@ -215,7 +206,6 @@ def _load_model(source: ModelSource, dtype: "torch.dtype", tokenizer: Any) -> An
 
 
 def _load_settings(source: ModelSource, tokenizer: Any) -> Any:
-    """The model without its weights."""
     if source.kind == "ctranslate2":
         from interlingua.models.ctranslate2 import load_settings
 
@@ -248,7 +238,6 @@ def _load_huggingface(folder: Path, dtype: "torch.dtype") -> Any:
 
 
 def _load_feature_extractor(folder: Path, config: Any) -> Any:
-    """The folder's feature extractor, or Whisper's default; its mel bins must be the model's."""
     from transformers import WhisperFeatureExtractor
 
     n_mels = config.num_mel_bins
@@ -296,7 +285,7 @@ def token_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def complete_settings(model: Any, tokenizer: Any) -> None:
-    """Give ``generation_config`` the token settings that its file leaves out; drop forced languages."""
+    """Fill in the token settings that ``generation_config``'s file leaves out; drop forced languages."""
     ids, generation = tokenizer.get_vocab(), model.generation_config
     if getattr(generation, "is_multilingual", None) is None:
         generation.is_multilingual = ids["<|endoftext|>"] != _GPT2_END
@@ -329,20 +318,12 @@ def language_ids(vocabulary: dict[str, int]) -> dict[str, int]:
 def save_whisper(whisper: Whisper, folder: str | Path, targets: "Targets | None" = None) -> Path:
     """Write weights, generation settings, tokenizer and feature extractor; the folder appears whole or not at all.
 
-    ``load_whisper`` gives back every weight bit for bit, in the dtype that it has here. ``proj_out`` is the token
-    embedding and is written once. The model itself stays as it is, its generation settings included.
-
-    Args:
-        whisper: what to save.
-        folder: replaced if it exists.
-        targets: what the model was trained to translate into; None: the folder says nothing of it.
-
-    Returns:
-        The folder.
+    ``load_whisper`` gives back every weight bit for bit; ``proj_out`` is the token embedding and is written once.
+    ``targets`` are recorded in the folder and its generation settings; the model in memory stays unchanged.
 
     Raises:
         ModelFormatError: the output layer isn't the token embedding.
-        UsageError: the model has no token that ``targets`` asks for.
+        UsageError: the model lacks a token of ``targets``.
     """
     path, model = Path(folder), whisper.model
     if model.proj_out.weight is not model.model.decoder.embed_tokens.weight:
