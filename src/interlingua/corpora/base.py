@@ -1,14 +1,14 @@
-"""Every corpus by name: what reads it, what to fetch and where to put it, under which licence.
+"""Every corpus by name: its reader, what to fetch and where to put it, its licence.
 
-To add one, write a reader and a `Corpus` in one file, and name it in `CORPORA`; outside this package an entry point
-``interlingua.corpora`` or ``module:attribute`` on the command line does the same::
+To add one, write a reader and a `Corpus`; name it in `CORPORA`, in an entry point ``interlingua.corpora``, or as
+``module:attribute`` on the command line::
 
     def read_toy(root: Path, *, languages=None, split=None, <option>: <type> = <default>, log: Log = silent): ...
 
     CORPUS = Corpus("toy", "toy data", read_toy, licence="CC0", fetch="fetch toy.zip from … into ROOT")
 
-It yields utterances. Its own keywords become ``--option name=value``, typed by their annotations: bool, int, float,
-str, a Literal, or tuple[str, ...] with commas; each may be None.
+A reader yields utterances. Its own keywords become ``--option name=value``, typed by their annotations: bool, int,
+float, str, a Literal, or tuple[str, ...] with commas; each may be None.
 """
 
 import inspect
@@ -27,22 +27,21 @@ from interlingua.types import Utterance
 
 Names = tuple[str, ...] | None
 Log = Callable[[str], None]
-"""Receives a line on whatever was skipped, and how much."""
+"""Receives a line on what was skipped, and how many rows."""
 Reader = Callable[..., Iterable[Utterance]]
 """(root, *, languages, split, log, options…).
 
-Languages are in the corpus's codes or ours; None stands for all that are there, as for the split. What isn't there or
-is broken raises CorpusError, which says what to fetch; a wrong line of a manifest ManifestError, which names it; an
-unknown language, split or option UsageError.
+Languages are in the corpus's codes or ours; None: all that are there, as for the split. Raises CorpusError for missing
+or broken files, ManifestError for a wrong line, UsageError for an unknown language, split or option.
 """
 Download = Callable[[Path, Names, str | None, Log], None]
 
 CONTRACT = ("languages", "split", "log")
-_NAMED = 10  # skipped rows of each reason
+_NAMED = 10  # skipped rows named for each reason
 
 
 def silent(line: str) -> None:
-    """A log that nobody reads."""
+    """A log that drops its lines."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,11 @@ class Corpus:
     """One corpus.
 
     Attributes:
-        name: what the command line calls it.
-        title: what it is, in a few words.
-        read: its reader.
-        licence: of audio and texts, as its publishers state it.
         fetch: what to fetch from where, and where to put it below ROOT.
-        download: puts the corpus's files below a folder (root, languages, split, log); None: only people can.
+        download: fetches the files below a folder (root, languages, split, log); None: only by hand.
         self_fetching: the reader fetches what it needs, and ROOT may be omitted.
-        makes_root: an option with which the reader makes ROOT, so that it needn't be there; None: no such option.
-        synthetic: whether machines speak.
-        splits: whether it is split into train, dev and test.
-        units: what its meanings and its clusters are called.
+        makes_root: an option with which the reader creates ROOT.
+        units: names of its meanings and clusters.
     """
 
     name: str
@@ -85,11 +78,7 @@ class Corpus:
         }
 
     def parse_options(self, given: Iterable[str]) -> dict[str, Any]:
-        """``name=value`` as the reader's keyword arguments; hyphens in names count as underscores.
-
-        Raises:
-            UsageError: no ``=``, an option that the corpus hasn't, or a value of another type.
-        """
+        """``name=value`` as the reader's keyword arguments; hyphens count as underscores. UsageError for others."""
         known = self.options
         parsed: dict[str, Any] = {}
         for text in given:
@@ -104,7 +93,7 @@ class Corpus:
         return parsed
 
     def fetch_hint(self) -> str:
-        """One line: what to fetch and where to put it, then what to type."""
+        """One line: what to fetch, where to put it, and the command to run then."""
         command = f"interlingua corpus prepare {self.name} --root ROOT"
         return f"{self.name}: {self.fetch}; then `{command} --out manifest.jsonl`"
 
@@ -134,11 +123,7 @@ CORPORA: Registry[Corpus] = Registry(
 
 
 def get_corpus(name: str) -> Corpus:
-    """The corpus of a name, or of an import path ``module:attribute``.
-
-    Raises:
-        UsageError: no corpus has it.
-    """
+    """The corpus of a name or of an import path ``module:attribute``; UsageError if there is none."""
     found: object = CORPORA[name]
     if not isinstance(found, Corpus):
         raise UsageError(f"corpus {name!r} is a {type(found).__name__}; make it an interlingua.corpora.base.Corpus")
@@ -154,12 +139,7 @@ def read_corpus(
     log: Log = silent,
     **options: Any,
 ) -> Iterator[Utterance]:
-    """Utterances of any corpus; ``options`` are its reader's own.
-
-    Raises:
-        UsageError: no such corpus, or no root where one is needed.
-        CorpusError: the folder isn't there (the message says what to fetch), or can't be looked into.
-    """
+    """Utterances of any corpus; UsageError for a wrong name or missing root, CorpusError for an unreadable folder."""
     corpus = get_corpus(name)
     fetches = corpus.self_fetching or (corpus.makes_root is not None and options.get(corpus.makes_root) is not None)
     if root is None and not corpus.self_fetching:
@@ -172,7 +152,7 @@ def read_corpus(
 
 
 class Skipped:
-    """Counts the rows of one part of a corpus (``fleurs fr_fr test``) that a reader couldn't use, by reason."""
+    """Counts the skipped rows of one part of a corpus (``fleurs fr_fr test``), by reason."""
 
     def __init__(self, part: str, log: Log = silent) -> None:
         self._part, self._log = part, log
@@ -187,7 +167,7 @@ class Skipped:
             names.append(name)
 
     def report(self) -> None:
-        """Log a line a reason: how many rows, and the names of the first ten."""
+        """Log one line for each reason: how many rows, and the names of the first ten."""
         for reason, count in self._counts.items():
             names = self._names[reason]
             more = f" and {count - len(names)} more" if count > len(names) else ""
@@ -195,20 +175,20 @@ class Skipped:
 
 
 def split_name(name: str) -> str:
-    """A split by our name: others call ``dev`` validation."""
+    """Our name of a split: ``validation`` is dev."""
     return "dev" if name in ("validation", "valid", "val") else name
 
 
 def refuse_split(corpus: str, split: str | None) -> None:
-    """Raise UsageError if a split is asked of a corpus that has none."""
+    """Raise UsageError if a split is given for a corpus that has none."""
     if split is not None:
         raise UsageError(f"--split {split}: the {corpus} corpus has no splits; omit it, or make some (--rotation)")
 
 
 def check_folder(folder: str | Path, *, listed: bool = False) -> None:
-    """Raise CorpusError if the files in a folder can't be reached or, with ``listed``, their names not be read."""
+    """Raise CorpusError if a folder's files can't be reached or, with ``listed``, its names can't be read."""
     try:
-        os.stat(f"{folder}/.")  # noqa: PTH116  # a Path drops the dot, which is what asks for permission
+        os.stat(f"{folder}/.")  # noqa: PTH116  # a Path drops the dot, which makes stat check the permission
         if listed:
             os.scandir(folder).close()
     except PermissionError as e:
@@ -216,7 +196,7 @@ def check_folder(folder: str | Path, *, listed: bool = False) -> None:
 
 
 def written(kind: Any) -> str:
-    """How an option's value is written, by its type.
+    """How an option of this type is written.
 
     >>> written(bool), written(tuple[str, ...] | None), written(Literal["raw", "normalised"])
     ('yes or no', 'words with commas between them', 'raw or normalised')
@@ -230,13 +210,11 @@ def written(kind: Any) -> str:
 
 
 def _alternatives(kind: Any) -> list[Any]:
-    """The types of an annotation but None."""
     arguments = typing.get_args(kind)
     return [a for a in arguments if a is not type(None)] if type(None) in arguments else [kind]
 
 
 def _typed(value: str, kind: Any, text: str) -> Any:
-    """An option's value by its annotation."""
     kinds = _alternatives(kind)
     is_list = any(typing.get_origin(k) is tuple for k in kinds)
     words = {"yes": "true", "no": "false"} if bool in kinds else {}

@@ -1,4 +1,4 @@
-"""What is wrong with a manifest's recordings and texts: each finding names its utterance."""
+"""Problems of a manifest's recordings and texts, by utterance."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from interlingua.audio import audio_hash, load_audio, sample_rate_of
 from interlingua.errors import AudioError, AudioNotFoundError, EmptyAudioError, TruncatedAudioError
 from interlingua.types import SAMPLE_RATE, Samples, Utterance
 
-SHORT = 0.1  # seconds: less is no speech
+SHORT = 0.1  # seconds: less can't be speech
 QUIET = 1e-3  # of full scale: nothing louder is silence
 FULL_SCALE = 0.999
 CLIPPED = 1e-3  # fraction of samples at full scale
-DURATION_TOLERANCE = 0.15  # seconds between what the manifest and the recording say
-LETTERS = 20  # fewer tell no language
+DURATION_TOLERANCE = 0.15  # seconds, manifest against recording
+LETTERS = 20  # fewer don't identify a language
 PROBLEMS = {
     "missing": "the audio isn't there",
     "unreadable": "the audio can't be decoded",
@@ -29,18 +29,12 @@ PROBLEMS = {
     "text": "the text, or a translation, is empty",
     "language": "the text, or a translation, doesn't look like its language",
 }
-EXAMPLES = 3  # utterances of a problem that are named unless all are asked for
+EXAMPLES = 3  # utterances named for each problem by default
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        id: the utterance.
-        problem: one of `PROBLEMS`.
-        detail: what was found.
-    """
+    """One problem of one utterance: a key of `PROBLEMS`, and the details."""
 
     id: str
     problem: str
@@ -51,7 +45,7 @@ class Finding:
 
 
 def summarised(findings: Iterable[Finding]) -> Iterator[str]:
-    """Findings in few lines: of a problem that more than `EXAMPLES` utterances have the first of them, and how many."""
+    """Findings in a few lines: for each problem its first `EXAMPLES` utterances, and how many more."""
     counts: dict[str, int] = {}
     examples: dict[str, list[Finding]] = {}
     differ: set[str] = set()  # problems whose details aren't the same everywhere
@@ -79,13 +73,10 @@ def check_utterances(
     written_in: Callable[[str, str], bool | None] | None = None,
     done: Callable[[int], None] = lambda n: None,
 ) -> Iterator[Finding]:
-    """Yield all that is wrong, utterance by utterance, in constant memory but for ids and hashes.
+    """Yield every problem, utterance by utterance; only ids and hashes stay in memory.
 
-    Args:
-        utterances: of a manifest, or right from a reader.
-        decode: look into every recording; else only texts and whether the audio's bytes can be read.
-        written_in: (text, language) -> whether the text is in the language; None: nobody can tell.
-        done: called with 1 behind each utterance.
+    ``decode`` False checks only texts and that the audio's bytes can be read. ``written_in`` is (text, language) ->
+    whether the text is in the language (None: unknown). ``done`` is called with 1 after each utterance.
     """
     ids: set[str] = set()
     heard: dict[str, str] = {}
@@ -111,7 +102,6 @@ def _check_texts(utterance: Utterance, written_in: Callable[[str, str], bool | N
 
 
 def _tells(text: str) -> bool:
-    """Whether a text is long enough to tell its language."""
     return sum(c.isalpha() for c in text) >= LETTERS
 
 

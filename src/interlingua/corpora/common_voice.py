@@ -1,7 +1,7 @@
 """Common Voice, any release: ``cv-corpus-<version>-<date>/<locale>/`` with its tables and ``clips``.
 
-Columns differ between releases and are read by name. Recordings of the same sentence share their meaning: the
-sentence's id where the release has one, else the sentence itself. Locales (zh-TW, sv-SE, nan-tw) become our codes.
+Columns differ between releases and are read by name. The meaning is the sentence's id where the release has one, else
+the sentence. Locales (zh-TW, sv-SE, nan-tw) become our codes.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _GENDERS = {"male": "male", "male_masculine": "male", "female": "female", "femal
 def read_common_voice(
     root: Path, *, languages: Names = None, split: str | None = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """Recordings of the locales below ``root``, or of one, from their train, dev and test.
+    """Recordings of the locales below ``root``, or of one, from train, dev and test.
 
     ``split`` may also be validated (these three and more), invalidated or other.
     """
@@ -55,7 +55,6 @@ CORPUS = Corpus(
 
 
 def _release(root: Path) -> Path:
-    """What holds the locales' folders: ``root``, or the only ``cv-corpus-*`` folder in it."""
     releases = [p for p in root.glob("cv-corpus-*") if p.is_dir()]
     if len(releases) > 1:
         names = ", ".join(sorted(p.name for p in releases))
@@ -68,7 +67,7 @@ def _holds_clips(folder: Path) -> bool:
 
 
 def clip_seconds(folder: Path) -> dict[str, float]:
-    """Clip -> seconds, where the release says it; held in memory."""
+    """Clip -> seconds, where the release states it; held in memory."""
     path = folder / "clip_durations.tsv"
     if not path.is_file():
         return {}
@@ -81,13 +80,13 @@ def clip_seconds(folder: Path) -> dict[str, float]:
 
 
 def gender_of(written: str) -> str | None:
-    """One word for a gender, as newer and older releases write it; None: unknown."""
+    """One word for a gender, whatever the release; None: unknown."""
     plain = written.strip().lower()
     return _GENDERS.get(plain) or ("other" if plain and "not" not in plain else None)
 
 
 def locale_clips(folder: Path, log: Log) -> Clips:
-    """Where a locale's recordings lie."""
+    """The recordings of a locale."""
     missing = f"{folder}: its tables are here, but not its recordings (clips/). {FETCH}"
     archives = [folder / f"clips{ending}" for ending in (".tar", ".tar.gz", ".zip")]
     return Clips([folder / "clips"], archives, log=log, missing=missing)
@@ -120,7 +119,7 @@ def _read(folder: Path, language: str, table: Path, durations: dict[str, float],
 
 
 def _clip_name(path: str) -> str:
-    """The recording's file name; the first releases omit the ending.
+    """The first releases omit the ending.
 
     >>> _clip_name("common_voice_fr_1.mp3"), _clip_name("1f2e")
     ('common_voice_fr_1.mp3', '1f2e.mp3')

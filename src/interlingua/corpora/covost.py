@@ -1,8 +1,8 @@
 """CoVoST 2: Common Voice 4 recordings with translations, from 21 languages into English and from English into 15.
 
-Both forms are read: the published ``covost_v2.<src>_<tgt>.tsv`` joined with Common Voice's ``validated.tsv``, and the
-prepared ``covost_v2.<src>_<tgt>.<split>.tsv``. They lie in ``ROOT/<src>`` beside ``clips``, or in ``ROOT``. A recording
-is one utterance with all its translations; what they are made of is held in memory, one source language at a time.
+Reads the published ``covost_v2.<src>_<tgt>.tsv`` (joined with Common Voice's ``validated.tsv``) and the prepared
+``covost_v2.<src>_<tgt>.<split>.tsv``, from ``ROOT/<src>`` (next to ``clips``) or ``ROOT``. Tables are held in memory,
+one source language at a time.
 """
 
 import re
@@ -33,10 +33,7 @@ _SPLIT_OF = {"train": "train", "train_covost": "train", "dev": "dev", "test": "t
 def read_covost(
     root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """Recordings of the source languages, each with its translations into the ``targets`` (None: all that are there).
-
-    Rows that a newer Common Voice has lost are counted.
-    """
+    """One utterance a recording, with its translations into ``targets`` (None: all); rows without one are counted."""
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: CoVoST has {', '.join(SPLITS)}")
     wanted = None if targets is None else normalise_languages(targets)
@@ -67,8 +64,6 @@ CORPUS = Corpus(
 
 @dataclass(frozen=True)
 class _Table:
-    """One file of translations: its language, and the splits to read from it."""
-
     path: Path
     target: str
     splits: tuple[str, ...]
@@ -77,8 +72,6 @@ class _Table:
 
 @dataclass(slots=True)
 class _Recording:
-    """What the tables hold of one recording."""
-
     split: str
     translations: dict[str, str]
     sentence: str | None = None
@@ -87,7 +80,7 @@ class _Recording:
 
 
 def _tables(folder: Path) -> list[_Table]:
-    """The files of a source language's folder, and those beside the folder that name it."""
+    """Files of a source language's folder, and those next to the folder that name it."""
     source = folder_name(folder)
     found: dict[tuple[str, str | None], Path] = {}
     for path in sorted([*folder.glob("covost_v2.*"), *folder.parent.glob(f"covost_v2.{source}_*")]):
@@ -139,7 +132,6 @@ def _read(folder: Path, language: str, tables: list[_Table], split: str | None, 
 
 
 def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording], skipped: Skipped) -> None:
-    """Put a table's rows into ``recordings`` by their path."""
     required = ("path", "translation", "sentence" if table.prepared else "split")
     for _, row in read_table(table.path, required=required, skipped=skipped, escapes=True):
         part = table.splits[0] if table.prepared else _SPLIT_OF.get(row["split"])
@@ -158,7 +150,6 @@ def _collect(table: _Table, split: str | None, recordings: dict[str, _Recording]
 def _sentences(
     folder: Path, recordings: dict[str, _Recording], joined: bool, skipped: Skipped
 ) -> Iterator[tuple[str, _Recording]]:
-    """Recordings with their sentences: those of Common Voice's table in its order, then the prepared ones."""
     if joined:
         validated = folder / "validated.tsv"
         if not validated.is_file():

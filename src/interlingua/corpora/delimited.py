@@ -1,8 +1,8 @@
-r"""Text files line by line, in constant memory: corpora's TSV, people's own CSV and TSV, JSON lines, parallel texts.
+r"""Text files line by line, in constant memory: corpora's TSV, users' own CSV and TSV, JSON lines, parallel texts.
 
-Only \n and \r\n end a line (U+2028 within one doesn't); byte order mark and gzip are known by their bytes; ``NA`` is a
-sentence. Python's csv reads quoted cells only: without quotes it refuses a lone \r and cells of 131,072 letters, and
-joins lines at a last backslash; pyarrow's names no line.
+Only \n and \r\n end a line (U+2028 within one doesn't); byte order mark and gzip are detected; ``NA`` is a sentence.
+Python's csv reads quoted cells only: without quotes it refuses a lone \r and cells of 131,072 letters, and joins lines
+at a final backslash. pyarrow's errors name no line.
 """
 
 import csv
@@ -33,7 +33,7 @@ _ESCAPED = re.compile(r"(\t)|\\(.)|\\$", re.DOTALL)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number, line) without its end, of a file or of the only .tsv file in a tar.gz."""
+    """Yield (number, line without its end) of a file, or of the only .tsv file in a tar.gz."""
     number = 0
     try:
         with _opened(path) as lines:
@@ -60,7 +60,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         yield io.BytesIO(read_member(path, tables[0]))
         return
     with path.open("rb") as plain:
-        zipped = plain.peek(2)[:2] == _GZIP  # not read and sought back: a pipe can't
+        zipped = plain.peek(2)[:2] == _GZIP  # peek: a pipe can't seek back
         with gzip.open(plain) if zipped else plain as lines:
             yield lines  # type: ignore[misc]  # a GzipFile reads lines of bytes, too
 
@@ -76,20 +76,11 @@ def read_table(
     header: Sequence[str] | None = None,
     escapes: bool = False,
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, row) of a tab-separated file in which quotes are letters; cells are taken as they stand.
+    """Yield (line number, row) of a tab-separated file without quoting; CorpusError if it can't be read.
 
-    A row that ends early has empty last columns. One that lacks a required column, or has too many (a tab inside a
-    sentence shifts all that follows), is skipped.
-
-    Args:
-        path: the file.
-        required: columns that every row must reach.
-        skipped: counts the rows that are skipped.
-        header: the columns, in a file whose first line is a row already.
-        escapes: a backslash takes the next character literally.
-
-    Raises:
-        CorpusError: the file can't be read, isn't UTF-8, or lacks a required column.
+    A row that ends early has empty last columns. One that lacks a ``required`` column, or has too many (a tab inside a
+    sentence shifts all that follows), is skipped. ``header``: the columns of a file without one; ``escapes``: a
+    backslash takes the next character literally.
     """
     names, number = tuple(header or ()), 0
     for number, line in read_lines(path):
@@ -129,7 +120,7 @@ def _escaped(line: str) -> list[str]:
 
 
 def sentence_key(language: str, sentence: str) -> str | None:
-    """What recordings of one sentence share where the corpus has no number for it; None: nothing, it isn't known.
+    """The meaning of recordings of one sentence, in a corpus without sentence ids; None if the sentence is unknown.
 
     >>> sentence_key("fr", "Bonjour."), sentence_key("fr", "bonjour."), sentence_key("fr", "")
     ('fr:80fa40a352ddb746', 'fr:ae66531256f11411', None)
@@ -140,10 +131,7 @@ def sentence_key(language: str, sentence: str) -> str | None:
 
 
 def parallel_lines(*paths: Path) -> Iterator[tuple[str, ...]]:
-    """Lines of texts that run parallel, stripped; empty lines are lines, but not at a text's end.
-
-    CorpusError if one is longer than another, so that no line can be trusted.
-    """
+    """Stripped lines of parallel texts; trailing empty lines don't count. CorpusError if their numbers differ."""
     texts = [(line.strip() for _, line in read_lines(path)) for path in paths]
     number = 0
     while True:
@@ -163,7 +151,7 @@ def parallel_lines(*paths: Path) -> Iterator[tuple[str, ...]]:
 
 
 def seconds(value: Any, where: str) -> float:
-    """Seconds, as a number or as text; ManifestError for what no clock shows (-1, ``nan``, ``inf``)."""
+    """Seconds, from a number or text; ManifestError for a negative or non-finite one."""
     try:
         found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
@@ -177,19 +165,16 @@ def seconds(value: Any, where: str) -> float:
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file's name says JSON lines (``.jsonl``, ``.json``, gzipped or not)."""
+    """Whether a file is named as JSON lines (``.jsonl``, ``.json``, gzipped or not)."""
     return path.name.removesuffix(".gz").endswith((".jsonl", ".json", ".ndjson"))
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a table with a header, or of JSON lines; an unusable line is an error.
+    """Yield (line number, row) of a table with a header, or of JSON lines; ManifestError names an unusable line.
 
-    The header tells the delimiter: a tab, else the commonest of comma, semicolon and bar, else two or more spaces. With
-    tabs and spaces a line is a row and quotes are letters; otherwise quotes are CSV's, and a quoted cell may hold line
-    ends. A row that ends early has empty last cells.
-
-    Raises:
-        ManifestError: the file or a line can't be read; the line and the fix are named.
+    The header decides the delimiter: a tab, else the commonest of comma, semicolon and bar, else two or more spaces.
+    With tabs and spaces a line is a row and quotes are letters; otherwise quotes are CSV's, and a quoted cell may hold
+    line ends. A row that ends early has empty last cells.
     """
     if is_json(path):
         yield from read_json_rows(path)
@@ -227,7 +212,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def read_json_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, object) of JSON lines; ManifestError names a line that is none."""
+    """Yield (line number, object) of JSON lines; ManifestError names a wrong line."""
     for number, line in read_lines(path):
         if not line.strip():
             continue
@@ -256,7 +241,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _names(path: Path, number: int, cells: list[str]) -> list[str]:
-    """Columns without spaces around them; a second ``audio`` is ``audio_2``, as a pair of recordings has it."""
+    """A second ``audio`` becomes ``audio_2``, as in a pair of recordings."""
     names: list[str] = []
     for cell in cells:
         name = cell.strip()
@@ -268,7 +253,7 @@ def _names(path: Path, number: int, cells: list[str]) -> list[str]:
 
 
 def _quoted(path: Path, last: int, lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows by the rules of CSV, numbered by their first lines; ``last`` is the line that was read before."""
+    """CSV rows, numbered by their first lines; ``last`` is the number of the last line read before."""
 
     def fed() -> Iterator[str]:
         nonlocal last

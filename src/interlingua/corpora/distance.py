@@ -1,7 +1,6 @@
-"""How far apart two languages are, by URIEL (Littell et al., EACL 2017): Glottolog, WALS, SSWL and PHOIBLE compiled.
+"""Distances between languages, by URIEL (Littell et al., EACL 2017): Glottolog, WALS, SSWL and PHOIBLE compiled.
 
-The table ``data/uriel.json`` is written by ``benchmarks/uriel.py``. It holds every language that has a Whisper token or
-is in FLEURS.
+``benchmarks/uriel.py`` writes the table ``data/uriel.json``.
 """
 
 import json
@@ -15,34 +14,30 @@ import numpy as np
 from interlingua.languages import normalise_language
 
 DistanceKind = Literal["typological", "genealogical"]
-"""Of sounds and grammar, or of descent; see `language_distance`."""
+"""Of grammar and sounds, or of descent; see `language_distance`."""
 KINDS: tuple[DistanceKind, ...] = get_args(DistanceKind)
 
 
 @dataclass(frozen=True, eq=False)
 class _Language:
-    """What URIEL says: groups of Glottolog's tree from the family down (None: constructed), and features, 0 or 1."""
+    """``family``: groups of Glottolog's tree from the family down (None: constructed). ``features``: 0 or 1, (289,)."""
 
     family: list[str] | None
     features: np.ndarray
 
 
 def language_distance(a: str, b: str, kind: DistanceKind = "typological") -> float | None:
-    """How far apart two languages are: 0 (the same) to 1; symmetric. None where URIEL hasn't one of them.
+    """Distance of two languages: 0 (the same) to 1; symmetric. None if URIEL lacks one; UsageError for an unknown code.
 
-    ``typological``: the cosine distance of the languages' 289 features of grammar, phonology and sound inventory. What
-    was never described of a language is URIEL's guess from its neighbours (k nearest).
-    ``genealogical``: 1 - 2 s / (d + e), where the languages lie d and e levels below the root of Glottolog's tree and
-    share s groups, families counted (Wu and Palmer, 1994). It is 1 between families, so it says nothing among most of
-    the world's languages, and trees are cut finer for some families; constructed languages have none.
+    ``typological``: cosine distance of 289 features of grammar, phonology and sound inventory. Missing features are
+    URIEL's guess from the k nearest neighbours.
+    ``genealogical``: 1 - 2 s / (d + e) for languages d and e levels below the root of Glottolog's tree that share s
+    groups, families counted (Wu and Palmer, 1994). It is 1 between families; constructed languages have none.
 
     >>> [round(language_distance("de", other), 2) for other in ("nl", "es", "ja")]
     [0.08, 0.32, 0.37]
     >>> [round(language_distance("es", other, "genealogical"), 2) for other in ("ast", "ru", "ja")]
     [0.12, 0.89, 1.0]
-
-    Raises:
-        UsageError: no language has this code.
     """
     one, other = (_table().get(normalise_language(code)) for code in (a, b))
     if one is None or other is None:
@@ -59,13 +54,10 @@ def language_distance(a: str, b: str, kind: DistanceKind = "typological") -> flo
 
 
 def language_family(code: str) -> str | None:
-    """The family that a language belongs to, by Glottolog; None where URIEL hasn't the language, or it is constructed.
+    """The family by Glottolog; None if URIEL lacks the language or it is constructed. UsageError for an unknown code.
 
     >>> language_family("wo"), language_family("kea_cv"), language_family("eo")
     ('Atlantic-Congo', 'Indo-European', None)
-
-    Raises:
-        UsageError: no language has this code.
     """
     found = _table().get(normalise_language(code))
     return found.family[0] if found and found.family else None

@@ -1,8 +1,7 @@
-"""A program of its own: text on standard input -> espeak-ng's speech, a WAV file, on standard output.
+"""A separate program: text on standard input -> espeak-ng's speech as WAV on standard output.
 
-``python espeak_say.py FOLDER VOICE RATE``, where FOLDER holds the library and ``espeak-ng-data``. espeak-ng's noise
-goes on from one text to the next, so that each text gets a process: then the same text always sounds the same.
-Nothing here imports the package, so that it starts quickly.
+``python espeak_say.py FOLDER VOICE RATE``; FOLDER holds the library and ``espeak-ng-data``. espeak-ng's noise continues
+from text to text, so one process a text makes speech reproducible. No imports of the package: it starts quickly.
 """
 
 import ctypes

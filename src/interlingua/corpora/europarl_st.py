@@ -2,7 +2,7 @@
 
 ``ROOT/<src>/audios/<speech>.m4a`` and ``ROOT/<src>/<tgt>/<split>/`` with ``segments.lst`` (speech, start and end in
 seconds), the parallel ``segments.<src>`` and ``segments.<tgt>``, and ``speeches.lst`` with the parallel
-``speakers.lst``: the speakers are those of SPEECHES, not of segments. Speech exists in the source language only.
+``speakers.lst``, whose lines are SPEECHES, not segments.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,13 +22,13 @@ FETCH = (
     "<src>/audios and <src>/<tgt>/{train,dev,test}"
 )
 NOISY = "train-noisy"
-_ENDINGS = (".m4a", ".wav", ".flac")  # people convert the audio for other tools
+_ENDINGS = (".m4a", ".wav", ".flac")  # other tools need converted audio
 
 
 def read_europarl_st(
     root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """One utterance a segment, with its translations into all ``targets`` that have it (None: all that are there).
+    """One utterance a segment, with its translations into ``targets`` (None: all that are there).
 
     ``split`` is train, dev, test or train-noisy; None is all but train-noisy.
     """
@@ -78,7 +78,6 @@ def _is_target(folder: Path) -> bool:
 
 
 def _segments(source: Path, target: Path, code: str, spoken: str, split: str, skipped: Skipped) -> Iterator[Utterance]:
-    """Segments of one source, target and split."""
     folder = target / split
     speakers = _speakers(folder)
     files: dict[str, Path | None] = {}
@@ -119,7 +118,7 @@ def _segments(source: Path, target: Path, code: str, spoken: str, split: str, sk
 
 
 def _speakers(folder: Path) -> dict[str, str]:
-    """Speech -> its speaker; nothing where the corpus names none."""
+    """Speech -> speaker; empty where the corpus names none."""
     speeches, speakers = folder / "speeches.lst", folder / "speakers.lst"
     if not (speeches.is_file() and speakers.is_file()):
         return {}
@@ -132,10 +131,9 @@ def _speakers(folder: Path) -> dict[str, str]:
 
 
 def merged(parts: Iterable[Iterator[Utterance]], skipped: Skipped) -> Iterator[Utterance]:
-    """One utterance a segment, with the translations of all its targets; the first target's order comes first.
+    """One utterance a segment, with the translations of all targets; the first target's order comes first.
 
-    One part passes through in constant memory; of several all are held. A transcript that differs from the first
-    target's, which is kept, is counted.
+    One part is read in constant memory; several are held. Transcripts that differ from the first target's are counted.
     """
     parts = list(parts)
     if len(parts) == 1:

@@ -1,4 +1,4 @@
-"""What corpora are fetched with: commands that never wait for ever, and files of a dataset repository of the hub."""
+"""Fetching of corpora: commands with a time limit, and files of a dataset repository of the Hugging Face hub."""
 
 import os
 import subprocess
@@ -12,16 +12,16 @@ from interlingua.corpora.base import Log, silent
 from interlingua.errors import FetchError, HashMismatchError
 from interlingua.files import check_sha256
 
-MOST_SECONDS = 600  # of a command
+MOST_SECONDS = 600  # for one command
 _ASKED = 100  # paths in one request to the hub
 
 
 class CommandError(FetchError):
-    """The command itself failed; nothing came that could be wrong."""
+    """The command itself failed; nothing was fetched."""
 
 
 def run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder; CommandError if it isn't there, fails, or takes more than `MOST_SECONDS`."""
+    """Run a command in a folder; CommandError if it is missing, fails, or takes more than `MOST_SECONDS`."""
     environment = os.environ | {"LC_ALL": "C"}
     name = " ".join(command[:2])
     try:
@@ -40,20 +40,9 @@ def run(command: list[str], folder: Path) -> None:
 def download_files(
     repository: str, names: Sequence[str], root: Path, *, by_hand: str, log: Log = silent, revision: str = "main"
 ) -> None:
-    """Put files of a dataset repository below ``root``, under their own names, each checked by size and SHA-256.
+    """Put files of a dataset repository below ``root``, each checked by size and SHA-256; FetchError if one is missing.
 
-    What is whole stays as it is; what was half fetched is continued.
-
-    Args:
-        repository: owner/name.
-        names: paths in it.
-        root: the folder.
-        by_hand: what a person can do where the hub can't be reached.
-        log: receives a line a file.
-        revision: branch, tag or commit.
-
-    Raises:
-        FetchError: the hub can't be reached or lacks a file; names what to fetch by hand.
+    Complete files stay; partial ones are continued. ``by_hand`` is the advice for where the hub can't be reached.
     """
     import huggingface_hub
 
@@ -81,7 +70,7 @@ def download_folder(
     log: Log = silent,
     revision: str = "main",
 ) -> None:
-    """Put the ``wanted`` files of a dataset repository, or of a folder ``under`` it, below ``root``, as above."""
+    """Put the ``wanted`` files of a repository, or of the folder ``under`` it, below ``root``; see `download_files`."""
     import huggingface_hub
 
     with _explained(repository, by_hand):
@@ -107,7 +96,7 @@ def _fetch(repository: str, files: Sequence[Any], root: Path, by_hand: str, log:
             if _is_whole(path, file):
                 log(f"{file.path}: is there already")
                 continue
-            path.unlink()  # damaged since: the hub's library would trust it
+            path.unlink()  # damaged: the hub's library would trust it
         log(f"{file.path}: fetching {(file.size or 0) / 1e6:,.0f} MB")
         huggingface_hub.hf_hub_download(repository, file.path, repo_type="dataset", revision=revision, local_dir=root)
         if not _is_whole(path, file):
@@ -123,13 +112,12 @@ def _explained(repository: str, by_hand: str) -> Iterator[None]:
         yield
     except FetchError:
         raise
-    except Exception as e:  # the hub's library lets through whatever its transport raises
+    except Exception as e:  # the hub's library passes on whatever its transport raises
         reason = (str(e).splitlines() or [type(e).__name__])[0]
         raise FetchError(f"{repository} can't be fetched ({reason}). By hand: {by_hand}") from e
 
 
 def _is_whole(path: Path, known: Any) -> bool:
-    """Whether a file has the size and, where the hub tells it, the SHA-256."""
     if known.size is not None and path.stat().st_size != known.size:
         return False
     try:

@@ -1,10 +1,8 @@
 """FLEURS (``google/fleurs``): 102 languages, one set of sentences, up to three recordings of each by different people.
 
-Two layouts are read: the original (``data/<lang>/<split>.tsv`` with ``audio/<split>.tar.gz``, or unpacked beside it)
-and Hugging Face's parquet files (``<lang>/<split>/0000.parquet``).
-
-A row's ``id`` is the SENTENCE: it becomes the meaning, which all its recordings share; a recording is known by its
-language, split and file name. FLEURS names no speakers. Not every sentence exists in every language.
+Reads the original layout (``data/<lang>/<split>.tsv`` with ``audio/<split>.tar.gz``, or unpacked next to it) and
+Hugging Face's parquet files (``<lang>/<split>/0000.parquet``). A row's ``id`` is the SENTENCE: it becomes the meaning,
+which all its recordings share. FLEURS names no speakers. Not every sentence exists in every language.
 """
 
 import posixpath
@@ -45,8 +43,8 @@ LANGUAGES = (
 
 _GENDERS = {"MALE": "male", "FEMALE": "female", "OTHER": "other", "0": "male", "1": "female", "2": "other"}
 _ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
-_BATCH = 1000  # rows of a parquet file at a time
-_TABLE = ("id", "num_samples", "raw_transcription", "transcription", "gender")  # its columns, but for the audio
+_BATCH = 1000  # rows
+_TABLE = ("id", "num_samples", "raw_transcription", "transcription", "gender")  # columns other than the audio
 _TEXT = {"raw": "raw_transcription", "normalised": "transcription"}
 
 
@@ -61,13 +59,8 @@ def read_fleurs(
 ) -> Iterator[Utterance]:
     """Recordings of each split and language, with the sentence in the other languages as its translations.
 
-    Args:
-        root: what holds ``data``, or the folder of the languages itself.
-        languages: FLEURS' codes or ours.
-        split: train, dev (Hugging Face says validation) or test.
-        text: which transcription: with case and punctuation, or without.
-        references: languages of the translations; None: all that are read. Their sentences are held in memory.
-        log: see `Log`.
+    ``text`` is the transcription, with case and punctuation or without. ``references`` are the languages of the
+    translations (None: all that are read), whose sentences are held in memory.
     """
     base = root / "data" if (root / "data").is_dir() else root
     folders = language_folders(base, languages, _holds_fleurs, FETCH, log)
@@ -90,7 +83,7 @@ def read_fleurs(
 
 
 def download_fleurs(root: Path, languages: Names, split: str | None, log: Log) -> None:
-    """Put the original files of some languages (all take 350 GB) below ``root/data``; what is there already stays."""
+    """Put the original files of some languages (all: 350 GB) below ``root/data``; existing files stay."""
     if not languages:
         raise UsageError("--download of FLEURS needs --languages; all 102 take about 350 GB")
     splits = SPLITS if split is None else (_split(split),)
@@ -104,7 +97,7 @@ def download_fleurs(root: Path, languages: Names, split: str | None, log: Log) -
 
 
 def fleurs_code(language: str) -> str:
-    """FLEURS' own code of a language; UsageError if it hasn't the language.
+    """FLEURS' own code of a language; UsageError if it lacks the language.
 
     >>> fleurs_code("zh"), fleurs_code("es"), fleurs_code("pt_br"), fleurs_code("jw")
     ('cmn_hans_cn', 'es_419', 'pt_br', 'jv_id')
@@ -129,8 +122,6 @@ CORPUS = Corpus(
 
 @dataclass(frozen=True)
 class _Part:
-    """One split of one language: its folder, and the tsv or parquet files."""
-
     folder: Path
     code: str
     split: str
@@ -153,7 +144,7 @@ def _holds_fleurs(folder: Path) -> bool:
 
 
 def _part(folder: Path, code: str, split: str) -> _Part | None:
-    """The split's files; a tsv comes before parquet files."""
+    """A tsv takes precedence over parquet files."""
     for table in (folder / f"{split}.tsv", folder / split / f"{split}.tsv"):
         if table.is_file():
             return _Part(folder, code, split, (table,))
@@ -187,7 +178,6 @@ def _read(part: _Part, column: str, sentences: dict[str, dict[str, str]], log: L
 
 
 def _with_clips(part: _Part, skipped: Skipped, log: Log) -> Iterator[tuple[dict[str, Any], AudioRef]]:
-    """Rows of a tsv file whose recording is there."""
     folder, split = part.folder, part.split
     clips = Clips(
         [folder / "audio" / split, folder / split, folder / "audio" / split / split],
@@ -212,10 +202,10 @@ def _tsv_rows(part: _Part, skipped: Skipped) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(part: _Part, skipped: Skipped) -> Iterator[tuple[dict[str, Any], AudioRef]]:
-    """Rows of parquet files; the recordings' bytes stay where they are."""
+    """The recordings' bytes stay in the parquet files."""
     for path in part.tables:
         for number, row in _batches(path, [*_TABLE, "path", "audio.path"]):
-            audio = row.get("audio", {})  # of files without audio.path nothing is read
+            audio = row.get("audio", {})  # files without audio.path yield nothing
             inside = (audio or {}).get("path") or row.get("path")
             if row["id"] is None or audio is None:
                 skipped.add("no id or recording", f"{path.name}, row {number}")
@@ -225,7 +215,6 @@ def _parquet_rows(part: _Part, skipped: Skipped) -> Iterator[tuple[dict[str, Any
 
 
 def _batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number, row) of a parquet file."""
     import pyarrow.parquet as pq
 
     try:

@@ -1,11 +1,9 @@
 """Hugging Face data sets: AudioFolder, parquet shards and saved sets on disk, and any data set of the hub.
 
-What lies on disk is read without the package ``datasets``, which takes ``NA`` in a metadata.csv for a missing value and
-needs torchcodec for AudioFolder. Audio inside parquet files stays there. From the hub rows come as a stream, through
-``datasets`` and without decoding (audio that comes as bytes is written below ROOT); or the repository's files come to
-ROOT, and are read there.
-
-`interlingua.corpora.tables` says which columns are read. A class label is read by its name, not its number.
+Disk is read without the package ``datasets``, which takes ``NA`` in a metadata.csv for a missing value and needs
+torchcodec for AudioFolder. From the hub rows are streamed through ``datasets`` without decoding (audio as bytes is
+written below ROOT), or the repository's files are downloaded to ROOT and read there. `interlingua.corpora.tables` finds
+the columns. Class labels are read by name, not number.
 """
 
 import json
@@ -39,7 +37,7 @@ _BATCH = 256  # rows at a time
 
 @dataclass(frozen=True)
 class _Item:
-    """A row: its position (for messages), its name (unique), the split, and what audio paths are relative to."""
+    """A row: its position (for messages), unique name, split, and the folder that audio paths are relative to."""
 
     row: Mapping[str, Any]
     where: str
@@ -64,21 +62,16 @@ def read_huggingface(
     audio_folder: str | None = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """Utterances of a data set, row by row; several audio columns make several utterances that share a meaning.
+    """Utterances of a data set, row by row; several audio columns are several utterances that share a meaning.
 
     Args:
-        root: the data set's folder; with ``hub`` the folder that receives its audio, made if need be.
-        languages: which to keep.
-        split: which to read; ``dev`` and ``validation`` are one.
+        root: the data set's folder; with ``hub`` the folder that receives its audio, created if need be.
         hub: OWNER/NAME of a data set on the hub.
-        config: of the data set (of files: a folder below root).
+        config: of the data set (on disk: a folder below root).
         revision: on the hub; a data set that has only a script is at ``refs/convert/parquet``.
-        streaming: of the hub: row by row; no: its files come below root first, each checked, and what is there stays.
-        columns: our name of a column -> the data set's, where they differ (``text=raw_transcription``).
-        language: what is spoken, where no column says it; one code for each audio column.
-        target: the language of the column ``translation``.
-        audio_folder: where audio is written that is in no file; None: root, for a data set of the hub.
-        log: see `Log`.
+        streaming: from the hub row by row; no: download its files below root first, checked; existing ones stay.
+        columns, language, target: see `read_own_table`; one language for each audio column.
+        audio_folder: receives audio that comes as bytes; None: root, for a data set of the hub.
     """
     if hub and not streaming:
         by_hand = f"`hf download {hub} --repo-type dataset --local-dir {root}`, then omit hub"
@@ -154,7 +147,6 @@ def _from_disk(root: Path, config: str | None, log: Log) -> Iterator[_Item]:
 
 
 def _audio_folder(base: Path, table: Path) -> Iterator[_Item]:
-    """Rows of an AudioFolder's metadata; paths are relative to the metadata's own folder."""
     folder = table.parent
     inside = table.relative_to(base).as_posix()
     prefix = inside.removesuffix(table.name)
@@ -166,7 +158,7 @@ def _audio_folder(base: Path, table: Path) -> Iterator[_Item]:
 
 @contextmanager
 def _readable(path: Path, fix: str) -> Iterator[None]:
-    """Whatever Arrow can't read inside the block becomes a CorpusError that names the file."""
+    """Turns Arrow's errors inside the block into a CorpusError that names the file."""
     import pyarrow as pa
 
     try:
@@ -184,7 +176,7 @@ def _plain_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _parquet(base: Path, path: Path) -> Iterator[_Item]:
-    """Rows of a shard; its audio isn't loaded, unless it must be seen which rows have none."""
+    """Rows of a shard; audio is loaded only if rows without audio can't be found otherwise."""
     import pyarrow.parquet as pq
 
     with _readable(path, "fetch it again"):
@@ -221,7 +213,7 @@ def _shard(path: Path, inside: str, file: Any) -> Iterator[_Item]:
 
 
 def _without_bytes(file: Any, group: int, name: str) -> set[int]:
-    """Rows of a group whose audio has no bytes; the statistics say it where there are none."""
+    """Rows of a group without audio bytes, by the group's statistics where it has them."""
     metadata = file.metadata.row_group(group)
     for n in range(metadata.num_columns):
         column = metadata.column(n)
@@ -234,7 +226,6 @@ def _without_bytes(file: Any, group: int, name: str) -> set[int]:
 
 
 def _saved(base: Path, state: Path) -> Iterator[_Item]:
-    """Rows that ``Dataset.save_to_disk`` wrote: Arrow streams, with the audio's bytes or paths."""
     import pyarrow as pa
 
     folder = state.parent
@@ -263,8 +254,6 @@ def _saved(base: Path, state: Path) -> Iterator[_Item]:
 
 
 def _is_data(split: str | None) -> Callable[[str], bool]:
-    """Whether a file of a repository is read: its data and audio, of the split if it says one."""
-
     def wanted(name: str) -> bool:
         base = name.rpartition("/")[2]
         if not (base in (*_METADATA, "state.json") or base.lower().endswith((*_AUDIO, ".parquet", ".arrow"))):
@@ -316,7 +305,6 @@ def _datasets() -> Any:
 
 
 def _explained(hub: str, error: Exception) -> InterlinguaError:
-    """What went wrong, in one line with the fix."""
     text = (str(error).splitlines() or [type(error).__name__])[0][:200]
     by_hand = "give the option streaming=no, which fetches its files"
     if "scripts are no longer supported" in text:
@@ -332,8 +320,6 @@ def _explained(hub: str, error: Exception) -> InterlinguaError:
 
 
 def _locate(folder: Path, out: Path | None, paths_allowed: bool) -> Locate:
-    """Finds the audio of a cell; bytes are written to ``out``."""
-
     def locate(cell: Any, where: str) -> AudioRef | str:
         if isinstance(cell, AudioRef):
             return cell
@@ -355,7 +341,7 @@ def _locate(folder: Path, out: Path | None, paths_allowed: bool) -> Locate:
 
 
 def _named(item: _Item) -> dict[str, Any]:
-    """The row, with a name for the file of each audio that comes as bytes."""
+    """Adds a file name for each audio that comes as bytes."""
     return {
         c: {**v, "name": f"{item.name.replace('/', '-')}-{c}"} if _is_audio(v) and isinstance(v, Mapping) else v
         for c, v in item.row.items()
@@ -367,7 +353,6 @@ def _is_audio(cell: Any) -> bool:
 
 
 def _with_audio(columns: dict[str, str], audio: tuple[str, ...], row: Mapping[str, Any]) -> dict[str, str]:
-    """The caller's columns, and those that hold audio under a name of their own."""
     if any(ours == "audio" or ours.startswith("audio_") for ours in columns) or "audio" in audio:
         return columns
     if len(audio) == 1:
@@ -376,7 +361,7 @@ def _with_audio(columns: dict[str, str], audio: tuple[str, ...], row: Mapping[st
 
 
 def _labels(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Column -> the names of its class labels, as ``datasets`` keeps them in the schema."""
+    """Column -> names of its class labels, as ``datasets`` keeps them in the schema."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {c: f["names"] for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}
@@ -385,13 +370,12 @@ def _labels(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
 
 
 def _name(value: Any, labels: list[str] | None) -> Any:
-    """A cell, with the name in place of a class label's number; -1 is no label."""
+    """-1 is no label."""
     if labels is None or not isinstance(value, int):
         return value
     return labels[value] if 0 <= value < len(labels) else None
 
 
 def _split(name: str) -> str | None:
-    """The split that folders and files are named after, as the hub takes it; None: none."""
     words = re.split(r"[/._-]", name.lower())
     return next((_SPLITS[word] for word in words if word in _SPLITS), None)

@@ -1,4 +1,4 @@
-"""Where a corpus's recordings lie on disk: folders of languages, clips in folders or archives, paths, bytes."""
+"""Recordings of a corpus on disk: folders of languages, clips in folders or archives, paths, bytes."""
 
 import errno
 import hashlib
@@ -18,10 +18,10 @@ from interlingua.types import AudioRef
 
 NO_FILE = "no audio file"
 
-_LARGE = 500_000_000  # bytes of an archive whose listing takes long
+_LARGE = 500_000_000  # bytes of an archive that is slow to list
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3", b"\xff\xf3": ".mp3"}
-_RAW = (".g722", ".gsm")  # formats that only a name tells
+_RAW = (".g722", ".gsm")  # formats known only by name
 T = TypeVar("T")
 
 
@@ -31,17 +31,11 @@ T = TypeVar("T")
 def language_folders(
     root: Path, languages: Names, holds: Callable[[Path], bool], fetch: str, log: Log = silent
 ) -> list[tuple[Path, str]]:
-    """(folder, our language code) of the languages below ``root``, in the order asked for, else by name.
+    """(folder, our language code) of the languages below ``root``, in the order of ``languages``, else by name.
 
-    A language that is written as the folder is (``zh-TW``) means this folder alone; otherwise (``zh``) all folders of
-    that language. ``root`` may also be a language's folder itself. A folder whose language has no code here is logged.
-
-    Args:
-        root: the corpus.
-        languages: what was asked for; None: all that are there.
-        holds: whether a folder holds a language of the corpus.
-        fetch: what to fetch, for the CorpusError where nothing is there.
-        log: see `Log`.
+    A language written as its folder (``zh-TW``) means this folder alone; otherwise (``zh``) all folders of that
+    language. ``root`` may also be one language's folder. Folders without a code here are logged. Where ``holds`` is
+    true of none, CorpusError states what to ``fetch``.
     """
     try:
         below = sorted(p for p in root.iterdir() if p.is_dir())
@@ -69,7 +63,7 @@ def language_folders(
 
 
 def folder_name(folder: Path) -> str:
-    """A folder's name, which says its language: a link's own, not its target's; that of ``.``, too."""
+    """A folder's own name, not its link's target's; also of ``.``."""
     return Path(os.path.abspath(folder)).name  # noqa: PTH100  # resolve() would follow links
 
 
@@ -81,18 +75,10 @@ def _plain(code: str) -> str:
 
 
 class Clips:
-    """Finds recordings by their file names; folders come before archives, which are read in place.
+    """Finds recordings by file name, in folders first, then in one archive, which is read in place.
 
-    Args:
-        folders: where they may lie unpacked.
-        archives: where they may lie packed, at any depth (matched by the name's last part); the first that exists is
-            used.
-        log: receives a line on an archive that is slow to read, and on refused members.
-        missing: the error's text where neither is there.
-
-    Raises:
-        CorpusError: neither is there, or a folder can't be looked into.
-        AudioError: the archive can't be read.
+    ``archives`` may hold them at any depth (matched by the last part); the first that exists is used. ``missing`` is
+    the text of the CorpusError where there is neither; AudioError if the archive can't be read.
     """
 
     def __init__(self, folders: Sequence[Path], archives: Sequence[Path], *, log: Log, missing: str) -> None:
@@ -118,10 +104,7 @@ class Clips:
         return None if member is None else AudioRef(str(self._archive), member=member)
 
     def in_order(self, rows: Iterable[T], name: Callable[[T], str]) -> Iterator[T]:
-        """Rows in the order in which their recordings are read fastest.
-
-        That is the archive's own where there is only one that is read from its start; then all rows are held.
-        """
+        """Rows in the fastest reading order of their recordings: the archive's (all rows are held), else their own."""
         if self._folders or not self._listing().sequential:
             yield from rows
             return
@@ -150,7 +133,7 @@ class Clips:
 
 
 def stem(name: str) -> str:
-    """A file name without its folder and ending; as `Path.stem`, at a fraction of its time.
+    """A file name without folder and ending; `Path.stem` is much slower.
 
     >>> stem("clips/a.b.mp3"), stem("a")
     ('a.b', 'a')
@@ -160,7 +143,7 @@ def stem(name: str) -> str:
 
 
 def with_ending(folder: Path, name: str, endings: Iterable[str]) -> Path | None:
-    """The file right below a folder that has one of these endings; None: there is none."""
+    """The file directly in a folder that has one of these endings; None: there is none."""
     if refusal(name) or "/" in name:
         return None
     return next((path for ending in endings if (path := folder / f"{name}{ending}").is_file()), None)
@@ -170,10 +153,9 @@ def with_ending(folder: Path, name: str, endings: Iterable[str]) -> Path | None:
 
 
 def clip_path(folder: Path, name: str, where: str) -> Path:
-    """The absolute path of an audio file that a manifest names, whether it is there or not.
+    """The absolute path of an audio file that a manifest names, which may not exist.
 
-    Relative names are relative to ``folder``. ManifestError, which names the position ``where``, for a URL, a shell
-    command, or a relative name that leads out of the folder.
+    ManifestError, with the position ``where``, for a URL, a shell command, or a relative name that leaves ``folder``.
     """
     if _SCHEME.match(name):
         raise ManifestError(
@@ -191,10 +173,7 @@ def clip_path(folder: Path, name: str, where: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; a name may be too long to be one, such as a sentence in the wrong column.
-
-    OSError if its folder can't be looked into.
-    """
+    """Whether a file exists, also for names too long to be one (such as a sentence); OSError if unreadable."""
     try:
         return path.is_file()
     except OSError as e:
@@ -207,14 +186,10 @@ def is_file(path: Path) -> bool:
 
 
 def write_audio(folder: Path, name: str, data: bytes, original: str | None = None) -> Path:
-    """Write a recording unless it is there already, and return its path.
+    """Write a recording directly in ``folder`` unless it is there already, and return its path.
 
-    Args:
-        folder: it lies right below.
-        name: ours, such as ``train-17``; letters that a file name can't safely have become hyphens, and a hash of the
-            name is added then, for another name may become the same.
-        data: the file's bytes.
-        original: what the data set calls the file; only its ending is used, and only where the bytes don't tell.
+    Unsafe letters of ``name`` become hyphens, and a hash then keeps it unique. The ending of ``original``, the data
+    set's file name, is used where the bytes don't identify the format.
     """
     ending = next((e for magic, e in _MAGIC.items() if data.startswith(magic)), "")
     if not ending and original:

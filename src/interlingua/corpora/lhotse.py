@@ -1,8 +1,8 @@
 """Lhotse's manifests: ``.jsonl`` or ``.jsonl.gz`` of cuts, or of recordings with their supervisions.
 
-Read without Lhotse, which runs ``command`` sources (shell commands) and fetches URLs: a manifest that has one is
-refused. A supervision's start counts from its cut's beginning inside a cut, from the recording's outside. What can't be
-one stretch of one file is skipped: mixed cuts (but for silence appended), augmented recordings, one channel of several.
+Read without Lhotse, which runs ``command`` sources (shell commands) and fetches URLs: such manifests are refused. A
+supervision's start counts from its cut's beginning inside a cut, else from the recording's. What isn't one stretch of
+one file is skipped: mixed cuts (but for appended silence), augmented recordings, one channel of several.
 """
 
 import base64
@@ -42,19 +42,17 @@ def read_lhotse(
     keep_missing: bool = False,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """One utterance a supervision; a cut or recording without any is one, too, if ``language`` is given.
+    """One utterance a supervision; with ``language`` also one for each cut or recording without any.
 
-    Cuts are read in constant memory but for the ids; of separate recordings the paths are held.
+    Cuts are read in constant memory but for ids; for separate recordings the paths are held.
 
     Args:
-        root: a manifest, or a folder of manifests (then cuts are preferred).
-        languages: which to keep.
-        split: which manifests to read, by their names (``..._dev.jsonl.gz``).
-        language: what is spoken, where no supervision says it.
+        root: a manifest, or a folder of manifests (cuts are preferred).
+        split: selects manifests by name (``..._dev.jsonl.gz``).
+        language: the source language, where no supervision has it.
         audio_root: what relative paths are relative to (Lhotse: the folder it ran in); None: the manifest's folder.
-        audio_folder: where recordings that the manifest holds itself (``memory``) are written.
-        keep_missing: keep recordings whose file isn't there.
-        log: see `Log`.
+        audio_folder: receives recordings that the manifest itself holds (``memory``).
+        keep_missing: keep recordings whose file doesn't exist.
     """
     wanted = None if languages is None else normalise_languages(languages)
     spoken = normalise_language(language) if language else None
@@ -88,7 +86,7 @@ CORPUS = Corpus(
 
 
 def kind_of(row: Row) -> str | None:
-    """What a line of a manifest is: ``cuts``, ``recordings`` or ``supervisions``; None: nothing of Lhotse's."""
+    """What a line of a manifest is: ``cuts``, ``recordings`` or ``supervisions``; None: none of Lhotse's."""
     if row.get("type") in _CUTS:
         return "cuts"
     if isinstance(row.get("sources"), list):
@@ -142,7 +140,7 @@ def _manifests(root: Path, log: Log) -> list[_Manifest]:
 
 
 def _kind(path: Path, root: Path, log: Log) -> str | None:
-    """The kind of a manifest; a broken one is skipped, and logged, unless it was asked for."""
+    """A broken manifest is skipped and logged, unless it is ``root`` itself."""
     try:
         return next((kind_of(row) for _, row in read_json_rows(path)), None)
     except ManifestError as e:
@@ -212,11 +210,6 @@ L = TypeVar("L", _Cut, _Recording, _Supervision)
 
 
 def _lines(path: Path, kind: type[L]) -> Iterator[tuple[L, str]]:
-    """(line, position) of a manifest.
-
-    Raises:
-        ManifestError: a line isn't what Lhotse writes.
-    """
     for number, row in read_json_rows(path):
         where = f"{path}:{number}"
         try:
@@ -233,15 +226,13 @@ def _positive(value: float | None, name: str, where: str) -> float | None:
 
 
 class _Sources:
-    """Finds the file of a recording."""
-
     def __init__(self, base: Path, folder: Path | None, keep_missing: bool) -> None:
         self._base = base
         self._folder = folder
         self._keep_missing = keep_missing
 
     def find(self, recording: _Recording | None, channels: int | list[int] | None, where: str) -> Path | str:
-        """The file that holds these channels (None: all) and no others, or the reason why there is none."""
+        """The file that holds exactly these channels (None: all), or the reason why there is none."""
         if recording is None or recording.sources is None:
             return "no recording"
         refuse(recording, where)
@@ -278,7 +269,7 @@ class _Sources:
 
 
 def refuse(recording: _Recording, where: str) -> None:
-    """Raise ManifestError for sources that aren't files: a command is never run, a URL never fetched."""
+    """Raise ManifestError for sources that aren't files: commands are never run, URLs never fetched."""
     for source in recording.sources or []:
         if source.type == "command":
             raise ManifestError(
@@ -297,8 +288,6 @@ def refuse(recording: _Recording, where: str) -> None:
 
 @dataclass
 class _Reading:
-    """One manifest on its way to utterances."""
-
     manifest: _Manifest
     sources: _Sources
     language: str | None
@@ -327,7 +316,6 @@ class _Reading:
                 yield from self._supervised(supervision, path, start + (supervision.start or 0.0), whole, where)
 
     def _joined(self) -> Iterator[Utterance]:
-        """Supervisions and the recordings that they name."""
         recordings: dict[str, _Recording] = {}
         for row, where in _lines(self.manifest.recordings or self.manifest.path, _Recording):
             refuse(row, where)
@@ -357,7 +345,6 @@ class _Reading:
             yield from self._bare(row.id, AudioRef(str(path)), _positive(row.duration, "duration", where))
 
     def _bare(self, name: Any, audio: AudioRef, duration: float | None) -> Iterator[Utterance]:
-        """An utterance of which only the audio is known."""
         if self.language is None:
             self.skipped.add(_NO_LANGUAGE, str(name))
             return
@@ -368,7 +355,7 @@ class _Reading:
     def _supervised(
         self, supervision: _Supervision, path: Path, begin: float, whole: float | None, where: str
     ) -> Iterator[Utterance]:
-        """The utterance of a supervision that begins at a second of its recording."""
+        """``begin``: seconds into the recording."""
         name = str(supervision.id)
         duration = _positive(supervision.duration, "duration", where)
         if not duration:
@@ -409,7 +396,7 @@ class _Reading:
 
 
 def _sole_track(cut: _Cut) -> _Cut | str:
-    """A cut that is one stretch of one recording, or the reason why it isn't."""
+    """The cut as one stretch of one recording, or the reason why it isn't."""
     if cut.type != "MixedCut":
         return cut if cut.type != "PaddingCut" else "a padding cut is silence"
     speech = [t for t in cut.tracks or [] if t.type != "PaddingCut"]

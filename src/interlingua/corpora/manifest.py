@@ -1,8 +1,7 @@
-"""Manifests: JSON lines of utterances, written and read; and whatever else people bring in their place.
+"""Manifests: JSON lines of utterances, written and read; other formats are recognised by content.
 
-Its content shows what a file is: ours, NeMo's, Lhotse's, MaSS's tables, or a table of one's own. Unlike `interlingua
-corpus prepare`, which skips what can't be used, reading keeps recordings whose file isn't there: a missing one fails
-when it is encoded and counts as a miss when it is measured.
+Unlike `interlingua corpus prepare`, reading keeps recordings whose file doesn't exist: they fail when encoded and count
+as misses in the scores.
 """
 
 import os
@@ -25,10 +24,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def read_manifest(path: str | Path, languages: Iterable[str] | None = None, *, log: Log = silent) -> list[Utterance]:
-    """All utterances of any file that `read_any` reads, optionally of some languages, in the file's order.
-
-    UsageError if the manifest holds nothing in one of the languages.
-    """
+    """All utterances of any file that `read_any` reads, in its order; UsageError if ``languages`` leave none."""
     utterances = list(read_any(path, log=log))
     if languages is None:
         return utterances
@@ -43,14 +39,8 @@ def read_manifest(path: str | Path, languages: Iterable[str] | None = None, *, l
 def read_any(path: str | Path, *, repeated: bool = False, log: Log = silent) -> Iterator[Utterance]:
     """Yield the utterances of a manifest (ours, NeMo's or Lhotse's), a CSV, TSV or JSONL table, pairs, MaSS's tables.
 
-    Args:
-        path: the file; the kind of JSON is told by its first line's keys.
-        repeated: let an id of ours, or of a table, stand twice, for those who look for what is wrong.
-        log: receives a line on rows that name no usable recording, and how many they are.
-
-    Raises:
-        ManifestError: the file can't be read or holds nothing usable; file and line are named.
-        UsageError: the file lacks something that is an option of `interlingua corpus prepare`.
+    ``repeated`` allows repeated ids (for checks); rows without a usable recording are logged. ManifestError names file
+    and line; UsageError names a missing option of `interlingua corpus prepare`.
     """
     path = Path(path)
     if path.is_dir():
@@ -69,7 +59,7 @@ def read_any(path: str | Path, *, repeated: bool = False, log: Log = silent) -> 
 
 
 def _reader(path: Path, repeated: bool, log: Log) -> Iterator[Utterance]:
-    from interlingua.corpora import lhotse, mass, nemo, tables  # which write no manifests, but may be read as one
+    from interlingua.corpora import lhotse, mass, nemo, tables  # other formats that may be read as a manifest
 
     if not path.is_file():  # a pipe, which can be read only once
         return iter_manifest(path, repeated=repeated)
@@ -88,7 +78,6 @@ def _reader(path: Path, repeated: bool, log: Log) -> Iterator[Utterance]:
 
 
 def _opens_json(path: Path) -> bool:
-    """Whether a file begins as JSON lines do, whatever its name."""
     return next((line.lstrip()[:1] for _, line in read_lines(path) if line.strip()), "") == "{"
 
 
@@ -98,9 +87,9 @@ def _is_ours(row: Mapping[str, Any]) -> bool:
 
 
 def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utterance]:
-    """Yield the utterances of a manifest of ours one by one, in constant memory but for the ids; audio paths absolute.
+    """Yield the utterances of our manifest in constant memory but for ids; audio paths absolute.
 
-    ``repeated`` lets an id stand twice, for those who look for what is wrong. ManifestError names file and line.
+    ``repeated`` allows repeated ids (for checks). ManifestError names file and line.
     """
     path = Path(path)
     folder = path.parent.resolve()

@@ -1,10 +1,10 @@
 """MaSS: the New Testament in eight languages, aligned by verse (``getalp/mass-dataset``).
 
-Its repository holds the texts, ``dataset/<language>/txt/``; the recordings are cut by its scripts from chapters that
-everybody has to fetch from bible.is. The number in a file's name is the book's position in that language's own order,
-and books are named in three languages: a verse's meaning is its English book, chapter and number (``James 1:5``).
+The repository holds the texts, ``dataset/<language>/txt/``; its scripts cut the recordings from chapters of bible.is.
+The number in a file's name is the book's position in that language's own order, and books are named in three languages:
+a verse's meaning is its English book, chapter and number (``James 1:5``).
 
-Its alignment script's table of verses (``recap_verses-anName-True.csv``) is read, too, with a column a language::
+Also read: the alignment script's table (``recap_verses-anName-True.csv``), with a column a language::
 
     ID,Label,english,french
     ,Path,./data/english_corpus/wav/,./data/french_corpus/wav/
@@ -12,8 +12,8 @@ Its alignment script's table of verses (``recap_verses-anName-True.csv``) is rea
     ,Missing,12,4,7939
     0,01_Acts_verse_1,B05___01_Acts________ENGESVN1DA_verse_1,Not Available
 
-So is BibleNet's JSON (``train-english-french-seed325.json``): two languages' folders and, in ``data``, texts and files.
-Both name folders as the scripts saw them: they are looked for from the table's own folder and the folders above it.
+and BibleNet's JSON (``train-english-french-seed325.json``): two languages' folders and, in ``data``, texts and files.
+Folders in both are searched from the table's own folder upwards.
 """
 
 import os
@@ -71,15 +71,13 @@ def read_mass(
     references: Names = None,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """Verses of each language, in the order of their own books, with the other languages' texts as translations.
+    """Verses of each language, in the order of its books, with the other languages' texts as translations.
 
     Args:
-        root: what holds ``dataset``, or that folder itself; or a table, see `read_mass_table`.
-        languages: the folders' names or our codes.
+        root: the folder of ``dataset``, or that folder itself; or a table, see `read_mass_table`.
         split: only BibleNet's JSON has one, in its name.
-        titles: read the chapters' titles (verse 0) too.
+        titles: include the chapters' titles (verse 0).
         references: languages of the translations; None: all that are read. Their texts are held in memory.
-        log: see `Log`.
     """
     if root.is_file():
         yield from read_mass_table(
@@ -121,7 +119,7 @@ def verse_of(stem: str) -> tuple[str, int, int] | None:
 
 
 def language_of(stem: str) -> str | None:
-    """The language whose recording a file name without its ending names; None: another one's, or no verse's."""
+    """The language of a recording by its file name without ending; None: unknown, or no verse."""
     match = _STEM.fullmatch(stem)
     return VERSIONS.get(match[4]) if match else None
 
@@ -139,13 +137,10 @@ def _holds_verses(folder: Path) -> bool:
 
 
 def _texts(folder: Path) -> dict[str, str]:
-    """Stem -> text of every verse."""
     return {path.stem: _verse_text(path) for path in sorted((folder / "txt").iterdir()) if path.suffix == ".txt"}
 
 
 def _recordings(folder: Path) -> dict[str, str]:
-    """Stem -> path of every WAV file below the folder."""
-
     def stop(error: OSError) -> None:
         raise error
 
@@ -194,13 +189,11 @@ def _read(
 
 
 def _position(stem: str) -> tuple[str, int]:
-    """Books and chapters as the language orders them, verses as numbers."""
     head, _, number = stem.rpartition("_")
     return head, int(number) if number.isdecimal() else -1
 
 
 def _verse_text(path: Path) -> str:
-    """What a verse's text file holds."""
     try:
         return path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as e:
@@ -212,8 +205,6 @@ def _verse_text(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Verse:
-    """A verse in one language; the text is None where nothing has it."""
-
     language: str
     stem: str
     folder: Path
@@ -221,13 +212,13 @@ class _Verse:
 
 
 def is_mass_table(path: Path) -> bool:
-    """Whether a file is the script's CSV or a JSON of BibleNet's form."""
+    """Whether a file is the script's CSV or BibleNet's JSON."""
     head = [line for _, line in islice(read_lines(path), 2)]
     if len(head) == 2 and head[0].startswith("ID,Label,") and head[1].startswith(",Path,"):
         return True
     if not head or not head[0].lstrip().startswith("{"):
         return False
-    try:  # JSON lines are known by their first: the others aren't read
+    try:  # the first line identifies JSON lines
         return _is_biblenet(msgspec.json.decode(head[0]))
     except msgspec.DecodeError:
         return _biblenet(path) is not None
@@ -245,7 +236,7 @@ def read_mass_table(
 ) -> Iterator[Utterance]:
     """Verses of a table (CSV or JSON), row by row, with the row's other texts as translations; see `read_mass`.
 
-    ``languages`` None is all whose folder is there; ``keep_missing`` keeps recordings whose file isn't there.
+    ``languages`` None: all whose folder exists; ``keep_missing`` keeps recordings whose file doesn't exist.
     """
     wanted = None if languages is None else normalise_languages(languages)
     others = None if references is None else normalise_languages(references)
@@ -332,7 +323,7 @@ def _csv_rows(path: Path, wanted: tuple[str, ...] | None, log: Log) -> Iterator[
 
 
 def _biblenet(path: Path) -> Mapping[str, Any] | None:
-    """The content of a JSON of BibleNet's form, which is one object, on one line or many; None: another file."""
+    """The content of BibleNet's JSON, one object on one line or many; None: another file."""
     try:
         content = msgspec.json.decode("\n".join(line for _, line in read_lines(path)))
     except msgspec.DecodeError:
@@ -367,7 +358,7 @@ def _biblenet_rows(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str
 
 
 def _folder(base: str, table: Path) -> Path | None:
-    """A folder that a script named, from wherever it ran; None: it isn't here."""
+    """A folder named by a script that ran elsewhere; None: it doesn't exist."""
     return next((p for above in table.resolve().parents if (p := (above / base).resolve()).is_dir()), None)
 
 
@@ -379,12 +370,11 @@ def _without_recordings(table: Path, name: str, base: str) -> CorpusError:
 
 
 def _language_in(folder: str) -> str | None:
-    """The language of a folder such as ``data/english_corpus/wav/``."""
     part = next((p for p in Path(folder).parts if p.endswith("_corpus")), None)
     return None if part is None else normalise_language(part.removesuffix("_corpus"))
 
 
 def _recording(verse: _Verse, where: str) -> Path:
-    """A verse's file: MaSS's scripts call the mono one ``<stem>_one_channel.wav``."""
+    """MaSS's scripts call the mono file ``<stem>_one_channel.wav``."""
     mono = clip_path(verse.folder, f"{verse.stem}_one_channel.wav", where)
     return mono if mono.is_file() else mono.with_name(f"{verse.stem}.wav")

@@ -1,8 +1,7 @@
 """MuST-C: English TED talks, segmented, translated into 8 (v1) to 14 languages.
 
-``ROOT/en-<t>/data/<split>/`` with ``wav/ted_<n>.wav`` and ``txt/<split>.{en,<t>,yaml}``; the yaml holds a segment a
-line (``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: ted_767.wav}``); the texts
-run parallel to it.
+``ROOT/en-<t>/data/<split>/`` with ``wav/ted_<n>.wav`` and the parallel ``txt/<split>.{en,<t>,yaml}``; the yaml holds a
+segment a line (``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: ted_767.wav}``).
 """
 
 from collections.abc import Iterator
@@ -26,10 +25,9 @@ FETCH = (
 def read_mustc(
     root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """One utterance a segment, with its translations into all ``targets`` that have it (None: all that are there).
+    """One utterance a segment, with its translations into ``targets`` (None: all that are there).
 
-    ``root`` may also be one ``en-<t>``. One target is read in constant memory; of several the segments of a split are
-    held, since they share many.
+    ``root`` may also be one ``en-<t>``. One target is read in constant memory; of several a split's segments are held.
     """
     if languages is not None and normalise_languages(languages) != ("en",):
         raise UsageError(f"--languages {','.join(languages)}: MuST-C's speech is English; its targets are an option")
@@ -71,7 +69,6 @@ def _tables(folder: Path) -> bool:
 
 
 def _segments(folder: Path, target: str, code: str, skipped: Skipped) -> Iterator[Utterance]:
-    """Segments of one target and split."""
     split = folder.name
     table = folder / "txt" / f"{split}.yaml"
     there: dict[str, bool] = {}

@@ -1,8 +1,8 @@
 """NeMo's manifests: JSON lines (often called ``.json``) with audio_filepath, duration, text, and Canary's languages.
 
-``offset`` and ``duration`` (either may be null) cut a stretch. ``source_lang`` (else ``lang``) is spoken; where
-``target_lang`` is another, ``text`` is the TRANSLATION, unless ``answer`` holds it (``"na"`` there is a placeholder).
-Such manifests repeat a recording for each target: the repetitions become one utterance.
+``offset`` and ``duration`` (either may be null) cut a stretch. The source language is ``source_lang``, else ``lang``;
+where ``target_lang`` differs, ``text`` is the TRANSLATION, unless ``answer`` holds it (``"na"`` is a placeholder).
+Repetitions of a recording, one for each target, become one utterance.
 """
 
 from collections.abc import Iterator
@@ -30,16 +30,12 @@ def read_nemo(
     keep_missing: bool = False,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """Utterances of a manifest; recordings that stand in several rows are held and come last.
+    """Utterances of a manifest; recordings in several rows are held and come last.
 
     Args:
-        root: the manifest.
-        languages: which to keep.
-        split: None: NeMo has a manifest for each.
-        language: what is spoken, where no row says it.
+        language: the source language, where no row has it.
         audio_root: what relative paths are relative to; None: the manifest's folder.
-        keep_missing: keep recordings whose file isn't there.
-        log: see `Log`.
+        keep_missing: keep recordings whose file doesn't exist.
     """
     if split is not None:
         raise UsageError(f"--split {split}: a NeMo manifest is one split; name the manifest and omit --split")

