@@ -156,7 +156,6 @@ def test_replacing_many_times_keeps_every_id_once(store):
 
 def test_an_id_twice_in_one_write_is_held_once(store):
     store.write([frames("x", 2), frames("x", 3, seed=1)])
-    # BUG: both rows are inserted: ids() names x once, len() and iteration count it twice
     assert [f.id for f in store].count("x") == 1
     assert len(store) == len(store.ids()) == 6
 
@@ -204,8 +203,6 @@ def test_two_handles_that_write_the_same_id_leave_it_once(store, path):
     store.write([frames("x")])
     other.write([frames("x", 5, seed=1)])
     after = FrameStore.open(path)
-    # BUG: merge_insert on a handle of an older version inserts x a second time, unless the schema's field `id` is
-    # declared the key: pa.field("id", …, nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
     assert [f.id for f in after].count("x") == 1
     assert len(after) == len(after.ids()) == 6
 
@@ -355,7 +352,7 @@ def test_a_write_that_is_killed_leaves_the_last_version(store, path):
 def test_a_damaged_file_is_named(store, path):
     for part in (path / "data").iterdir():
         part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
-    with pytest.raises(StoreError, match="damaged"):  # BUG: `take` is guarded, `_index` before it is not
+    with pytest.raises(StoreError, match="damaged"):
         FrameStore.open(path).read(["a"])
 
 
