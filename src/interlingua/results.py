@@ -349,7 +349,7 @@ class Alignment(Record, frozen=True, kw_only=True):
     matches: list[Match] = []
 
 
-class Similarity(Record, frozen=True, kw_only=True):
+class Similarity(Record, frozen=True, kw_only=True, omit_defaults=False):
     """Which languages and method the stored score matrix belongs to."""
 
     query: str
