@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SystemExit:  # rich's way of saying that nobody reads the help any more
+    except SystemExit:  # rich's, when the reader of the help has gone
         return 0
     except OSError as e:  # a folder where a file should be, no permission, a full disk
         note(f"interlingua: {e.filename or 'input/output'}: {e.strerror or e}")

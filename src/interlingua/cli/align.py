@@ -37,13 +37,13 @@ def align(
     """Score two recordings, find each word's counterpart, and draw how the frames align.
 
     Args:
-        a: the query: an audio file of at most 30 s, or with --manifest an utterance's id.
-        b: the candidate, likewise.
+        a: query: an audio file of at most 30 s, or an utterance's id with --manifest.
+        b: candidate, likewise.
         from_: language of A; default: the manifest's, else Whisper detects it.
         to: language of B, likewise.
-        text_a: what is said in A; default: the manifest's transcript, else Whisper transcribes it.
-        text_b: what is said in B, likewise.
-        manifest: holds the utterances A and B: a manifest, or a table or pairs of your own.
+        text_a: transcript of A; default: the manifest's, else Whisper transcribes it.
+        text_b: transcript of B, likewise.
+        manifest: manifest, table or pairs of your own with the utterances A and B.
         out: the picture to write, a PNG.
         model: model spec: alias, hub id or folder.
         method: how to compare frames; methods that learn from a collection need more than two recordings.

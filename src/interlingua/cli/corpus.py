@@ -28,26 +28,24 @@ def prepare(
     rotation: int | None = None,
     json: bool = False,
 ) -> None:
-    """Read a corpus as its publishers hand it out, and write a manifest.
+    """Read a corpus as its publishers distribute it, and write a manifest.
 
-    Recordings stay where they are, in tar, tar.gz and parquet files too. What can't be used is counted and named.
+    Recordings stay where they are, in tar, tar.gz and parquet files too. Unusable ones are counted and named.
 
     Args:
-        name: the corpus; `interlingua corpus list` names them all. ``prompts`` (real human speech, parallel in five
-            languages) and ``udhr`` (SYNTHETIC speech of languages that Whisper has no token for) fetch themselves.
-            ``module:attribute`` is a corpus of your own.
+        name: corpus from `interlingua corpus list`, or module:attribute of your own. ``prompts`` (human speech,
+            parallel in five languages) and ``udhr`` (SYNTHETIC speech of unseen languages) fetch themselves.
         out: the manifest to write (JSON lines).
         root: folder of the corpus; default: in the cache, for those that fetch themselves.
-        languages: languages to read, in the corpus's codes or Whisper's, with spaces or commas between them; default:
-            all that are there.
+        languages: languages to read, in the corpus's codes or Whisper's; default: all that are there.
         split: the split to read; default: all that are there.
-        positives: of several recordings of a sentence: keep all (each is a positive of each), or the first.
-        max_utterances: at most so many of each language; sentences that most languages share come first.
+        positives: keep all recordings of a sentence (each is a positive of each), or the first.
+        max_utterances: most utterances of each language; sentences that most languages share come first.
         download: fetch the corpus below ROOT first, where its source allows that (fleurs).
-        option: the corpus's own options as NAME=VALUE; `interlingua corpus list` names them.
+        option: the corpus's own options as NAME=VALUE; `interlingua corpus list NAME` names them.
         min_words: (prompts) least number of words of a prompt's English transcript; default 4.
         include_non_speech: (prompts) keep silences and beeps too.
-        rotation: split into train, dev and test by near-duplicate cluster, 0 to 4: which fifth is test.
+        rotation: split into train, dev and test by near-duplicate cluster; 0 to 4 is the test fold.
         json: print the result as JSON.
     """
     from interlingua.corpora.base import get_corpus, read_corpus
@@ -92,12 +90,12 @@ def prepare(
 
 @app.command
 def check(manifest: Path, *, quick: bool = False, all: bool = False, json: bool = False) -> int:
-    """Say what is wrong with a manifest: missing, empty, clipped or repeated audio, rates, texts, languages.
+    """Find a manifest's problems: missing, empty, clipped or repeated audio, rates, texts, languages.
 
-    A problem that many utterances share is told once, with three examples. Exits with 1 if anything is wrong.
+    A problem that many utterances share is printed once, with three examples. Exits with 1 if anything is wrong.
 
     Args:
-        manifest: utterances to look at: a manifest or a table of your own.
+        manifest: utterances to check: a manifest or a table of your own.
         quick: read the audio's bytes without decoding them.
         all: print every finding, a line each.
         json: print every finding as JSON, one object a line.
@@ -131,11 +129,10 @@ def check(manifest: Path, *, quick: bool = False, all: bool = False, json: bool 
 
 @app.command
 def stats(manifest: Path, *, json: bool = False) -> None:
-    """Count a manifest: hours, speakers, sentences with several recordings, and what its languages share.
+    """Count a manifest: hours, speakers, sentences with several recordings, and sentences that its languages share.
 
     Args:
-        manifest: utterances to count, a manifest or a table of your own; durations that it doesn't say are read from
-            the recordings' headers.
+        manifest: manifest or table of your own; unknown durations are read from the recordings' headers.
         json: print the result as JSON.
     """
     from interlingua.corpora.base import silent
@@ -199,7 +196,7 @@ def list_(name: str | None = None, *, json: bool = False) -> None:
 
 
 def _readings(manifest: Path, *, repeated: bool = False) -> Callable[[Callable[[str], None]], Iterator[Any]]:
-    """Begins to read a manifest (log), as often as asked; what comes through a pipe is held."""
+    """Reader of a manifest, callable several times: a pipe's utterances are kept."""
     from interlingua.corpora import read_any
 
     if manifest.exists() and not (manifest.is_file() or manifest.is_dir()):

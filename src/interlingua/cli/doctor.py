@@ -14,9 +14,8 @@ def doctor(*, fetch: bool = False, comet: bool = False, json: bool = False) -> i
     """Examine model sources, devices, optional parts and caches; exit 1 if something needed is missing.
 
     Args:
-        fetch: first fetch the Whisper-base weights and the prompts corpus, unless they are here.
-        comet: first make COMET's own environment (about 1.5 GB), unless it is here; only `evaluate outputs --comet`
-            needs it.
+        fetch: first fetch the Whisper-base weights and the prompts corpus, if missing.
+        comet: first make COMET's environment (about 1.5 GB), if missing; only `evaluate outputs --comet` needs it.
         json: print the findings as JSON.
     """
     from interlingua import doctor as library

@@ -31,7 +31,7 @@ def encode(
     shard: str | None = None,
     json: bool = False,
 ) -> int:
-    """Encode the utterances that the store doesn't hold yet; interrupted, the same command continues.
+    """Encode the utterances that the store lacks; interrupted, the same command continues.
 
     Args:
         manifest: utterances: a manifest, or a table or pairs of your own (docs/data-more.md).
@@ -45,7 +45,7 @@ def encode(
         dtype: of the stored frames; int8 takes half the disk of float16.
         compute: number format of the encoder; auto = bfloat16 where the device has it.
         device: where to encode.
-        shard: i/n: the i-th of n parts of the manifest (0/4 to 3/4), so that machines can share the work.
+        shard: i/n: the i-th of n parts of the manifest (0/4 to 3/4), to share the work among machines.
         json: print the result as JSON.
     """
     from interlingua.corpora import read_manifest

@@ -36,15 +36,14 @@ def retrieval(
     Args:
         manifest: utterances with meanings: a manifest, or a table or pairs of your own.
         store: their frames, from `interlingua encode`.
-        method: how to score; several may be named. Default: whitened-position-csls, the best without labels, and
-            seqsim, the paper's. One from outside is named by its entry point (`interlingua.methods`) or as
-            module:attribute. Methods that estimate on unlabelled audio do so outside each query's fold.
+        method: methods to score; default: whitened-position-csls (the best without labels) and seqsim (the paper's).
+            Others are named by entry point (`interlingua.methods`) or module:attribute.
         languages: compare these languages only.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to score.
-        drop_quiet: drop frames that are so many decibels quieter than the utterance's loudest, such as 40.
-        beside: stores of the same utterances at other layers, whose frames are put beside these, each made unit.
-        texts: for the cascade: file that keeps its English texts (JSON lines), made where it is absent.
+        drop_quiet: drop frames that are this many decibels quieter than the utterance's loudest, such as 40.
+        beside: stores of the same utterances at other layers, whose frames, each made unit, are joined to these.
+        texts: for the cascade: file of its English texts (JSON lines), written where it is absent.
         model: for the cascade: the model that made the frames.
         out: result folder for results.json, arrays.npz and report.html.
         json: print the results as JSON.
@@ -212,18 +211,17 @@ def outputs(
 ) -> int:
     """Score systems' outputs: BLEU, chrF++, chrF, off-target rate and COMET, or WER and CER of transcripts.
 
-    Per language spoken and pooled, by duration, with the worst outputs; further systems are compared with the first.
+    By source language and pooled, by duration, with the worst outputs; the first system is the reference of the others.
 
     Args:
-        manifest: the utterances that were translated, with references: a manifest or a table of your own.
+        manifest: the translated utterances, with references: a manifest or a table of your own.
         outputs: a file a system (JSON lines with `id`, `text` and, where there are several, `target`), or NAME=FILE.
-        to: score outputs in these languages only; one alone is also that of lines without a `target`.
-        task: score translations, or transcripts (outputs in the language spoken), only.
-        languages: languages spoken; default: all of the manifest.
+        to: score outputs in these languages only; a single one also serves lines without a `target`.
+        task: score only translations, or only transcripts (outputs in the source language).
+        languages: source languages; default: all of the manifest.
         metric: further metrics of translations: a name that an installed package registers, or module:attribute.
         comet: also score by COMET, in its own environment (made by `interlingua doctor --comet`).
-        comet_model: COMET's model, a hub id or a local checkpoint in the hub's layout.
-            Default: Unbabel/wmt22-comet-da.
+        comet_model: COMET's model: hub id or local checkpoint in the hub's layout. Default: Unbabel/wmt22-comet-da.
         worst: how many of each system's worst outputs to list, by target.
         out: result folder for results.json and report.html.
         json: print the results as JSON.
@@ -300,7 +298,6 @@ def _warn_near_chance(results: Any) -> None:
 
 
 def _finish(run: "Run", results: Any, log: Any, out: Path | None, json: bool, seeds: Any, arrays: Any = None) -> None:
-    """Write the result folder and its report where ``out`` names one; print the results as JSON if asked to."""
     import msgspec
 
     from interlingua.report import write_report

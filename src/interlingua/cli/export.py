@@ -32,16 +32,16 @@ def export(
     least_chrf: float = 90.0,
     json: bool = False,
 ) -> int:
-    """Write OUT/huggingface and OUT/ctranslate2. Where a check fails nothing is written, and the exit code is 1.
+    """Write OUT/huggingface and OUT/ctranslate2; if a check fails, nothing is written and the exit code is 1.
 
     Args:
-        model: model folder, folder with a LoRA adapter (it is merged into its base), or model spec.
+        model: model folder, folder with a LoRA adapter (merged into its base), or model spec.
         out: folder to write; an earlier export is replaced.
         format: which formats to write.
         quantization: number format of the CTranslate2 weights: int8 is a quarter of float32's size.
         dtype: number format of the Hugging Face weights.
         check: recordings of at most 30 s that are decoded before and after, greedily.
-        least_chrf: chrF (0 to 100) that the texts after must reach against those before.
+        least_chrf: least chrF (0 to 100) of the texts after against those before.
         json: print the result as JSON.
     """
     from interlingua.finetuning.export import export as write

@@ -21,7 +21,7 @@ def finetune(
     device: Device = "auto",
     json: bool = False,
 ) -> int:
-    """Train on cached states, keep what the model could do, and measure both; interrupted, the same command continues.
+    """Train on cached frames, preserve the model's abilities, and measure both; the same command resumes.
 
     Args:
         settings: what to train; the recipe's keys and the flags are the same.

@@ -1,4 +1,4 @@
-"""How `evaluate outputs` shows its results: tables of text, then what was not scored, and the signatures."""
+"""The tables of `evaluate outputs`, then what was not scored, and the signatures."""
 
 from collections.abc import Callable, Iterable, Sequence
 

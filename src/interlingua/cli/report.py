@@ -22,16 +22,14 @@ def report(
 ) -> None:
     """Rebuild ``report.html`` from the saved results alone; of several folders, a page that compares them.
 
-    The tables are written as CSV and LaTeX too: into ``tables/`` in the result folder, or for compare.html into
-    compare-tables/ beside it.
+    The tables are written as CSV and LaTeX too, to ``tables/``, or to compare-tables/ next to compare.html.
 
     Args:
-        folders: the result folder, e.g. runs/demo, or the results.json in it; the first of several is what the
-            others are compared with.
+        folders: result folders, e.g. runs/demo, or their results.json; the first of several is the reference.
         out: the page that compares several; default: compare.html.
-        no_players: skip the recordings of single utterances, as where they can't be read.
-        sections: a further section, ``module:attribute`` of a function of results, arrays and utterances that returns
-            blocks (interlingua.report.tables); can be repeated.
+        no_players: skip the recordings of single utterances, for example if they can't be read.
+        sections: a further section, repeatable: ``module:attribute`` of a function of results, arrays and utterances
+            that returns blocks (interlingua.report.tables).
         json: print the report's path as JSON.
     """
     from interlingua.report import write_comparison, write_report

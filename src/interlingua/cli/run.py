@@ -12,13 +12,13 @@ app = cyclopts.App(name="run", help="Run an experiment from a recipe, or several
 
 @app.default
 def run(recipes: tuple[Path, ...], *, dry_run: bool = False) -> int:
-    """Run what each recipe says and write its results and report; interrupted, the same command continues.
+    """Run each recipe and write its results and report; interrupted, the same command continues.
 
-    Of several recipes one that fails doesn't stop the others; the exit code is then 1.
+    If one of several recipes fails, the others still run, and the exit code is 1.
 
     Args:
         recipes: YAML files, such as recipes/transfer-prompts.yaml.
-        dry_run: only read the corpora, check the settings, and say what will be done.
+        dry_run: only read the corpora, check the settings, and print the plan.
     """
     from interlingua.experiments.recipes import read_recipe, run_recipe
     from interlingua.report import write_report

@@ -35,11 +35,10 @@ def search(
         top: candidates to show for each query.
         coarse: passes before the exact one as pooling:keep, coarsest first; the default is two.
         exhaustive: score every candidate exactly.
-        method: how to score, a SeqSim method. The default is that of `evaluate retrieval`: each side is whitened, so
-            each should be of one language, and hubs are demoted by CSLS.
+        method: a SeqSim method. The default whitens each side (each of one language) and demotes hubs by CSLS.
         plain: the same as --method seqsim: frames as they are.
-        background: store of unlabelled utterances in the queries' language, to whiten queries by and to tell which
-            candidates are hubs; default: the queries themselves.
+        background: store of unlabelled utterances in the queries' language, to whiten and to find hubs by; default: the
+            queries.
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to search.
         check: also search this many queries exhaustively, and report how far the rankings agree.

@@ -46,20 +46,18 @@ def translate(
 
     Args:
         inputs: what to translate.
-        to: target languages, all from one encoding: en, what the model was trained for, or the spoken one (a
-            transcript).
-        from_: source language; auto detects it once for each recording, each in every stretch of speech. One that
-            Whisper has no token for is decoded as a related one: that under which translations agree most with those
-            under the other relatives.
+        to: target languages: en, those the model was trained for, or the source language (a transcript).
+        from_: source language; auto detects it in each recording, each in every stretch. One without a Whisper
+            token is decoded as the related language whose translations agree most with the other relatives'.
         as_: proxy language to put into the prompt instead of the source language.
         model: alias, hub id, model folder, or a folder with a LoRA adapter.
-        out: folder to write a file for each recording, target and format; or a file NAME.jsonl, which `interlingua
-            evaluate outputs` reads.
+        out: folder for a file per recording, target and format; or NAME.jsonl, which `interlingua evaluate outputs`
+            reads.
         format: of the files, or of what is printed.
-        timestamps: let the model time what it says; default: for srt, vtt and tsv. A segment is a stretch of speech
-            otherwise. A target that the model was trained for has none.
+        timestamps: let the model time its segments; default: for srt, vtt and tsv. Otherwise a segment is a stretch of
+            speech. Trained targets have no timestamps.
         words: also time every word (in JSON).
-        beam: hypotheses that are followed at a time; 1 is greedy.
+        beam: beam size; 1 is greedy.
         temperatures: to try in turn where a guard objects.
         context: what surrounds the speech: speech+N (N seconds of silence behind it), or full.
         no_guards: don't look for loops, wrong languages and inventions, and don't try again.

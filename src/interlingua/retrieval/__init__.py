@@ -1,1 +1,1 @@
-"""Retrieval: SeqSim, what improves it, and how it is evaluated; importing the package loads nothing."""
+"""Retrieval: SeqSim, its improvements, and evaluation; importing the package loads nothing."""

@@ -1,17 +1,13 @@
-"""Dynamic time warping over cosine similarities: what SeqSim is compared with when order must count.
+"""Dynamic time warping over cosine similarities: SeqSim's counterpart that respects order.
 
-Symmetric warping after Sakoe and Chiba, "Dynamic programming algorithm optimization for spoken word recognition",
-IEEE Transactions on Acoustics, Speech, and Signal Processing 26(1), 1978, pages 43-49 (the symmetric form without
-slope constraint or window), with similarities to maximise in place of distances to minimise.
-
-With s(i, j) the cosine of query frame i = 1..n and candidate frame j = 1..m (frames divided by their length; an
-all-zero frame stays zero), a warping path leads from (1, 1) to (n, m) by steps (1, 0), (0, 1) and (1, 1). A cell
-weighs as many frames as the step into it consumes: 1, 1 and 2, and the first cell 2. So every path weighs n + m, and
-the score is the weighted mean of the cosines on the best path, in [-1, 1] and the same in both directions:
+The symmetric form without slope constraint or window of Sakoe and Chiba, "Dynamic programming algorithm optimization
+for spoken word recognition", IEEE Transactions on Acoustics, Speech, and Signal Processing 26(1), 1978, pages 43-49,
+with similarities to maximise. With s(i, j) the cosine of query frame i = 1..n and candidate frame j = 1..m (0 for an
+all-zero frame), a path leads from (1, 1) to (n, m) by steps (1, 0), (0, 1) and (1, 1), weighted 1, 1 and 2:
 
     g(1, 1) = 2 s(1, 1)
     g(i, j) = max of  g(i-1, j) + s(i, j),  g(i, j-1) + s(i, j),  g(i-1, j-1) + 2 s(i, j)
-    score   = g(n, m) / (n + m)
+    score   = g(n, m) / (n + m)                in [-1, 1], the same in both directions; every path weighs n + m
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,12 +32,7 @@ def dtw_similarity(
 ) -> Matrix:
     """Mean cosine on the best warping path of N queries and M candidates, lists of (T, D), -> (N, M) float32.
 
-    The time grows with the product of the lengths: pool the frames first.
-
-    Args:
-        queries: frames of each query; rows need not be normalised.
-        candidates: frames of each candidate.
-        advance: called with 1 after each query (progress).
+    The time grows with the product of the lengths: pool the frames first. ``advance`` is called with 1 per query.
 
     Raises:
         ValueError: an utterance without frames, or frames of different widths.
@@ -72,7 +63,7 @@ def dtw_similarity(
 class _Block:
     """Candidates of similar length, swept together."""
 
-    columns: list[int]  # their places among the candidates
+    columns: list[int]  # their positions among the candidates
     lengths: torch.Tensor  # (B,)
     frames: torch.Tensor  # (m, B, D), m >= 2; padding stands behind, whence no path leads to an utterance's end
 

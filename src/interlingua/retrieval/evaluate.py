@@ -1,17 +1,15 @@
-"""Retrieval evaluation: scores of all utterances of two languages under a method, and R@1, R@5, R@10 and MRR of these.
+"""Retrieval evaluation: scores of all utterances of two languages under a method, and their R@1, R@5, R@10 and MRR.
 
-**Scores.** A method that learns something from unlabelled audio (means, whitening, neighbourhoods, rarity) is evaluated
-in five folds of near-duplicate clusters. The queries of a fold are scored with estimates from the other folds, and the
-two languages take theirs from different halves of these, so that nothing is estimated on parallel speech. The whole
-gallery is always searched; of every other row only those are scored that a neighbourhood is made of.
+**Scores.** A method that estimates on unlabelled audio (means, whitening, neighbourhoods, rarity) is evaluated in five
+folds of near-duplicate clusters. A fold's queries are scored with estimates from the other folds, the two languages
+from different halves of these, so that nothing is estimated on parallel speech. The whole gallery is always searched.
 
-**Figures.** A query's answer is every candidate that shares its meaning (all recordings of a sentence are positives).
-The rank is that of the best answer, counted pessimistically: a wrong candidate with an equal score stands before it, so
-that a constant score earns nothing. A query whose sentence no candidate has is skipped and counted, as trec_eval skips
-topics without relevant documents. One whose answers have no frames, or that has none itself, is a miss.
+**Figures.** Every candidate with the query's meaning is a positive. The rank is that of the best one; ties count
+against it, so that a constant score earns nothing. A query without positives is skipped and counted, as trec_eval
+skips topics without relevant documents; one whose positives, or which itself, have no frames is a miss.
 
-Intervals are percentile bootstrap intervals over near-duplicate clusters: whole clusters are drawn with replacement,
-since prompts that differ in one word don't fail independently.
+Intervals are percentile bootstrap intervals over near-duplicate clusters, since prompts that differ in one word don't
+fail independently.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -48,10 +46,7 @@ Directions = tuple[Float32[np.ndarray, "_N _M"], Float32[np.ndarray, "_M _N"]]
 
 @dataclass(frozen=True)
 class Items:
-    """The identity of N utterances, apart from their scores.
-
-    ``clusters`` defaults to the meanings: every meaning is a cluster of its own.
-    """
+    """The identity of N utterances, apart from their scores; without ``clusters`` every meaning is its own."""
 
     ids: Sequence[str]
     meanings: Sequence[str]
@@ -65,7 +60,7 @@ class Items:
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance]) -> "Items":
-        """Those of utterances with meanings."""
+        """The items of utterances with meanings."""
         rows = [(u.id, str(u.meaning), u.group) for u in utterances]
         return cls([i for i, _, _ in rows], [m for _, m, _ in rows], [c for _, _, c in rows])
 
@@ -75,11 +70,10 @@ class Items:
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """Recall and MRR of one ordered pair, each in 0-1, with what chance would reach.
+    """Recall and MRR of one ordered pair, each in 0-1, with the values of a random ranking.
 
-    ``r1_cluster`` also counts a near-duplicate of the answer as right; ``chance_cluster`` is its chance.
-    ``n`` queries have an answer among the candidates, ``n_unanswerable`` have none and count nowhere. ``ranks`` has a
-    value for every query: infinity for a miss, NaN for one that is unanswerable.
+    ``r1_cluster`` and ``chance_cluster`` also count a near-duplicate of the answer as right. ``n_unanswerable`` queries
+    have no answer and count nowhere. ``ranks`` covers every query: infinity for a miss, NaN for an unanswerable one.
     """
 
     n: int
@@ -102,7 +96,7 @@ class RetrievalResult:
 
 
 def relevance(queries: Items, candidates: Items) -> Bool[np.ndarray, "_N _M"]:
-    """Which candidates answer which queries: those of the same meaning."""
+    """Candidates that answer each query: those of the same meaning."""
     same: np.ndarray = np.asarray(queries.meanings)[:, None] == np.asarray(candidates.meanings)[None, :]
     return same
 
@@ -155,12 +149,7 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
 
 
 def ranks_of_best_answer(scores: Matrix, relevant: np.ndarray) -> Ranks:
-    """Rank (1 = first) of each query's best relevant candidate; infinity where there is none.
-
-    Args:
-        scores: (N, M), higher is better.
-        relevant: (N, M) booleans.
-    """
+    """Rank (1 = first) of each query's best relevant candidate, from scores and booleans (N, M); infinity if none."""
     scores = np.where(np.isnan(scores), -np.inf, scores)
     best = np.where(relevant, scores, -np.inf).max(axis=1)
     before = ((scores >= best[:, None]) & ~relevant).sum(axis=1)
@@ -168,10 +157,7 @@ def ranks_of_best_answer(scores: Matrix, relevant: np.ndarray) -> Ranks:
 
 
 def bootstrap_means(values: Sequence[np.ndarray], clusters: Sequence[str]) -> list[tuple[float, float]]:
-    """95% percentile intervals of the means of several per-query values, whole clusters resampled.
-
-    The same draws serve every array of values, so that intervals of one call are comparable.
-    """
+    """95% percentile intervals of the means of several per-query values, from the same draws of whole clusters."""
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
     n_clusters = int(member.max()) + 1
     sizes = np.bincount(member, minlength=n_clusters).astype(float)
@@ -191,13 +177,7 @@ def _chance(n_relevant: np.ndarray, n_candidates: int, k: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """What is compared of one language; every utterance has frames.
-
-    Attributes:
-        frames: (T, D) each.
-        seconds: of each.
-        clusters: of near-duplicates; shared by the languages.
-    """
+    """The utterances of one language, all with frames, (T, D) each; near-duplicate clusters span the languages."""
 
     frames: Sequence[FrameArray]
     seconds: Sequence[float]
@@ -210,7 +190,7 @@ class Speech:
 
     @cached_property
     def finite(self) -> np.ndarray:
-        """Whether all values are finite: nothing is estimated on others."""
+        """Whether all values of each utterance are finite: nothing is estimated on others."""
         return np.array([bool(np.isfinite(f).all()) for f in self.frames])
 
 
@@ -221,15 +201,9 @@ def fold_order(clusters: Sequence[str], seed: int = FOLD_SEED) -> dict[str, int]
 
 
 class Scorer:
-    """Scores pairs of languages under one method.
+    """Scores pairs of languages under one method other than the cascade, which reads texts.
 
-    Args:
-        speech: of each language.
-        method: not the cascade, which reads texts.
-        compute: number format of SeqSim's products.
-        device: where SeqSim multiplies.
-        background: most utterances a language that anything is estimated on; None takes all outside the fold.
-        seed: of the folds and halves.
+    ``background`` limits the utterances of a language to estimate on; None takes all outside the fold.
 
     Raises:
         CorpusError: the method estimates, and there are too few clusters to hold some out.
@@ -341,7 +315,7 @@ class Scorer:
     def _corrected(
         self, scores: Matrix, queries: "_Prepared", candidates: "_Prepared"
     ) -> Float32[np.ndarray, "_tested M"]:
-        """The tested queries' rows, corrected by what the background's tell."""
+        """The tested queries' rows, corrected by the background's scores."""
         method = self._method
         tested: Float32[np.ndarray, "_tested M"] = scores[queries.tested]
         if method.hubness != "none":
@@ -364,12 +338,8 @@ class Scorer:
 class _Prepared:
     """One language, ready to be compared.
 
-    Attributes:
-        speech: the language.
-        background: utterances that its estimates come from.
-        tested: queries of the fold.
-        rows: utterances whose scores against all of another language are read.
-        compared: frames, seconds or a `Packed` of all.
+    Estimates come from ``background``, ``tested`` are the fold's queries, and ``rows`` the utterances whose scores
+    against all of another language are read; ``compared`` holds frames, seconds or a `Packed` of all.
     """
 
     speech: Speech
@@ -380,11 +350,9 @@ class _Prepared:
 
     @property
     def everything(self) -> np.ndarray:
-        """All utterances."""
         return np.arange(len(self.speech.frames))
 
     def take(self, chosen: np.ndarray) -> Any:
-        """What is compared of some utterances."""
         if len(chosen) == len(self.speech.frames):
             return self.compared
         return self.compared.take(chosen) if isinstance(self.compared, Packed) else [self.compared[i] for i in chosen]

@@ -1,8 +1,8 @@
 """Frames made more comparable before SeqSim, from unlabelled audio of each language alone; and the baselines.
 
-Whisper's frames share a large mean and a few wide dimensions that say more about the language, the speaker and
-the layer norm than about the sentence, and the cosine listens to those first. Centring removes the mean;
-whitening also gives every direction the same say. What each is worth is measured in docs/seqsim.md.
+Whisper's frames share a large mean and a few wide dimensions that reflect language, speaker and layer norm more than
+the sentence, and dominate the cosine. Centring removes the mean; whitening equalises the variances. Their effects are
+in docs/seqsim.md.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,7 @@ LEAST_UTTERANCES = 20  # to whiten by: docs/seqsim.md has the curve
 
 @dataclass(frozen=True, eq=False)
 class FrameTransform:
-    """An affine map of frames: x -> (x - mean) @ matrix.
-
-    Attributes:
-        mean: (D,).
-        matrix: (D, D), or None for the identity.
-    """
+    """An affine map of frames: x -> (x - mean) @ matrix, with mean (D,) and matrix (D, D) or None for the identity."""
 
     mean: Float32[np.ndarray, "D"]
     matrix: Float32[np.ndarray, "D D"] | None = None
@@ -48,13 +43,9 @@ def fit_centring(background: Sequence[FrameArray]) -> FrameTransform:
 def fit_whitening(background: Sequence[FrameArray], shrinkage: float = SHRINKAGE) -> FrameTransform:
     """Centre, then give every direction of ``background`` the same variance (ZCA whitening).
 
-    The matrix is (C + s v I)^(-1/2) with the covariance C, its mean eigenvalue v and the shrinkage s: directions
-    of little variance, which are noise, are not blown up. ZCA stays closest to the original axes
+    The matrix is (C + s v I)^(-1/2) with the covariance C, its mean eigenvalue v and the shrinkage s > 0, which keeps
+    noise, the directions of little variance, small; few frames need more. ZCA stays closest to the original axes
     (Kessy, Lewin, Strimmer, *Optimal whitening and decorrelation*, The American Statistician 2018).
-
-    Args:
-        background: (T, D) each; unlabelled utterances of one language. Few frames need more shrinkage.
-        shrinkage: s, above 0.
 
     Raises:
         ValueError: shrinkage isn't above 0, or all frames are equal.
@@ -81,9 +72,8 @@ def fit_transform(
 def with_position(frames: FrameArray, weight: float) -> Float32[np.ndarray, "_T D2"]:
     """Append two values, so that frames at the same relative position in their utterances attract each other.
 
-    The rows are made unit first; the similarity of frames at relative positions t and u (0 to 1) becomes
-    (cosine + weight * cos(pi (t - u))) / (1 + weight). It helps where word order is alike, and costs nothing:
-    SeqSim stays one matrix product.
+    Rows become unit first; the similarity at relative positions t and u (0 to 1) becomes
+    (cosine + weight * cos(pi (t - u))) / (1 + weight). It helps where word order is alike.
     """
     rows = frames.astype(np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -101,15 +91,8 @@ def rarity_weights(
 ) -> list[np.ndarray]:
     """How rare each frame is: (1 - its mean best similarity to utterances of ``background``) squared, (T,) each.
 
-    Frames that find a close match in any utterance (silence, breath, fillers) tell little, as frequent words do
-    for IDF.
-
-    Args:
-        utterances: frames as SeqSim will compare them.
-        background: other utterances of the same kind of frames.
-        clusters: of the utterances; those of the background that share it are skipped, for an utterance's own
-            words would make it look common.
-        background_clusters: of the background.
+    Frames that match any utterance (silence, breath, fillers) carry little, as frequent words do in IDF. Background
+    of the utterance's own cluster is skipped, for its own words would make it look common.
     """
     others = pack(background)
     weights = []
@@ -129,13 +112,9 @@ def mean_pool_cosine(queries: Sequence[FrameArray], candidates: Sequence[FrameAr
 
 
 def duration_similarity(queries: Sequence[float], candidates: Sequence[float]) -> Matrix:
-    """Minus the absolute difference of log durations, (N, M): a control that knows nothing but length.
+    """Minus the absolute difference of log durations, from seconds above 0, (N, M): a control by length alone.
 
     Log durations, because translations differ by a ratio rather than by a number of seconds.
-
-    Args:
-        queries: seconds of each query, above zero.
-        candidates: seconds of each candidate, above zero.
     """
     q, c = np.log(queries), np.log(candidates)
     return np.asarray(-np.abs(q[:, None] - c[None, :]), dtype=np.float32)

@@ -1,7 +1,6 @@
-"""Score corrections against hubs: candidates that are near to everything win too often.
+"""Score corrections against hubs, candidates that are near to everything, by each utterance's k nearest neighbours.
 
-Both need how near an utterance is to its k nearest neighbours on the other side, which takes unlabelled
-utterances only. Candidates that are near to few are raised, those near to many lowered.
+Neighbours on the other side are unlabelled utterances: candidates near to few are raised, those near to many lowered.
 """
 
 import numpy as np
@@ -11,10 +10,7 @@ from interlingua.types import Matrix
 
 
 def neighbourhood(scores: Matrix, k: int = 5) -> Float32[np.ndarray, "N"]:
-    """Mean of the k highest scores of each row, (N, M) -> (N,); NaN doesn't count, nor do missing neighbours.
-
-    A row without any score has NaN.
-    """
+    """Mean of the k highest scores of each row, (N, M) -> (N,); NaN doesn't count, a row of NaN gives NaN."""
     top = -np.sort(-np.where(np.isnan(scores), -np.inf, scores), axis=1)[:, :k]
     known = np.isfinite(top)
     counts = known.sum(axis=1)
@@ -23,14 +19,9 @@ def neighbourhood(scores: Matrix, k: int = 5) -> Float32[np.ndarray, "N"]:
 
 
 def csls(scores: Matrix, queries: Float32[np.ndarray, "N"], candidates: Float32[np.ndarray, "M"]) -> Matrix:
-    """Cross-domain similarity local scaling: 2 s(q, c) - r(q) - r(c).
+    """Cross-domain similarity local scaling: 2 s(q, c) - r(q) - r(c), with r from `neighbourhood` on the other side.
 
     Conneau et al., *Word translation without parallel data*, ICLR 2018, section 2.3.
-
-    Args:
-        scores: s.
-        queries: r(q), each query's neighbourhood among candidates (`neighbourhood`).
-        candidates: r(c), each candidate's neighbourhood among queries.
     """
     corrected: Matrix = 2 * scores - queries[:, None] - candidates[None, :]
     return corrected

@@ -15,22 +15,20 @@ BuiltinScore = Literal["seqsim", "dtw", "mean-pool", "duration", "cascade"]
 
 @dataclass(frozen=True)
 class Method:
-    """What a retrieval method does, step by step; what each step is worth is measured in docs/seqsim.md.
+    """The steps of a retrieval method; the effect of each is measured in docs/seqsim.md.
 
     Attributes:
-        label: its name for people.
+        label: name in tables.
         note: what it compares, in a few words.
-        score: what compares utterances. ``cascade`` compares English translations; a function gets the frames of N
-            queries and of M candidates, (T, D) each, and returns (N, M), higher for the more alike; a query's scores
-            may not depend on the other queries.
-        frames: what is done to the frames of each language first (`retrieval.features`).
+        score: built in (``cascade`` compares English translations), or a function of N queries' and M candidates'
+            frames, (T, D) each -> (N, M), higher for the more alike; a query's scores may not depend on other queries.
+        frames: transform of each language's frames (`retrieval.features`).
         shrinkage: of whitening.
-        weights: how much a frame counts in the means: all alike, or rare ones more.
+        weights: of frames in the means: equal, or higher for rare ones.
         position: weight of the relative position in the utterance.
         reduction: how SeqSim combines both directions.
-        hubness: correction of the scores (`retrieval.hubness`).
-        neighbours: k of that correction.
-        duration: points off for each unit of difference in log duration, the languages' means apart.
+        hubness: correction of the scores (`retrieval.hubness`), over k = ``neighbours``.
+        duration: points off per unit of difference in log duration from the language's mean.
     """
 
     label: str = ""
@@ -47,7 +45,7 @@ class Method:
 
     @property
     def estimates(self) -> bool:
-        """Whether it learns anything from unlabelled audio; then it is evaluated fold by fold."""
+        """Whether it estimates anything on unlabelled audio; then it is evaluated fold by fold."""
         steps = (self.frames != "plain", self.weights != "equal", self.hubness != "none", self.duration > 0)
         return any(steps)
 
@@ -122,11 +120,7 @@ CONTROLS = ("duration", *OTHER_FRAMES)
 
 
 def get_method(name: str) -> Method:
-    """A method by name or by ``module:attribute``.
-
-    Raises:
-        UsageError: there is none, or it is something else.
-    """
+    """A method by name or by ``module:attribute``; raises UsageError if there is none, or it is something else."""
     found = METHODS[name]
     if not isinstance(found, Method):
         raise UsageError(f"method {name!r} is no interlingua.retrieval.methods.Method")
@@ -136,7 +130,7 @@ def get_method(name: str) -> Method:
 def describe_method(name: str) -> Method:
     """Label and note of a method that results name; an unknown one is called by its name.
 
-    Nothing is imported because a file of results names it: ``module:attribute`` counts where the module is loaded.
+    A name in a results file imports nothing: ``module:attribute`` counts where the module is loaded.
     """
     found = OTHER_FRAMES.get(name, Method())
     module, colon, _ = name.partition(":")
@@ -147,5 +141,5 @@ def describe_method(name: str) -> Method:
 
 
 def method_label(name: str) -> str:
-    """A method's name for people."""
+    """A method's label for tables."""
     return describe_method(name).label

@@ -1,4 +1,4 @@
-"""SeqSim's specification: plain loops, nothing clever. The fast version must equal it.
+"""SeqSim's specification in plain loops, which the fast version must equal.
 
 SeqSim scores two utterances by late interaction over encoder frames, as BERTScore does over token embeddings
 (Zhang et al., *BERTScore*, ICLR 2020, section 3; Ma et al., arXiv 2407.01130, section 3). With query

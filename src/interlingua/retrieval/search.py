@@ -1,8 +1,7 @@
 """Coarse-to-fine search: frames pooled along time choose candidates, exact SeqSim ranks them.
 
-Pooling by p on both sides makes SeqSim p^2 times cheaper. A coarse pass over the whole gallery keeps the best
-``keep`` candidates of each query, and only those are scored unpooled, so that the cost of the exact pass no longer
-grows with the gallery. What that loses is measured against the exhaustive ranking (`agreement`, docs/search.md).
+Pooling by p on both sides makes SeqSim p^2 times cheaper. Coarse passes keep the best ``keep`` candidates of each
+query, so that the exact pass doesn't grow with the gallery. `agreement` measures the loss (docs/search.md).
 """
 
 import re
@@ -32,11 +31,7 @@ class Stage:
 
     @classmethod
     def parse(cls, text: str) -> "Stage":
-        """Read ``pooling:keep``.
-
-        Raises:
-            UsageError: it is not that, or a number is too small.
-        """
+        """Read ``pooling:keep``; raises UsageError for anything else, or too small a number."""
         match = re.fullmatch(r"(\d+):(\d+)", text)
         if not match or int(match[1]) < 2 or int(match[2]) < 1:
             raise UsageError(f"--coarse {text!r}: use pooling:keep, such as 8:300, with 2 or more and 1 or more")
@@ -55,19 +50,15 @@ class Ranking:
     scores: Float32[np.ndarray, "N k"]
 
     def first(self, n: int) -> "Ranking":
-        """That of the first n queries."""
+        """The ranking of the first n queries."""
         return Ranking(self.candidates[:n], self.scores[:n])
 
 
 class Gallery:
-    """Candidate utterances, ready to be searched.
+    """Candidate utterances, ready to be searched by a SeqSim method.
 
-    Args:
-        frames: (T, D) unpooled frames of each candidate; whitening is estimated on them.
-        method: a SeqSim method; the default is that of `interlingua evaluate retrieval`.
-        stages: coarse passes, coarsest first, each over what the one before kept; none means exhaustive search.
-        compute: number format of the products.
-        device: where to multiply.
+    Frames are unpooled, (T, D) each; whitening is estimated on them. Stages run coarsest first, each over what the one
+    before kept; none means exhaustive search.
 
     Raises:
         ValueError: no candidates.
@@ -105,16 +96,11 @@ class Gallery:
         background: Sequence[FrameArray] | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Ranking:
-        """The ``top`` best candidates of each query; equal scores go to the earlier candidate.
+        """The ``top`` best candidates of each query, (T, D) unpooled; equal scores go to the earlier candidate.
 
-        Against hubs, each candidate's neighbourhood is taken among the background utterances, with frames pooled as in
-        the first pass; each query's is taken among the candidates of the pass.
-
-        Args:
-            queries: (T, D) unpooled frames each, of one language.
-            top: candidates of each query.
-            background: unlabelled utterances in the queries' language; None: the queries themselves.
-            advance: called with the number of queries done.
+        ``background`` is unlabelled utterances in the queries' language, by default the queries themselves. A
+        candidate's neighbourhood (against hubs) is taken among these, pooled as in the first pass, a query's among the
+        pass's candidates. ``advance`` is called with the number of queries done.
         """
         if not queries:
             return Ranking(np.zeros((0, top), dtype=np.int64), np.zeros((0, top), dtype=np.float32))
@@ -157,7 +143,7 @@ class Gallery:
     def _pack(
         self, frames: Sequence[FrameArray], background: Sequence[FrameArray], poolings: Iterable[int]
     ) -> dict[int, Packed]:
-        """Utterances as the method compares them, at each pooling; what is estimated is so on the background."""
+        """Utterances as the method compares them, at each pooling; transforms are estimated on the background."""
         method = self._method
         moved = [f.astype(np.float32) for f in frames]
         if method.frames != "plain":
@@ -174,7 +160,7 @@ class Gallery:
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A candidate that a query found, by their names in the stores; the best has rank 1."""
+    """A candidate that a query found, by their ids in the stores; the best has rank 1."""
 
     query: str
     rank: int
@@ -195,22 +181,10 @@ def search_stores(
     check: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> tuple[list[Found], float | None]:
-    """Search one store with the utterances of another; see `Gallery` for what isn't said here.
+    """Search one store of unpooled frames with the utterances of another; see `Gallery` for the other arguments.
 
-    Args:
-        queries: unpooled frames.
-        gallery: frames made with the same settings.
-        method: a SeqSim method.
-        top: candidates of each query.
-        background: unlabelled utterances in the queries' language; None: the queries.
-        stages: coarse passes.
-        compute: number format of the products.
-        device: where to multiply.
-        check: also search so many queries exhaustively.
-        advance: called with the number of queries done.
-
-    Returns:
-        The candidates of each query, best first; and how far the rankings agree (`agreement`), None without a check.
+    Returns each query's candidates, best first, and the `agreement` with an exhaustive search of the first ``check``
+    queries (None for 0).
 
     Raises:
         StoreMismatchError: frames of different kinds.

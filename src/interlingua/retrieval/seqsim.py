@@ -1,10 +1,8 @@
 """SeqSim, fast: one matrix product serves both directions; nothing is padded, and memory is bounded by a tile.
 
-Specified by `interlingua.retrieval.reference`, which it equals to 1e-4 in float32.
-
-The frames of many utterances are joined (`pack`), and the similarities are computed tile by tile: a tile holds
-whole utterances on both sides and is small enough to stay in the processor's cache while the maxima of its rows
-and of its columns are taken. So the matrix product, and not the memory, sets the pace (benchmarks/seqsim.py).
+Specified by `interlingua.retrieval.reference`, which it equals to 1e-4 in float32. A tile holds whole utterances on
+both sides and is small enough to stay in the processor's cache while its maxima are taken, so that the matrix product,
+and not the memory, sets the pace (benchmarks/seqsim.py).
 """
 
 import logging
@@ -27,7 +25,7 @@ Progress = Callable[[int], None]
 
 TILE_ROWS = 1024  # query frames of a tile
 TILE_BYTES = 1 << 22  # of a tile's similarities: they stay in cache
-SHORT_FRAMES = 120  # a tile whose candidates are shorter on average is turned before its rows' maxima are taken
+SHORT_FRAMES = 120  # a tile whose candidates are shorter on average is transposed before its rows' maxima are taken
 LONG_FRAMES = 8192  # utterances longer than this (164 s unpooled) are cut, so that no tile outgrows memory
 TOLERANCES: dict[SimilarityCompute, float] = {"float32": 1e-4, "bfloat16": 1e-2}  # of the fused kernel's scores
 _log = logging.getLogger(__name__)
@@ -40,14 +38,9 @@ _INT8_DEVIATIONS = 6  # of a value that int8 still holds; larger ones are cut, a
 class Packed:
     """Unit frames of several utterances, one behind the other.
 
-    Attributes:
-        room: (sum of lengths + spare rows, D), each row divided by its length; an all-zero row stays zero, and the
-            spare ones are zero, too. For int8 all are rotated alike, divided by ``scale`` and rounded.
-        lengths: frames of each utterance.
-        weights: (sum of lengths,) share of each frame in its utterance's mean; they sum to 1 in each utterance.
-        finite: (utterances,) whether all values are finite; utterances with others score NaN.
-        weighted: whether the weights were given; otherwise all frames of an utterance count alike.
-        scale: unit of the values; 1 but for int8.
+    ``room`` is (sum of lengths + spare zero rows, D); for int8 all rows are rotated alike, divided by ``scale`` and
+    rounded. ``weights``, (sum of lengths,), sum to 1 in each utterance; ``weighted``: they were given, not equal.
+    Utterances that aren't ``finite`` score NaN.
     """
 
     room: torch.Tensor
@@ -89,11 +82,7 @@ def pack(
 ) -> Packed:
     """Normalise the rows of each (T, D) utterance in float32, and join them in the number format of the product.
 
-    Args:
-        utterances: (T, D) each.
-        weights: (T,) each, of no set scale: how much a frame counts in the means; None counts all alike.
-        compute: number format of the product.
-        device: where to keep them.
+    ``weights`` are (T,) each, of any scale: how much a frame counts in the means.
 
     Raises:
         ValueError: no utterances, one without frames, frames of different widths, or weights that don't fit.
@@ -130,10 +119,9 @@ def pack(
 
 
 def _as_int8(rows: torch.Tensor) -> torch.Tensor:
-    """Unit rows in whole units.
+    """Unit rows in whole units, all rotated alike, which keeps their products and spreads the few large dimensions.
 
-    All are rotated alike first: that keeps their products, and spreads the few dimensions with large values over
-    all. Turned at random, a unit row's values have a deviation of 1 / sqrt(D), so that one small unit fits all.
+    A randomly rotated unit row has values of deviation 1 / sqrt(D), so that one small unit fits all.
     """
     turned = rows @ _rotation(rows.shape[1])
     return turned.div_(_int8_unit(rows.shape[1])).round_().clamp_(-_INT8, _INT8).to(torch.int8)
@@ -169,13 +157,13 @@ def seqsim(
     """Score N query utterances against M candidates, lists of (T, D) of any lengths, -> (N, M) float32.
 
     Args:
-        queries: frames of each query; rows need not be normalised. What is packed already stays as it is.
-        candidates: frames of each candidate.
+        queries: rows need not be normalised; what is packed already stays as it is.
+        candidates: likewise.
         reduction: ``precision``, ``recall``, ``mean`` or ``f1`` (see `reference`).
-        compute: number format of the matrix product. float32 equals the reference to 1e-4; bfloat16 and, on a
-            CPU, int8 are several times faster where the processor has them, and rank alike (docs/speed.md).
+        compute: number format of the product. float32 equals the reference to 1e-4; bfloat16 and, on a CPU, int8 are
+            several times faster where the processor has them, and rank alike (docs/speed.md).
         device: where to multiply.
-        advance: called with the number of queries done since the last call (progress).
+        advance: called with the number of queries done since the last call.
 
     Raises:
         ValueError: an utterance without frames, or frames of different widths.
@@ -190,11 +178,7 @@ def seqsim(
 
 
 def reduce_directions(precision: Matrix, recall: Matrix, reduction: Reduction) -> Matrix:
-    """Combine both directions elementwise; see `reference` for the formulas.
-
-    Raises:
-        ValueError: an unknown reduction.
-    """
+    """Combine both directions elementwise by the formulas of `reference`; raises ValueError for another reduction."""
     if reduction == "precision":
         return precision
     if reduction == "recall":
@@ -249,7 +233,7 @@ def alignment_matrix(query: FrameArray, candidate: FrameArray) -> Float[np.ndarr
 
 @cache
 def _fused_agrees() -> bool:
-    """Whether the fused kernel works on this GPU; it is compared with the tiles before it is trusted."""
+    """Whether the fused kernel works on this GPU, by comparison with the tiles."""
     if not available():
         return False
     sides = [[torch.randn(n, 64, device="cuda") for n in lengths] for lengths in ((3, 150, 40), (1, 200))]
@@ -266,7 +250,6 @@ def _fused_agrees() -> bool:
 
 
 def _by_tiles(q: Packed, c: Packed, advance: Progress | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Precision and recall, tile by tile."""
     precision = torch.empty(len(q), len(c), device=q.frames.device)
     recall = torch.empty_like(precision)
     kind = _product_type(q.frames)
@@ -286,11 +269,10 @@ def _by_tiles(q: Packed, c: Packed, advance: Progress | None) -> tuple[torch.Ten
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """One side of a tile: utterances ``first`` to ``last`` (not included) of a `Packed`.
+    """One side of a tile: utterances ``first`` to ``last`` (not included) of a `Packed`, with ``n`` frames in all.
 
-    Attributes:
-        frames: (n or a few more, D); those behind the n-th belong to no utterance of the tile.
-        weights: (n, utterances): times a value of each frame gives each utterance's mean.
+    ``frames`` may end with rows of other utterances; ``weights``, (n, utterances), turn a value of each frame into
+    each utterance's mean.
     """
 
     first: int
@@ -301,11 +283,9 @@ class _Side:
 
     @property
     def n(self) -> int:
-        """Frames of the utterances."""
         return len(self.weights)
 
     def utterances(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Frames and weights of each utterance."""
         start = 0
         for i, n in enumerate(self.lengths):
             yield self.frames[start : start + n], self.weights[start : start + n, i]
@@ -347,7 +327,6 @@ def _product(a: torch.Tensor, b: torch.Tensor, buffer: torch.Tensor) -> torch.Te
 
 
 def _tile(rows: _Side, cols: _Side, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Precision and recall of the utterances of a tile."""
     similarity = _product(rows.frames, cols.frames, buffer)[: rows.n, : cols.n]
     if cols.n < SHORT_FRAMES * len(cols.lengths):  # torch is slow along short rows, fast down columns
         best_column = _best(torch.split(similarity.T.contiguous(), cols.lengths), 0)
@@ -358,7 +337,7 @@ def _tile(rows: _Side, cols: _Side, buffer: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def _by_pair(rows: _Side, cols: _Side, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for utterances too long for one tile: piece by piece, keeping the best so far."""
+    """Precision and recall of utterances too long for one tile: piece by piece, keeping the maxima so far."""
     precision = torch.empty(len(rows.lengths), len(cols.lengths), device=rows.frames.device)
     recall = torch.empty_like(precision)
     for i, (query, query_weights) in enumerate(rows.utterances()):

@@ -4,27 +4,21 @@
 `interlingua.retrieval.reference`, and compiled ahead of time for compute capabilities 8.0, 8.9 and 9.0. The
 interpreter can't multiply bfloat16, which is widened there. The figures below are counted, not measured.
 
-`interlingua.retrieval.seqsim` on a device writes every similarity to memory and reads it back for each of the two
-maxima: 12 bytes an entry. Here a program multiplies one tile of a query's frames with all frames of one candidate,
-tile by tile. The maxima of its rows (precision) stay in registers from the first tile to the last; the maxima of its
-columns (recall) cover only the rows of its tile, so they are written, and a second kernel takes the maximum over the
-tiles of each query. No atomics, no barriers, and no program reads what another of the same launch writes: every run
-gives the same bits, and the interpreter's one-after-the-other is a fair picture of the device.
+`interlingua.retrieval.seqsim` on a device moves 12 bytes of memory per similarity. Here a program multiplies one tile
+of a query's frames with all frames of one candidate, tile by tile. Row maxima (precision) stay in registers; column
+maxima (recall) cover only the rows of the tile, and a second kernel takes the maximum over the tiles of each query.
+No atomics and no barriers: every run gives the same bits.
 
 With Tq and Tc frames in all and B = `Blocks.frames` rows a tile:
 
 ===========================  ==================================================================================
-arithmetic                   2 Tq Tc D FLOP, once for both directions; an utterance's last tile is filled up to B
-                             frames, so utterances much shorter than B waste most of it
+arithmetic                   2 Tq Tc D FLOP; utterances much shorter than B waste most of it
 written and read back        8 Tq Tc / B bytes: 1/16 byte an entry in half precision, 1/8 in float32
-frames read through L2       2 D / B values an entry. Neighbouring programs share a candidate, so it comes from
-                             memory about once a group of queries, as long as the group's frames stay in L2
+frames read through L2       2 D / B values an entry; neighbouring programs share a candidate
 memory besides the frames    `SCRATCH_FLOATS` floats, or one query's column maxima where those are more
 ===========================  ==================================================================================
 
-A thousand utterances of 500 frames on either side at D = 512 are 2.6e14 FLOP and, in half precision, 16 GB of column
-maxima, against 3 TB of similarities. So it should be bound by arithmetic: tensor cores in half precision; plain fused
-multiply-adds in float32, never TF32.
+So it should be bound by arithmetic: tensor cores in half precision; plain fused multiply-adds in float32, never TF32.
 """
 
 from __future__ import annotations  # tl.constexpr needn't exist then
@@ -51,7 +45,7 @@ SCRATCH_FLOATS = 1 << 26  # column maxima held at once: 256 MiB
 
 @dataclass(frozen=True)
 class Blocks:
-    """How the kernel cuts its work: frames of a tile (both sides), values of D at a time, and Triton's two knobs."""
+    """Sizes of the kernel's work: frames of a tile (both sides), values of D at a time, and Triton's two knobs."""
 
     frames: int
     width: int
@@ -65,7 +59,7 @@ BLOCKS = {torch.float32: SINGLE, torch.float16: HALF, torch.bfloat16: HALF}
 
 
 def available() -> bool:
-    """Whether Triton can be imported and an NVIDIA GPU that it compiles for (capability 8.0 or higher) is there."""
+    """Whether Triton can be imported and an NVIDIA GPU of capability 8.0 or higher is there."""
     return (
         triton is not None
         and torch.version.cuda is not None
@@ -82,19 +76,11 @@ def fused_both(
 ) -> tuple[Float32[torch.Tensor, "N M"], Float32[torch.Tensor, "N M"]]:
     """SeqSim of N queries against M candidates in both directions: (precision, recall), each (N, M) float32.
 
-    As `seqsim_both`, but the frames of all utterances lie one behind the other, and rows must be of length one or
-    zero: nothing is normalised here. Sums are float32 whatever the frames. An utterance with a frame that is not a
-    number scores NaN against every other.
-
-    Args:
-        queries: frames of all queries, (Tq, D), float32, float16 or bfloat16, on a CUDA device.
-        query_lengths: frames of each query, N numbers that add up to Tq.
-        candidates: frames of all candidates, (Tc, D), same type and device.
-        candidate_lengths: frames of each candidate, M numbers that add up to Tc.
+    Frames of all utterances lie one behind the other, (Tq, D) and (Tc, D), on one CUDA device in a type of `BLOCKS`,
+    with length one or zero; the lengths add up to Tq and Tc. Sums are float32. An utterance with NaN scores NaN.
 
     Raises:
-        ValueError: an utterance without frames, lengths that don't add up, or frames of different widths, types or
-            devices.
+        ValueError: an utterance without frames, lengths that don't add up, or sides of other width, type or device.
         UsageError: Triton is not installed, or the frames are not on a CUDA device.
     """
     _check(queries, query_lengths, "queries")
@@ -143,10 +129,7 @@ def _check(frames: torch.Tensor, lengths: Sequence[int], side: str) -> None:
 
 
 def _tiles(lengths: Sequence[int], frames: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """(start, end) of every tile, rows counted from zero, and the running number of tiles, 0 first.
-
-    A tile never holds frames of two utterances.
-    """
+    """(start, end) of every tile, none with frames of two utterances, and the running number of tiles, 0 first."""
     tiles: list[tuple[int, int]] = []
     counts = [0]
     start = 0
@@ -210,7 +193,7 @@ def _score(
 
 
 def _jit(function: Callable[..., None]) -> Any:
-    """A kernel; where there is no Triton the function stays as it is, and can't be called."""
+    """A kernel; without Triton the function as it is, which can't be called."""
     return triton.jit(function) if triton else function
 
 
