@@ -1,4 +1,4 @@
-"""Decoding: from frames or recordings to text in the target language, and words to their times."""
+"""Decoding: from frames or recordings to text in the target language, and word times."""
 
 from interlingua.translation.decoder import decode, pad_states
 from interlingua.translation.engines import (

@@ -1,4 +1,4 @@
-"""Whisper's decoder on encoder states of different lengths, side by side in one batch."""
+"""Whisper's decoder on encoder states of different lengths in one batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,15 +29,9 @@ def decode(
     cache: Any = None,
     use_cache: bool = False,
 ) -> Any:
-    """Run the decoder so that each utterance gets what it would get alone; see `masked`.
+    """Run transformers' ``WhisperDecoder`` so that each utterance gets what it would get alone.
 
-    Args:
-        decoder: transformers' ``WhisperDecoder``, with or without adapters in it.
-        tokens: decoder input ids; with a cache, those that are new.
-        states: encoder states, padded.
-        lengths: states of each utterance.
-        cache: of the tokens before.
-        use_cache: return one.
+    With a cache, ``tokens`` are the new ones only.
     """
     with masked(decoder, states, lengths):
         return decoder(input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=use_cache)
@@ -45,10 +39,9 @@ def decode(
 
 @contextmanager
 def masked(decoder: Any, states: Float[torch.Tensor, "B T D"], lengths: Int[torch.Tensor, "B"]) -> Iterator[None]:
-    """Within it, the decoder doesn't attend to what lies behind each utterance's ``lengths`` in ``states``.
+    """Keep the decoder from attending to padding: states at or after each row's length.
 
-    transformers' ``WhisperDecoder`` takes no such mask, but its layers do, and they are handed one here. Beams of a
-    row stand together.
+    transformers' ``WhisperDecoder`` takes no such mask, but its layers do. Beams of a row are adjacent.
     """
     if not bool((lengths < states.shape[1]).any()):
         yield

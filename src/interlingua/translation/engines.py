@@ -1,7 +1,6 @@
-"""The engines that run Whisper, behind one interface: CTranslate2 (fast on CPUs) and transformers (everything else).
+"""Engines that run Whisper, behind one interface: CTranslate2 (fast on CPUs) and transformers (everything else).
 
-A recording's log-mel features, or encoder states from a frame store, become an engine's own states; text is generated
-from those under a prompt.
+Log-mel features, or encoder states from a frame store, become the engine's own states; `generate` decodes those.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,10 +37,9 @@ class Decoding:
     """How text is searched for.
 
     Attributes:
-        beam: hypotheses that are followed at a time; 1 is greedy.
         temperature: 0 searches; above it, the likeliest of `BEST_OF` samples is taken.
-        timestamps: let the model write its own; the prompts are without ``<|notimestamps|>`` then.
-        most_tokens: longest output; None: half of the decoder's positions, as OpenAI's Whisper does.
+        timestamps: the model writes its own; the prompts are without ``<|notimestamps|>`` then.
+        most_tokens: longest output; None: half of the decoder's positions, as in OpenAI's Whisper.
     """
 
     beam: int = 1
@@ -50,7 +48,7 @@ class Decoding:
     most_tokens: int | None = None
 
     def budget(self, whisper: Whisper, prompt: Sequence[int]) -> int:
-        """New tokens at most."""
+        """The most new tokens."""
         positions: int = whisper.model.config.max_target_positions
         most = positions // 2 if self.most_tokens is None else self.most_tokens
         return min(positions - len(prompt), most)
@@ -58,13 +56,9 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One output.
+    """One output: tokens without prompt and end token, and their mean log-probability, the end token's included.
 
-    Attributes:
-        tokens: without the prompt and the end token; timestamps among them, if they were asked for.
-        log_probability: mean over the tokens and the end token, if there is one.
-        no_speech_probability: of ``<|nospeech|>`` behind the start token.
-        ended: False: no more tokens were allowed.
+    ``no_speech_probability`` is of ``<|nospeech|>`` after the start token; not ``ended``: the token budget ran out.
     """
 
     tokens: list[int]
@@ -78,10 +72,10 @@ class Engine(Protocol):
 
     Attributes:
         whisper: its tokens, settings and feature extractor; its ``model`` may have no weights.
-        targets: what it was trained to translate into, or None.
+        targets: what it was fine-tuned to translate into, or None.
         workers: how many threads may use it at a time.
         ragged: whether states of different lengths may share a batch.
-        name: which engine it is, and its number format.
+        name: engine and number format.
     """
 
     whisper: Whisper
@@ -99,17 +93,17 @@ class Engine(Protocol):
         ...
 
     def detect(self, states: Any) -> list[dict[str, float]]:
-        """Language code -> probability, of each row: one step behind the start token (arXiv 2212.04356, 2.3)."""
+        """Language code -> probability, of each row: one step after the start token (arXiv 2212.04356, section 2.3)."""
         ...
 
     def generate(self, states: Any, prompts: Prompts, how: Decoding) -> list[Decoded]:
-        """The text of each row under its prompt; prompts are of equal length."""
+        """Decode each row under its prompt; prompts are of equal length."""
         ...
 
     def place(
         self, states: Any, row: int, prompt: Sequence[int], tokens: Sequence[int], seconds: float
     ) -> Sequence[tuple[int, int]]:
-        """The warping path of one row's text, ``seconds`` long: (token, encoder frame) pairs."""
+        """The warping path of one row's text: (token, encoder frame) pairs."""
         ...
 
 
@@ -127,7 +121,7 @@ def load_engine(
 
     Raises:
         ModelError: the model can't be loaded, merged or converted.
-        UsageError: a device or number format that isn't there.
+        UsageError: an unavailable device or number format.
     """
     if backend in ("auto", "ctranslate2"):
         return CTranslate2Engine(model, compute=compute, device=device)
@@ -137,11 +131,9 @@ def load_engine(
 
 
 def fast_engine(whisper: Whisper, *, compute: str = COMPUTE) -> Engine:
-    """The fastest engine for cached frames on the model's device, for the model as it is now.
+    """The fastest engine for cached frames on the model's device; a snapshot of the model, which must have no adapters.
 
-    Args:
-        whisper: without adapters in it.
-        compute: number format on a CPU.
+    ``compute`` is the number format on a CPU.
     """
     if whisper.model.device.type == "cpu":
         return CTranslate2Engine(whisper, compute=compute, device="cpu")
@@ -149,13 +141,11 @@ def fast_engine(whisper: Whisper, *, compute: str = COMPUTE) -> Engine:
 
 
 class CTranslate2Engine:
-    """See `load_engine`. A model in another layout is converted once and kept in the cache.
+    """See `load_engine`. A model in another layout is converted once and cached.
 
     Args:
-        model: also a model in memory, without adapters in it; what is changed in it afterwards isn't followed.
-        compute: see `load_engine`.
-        device: see `load_engine`.
-        workers: batches at a time; None: one a thread, which is the fastest for many.
+        model: or a model in memory, without adapters; later changes to it aren't followed.
+        workers: batches at a time; None: one per thread, which is the fastest for many.
     """
 
     ragged = False
@@ -212,7 +202,7 @@ class CTranslate2Engine:
             return [{"en": 1.0}] * states.shape[0]
         if self._model.is_multilingual:
             return [{code.strip("<|>"): float(p) for code, p in row} for row in self._model.detect_language(states)]
-        if hasattr(self.whisper.model, "proj_out"):  # CTranslate2 tells multilingual models by the number of tokens
+        if hasattr(self.whisper.model, "proj_out"):  # CTranslate2 recognises multilingual models by vocabulary size
             other = TransformersEngine(self.whisper)
             return other.detect(other.load(list(_on_cpu(states))))
         raise UsageError(
@@ -232,7 +222,7 @@ class CTranslate2Engine:
         found = self._model.generate(
             states,
             [list(p) for p in prompts],
-            max_length=max(2 * budget, len(prompts[0]) - 1 + budget),  # it stops Whisper at half of it
+            max_length=max(2 * budget, len(prompts[0]) - 1 + budget),  # CTranslate2 stops Whisper at half of it
             suppress_tokens=list(settings.suppress_tokens or []),
             suppress_blank=bool(settings.begin_suppress_tokens),
             return_scores=True,
@@ -243,7 +233,7 @@ class CTranslate2Engine:
         for result in found:
             tokens, mean = list(result.sequences_ids[0]), float(result.scores[0])
             ended = len(tokens) < budget
-            if ended and tokens:  # the score is the sum over tokens and end, divided by the number of tokens alone
+            if ended and tokens:  # the score is the sum over tokens and end token, over the number of tokens alone
                 mean *= len(tokens) / (len(tokens) + 1)
             outputs.append(Decoded(tokens, mean, float(result.no_speech_prob), ended))
         return outputs
@@ -251,7 +241,7 @@ class CTranslate2Engine:
     def place(
         self, states: Any, row: int, prompt: Sequence[int], tokens: Sequence[int], seconds: float
     ) -> Sequence[tuple[int, int]]:
-        """See `Engine`. The alignment is CTranslate2's, over the heads that OpenAI chose for word timing."""
+        """See `Engine`. CTranslate2 aligns over the heads that OpenAI chose for word timing."""
         feature_frames = max(2, round(100 * seconds))  # of 10 ms
         one = _view(_on_cpu(states)[row : row + 1])
         (found,) = self._model.align(one, list(prompt), [list(tokens)], feature_frames)
@@ -272,20 +262,12 @@ def _on_cpu(states: Any) -> np.ndarray:
 
 
 class _States(NamedTuple):
-    """Padded states and the length of each row."""
-
     hidden: torch.Tensor  # (B, T, D)
     lengths: torch.Tensor  # (B,)
 
 
 class TransformersEngine:
-    """See `load_engine`.
-
-    Args:
-        model: also a model in memory, which is read at every call.
-        compute: see `load_engine`; of no account for a model in memory.
-        device: likewise.
-    """
+    """See `load_engine`. A model in memory is read at every call; ``compute`` and ``device`` are ignored for it."""
 
     ragged, workers = True, 1
 
@@ -342,22 +324,18 @@ class TransformersEngine:
     def place(
         self, states: _States, row: int, prompt: Sequence[int], tokens: Sequence[int], seconds: float
     ) -> Sequence[tuple[int, int]]:
-        """Not here.
-
-        Raises:
-            UsageError: always.
-        """
+        """Raise UsageError: only CTranslate2 times words."""
         raise UsageError("words: the transformers backend doesn't time them; use --backend ctranslate2")
 
     def _greedy(self, states: _States, prompts: Prompts, budget: int) -> list[Decoded]:
-        """Token by token; rows that have ended leave the batch, unlike in transformers' ``generate``."""
+        """Greedy search; rows that have ended leave the batch, unlike in transformers' ``generate``."""
         model, settings = self.whisper.model, self.whisper.model.generation_config
         hidden, lengths = states
         never, not_first = list(settings.suppress_tokens or []), list(settings.begin_suppress_tokens or [])
         end = settings.eos_token_id
         end = end[0] if isinstance(end, list) else end
         outputs: list[list[int]] = [[] for _ in prompts]
-        chances: list[list[float]] = [[] for _ in prompts]  # log-probabilities, the end's among them
+        chances: list[list[float]] = [[] for _ in prompts]  # log-probabilities, the end token's included
         rows = list(range(len(prompts)))  # of the batch, as positions in `outputs`
         alive = torch.ones(len(rows), dtype=torch.bool, device=hidden.device)
         inputs = torch.tensor([list(p) for p in prompts], device=hidden.device)
@@ -394,7 +372,6 @@ class TransformersEngine:
         ]
 
     def _search(self, states: _States, prompts: Prompts, how: Decoding, budget: int) -> list[Decoded]:
-        """By transformers' ``generate``: beams, samples, timestamps."""
         from transformers import GenerationConfig
         from transformers.generation import GenerationMixin, LogitsProcessorList, WhisperTimeStampLogitsProcessor
         from transformers.modeling_outputs import BaseModelOutput
@@ -421,7 +398,7 @@ class TransformersEngine:
             config.max_initial_timestamp_index = 50
             rules.append(WhisperTimeStampLogitsProcessor(config, begin_index=begin))
         with torch.inference_mode(), quiet(), masked(model.model.decoder, *states):
-            found = GenerationMixin.generate(  # not Whisper's own, which insists on windows of 30 s
+            found = GenerationMixin.generate(  # not Whisper's own, which requires windows of 30 s
                 model,
                 encoder_outputs=BaseModelOutput(last_hidden_state=states.hidden),
                 decoder_input_ids=torch.tensor([list(p) for p in prompts], device=model.device),
@@ -436,7 +413,7 @@ class TransformersEngine:
         for sequence, chances in zip(found.sequences[:, begin:].tolist(), steps.tolist(), strict=True):
             n = sequence.index(end) if end in sequence else len(sequence)
             rows.append(Decoded(sequence[:n], float(np.mean(chances[: n + 1])), 0.0, end in sequence))
-        each = len(rows) // len(prompts)  # samples of one row stand together
+        each = len(rows) // len(prompts)  # samples of one row are adjacent
         return [max(rows[i : i + each], key=lambda d: d.log_probability) for i in range(0, len(rows), each)]
 
     def _logits_behind_start(self, states: _States) -> torch.Tensor:
@@ -451,7 +428,6 @@ class TransformersEngine:
         return logits
 
     def _no_speech(self, logits: torch.Tensor) -> list[float]:
-        """The probability of ``<|nospeech|>`` in logits behind the start token, (B, vocabulary)."""
         tokenizer = self.whisper.tokenizer
         tokens = [tokenizer.convert_tokens_to_ids(name) for name in ("<|nospeech|>", "<|nocaptions|>")]
         token = next((t for t in tokens if t not in (None, tokenizer.unk_token_id)), None)
@@ -463,7 +439,7 @@ class TransformersEngine:
 
 
 def require_decodable(store: FrameStore, whisper: Whisper) -> None:
-    """Raise StoreMismatchError unless the frames are unpooled ones of the last layer of this very model."""
+    """Raise StoreMismatchError unless the frames are unpooled ones of this model's last layer."""
     spec = store.spec
     if spec.revision != whisper.revision or spec.layer != whisper.n_layers or spec.pooling > 1:
         raise StoreMismatchError(
@@ -476,16 +452,9 @@ def require_decodable(store: FrameStore, whisper: Whisper) -> None:
 def decode_frames(
     engine: Engine, frames: Sequence[Frames], prompt: Sequence[int], *, most_tokens: int | None = None
 ) -> Iterator[Hypothesis]:
-    """Decode utterances under one prompt, greedily, without timestamps.
+    """Decode utterances under one prompt, greedily, without timestamps: the longest first, so join by id.
 
-    Args:
-        engine: the model that made the frames, or one whose decoder was trained further.
-        frames: with their context; all T of each are read.
-        prompt: first tokens of the decoder, such as ``Whisper.prompt`` gives.
-        most_tokens: longest output; None is what the decoder has positions for.
-
-    Yields:
-        One hypothesis an utterance, the longest utterances first; join by id.
+    All T of each are read, context included. ``most_tokens`` None: as many as the decoder has positions for.
     """
     positions = engine.whisper.model.config.max_target_positions
     how = Decoding(most_tokens=positions if most_tokens is None else most_tokens)
@@ -504,7 +473,7 @@ def translate_frames(
     """Translate utterances of one source language into English, or transcribe them; see `decode_frames`.
 
     Raises:
-        UntrainedTaskError, EnglishOnlyModelError: translation is asked of a model that can't.
+        UntrainedTaskError, EnglishOnlyModelError: the model can't translate.
     """
     if task == "translate":
         whisper.require_translation()
@@ -524,8 +493,8 @@ def likeliest(probabilities: Mapping[str, float]) -> str:
 def _each(
     engine: Engine, frames: Sequence[Frames], work: Callable[[Sequence[Frames]], list[T]]
 ) -> Iterator[tuple[Frames, T]]:
-    """Work on batches, side by side where the engine allows it, the longest utterances first."""
-    ordered = sorted(frames, key=lambda f: -len(f.values))  # of like length together, so that little is padded
+    """Apply ``work`` to batches, the longest utterances first, in parallel where the engine allows it."""
+    ordered = sorted(frames, key=lambda f: -len(f.values))  # similar lengths together: less padding
     alike = [ordered] if engine.ragged else [list(g) for _, g in groupby(ordered, key=lambda f: len(f.values))]
     batches = [g[i : i + BATCH_UTTERANCES] for g in alike for i in range(0, len(g), BATCH_UTTERANCES)]
     if engine.workers == 1:

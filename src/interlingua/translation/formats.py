@@ -1,4 +1,4 @@
-"""What comes out of a translation, and its files: plain text, JSON, SubRip (srt), WebVTT (vtt), tab-separated (tsv)."""
+"""Translations and their files: plain text, JSON, SubRip (srt), WebVTT (vtt), tab-separated (tsv)."""
 
 import json
 import textwrap
@@ -13,7 +13,7 @@ from interlingua.translation.words import Word
 Format = Literal["text", "json", "srt", "vtt", "tsv"]
 
 SUFFIXES: dict[Format, str] = {"text": "txt", "json": "json", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
-LINE_LETTERS, WIDE_LINE_LETTERS = 42, 20  # of a subtitle's line, and where letters are as wide as high
+LINE_LETTERS, WIDE_LINE_LETTERS = 42, 20  # of a subtitle's line; the second in scripts with full-width letters
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,11 @@ class Segment:
 
     Attributes:
         start: seconds from the recording's start.
-        end: likewise.
-        text: in the target language.
-        language: the source language, as it was given or detected.
-        log_probability: mean over the chunk's tokens; a segment shares it, and the next three, with its chunk.
-        no_speech_probability: Whisper's own.
+        language: the source language, given or detected.
+        log_probability: mean over the chunk's tokens; shared by all segments of a chunk, as are the next three fields.
         compression_ratio: of the chunk's text.
         flags: what looks wrong (see `guards`); none where guards are off.
         tries: how often the chunk was decoded.
-        words: with their times, if they were asked for.
     """
 
     start: float
@@ -45,12 +41,12 @@ class Segment:
     words: tuple[Word, ...] = ()
 
     def later(self, seconds: float) -> "Segment":
-        """The same, moved in time."""
+        """The same segment, moved in time."""
         start, end = round(self.start + seconds, 2), round(self.end + seconds, 2)
         return replace(self, start=start, end=end, words=tuple(w.later(seconds) for w in self.words))
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; without words and flags where there are none."""
+        """The JSON form; words and flags only where there are any."""
         row = asdict(self) | {"flags": list(self.flags), "words": [asdict(w) for w in self.words]}
         for name in ("log_probability", "no_speech_probability", "compression_ratio"):
             row[name] = round(row[name], 4)
@@ -62,14 +58,11 @@ class Translation:
     """A recording in one target language.
 
     Attributes:
-        id: the recording's name.
-        target: the language of the text.
         language: the source language: given, or detected in most of it.
-        language_probability: of a detected one, mean over the recording.
-        token: the proxy language that stood for it in the prompt, where there was one (`--as`).
-        duration: of the recording, seconds.
-        speech: seconds of it that were found to be speech.
-        segments: in the order of time; none where nobody speaks.
+        language_probability: of a detected language, mean over the recording.
+        token: the proxy language in the prompt, if any (`--as`).
+        duration: seconds.
+        speech: seconds of detected speech.
     """
 
     id: str
@@ -83,13 +76,13 @@ class Translation:
 
     @property
     def text(self) -> str:
-        """All of it in one line."""
+        """The whole text in one line."""
         glue = "" if self.target in UNSPACED_LANGUAGES else " "
         return glue.join(s.text for s in self.segments if s.text)
 
     @property
     def flags(self) -> list[Flag]:
-        """Everything that is flagged in it."""
+        """All flags of its segments."""
         return sorted({flag for s in self.segments for flag in s.flags})
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,12 +99,12 @@ def render(translation: Translation, format: Format) -> str:
 
 
 def as_text(translation: Translation) -> str:
-    """A line a segment."""
+    """One line per segment."""
     return "".join(f"{s.text}\n" for s in translation.segments)
 
 
 def as_json(translation: Translation) -> str:
-    """Everything that is known of it."""
+    """The JSON form, indented."""
     return json.dumps(translation.as_dict(), ensure_ascii=False, indent=1) + "\n"
 
 
@@ -135,7 +128,7 @@ def as_vtt(translation: Translation) -> str:
 
 
 def as_tsv(translation: Translation) -> str:
-    """Start and end in milliseconds and text, as OpenAI's Whisper has it, with the flags between them."""
+    """Start and end in milliseconds, flags, text: the columns of OpenAI's Whisper plus flags."""
     rows = [
         f"{round(1000 * s.start)}\t{round(1000 * s.end)}\t{' '.join(s.flags)}\t{' '.join(s.text.split())}\n"
         for s in translation.segments

@@ -1,7 +1,6 @@
-"""What Whisper is known to do wrong, told from the text: loops, other languages, inventions, doubled borders.
+"""Guards against Whisper's known failures, detected from the text: loops, other languages, inventions, doubled borders.
 
-A guard only names what it sees. Whether to decode again is the translator's decision, what to do with flagged text the
-user's: nothing is dropped here.
+A guard only flags: the translator decides whether to decode again, and nothing is dropped.
 """
 
 import re
@@ -13,15 +12,12 @@ from interlingua.metrics.offtarget import written_in
 Flag = Literal["loop", "wrong-language", "no-speech", "unsure", "doubled", "cut-off"]
 """What may be wrong with a segment:
 
-========== ==========================================================================================================
-loop       it repeats itself: compression ratio over 2.4, or one piece of text over and over
-wrong-     it isn't in the language that was asked for
-language
-no-speech  Whisper itself thinks that nobody speaks, and is unsure of the words
-unsure     mean log-probability of its tokens below -1
-doubled    it begins with the words that the segment before it ended with
-cut-off    the decoder ran out of positions before it came to an end
-========== ==========================================================================================================
+loop: it repeats itself: compression ratio over 2.4, or one piece of text over and over.
+wrong-language: it isn't in the target language.
+no-speech: Whisper detects no speech, and is unsure of the words.
+unsure: mean log-probability of its tokens below -1.
+doubled: it begins with the last words of the segment before.
+cut-off: the decoder ran out of positions.
 """
 
 FLAGS: tuple[Flag, ...] = get_args(Flag)
@@ -29,9 +25,9 @@ FLAGS: tuple[Flag, ...] = get_args(Flag)
 COMPRESSION = 2.4  # of text that repeats itself (Radford et al., arXiv 2212.04356, section 4.5)
 LOG_PROBABILITY = -1.0  # ditto
 NO_SPEECH = 0.6  # ditto
-LOOP_REPEATS = 4  # times that a piece of text occurs in a row
+LOOP_REPEATS = 4  # of a piece of text in a row
 LOOP_SHARE = 0.4  # of the text that those take up
-LEAST_LETTERS = 25  # of a text whose language is asked about
+LEAST_LETTERS = 25  # of a text whose language is identified
 DOUBLED_WORDS = 3
 
 _LOOP = re.compile(r"(.{1,60}?)\1{" + str(LOOP_REPEATS - 1) + r",}", re.DOTALL)
@@ -39,18 +35,18 @@ _DIGITS = re.compile(r"[\d\W_]+")
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of a text per byte of its zlib form, as OpenAI's Whisper counts it; 0 for no text."""
+    """Bytes of a text per byte of its zlib form, as in OpenAI's Whisper; 0 for no text."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 def repeats_itself(text: str) -> bool:
-    """Whether one piece of a text (at most 60 characters) stands there four times in a row, over much of it.
+    """Whether one piece of a text (at most 60 characters) occurs four times in a row, over much of it.
 
     >>> repeats_itself("press 1, press 1, press 1, press 1, press 1,"), repeats_itself("no, no, no, I won't do that")
     (True, False)
     """
-    spaced = text + " "  # so that the last of several sentences looks like those before it
+    spaced = text + " "  # so that the last of several sentences matches those before it
     return any(
         len(found[0]) >= LOOP_SHARE * len(text) and len(found[0]) > LOOP_REPEATS and not _DIGITS.fullmatch(found[0])
         for found in _LOOP.finditer(spaced)
@@ -66,16 +62,7 @@ def flags_of(
     no_speech_probability: float | None = None,
     ended: bool = True,
 ) -> tuple[Flag, ...]:
-    """What is wrong with a chunk's text, by itself.
-
-    Args:
-        text: the output.
-        target: language that was asked for.
-        source: language spoken, if it is known; what an output in another language is most often in.
-        log_probability: mean over tokens.
-        no_speech_probability: of Whisper's token for it.
-        ended: whether the decoder came to an end.
-    """
+    """What is wrong with a chunk's text by itself; ``source``, if known, is the likeliest wrong language."""
     found: list[Flag] = []
     if compression_ratio(text) > COMPRESSION or repeats_itself(text):
         found.append("loop")
@@ -92,14 +79,14 @@ def flags_of(
 
 
 def is_elsewhere(text: str, target: str, source: str | None) -> bool:
-    """Whether a text is in another language than the target; False where it has fewer than `LEAST_LETTERS`."""
+    """Whether a text is in another language than the target; False if it has fewer than `LEAST_LETTERS`."""
     if sum(letter.isalpha() for letter in text) < LEAST_LETTERS:
         return False
     return written_in(text, target, (source,) if source else ()) is False
 
 
 def begins_doubled(text: str, before: str) -> bool:
-    """Whether a segment begins with the last words of the one before it, three at least.
+    """Whether a segment begins with the last words of the one before it, at least `DOUBLED_WORDS`.
 
     >>> begins_doubled("of the house we live in", "this is the roof of the house"), begins_doubled("yes yes", "yes yes")
     (True, False)
@@ -108,7 +95,7 @@ def begins_doubled(text: str, before: str) -> bool:
 
 
 def shared_words(text: str, before: str) -> int:
-    """How many words at a segment's beginning are those at the end of the one before, in the same order."""
+    """How many words begin a segment and end the one before, in the same order."""
     first, last = _words(text), _words(before)
     for n in range(min(len(first), len(last), 20), 0, -1):
         if first[:n] == last[-n:]:

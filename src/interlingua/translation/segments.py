@@ -1,6 +1,6 @@
-"""Recordings of any length -> chunks that fit Whisper's window, cut where nobody speaks; decoded chunks -> segments.
+"""Recordings of any length -> chunks that fit Whisper's window, cut at pauses; decoded chunks -> segments.
 
-The voice-activity detector is Silero's (MIT), as faster-whisper carries it.
+The voice-activity detector is Silero's (MIT), shipped with faster-whisper.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Samples
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How recordings are cut; the defaults are measured in docs/translate.md.
+    """How recordings are cut; the defaults are measured in docs/translate.md. Durations are in seconds.
 
     Attributes:
-        vad: find speech first; False: cut every `longest` seconds, wherever that is.
-        longest: seconds of the longest chunk.
-        pause: seconds without speech that may end a region of it.
-        gap: seconds without speech between regions that are put into one chunk, at most.
-        pad: seconds kept before and after each region.
+        vad: find speech first; False: cut every `longest` seconds regardless.
+        longest: of a chunk.
+        pause: without speech, ends a region of it.
+        gap: longest one between regions of the same chunk.
+        pad: kept before and after each region.
         threshold: of Silero's speech probability.
 
-    Raises (where one is made):
-        UsageError: a chunk that is too long for Whisper, or a number that makes no sense.
+    Raises:
+        UsageError: a chunk too long for Whisper, or a number out of range.
     """
 
     vad: bool = True
@@ -49,7 +49,7 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a recording, in samples: ``start`` to ``end``, which isn't part of it."""
+    """A half-open stretch of a recording, in samples."""
 
     start: int
     end: int
@@ -61,7 +61,7 @@ class Span:
 
 
 def chunks_of(samples: Samples, how: Segmentation) -> list[Span]:
-    """The chunks of a recording in the order of time: none overlap, none is longer than ``how.longest``."""
+    """The chunks of a recording in the order of time: non-overlapping, none longer than ``how.longest``."""
     longest = round(how.longest * SAMPLE_RATE)
     if how.vad:
         return join_regions(speech_regions(samples, how), longest, round(how.gap * SAMPLE_RATE))
@@ -69,7 +69,7 @@ def chunks_of(samples: Samples, how: Segmentation) -> list[Span]:
 
 
 def speech_regions(samples: Samples, how: Segmentation) -> list[Span]:
-    """Where somebody speaks, by Silero's detector, each region at most ``how.longest`` seconds long."""
+    """Speech found by Silero's detector, each region at most ``how.longest`` seconds long."""
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
     options = VadOptions(
@@ -82,20 +82,15 @@ def speech_regions(samples: Samples, how: Segmentation) -> list[Span]:
     regions = []
     for found in get_speech_timestamps(samples, options):
         start, end = int(found["start"]), min(int(found["end"]), len(samples))
-        for cut in range(start, end, longest):  # the detector's own limit is off by its padding at times
+        for cut in range(start, end, longest):  # the detector may exceed its own limit by its padding
             regions.append(Span(cut, min(end, cut + longest)))
     return [r for r in regions if r.end > r.start]
 
 
 def join_regions(regions: Sequence[Span], longest: int, gap: int) -> list[Span]:
-    """Neighbours put together while what lies between is short and the chunk isn't too long.
+    """Merge neighbouring regions at most ``gap`` samples apart into chunks of at most ``longest`` samples.
 
-    What lies between stays in the chunk, so that times within it are times of the recording.
-
-    Args:
-        regions: in the order of time.
-        longest: samples of the longest chunk.
-        gap: most samples between two regions of one chunk.
+    The gap stays in the chunk, so that times within it are times of the recording.
     """
     chunks: list[Span] = []
     for region in regions:
@@ -108,7 +103,7 @@ def join_regions(regions: Sequence[Span], longest: int, gap: int) -> list[Span]:
 
 @dataclass(frozen=True)
 class Output:
-    """The best output for a chunk in one target; its words' times are seconds within the chunk."""
+    """The best output for a chunk in one target; word times are seconds within the chunk."""
 
     decoded: Decoded
     text: str
@@ -122,12 +117,9 @@ class Chunk:
     """A stretch of a recording on its way through the decoder.
 
     Attributes:
-        recording: number of its recording.
-        span: where it lies in it.
-        samples: its audio.
-        language: the source language.
-        token: the language token that stands for it.
-        states: the engine's, held between language detection and decoding.
+        recording: its position among the recordings.
+        token: the language token in the prompt.
+        states: the engine's, kept between language detection and decoding.
         outputs: by target.
     """
 
@@ -141,12 +133,12 @@ class Chunk:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Its duration."""
         return len(self.samples) / SAMPLE_RATE
 
 
 def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
-    """A chunk's output, cut at the timestamps that the model wrote, if it did."""
+    """A chunk's output, cut at the model's timestamps, if any."""
     found = chunk.outputs[target]
     start, end = chunk.span.seconds
     whole = Segment(
@@ -168,7 +160,7 @@ def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
     for since, until, tokens in timed_pieces(found.decoded.tokens, first_time, chunk.seconds):
         if text := whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip():
             segments.append(replace(whole, start=since, end=until, text=text, words=()).later(start))
-    for word in whole.words:  # of the last segment that has begun by then
+    for word in whole.words:  # go to the last segment that has begun by then
         i = max((i for i, s in enumerate(segments) if s.start <= word.start), default=0)
         segments[i] = replace(segments[i], words=(*segments[i].words, word))
     return segments
@@ -178,8 +170,8 @@ def timed_pieces(tokens: Sequence[int], first_time: int, seconds: float) -> list
     """A chunk's tokens cut at its timestamps: (start, end, tokens of the text), in seconds within the chunk.
 
     Args:
-        tokens: text and timestamps, as Whisper writes them: in pairs around each piece, the last one perhaps open.
-        first_time: id of ``<|0.00|>``; the next ones are an encoder frame apart.
+        tokens: text and timestamps, in pairs around each piece; the last pair may be open.
+        first_time: id of ``<|0.00|>``; the next ones are one encoder frame apart.
         seconds: of the chunk; no piece ends later.
     """
     pieces: list[tuple[float, float, Sequence[int]]] = []

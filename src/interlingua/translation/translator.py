@@ -1,11 +1,11 @@
 """Recordings of any length -> text in any language that a model can write, flagged where it looks wrong.
 
     audio -> chunks_of: stretches of speech -> windows of chunks -> batches of equal context
-          -> Engine.encode -> detect -> generate, once for each target -> guards, and another try where they object
+          -> Engine.encode -> detect -> generate, once for each target -> guards, and retries where they object
           -> segments in the order of time -> Translation
 
-Chunks of many recordings share a batch. Every chunk is encoded with the silence behind it that `--context` says, not
-padded to 30 s: most of the speed on short recordings comes from there (docs/translate.md).
+Chunks of many recordings share a batch. Each is encoded with the silence of `--context`, not padded to 30 s: most of
+the speed on short recordings (docs/translate.md).
 """
 
 from collections import defaultdict
@@ -34,14 +34,14 @@ from interlingua.types import SAMPLE_RATE, Hypothesis, Samples
 AUTO = "auto"  # a recording's language: detected once for all of it
 EACH = "each"  # detected for every chunk
 
-FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks that are batched together: few at first, so that something shows soon
-PROBED_CHUNKS = 16  # of a language without a token, to choose one by
+FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks batched together: few at first, so that output shows soon
+PROBED_CHUNKS = 16  # of a language without a token, to choose a proxy language
 BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
 TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})
-"""What is worth another try. Doubt alone isn't: it is common, and a full window is dear."""
+"""Flags worth a retry. ``unsure`` alone isn't: it is common, and a full window is slow."""
 
-SETTLED_SECONDS = 0.6  # live: without speech behind a region, until it counts as over
-LOOK_SECONDS = 1.0  # live: of new audio between two looks for speech
+SETTLED_SECONDS = 0.6  # live: without speech after a region, until it counts as over
+LOOK_SECONDS = 1.0  # live: of new audio between two searches for speech
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,15 @@ class TranslationOptions:
     """How recordings are translated; the defaults are measured in docs/translate.md.
 
     Attributes:
-        context: what surrounds the speech of a chunk: ``speech+N`` (N seconds of silence behind it) or ``full``.
-        beam: hypotheses that are followed at a time; 1 is greedy.
-        temperatures: tried in turn where a guard objects even with full context; none: no such try.
-        timestamps: let the model say when it says what; a segment is a chunk otherwise. Trained targets have none.
+        context: of each chunk: ``speech+N`` (N seconds of silence after it) or ``full``.
+        beam: hypotheses followed at a time; 1 is greedy.
+        temperatures: tried in turn where a guard objects even with full context; none: no retry.
+        timestamps: the model cuts chunks into segments. Fine-tuned targets have none: a segment is a chunk.
         words: also time every word.
-        guards: look for what Whisper is known to do wrong, and try again.
-        segmentation: how recordings are cut.
+        guards: flag Whisper's known failures, and retry.
 
-    Raises (where one is made):
-        UsageError: a value that makes no sense.
+    Raises:
+        UsageError: a value out of range.
     """
 
     context: str = "speech+4"
@@ -80,13 +79,7 @@ class TranslationOptions:
 
 @dataclass(frozen=True)
 class TargetPrompt:
-    """A target language and how a model is prompted for it.
-
-    Attributes:
-        target: the language to write.
-        task: the task token.
-        trained: whether the model was fine-tuned for it; its prompt is without timestamps then.
-    """
+    """A target language and how a model is prompted for it; ``trained``: by fine-tuning, without timestamps."""
 
     target: str
     task: Task
@@ -96,14 +89,11 @@ class TargetPrompt:
     def of(cls, engine: Engine, target: str, sources: Collection[str] = ()) -> "TargetPrompt":
         """How a model is prompted for a target.
 
-        Args:
-            engine: the model.
-            target: language to write.
-            sources: languages that will be heard; one without a token may be transcribed under a proxy language.
+        ``sources``: languages of the speech; one without a token may be transcribed under a proxy language.
 
         Raises:
             UsageError: the model has no token for the target.
-            UntrainedTaskError: translation into English is asked of a model that can't (turbo).
+            UntrainedTaskError: the model can't translate into English (turbo).
         """
         whisper, trained = engine.whisper, engine.targets
         if trained and target in trained.targets:
@@ -117,7 +107,7 @@ class TargetPrompt:
         return cls(target, "transcribe", trained=False)
 
     def tokens(self, engine: Engine, chunk: Chunk, *, timestamps: bool = False) -> Sequence[int]:
-        """The decoder's first tokens for a chunk; with timestamps, without ``<|notimestamps|>``."""
+        """The decoder's first tokens for a chunk."""
         whisper = engine.whisper
         settings = whisper.model.generation_config
         if self.trained and engine.targets:
@@ -134,16 +124,9 @@ class TargetPrompt:
 
 
 class Translator:
-    """Translate recordings.
+    """Translate recordings. See `load_engine` for ``model``, ``backend``, ``compute`` and ``device``.
 
     >>> Translator("base").translate("talk.mp3", to="en").text  # doctest: +SKIP
-
-    Args:
-        model: alias, hub id, model folder, folder with a LoRA adapter, or an engine that is loaded already.
-        options: how to translate.
-        backend: ``ctranslate2``, ``transformers`` or ``auto``.
-        compute: number format, see `engines.load_engine`.
-        device: ``cpu``, ``cuda`` or ``auto``.
     """
 
     def __init__(
@@ -163,7 +146,7 @@ class Translator:
 
     @property
     def targets(self) -> list[str]:
-        """What the model writes besides transcripts: what it was trained for, and English."""
+        """Languages that the model can translate into: its fine-tuned targets, and English."""
         trained = list(self.engine.targets.targets) if self.engine.targets else []
         return list(dict.fromkeys([*trained, *(["en"] if self.engine.whisper.can_translate else [])]))
 
@@ -176,7 +159,7 @@ class Translator:
             audio: anything that `interlingua.audio.load_audio` reads; an array is at 16 kHz.
             to: target language; the source language for a transcript.
             source: source language, ``auto``, or ``each`` (detected anew in every chunk).
-            spoken_as: proxy language to put into the prompt, for one that the model has no token for.
+            spoken_as: proxy language in the prompt, for a source language without a token.
 
         Raises:
             AudioError: the recording can't be read.
@@ -197,24 +180,19 @@ class Translator:
         failed: Callable[[str, AudioError], None] | None = None,
         log: Callable[[str], None] = lambda line: None,
     ) -> Iterator[Translation]:
-        """Many recordings into several languages, each encoded once.
+        """Recordings into several languages, each encoded once; yields a translation for each recording and target.
 
         Args:
-            recordings: names, and what `load_audio` reads; read one after another as they are needed.
-            to: target languages.
+            recordings: names, and what `load_audio` reads; read lazily.
             source: source language, of all or by name; see `translate`.
-            spoken_as: see `translate`; default for a language that the model has no token for: the related one under
-                which the first recordings' translations agree most with those under the others (`unseen`).
-            advance: is called with the seconds of audio that are done.
-            news: is called with a recording's name, a target and the next segments, as they are there.
-            failed: is called for a recording that can't be read, which is skipped then; None: that raises.
-            log: takes a line on what was chosen.
-
-        Yields:
-            For each recording in the order given, one translation a target.
+            spoken_as: see `translate`; default for a language without a token: the related one under which the first
+                recordings' translations agree most with those under the others (`unseen`).
+            advance: called with the seconds of audio done.
+            news: called with a recording's name, a target and its next segments.
+            failed: called for an unreadable recording, which is then skipped; None: raise.
+            log: takes a line on the proxy language chosen.
 
         Raises:
-            AudioError, UsageError: as `translate`.
         """
         given = {source} if isinstance(source, str) else set(source.values())
         named = normalise_languages(given - {AUTO, EACH})
@@ -290,7 +268,6 @@ class Translator:
         yield from finished()
 
     def _joined(self, chunks: Sequence[Chunk], target: str) -> list[Segment]:
-        """The segments of chunks that follow each other."""
         segments: list[Segment] = []
         for chunk in chunks:
             for segment in segments_of(chunk, target, self.engine.whisper):
@@ -302,8 +279,6 @@ class Translator:
 
 @dataclass(eq=False)
 class _Recording:
-    """A recording on its way."""
-
     id: str
     source: str
     duration: float
@@ -315,24 +290,20 @@ class _Recording:
 
     @property
     def listens(self) -> bool:
-        """Whether its language is to be detected."""
         return self.source in (AUTO, EACH)
 
     @property
     def language(self) -> str | None:
-        """The source language, given or likeliest."""
         if not self.listens:
             return self.source
         return likeliest(self.probabilities) if self.probabilities else None
 
     def hear(self, chunk: Chunk, probabilities: Mapping[str, float]) -> None:
-        """Count a chunk's language probabilities."""
         chunk.language = likeliest(probabilities)
         for code, p in probabilities.items():
             self.probabilities[code] += p * chunk.seconds
 
     def translation(self, target: str, segments: list[Segment]) -> Translation:
-        """What is known of it in one target."""
         probability = None
         if self.source == AUTO and self.probabilities:
             probability = round(max(self.probabilities.values()) / sum(self.probabilities.values()), 4)
@@ -348,14 +319,14 @@ class _ChunkDecoder:
         self.engine, self.options = engine, options
 
     def listen(self, chunks: Sequence[Chunk]) -> list[tuple[Chunk, dict[str, float]]]:
-        """Language probabilities of each chunk; `decode` needn't encode those anew that share a batch there."""
+        """Language probabilities of each chunk; keeps the states, which `decode` reuses for the same batch."""
         with ThreadPoolExecutor(self.engine.workers) as pool:
             return [pair for found in pool.map(self._listen, self._batches(chunks)) for pair in found]
 
     def decode(
         self, chunks: Sequence[Chunk], targets: Sequence[TargetPrompt], advance: Callable[[float], None]
     ) -> None:
-        """Give every chunk, whose language and token are set, its output in every target."""
+        """Set every chunk's output in every target; its language and token must be set."""
         with ThreadPoolExecutor(self.engine.workers) as pool:
             jobs = [(batch, pool.submit(self._decode, batch, targets)) for batch in self._batches(chunks)]
             for batch, job in jobs:
@@ -365,7 +336,7 @@ class _ChunkDecoder:
             chunk.states = None
 
     def proxy(self, language: str, chunks: Sequence[Chunk], log: Callable[[str], None]) -> str:
-        """The language token to decode a language without one under, chosen on some of its chunks by `unseen`."""
+        """The proxy language for a language without a token, chosen on some of its chunks by `unseen`."""
         whisper, batches = self.engine.whisper, self._batches(chunks)
         ids = {chunk: str(i) for i, chunk in enumerate(chunks)}
         candidates = candidate_tokens(language, whisper.languages)
@@ -391,7 +362,6 @@ class _ChunkDecoder:
         return chosen
 
     def _batches(self, chunks: Sequence[Chunk]) -> list[list[Chunk]]:
-        """Chunks of equally long contexts, the longest first."""
         alike: dict[int, list[Chunk]] = defaultdict(list)
         for c in chunks:
             alike[self._context_frames(c)].append(c)
@@ -406,7 +376,7 @@ class _ChunkDecoder:
         return Context.parse(self.options.context).total_frames(n_speech)
 
     def _features(self, chunks: Sequence[Chunk], frames: int) -> Any:
-        """Log-mel windows of so many encoder frames, (B, mels, 2 * frames); silence behind the speech."""
+        """Log-mel windows of so many encoder frames, (B, mels, 2 * frames), padded with silence."""
         extract, length = self.engine.whisper.feature_extractor, frames * FRAME_SAMPLES
         padded = [np.pad(c.samples[:length], (0, max(0, length - len(c.samples)))) for c in chunks]
         found = extract(padded, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="np")
@@ -416,7 +386,6 @@ class _ChunkDecoder:
         return self.engine.encode(self._features(batch, self._context_frames(batch[0])))
 
     def _listen(self, batch: Sequence[Chunk]) -> list[tuple[Chunk, dict[str, float]]]:
-        """Language probabilities of each chunk; the states are kept for `_decode`, if it gets the same batch."""
         states = self._encoded(batch)
         batch[0].states = (list(batch), states)
         return list(zip(batch, self.engine.detect(states), strict=True))
@@ -432,7 +401,7 @@ class _ChunkDecoder:
                 self._try_again(batch, target)
 
     def _try_again(self, batch: Sequence[Chunk], target: TargetPrompt) -> None:
-        """Decode what a guard objects to with full context, then by sampling."""
+        """Retry flagged chunks with full context, then by sampling."""
 
         def bad(chunk: Chunk) -> bool:
             return bool(TRY_AGAIN & set(chunk.outputs[target.target].flags))
@@ -449,7 +418,6 @@ class _ChunkDecoder:
                 break
 
     def _try(self, chunks: Sequence[Chunk], states: Any, target: TargetPrompt, how: Decoding) -> None:
-        """Decode, keep the output where it is better than the one before, and time its words."""
         how = replace(how, timestamps=self.options.timestamps and not target.trained)
         prompts = [target.tokens(self.engine, c, timestamps=how.timestamps) for c in chunks]
         for i, (chunk, decoded) in enumerate(zip(chunks, self.engine.generate(states, prompts, how), strict=True)):
@@ -485,25 +453,19 @@ class _ChunkDecoder:
 
 
 def _rank(found: Output) -> tuple[int, float]:
-    """What is kept of several tries: the fewest flags, then the likeliest."""
+    """Order of several tries: the fewest flags, then the likeliest."""
     return -len(found.flags), found.decoded.log_probability
 
 
 class LiveTranslator:
-    """Translates speech that is still going on: a microphone's blocks in, segments out as soon as a speaker pauses.
+    """Translates a live stream: a microphone's blocks in, segments out as soon as a speaker pauses.
 
-    It keeps only what may still be part of an utterance.
+    It keeps only audio that may still be part of an utterance; ``auto`` detects the source language in every utterance.
 
     >>> live = LiveTranslator(Translator("base"), to="en", source="fr")  # doctest: +SKIP
     >>> for block in microphone:  # 16 kHz mono float32, of any length  # doctest: +SKIP
     ...     for segment in live.feed(block):
     ...         print(segment.text)
-
-    Args:
-        translator: does the work.
-        to: target language.
-        source: source language; ``auto`` detects it anew in every utterance.
-        spoken_as: see `Translator.translate`.
     """
 
     def __init__(
@@ -512,11 +474,11 @@ class LiveTranslator:
         self._translator = translator
         self._to, self._source, self._as = to, source, spoken_as
         self._held: Samples = np.zeros(0, np.float32)
-        self._before = 0  # samples that are gone already
-        self._unseen = 0  # samples since the last look
+        self._before = 0  # samples dropped so far
+        self._unseen = 0  # samples since the last search
 
     def feed(self, block: Samples) -> list[Segment]:
-        """Take the next samples; return the segments that are over now, their times counted from the first sample."""
+        """Take the next samples; return the finished segments, their times counted from the stream's first sample."""
         self._held = np.concatenate([self._held, np.asarray(block, np.float32)])
         self._unseen += len(block)
         if self._unseen < LOOK_SECONDS * SAMPLE_RATE:
@@ -549,7 +511,7 @@ class LiveTranslator:
                 self._held[region.start : region.end], self._to, source=self._source, spoken_as=self._as
             )
             found += [s.later((self._before + region.start) / SAMPLE_RATE) for s in translation.segments]
-        # What is over is let go, and so is long silence; a little stays, for the pad before the next region.
+        # Drop finished regions and long silence, but keep the pad of the next region.
         pad = round((how.pad + 0.1) * SAMPLE_RATE)
         waiting = [r.start for r in regions if r not in over]
         keep_from = waiting[0] if waiting else max(over[-1].end if over else 0, settled - pad)

@@ -1,7 +1,6 @@
-"""Proxy languages: which language token stands for a language that has none, chosen without references.
+"""Proxy languages: a language token for a language that has none, chosen without references.
 
-`RELATED` says which related languages are tried, and a rule takes one by the model's own outputs under each. How well
-the rules do is measured in docs/unseen.md.
+`RELATED` lists the candidates; a rule chooses one by the model's own outputs. docs/unseen.md measures the rules.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,12 @@ from interlingua.metrics import segment_scores
 from interlingua.types import Hypothesis
 
 Rule = Literal["first", "likelihood", "heard", "agreement"]
-"""How a candidate is chosen: ``first``, the closest relative; ``likelihood``, the highest mean log-probability of the
-translations; ``heard``, the likeliest by Whisper's own language detection; ``agreement``, the translations that agree
-most with those under the other candidates.
-"""
+"""How a candidate is chosen: ``first``: the closest relative; ``likelihood``: the highest mean log-probability of the
+translations; ``heard``: Whisper's own language detection; ``agreement``: the translations that agree most with the
+others'."""
 
 RULES: tuple[Rule, ...] = get_args(Rule)
-DEFAULT_RULE: Rule = "agreement"  # highest mean in docs/unseen.md, but not told apart from ``first`` there
+DEFAULT_RULE: Rule = "agreement"  # highest mean in docs/unseen.md, but not significantly above ``first``
 MOST_HEARD = 4  # candidates that language detection gives where `RELATED` has none
 
 RELATED: dict[str, tuple[str, ...]] = {
@@ -49,7 +47,7 @@ RELATED: dict[str, tuple[str, ...]] = {
     "om": ("so", "am"),  # Cushitic; neighbour
     "or": ("bn", "as", "hi"),  # Eastern Indo-Aryan first
     "wo": ("fr", "ha"),  # neighbours
-    # Languages that have a token, for the rules' check: as if they had none.
+    # Languages that have a token, to check the rules as if they had none.
     "es": ("pt", "gl", "ca", "it"),
     "fr": ("ca", "oc", "it", "es"),
     "it": ("es", "ro", "ca", "fr"),
@@ -58,15 +56,12 @@ RELATED: dict[str, tuple[str, ...]] = {
 
 
 def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[str]:
-    """Language tokens to try, the closest relative first; a language's own alone if it has one; none: `heard_most`.
+    """Language tokens to try, the closest relative first; a language's own alone if it has one; none: use `heard_most`.
 
-    Args:
-        language: code or English name.
-        whisper_languages: languages that the model has a token for; leave the language itself out to treat it as one
-            without a token.
+    Leave a language out of ``whisper_languages`` to treat it as one without a token.
 
     Raises:
-        UsageError: no language has this code.
+        UsageError: an unknown language.
     """
     language = normalise_language(language)
     if language in whisper_languages:
@@ -75,12 +70,7 @@ def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[st
 
 
 def heard_most(heard: Mapping[str, Mapping[str, float]], without: Sequence[str] = ()) -> list[str]:
-    """The likeliest languages over all recordings, by summed probability.
-
-    Args:
-        heard: utterance id -> language -> probability, such as `detect_frames` gives.
-        without: languages to skip.
-    """
+    """The likeliest languages over all recordings, by summed probability; ``heard``: id -> language -> probability."""
     sums: dict[str, float] = {}
     for probabilities in heard.values():
         for code, p in probabilities.items():
@@ -90,11 +80,7 @@ def heard_most(heard: Mapping[str, Mapping[str, float]], without: Sequence[str] 
 
 
 def choose_token(scores: Mapping[str, Sequence[float]]) -> str:
-    """The candidate with the highest mean score; of equal ones the first.
-
-    Args:
-        scores: candidate -> a score for each recording, higher is better; one without scores is chosen only where none
-            has any.
+    """The candidate with the highest mean score; the first of equal ones; one without scores last.
 
     Raises:
         ValueError: there are no candidates.
@@ -107,7 +93,7 @@ def rule_scores(
     translations: Mapping[str, Mapping[str, Hypothesis]],
     heard: Mapping[str, Mapping[str, float]],
 ) -> dict[str, list[float]]:
-    """What `choose_token` chooses by: candidate -> a score for each utterance, in the order of the ids.
+    """What `choose_token` reads: candidate -> a score for each utterance, in the order of the ids.
 
     Args:
         rule: see `Rule`.
@@ -128,16 +114,10 @@ def rule_scores(
 
 
 def agreement(translations: Mapping[str, Mapping[str, str]]) -> dict[str, list[float]]:
-    """How much each candidate's translations agree with the other candidates': mean chrF, 0-100, of each utterance.
+    """Agreement of each candidate's translations with the others': candidate -> mean chrF (0-100) of each utterance.
 
-    The translation nearest to all others is the minimum-Bayes-risk one (Kumar and Byrne, 2004) of the candidates taken
-    as equally likely.
-
-    Args:
-        translations: candidate -> utterance id -> text; one that is missing counts as empty.
-
-    Returns:
-        Candidate -> a score for each utterance, in the order of the ids; 0 where there is no other candidate.
+    The translation nearest to all others is the minimum-Bayes-risk one (Kumar and Byrne, 2004) of equally likely ones.
+    Utterances are in the order of the ids; a missing text counts as empty, and a single candidate scores 0.
     """
     ids = sorted({i for texts in translations.values() for i in texts})
     found = {}

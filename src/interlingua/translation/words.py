@@ -1,4 +1,4 @@
-"""Where the words of a known text lie in time."""
+"""Word times: a known text aligned with its audio."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,19 +21,12 @@ class Word:
     end: float
 
     def later(self, seconds: float) -> "Word":
-        """The same, moved in time."""
+        """The same word, moved in time."""
         return Word(self.word, round(self.start + seconds, 2), round(self.end + seconds, 2))
 
 
 def place_words(whisper: Whisper, samples: Samples, language: str, text: str) -> list[Word]:
-    """Align a transcript with its audio (at most 30 s) by dynamic time warping over cross-attention.
-
-    Args:
-        whisper: the model; CTranslate2 aligns with it, in float32.
-        samples: the audio.
-        language: the source language.
-        text: the transcript.
-    """
+    """Align a transcript with its audio (at most 30 s) by dynamic time warping over cross-attention, in float32."""
     engine = CTranslate2Engine(whisper.source, compute="float32", device="cpu", workers=1)
     features = whisper.feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
     tokens = whisper.tokenizer.encode(" " + text, add_special_tokens=False)
@@ -45,21 +38,16 @@ def place_words(whisper: Whisper, samples: Samples, language: str, text: str) ->
 def join_tokens(
     tokens: Sequence[int], path: Sequence[tuple[int, int]], seconds: float, tokenizer: Any, *, spaced: bool = True
 ) -> list[Word]:
-    """Token times from the warping path, tokens joined to words.
+    """Join tokens to words and time them by the warping path, (token, encoder frame) pairs.
 
-    Args:
-        tokens: of the text.
-        path: (token, encoder frame) pairs.
-        seconds: where the last word ends at the latest.
-        tokenizer: the model's.
-        spaced: words end at spaces; False: wherever a token ends a letter, as Chinese is timed.
+    ``spaced``: words end at spaces; False: at each complete character, as for Chinese. No word ends after ``seconds``.
     """
     starts = {token: frame * FRAME_SECONDS for token, frame in reversed(path)}  # the first frame of each token
     words: list[Word] = []
     pending: list[int] = []
     for i in range(len(tokens) + 1):
         begins = i == len(tokens) or tokenizer.decode([tokens[i]]).startswith(" ")
-        if not spaced and pending:  # half a letter of several bytes decodes to the replacement sign
+        if not spaced and pending:  # a part of a multi-byte letter decodes to the replacement sign
             begins = begins or "\ufffd" not in tokenizer.decode([tokens[j] for j in pending])
         if begins and pending:
             start = starts.get(pending[0], 0.0)
