@@ -453,7 +453,7 @@ def test_merged_adapters_say_the_same_and_are_gone(whisper, frozen_layers):
     assert not any("peft" in type(m).__module__ for m in whisper.model.modules())
 
 
-def test_a_scaled_adapter_is_a_share_of_the_change(whisper):
+def test_a_scaled_adapter_is_an_interpolation(whisper):
     from peft.tuners.lora import LoraLayer
 
     decoder = whisper.model.model.decoder
@@ -480,13 +480,13 @@ def test_interpolation_runs_from_before_to_after(whisper):
     shaken(held)
     after = snapshot(held)
     change = Update(before, after)
-    for share in (0.5, 0.0, 1.0, 0.0):  # in any order, again and again
-        change.apply(whisper, share)
+    for alpha in (0.5, 0.0, 1.0, 0.0):  # in any order, again and again
+        change.apply(whisper, alpha)
         for name, p in decoder.named_parameters():
-            if share == 0.5:
+            if alpha == 0.5:
                 torch.testing.assert_close(p, (before[name] + after[name]) / 2)
             else:
-                assert torch.equal(p, (after if share else before)[name]), name
+                assert torch.equal(p, (after if alpha else before)[name]), name
 
 
 def test_interpolation_refuses_what_it_cant_do():
@@ -498,7 +498,7 @@ def test_interpolation_refuses_what_it_cant_do():
         interpolate(layer, start, {"weight": start["weight"]}, 0.5)
 
 
-# ---------------------------------------------------------------- remedies
+# ---------------------------------------------------------------- regularizers
 
 
 def step_of(values, labels, rehearsal):
@@ -525,11 +525,11 @@ def start(fisher=None, *, decoder=None, **trained):
 
 def test_l2sp_by_hand():
     p = nn.Parameter(torch.tensor([1.0, 2.0]))
-    remedy = L2SP(4.0, start(p=p))
-    assert remedy.loss(NEW_AND_OLD) == 0
+    regularizer = L2SP(4.0, start(p=p))
+    assert regularizer.loss(NEW_AND_OLD) == 0
     with torch.no_grad():
         p.copy_(torch.tensor([2.0, 4.0]))
-    loss = remedy.loss(NEW_AND_OLD)
+    loss = regularizer.loss(NEW_AND_OLD)
     assert loss.item() == pytest.approx(4 / 2 * (1 + 4))
     loss.backward()
     assert p.grad.tolist() == [4.0, 8.0]
@@ -538,12 +538,12 @@ def test_l2sp_by_hand():
 def test_ewc_by_hand():
     p, q = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.tensor([0.0]))
     fisher = {"p": torch.tensor([0.5, 0.25]), "q": torch.tensor([0.0])}
-    remedy = EWC(4.0, start(fisher, p=p, q=q))
-    assert remedy.loss(NEW_AND_OLD) == 0
+    regularizer = EWC(4.0, start(fisher, p=p, q=q))
+    assert regularizer.loss(NEW_AND_OLD) == 0
     with torch.no_grad():
         p.copy_(torch.tensor([2.0, 4.0]))
         q.fill_(100.0)  # of no account to the old tasks
-    loss = remedy.loss(NEW_AND_OLD)
+    loss = regularizer.loss(NEW_AND_OLD)
     assert loss.item() == pytest.approx(4 / 2 * (0.5 * 1 + 0.25 * 4))
     loss.backward()
     assert (p.grad.tolist(), q.grad.tolist()) == ([2.0, 2.0], [0.0])
@@ -563,15 +563,15 @@ def test_replay_by_hand():
 
 def test_distillation_by_hand():
     before = Fixed([[0.0, 0.0], [math.log(9), 0.0]])
-    remedy = Distillation(10.0, start(decoder=before))
+    regularizer = Distillation(10.0, start(decoder=before))
     now = step_of([[5.0, 0.0], [math.log(3), 0.0], [0.0, math.log(4)]], [0, 0, 0], [False, True, True])
     now = Step({"rehearsal": torch.tensor([False, True, True])}, now.logits, now.labels, now.rehearsal)
     first = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
     second = 0.9 * math.log(0.9 / 0.2) + 0.1 * math.log(0.1 / 0.8)
-    assert remedy.loss(now).item() == pytest.approx(10 * (first + second) / 2, rel=1e-5)
+    assert regularizer.loss(now).item() == pytest.approx(10 * (first + second) / 2, rel=1e-5)
     with torch.no_grad():
-        before.values.zero_()  # the remedy holds a copy
-    assert remedy.loss(now).item() == pytest.approx(10 * (first + second) / 2, rel=1e-5)
+        before.values.zero_()  # the regularizer holds a copy
+    assert regularizer.loss(now).item() == pytest.approx(10 * (first + second) / 2, rel=1e-5)
 
 
 def test_replay_is_the_loss_of_the_rehearsed_rows(whisper):
@@ -583,20 +583,20 @@ def test_replay_is_the_loss_of_the_rehearsed_rows(whisper):
 def test_distillation_begins_at_nothing_and_heeds_the_rehearsed_rows_alone(whisper):
     trained = choose_parameters(whisper, "decoder", embeddings=True)
     decoder, batch = CachedDecoder(whisper), mixed_batch()
-    remedy = Distillation(2.0, start(decoder=decoder))
+    regularizer = Distillation(2.0, start(decoder=decoder))
     with torch.no_grad():
         known = decoder(**rows(batch, batch["rehearsal"])).logits.log_softmax(-1)
-    loss = remedy.loss(decoder(**batch))
+    loss = regularizer.loss(decoder(**batch))
     assert abs(loss.item()) < 1e-6
     assert max(g.abs().max() for g in torch.autograd.grad(loss, list(trained.values()))) < 1e-5
     shaken(trained)
     now = decoder(**rows(batch, batch["rehearsal"])).logits.log_softmax(-1)
     by_hand = 2 * (known.exp() * (known - now)).sum(-1).mean()
-    loss = remedy.loss(decoder(**batch))
+    loss = regularizer.loss(decoder(**batch))
     assert loss > 0.01
     torch.testing.assert_close(loss, by_hand, rtol=1e-4, atol=1e-5)
     assert max(g.abs().max() for g in torch.autograd.grad(loss, list(trained.values()))) > 1e-3
-    assert remedy.loss(decoder(**rows(batch, ~batch["rehearsal"]))) == 0
+    assert regularizer.loss(decoder(**rows(batch, ~batch["rehearsal"]))) == 0
 
 
 @pytest.mark.parametrize("trainable", ["decoder", "lora", "target"])

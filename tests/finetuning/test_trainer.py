@@ -124,10 +124,10 @@ def test_what_is_to_be_trained_moves_and_nothing_else(
         assert torch.equal(change.after[name], after[f"model.decoder.{name}"])
 
 
-@pytest.mark.parametrize("remedy", [{}, {"l2sp": 0.1}, {"replay": 1.0}])
-def test_of_the_target_one_row_moves(whisper, store, new, old, tmp_path, remedy):
+@pytest.mark.parametrize("regularizer", [{}, {"l2sp": 0.1}, {"replay": 1.0}])
+def test_of_the_target_one_row_moves(whisper, store, new, old, tmp_path, regularizer):
     before = values_of(whisper)
-    settings = config(trainable="target", epochs=3, **remedy)
+    settings = config(trainable="target", epochs=3, **regularizer)
     change = train(whisper, [*old, *new], store, settings, folder=tmp_path)  # in whatever order they come
     assert list(change.after) == ["embed_tokens.weight"]
     apart = (change.after["embed_tokens.weight"] - change.before["embed_tokens.weight"]).abs().sum(dim=1)
@@ -148,13 +148,13 @@ def test_a_model_can_be_taught_twice(whisper, store, new, tmp_path):
     assert_same(values_of(whisper), between)
 
 
-def test_a_share_of_the_change_can_be_chosen_after_training(whisper, store, new, tmp_path):
+def test_the_interpolation_weight_can_be_chosen_after_training(whisper, store, new, tmp_path):
     before = values_of(whisper)
     change = train(whisper, new, store, config(epochs=3), folder=tmp_path)
     after = values_of(whisper)
     losses = []
-    for share in (0.0, 0.5, 1.0):
-        change.apply(whisper, share)
+    for alpha in (0.0, 0.5, 1.0):
+        change.apply(whisper, alpha)
         losses.append(mean_loss(whisper, new, store))
     assert losses[0] > losses[1] > losses[2]
     assert_same(values_of(whisper), after)
@@ -188,8 +188,8 @@ def test_numbers_of_another_format_are_near(fresh, store, new, old, tmp_path):
         assert (v - found["bfloat16"].after[name]).norm() < 0.7 * (v - start).norm(), name
 
 
-@pytest.mark.parametrize("remedy", [{"distillation": 1.0}, {"ewc": 1e4}, {"l2sp": 1.0}])
-def test_a_remedy_keeps_the_decoder_nearer_to_what_it_was(fresh, store, new, old, tmp_path, remedy):
+@pytest.mark.parametrize("regularizer", [{"distillation": 1.0}, {"ewc": 1e4}, {"l2sp": 1.0}])
+def test_a_regularizer_keeps_the_decoder_nearer_to_what_it_was(fresh, store, new, old, tmp_path, regularizer):
     batch = collate(list(zip(old, store.read([e.utterance for e in old]), strict=True)))
     with torch.no_grad():
         known = CachedDecoder(fresh())(**batch).logits.log_softmax(-1)
@@ -202,7 +202,7 @@ def test_a_remedy_keeps_the_decoder_nearer_to_what_it_was(fresh, store, new, old
             now = CachedDecoder(whisper)(**batch).logits.log_softmax(-1)
         return float((known.exp() * (known - now)).sum())
 
-    assert drift(**remedy) < 0.9 * drift()
+    assert drift(**regularizer) < 0.9 * drift()
 
 
 def test_what_is_replayed_is_learned_beside_the_new(fresh, store, new, old, tmp_path):
@@ -519,10 +519,10 @@ def test_something_new_is_needed(whisper, store, old, tmp_path):
             train(whisper, examples, store, config(replay=1.0), folder=tmp_path)
 
 
-@pytest.mark.parametrize("remedy", ["replay", "distillation", "ewc"])
-def test_something_old_is_needed_where_it_is_asked_for(whisper, store, new, tmp_path, remedy):
+@pytest.mark.parametrize("regularizer", ["replay", "distillation", "ewc"])
+def test_something_old_is_needed_where_it_is_asked_for(whisper, store, new, tmp_path, regularizer):
     with pytest.raises(CorpusError, match="nothing to rehearse"):
-        train(whisper, new, store, config(**{remedy: 1.0}), folder=tmp_path)
+        train(whisper, new, store, config(**{regularizer: 1.0}), folder=tmp_path)
 
 
 def test_states_of_every_example_are_needed(whisper, store, new, tmp_path):

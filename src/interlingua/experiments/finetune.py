@@ -132,7 +132,7 @@ def run_finetune(
 
             examples += kept(config.out / "rehearsal.json", rehearsal, list[Example])
         before = kept_outputs(config.out / "before.jsonl", whisper, tasks, test, states, "before")
-    transfer_rows(before, before, test, config.source)  # what can't be scored is said before training, not after
+    transfer_rows(before, before, test, config.source)  # what can't be scored fails before training, not after
     update = train(
         whisper,
         examples,
@@ -194,7 +194,7 @@ def _with_states(
     config: FinetuneConfig,
     log: Callable[[str], None],
 ) -> list[Utterance]:
-    """Those to train on that have states; what has none is told."""
+    """Those to train on that have states; the log names what has none."""
     absent = [u.id for u in new if u.id not in states]
     if len(absent) == len(new):
         raise CorpusError(f"{', '.join(config.store)}: nothing to train on is encoded; run `interlingua encode` first")
@@ -262,7 +262,7 @@ def made_states(
         utterances: that are encoded.
         encoder: makes the states.
         reads: how often they will be read.
-        log: is told how much disk they take, before anything is encoded.
+        log: takes a line on how much disk they need, before anything is encoded.
 
     Returns:
         The states, and those that there are none of: id -> why.
@@ -299,7 +299,7 @@ def kept_outputs(
         tasks: what it does.
         utterances: of which those with states have outputs.
         states: of the encoder.
-        label: shown beside the progress bar.
+        label: of the progress bar.
         most_tokens: of an output.
     """
 

@@ -73,8 +73,8 @@ def _stated(settings: Any) -> Any:
         return {name: _stated(value) for name, value in settings.items()}
     if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
         return settings
-    told = {f.name: _stated(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
-    return dataclasses.replace(settings, **told)
+    all_of_them = {f.name: _stated(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+    return dataclasses.replace(settings, **all_of_them)
 
 
 def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, inside: str = "") -> None:

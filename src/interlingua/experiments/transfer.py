@@ -130,7 +130,7 @@ def run_transfer_study(
     run = Run(study.out, compute=compute, device=device, log=log)
     whisper = load_whisper(study.model, dtype=compute, device=device)
     data = study_data(study, whisper.languages, log)
-    read_published(study.published, "transfer")  # what can't be read or scored is said before training, not after
+    read_published(study.published, "transfer")  # what can't be read or scored fails before training, not after
     for target in study.targets:
         score_translations({}, {"": "1"}, target=target, metric="bleu")
     encoder = WhisperEncoder(whisper, context=study.context)
@@ -699,7 +699,7 @@ class Scores:
         return max(PROMPTS, key=score)
 
     def _comet(self) -> CometScores | CometError | None:
-        """COMET's scores of everything that the tables show; or why there are none; None: not asked for."""
+        """COMET's scores of everything that the tables show; or why there are none; None: no model is named."""
         model = self.work.study.comet_model
         if model is None:
             return None

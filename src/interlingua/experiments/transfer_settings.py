@@ -307,8 +307,8 @@ def study_data(study: TransferStudy, known: Sequence[str], log: Callable[[str], 
 
     Args:
         study: says which.
-        known: languages that the model has tokens for; speech of others can't be asked about, and is left out.
-        log: takes a line on whatever was left out.
+        known: languages that the model has tokens for; speech of others can't be prompted for, and is skipped.
+        log: takes a line on whatever is skipped.
 
     Raises:
         CorpusError: a corpus isn't there, holds nothing to train on, or no reference in a target.
@@ -374,16 +374,16 @@ def _read(study: TransferStudy, name: str, known: Sequence[str], log: Callable[[
     """One part; ids begin with its name, since two corpora may use the same."""
     corpus = study.corpora[name]
 
-    def told(line: str) -> None:
+    def news(line: str) -> None:
         log(f"{name}: {line}")
 
     try:
-        found = corpus.utterances(study.folder / "corpora", told)
+        found = corpus.utterances(study.folder / "corpora", news)
     except (CorpusError, UsageError) as e:
         raise type(e)(f"{name}: {e}") from e
     strange = sorted({u.language for u in found} - set(known))
     if strange:
-        told(f"{', '.join(strange)}: {study.model} has no token for them; skipped (recipe `unseen` tries them)")
+        news(f"{', '.join(strange)}: {study.model} has no token for them; skipped (recipe `unseen` tries them)")
     return [
         msgspec.structs.replace(u, id=f"{name}:{u.id}", split=name, cluster=u.group)
         for u in found

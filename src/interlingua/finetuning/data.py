@@ -36,7 +36,7 @@ class States(Protocol):
         ...
 
     def read(self, ids: Sequence[str]) -> list[Frames]:
-        """States in the order asked."""
+        """States in the order of the ids."""
         ...
 
     def n_speech(self) -> Mapping[str, int]:
@@ -45,7 +45,7 @@ class States(Protocol):
 
 
 class LiveStates:
-    """States that are made whenever they are asked for: no disk is needed, and every epoch pays for the encoder.
+    """States that are made whenever they are read: no disk is needed, and every epoch pays for the encoder.
 
     Args:
         utterances: with audio; those that are longer than Whisper's window, or whose file has no readable header, are
@@ -144,7 +144,7 @@ def translation_examples(
         utterances: each with a reference in ``target`` (its own text if that is its language).
         whisper: whose tokens are used.
         target: language of the references.
-        prompt: how the decoder is asked for it.
+        prompt: kind of the decoder's prompt.
         token: language whose token stands for the target; None: its own.
 
     Raises:
@@ -308,7 +308,7 @@ class Batches(Sampler[list[int]]):
         batches = [alike[i : i + self._size] for i in range(0, len(alike), self._size)]
         old = self._old_of_epoch(len(batches))
         by_length = sorted(range(len(batches)), key=lambda i: self._frames(batches[i]))
-        for i, rehearsed in zip(by_length, old, strict=True):  # short ones beside short ones
+        for i, rehearsed in zip(by_length, old, strict=True):  # short ones with short ones
             batches[i] = np.concatenate([batches[i], rehearsed])
         for i in random.permutation(len(batches)):
             yield batches[i].tolist()

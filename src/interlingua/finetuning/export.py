@@ -68,7 +68,7 @@ class ExportReport:
         sizes: format -> bytes.
         quantization: of the CTranslate2 format.
         dtype: of the Hugging Face format.
-        checks: format -> its check; empty where none was asked for.
+        checks: format -> its check; empty where there was none.
         least_chrf: what a check must reach.
         targets: what the model was trained for, or None.
     """

@@ -74,7 +74,7 @@ def train(
         device: where to train.
 
     Raises:
-        CorpusError: nothing to train on, or nothing to rehearse where that is asked for.
+        CorpusError: nothing to train on, or nothing to rehearse where a regularizer needs it.
         UsageError: settings that don't go together.
     """
     new = [e for e in examples if not e.rehearsal]
@@ -166,7 +166,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             model=decoder,
             args=arguments,
             train_dataset=data,
-            eval_dataset=[] if evaluate else None,  # asked for, and never read: `evaluate` knows its own
+            eval_dataset=[] if evaluate else None,  # required, and never read: `evaluate` knows its own
             data_collator=collate,
             callbacks=callbacks,
         )
