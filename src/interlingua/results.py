@@ -1,4 +1,4 @@
-"""Result folders: what experiments write, reports read, and nothing else describes.
+"""Result folders: experiments write them, reports read them; the schema is defined here alone.
 
 ``results.json`` is one `Results`; ``arrays.npz`` holds the matrices that are drawn; ``utterances.jsonl`` has a
 `UtteranceResult` a line. Proportions lie in 0-1, BLEU and chrF in 0-100, error rates are per cent, times are seconds.
@@ -40,13 +40,13 @@ Pair = tuple[str, str]
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A part of ``results.json``: without what is absent, and an error where a field isn't known."""
+    """A part of ``results.json``: defaults are omitted, unknown fields are errors."""
 
 
 class Retrieval(Record, frozen=True, kw_only=True):
     """One method on one ordered language pair; proportions in 0-1.
 
-    ``n`` queries have an answer among the candidates; ``n_unanswerable`` more have none, and count nowhere.
+    ``n`` queries have an answer among the candidates; ``n_unanswerable`` more have none and count nowhere.
     """
 
     query: str
@@ -105,7 +105,7 @@ class Measured(Difference, frozen=True, kw_only=True):
 
 
 ScoreLabels = Mapping[str, tuple[str, float, int]]
-"""Measure of `SystemScores` -> column head, what it is multiplied by, digits."""
+"""Measure of `SystemScores` -> column head, factor, digits."""
 
 SCORES: ScoreLabels = {
     "bleu": ("BLEU", 1.0, 1),
@@ -118,11 +118,10 @@ SCORES: ScoreLabels = {
 
 
 class SystemScores(Record, frozen=True, kw_only=True):
-    """A system's scores on one language spoken, or (``source`` None) on several, pooled.
+    """A system's scores on one source language, or (``source`` None) on several, pooled.
 
-    ``against``: they are differences from that system. ``bleu``, ``chrfpp`` (chrF++) and ``chrf`` lie in 0-100,
-    ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's own scale. ``more``: metrics from outside,
-    by name.
+    With ``against`` they are differences from that system. ``off_target`` lies in 0-1, ``error`` is in per cent,
+    ``comet`` is on its model's scale. ``more``: further metrics by name.
     """
 
     system: str
@@ -144,13 +143,13 @@ class SystemScores(Record, frozen=True, kw_only=True):
 
     @property
     def scores(self) -> dict[str, Measured]:
-        """The measures that there are, by name: those of `SCORES`, then further ones."""
+        """The available measures by name: those of `SCORES`, then further ones."""
         own = {name: getattr(self, name.replace("+", "p")) for name in SCORES}
         return {name: found for name, found in own.items() if found is not None} | self.more
 
     @property
     def spoken(self) -> str:
-        """The language spoken in words."""
+        """The source language in words."""
         if self.source is not None:
             return name_of(self.source)
         return f"all {len(self.sources)}" if self.sources else "all"
@@ -181,7 +180,7 @@ class Change(Record, frozen=True, kw_only=True):
 
     @property
     def unit(self) -> str:
-        """What an error rate counts, by its signature: ``WER``, ``CER``, or ``error rate`` where nothing says."""
+        """The unit of an error rate, by its signature: ``WER``, ``CER``, or ``error rate`` if unknown."""
         signature = next((m.signature for m in (self.before, self.after) if m and m.signature), "")
         unit = signature.partition("|")[0]
         return unit.upper() if unit in ("wer", "cer") else "error rate"
@@ -190,8 +189,8 @@ class Change(Record, frozen=True, kw_only=True):
 class Transfer(Record, frozen=True, kw_only=True):
     """One task in one language, before and after.
 
-    A task is the new target, another target, translation into English, transcription, or naming the language.
-    ``chrf`` and ``bleu`` lie in 0-100, ``off_target`` in 0-1, ``error`` is in per cent, ``comet`` on its model's scale.
+    ``new`` is translation into the new target, ``other`` into another, ``translate`` into English, ``detect`` language
+    identification. ``off_target`` lies in 0-1, ``error`` is in per cent, ``comet`` is on its model's scale.
     """
 
     task: Literal["new", "other", "translate", "transcribe", "detect"]
@@ -207,7 +206,7 @@ class Transfer(Record, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The direction in words, or the language spoken where there is no other."""
+        """The direction in words, or the source language where there is no other."""
         if self.task in ("transcribe", "detect"):
             return name_of(self.source)
         return f"{name_of(self.source)} → {name_of(self.target)}"
@@ -232,7 +231,7 @@ class StudyPool(Record, frozen=True, kw_only=True):
 
 
 class Part(Record, frozen=True, kw_only=True):
-    """A proportion with its interval; None where the whole is nothing to speak of."""
+    """A proportion with its interval; None where the whole isn't above 0."""
 
     value: float | None = None
     ci: Interval | None = None
@@ -242,20 +241,20 @@ class StudyRow(Record, frozen=True, kw_only=True):
     """One variant of a transfer study in one test; differences are of chrF, pooled over languages.
 
     Attributes:
-        chosen: a fold each: the settings and the interpolation weight (``share``) that dev chose.
-        candidates: among which it chose.
-        untrained_prompts: a fold each: the best prompt of the model before training.
-        sources: languages that were trained on.
-        new_unseen: the gain in the new target, of languages never trained on, over the best untrained prompt.
-        new_source: of those that were trained on.
-        new_all: of both.
+        chosen: for each fold the settings and the interpolation weight (``share``) chosen on dev.
+        candidates: their number.
+        untrained_prompts: for each fold the best prompt of the model before training.
+        sources: languages trained on.
+        new_unseen: gain on the new target over the best untrained prompt, languages never trained on.
+        new_source: the same, languages trained on.
+        new_all: the same, both.
         into_english: the change of translation into English.
         by_language: language -> ``untrained`` and ``permuted`` -> the gain over that.
-        unseen_against_permuted: the gain over the control of permuted texts, of languages never trained on.
+        unseen_against_permuted: gain over the control of permuted texts, languages never trained on.
         errors: task -> error rates in per cent before and after.
-        share_of_plain: part of plain fine-tuning's gain, of languages trained on by neither.
-        share_of_plain_all: of all languages.
-        chrf_unseen: chrF of ``mine``, ``plain`` and ``untrained``, of languages never trained on.
+        share_of_plain: part of plain fine-tuning's gain, languages trained on by neither.
+        share_of_plain_all: the same, all languages.
+        chrf_unseen: chrF of ``mine``, ``plain`` and ``untrained``, languages never trained on.
     """
 
     target: str
@@ -280,9 +279,9 @@ class StudyRow(Record, frozen=True, kw_only=True):
 
 
 class Variant(Record, frozen=True, kw_only=True):
-    """One way to fine-tune: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
+    """One fine-tuning: its gain on the new target and its change on old tasks (below 0: lost), in chrF.
 
-    ``curve`` holds (gain, loss) by interpolation weight, from 0 on. Variants of several targets get a picture each.
+    ``curve`` holds (gain, loss) by interpolation weight, from 0 on. Each target has its own picture.
     """
 
     name: str
@@ -305,7 +304,7 @@ class Sample(Record, frozen=True, kw_only=True):
 
 
 class Word(Record, frozen=True, kw_only=True):
-    """A spoken word and its place in time (seconds), where known."""
+    """A spoken word and its times in seconds, where known."""
 
     word: str
     start: float | None = None
@@ -350,7 +349,7 @@ class Alignment(Record, frozen=True, kw_only=True):
 
 
 class Similarity(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """Which languages and method the stored score matrix belongs to."""
+    """The languages and method of the stored score matrix."""
 
     query: str
     candidate: str
@@ -358,15 +357,9 @@ class Similarity(Record, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Published(Record, frozen=True, kw_only=True):
-    """Our figure and another's of the same, or why there is none; units as everywhere in the schema.
+    """Our figure and a published one of the same, or the reason why there is none; units as everywhere in the schema.
 
-    Attributes:
-        task: of which experiment.
-        metric: ``r1``, or a score's name.
-        source: language spoken; of retrieval, that of the queries.
-        target: language written; of retrieval, that of the candidates.
-        method: of retrieval, or the variant of fine-tuning.
-        test: which test set, where there are several.
+    ``source`` and ``target`` are queries and candidates for retrieval; ``method`` is the variant for fine-tuning.
     """
 
     task: Literal["retrieval", "transfer", "unseen"]
@@ -389,21 +382,21 @@ class Candidate(Record, frozen=True, kw_only=True):
 
 
 class Permuted(Record, frozen=True, kw_only=True):
-    """The mean score against references dealt out anew, and how much the true ones are above it."""
+    """The mean score against permuted references, and how far the true ones are above it."""
 
     value: float | None = None
     difference: Difference | None = None
 
 
 class RuleChoice(Record, frozen=True, kw_only=True):
-    """The token that a rule takes, and what it scores each by."""
+    """The token that a rule chooses, and each token's score by the rule."""
 
     token: str | None
     scores: dict[str, float] = {}
 
 
 class UnderTokens(Record, frozen=True, kw_only=True):
-    """A language under its own token, or under those that stand in for it; ``error`` in per cent."""
+    """A language under its own token, or under proxy languages' tokens; ``error`` in per cent."""
 
     language: str
     name: str = ""
@@ -434,7 +427,7 @@ class UnderTokens(Record, frozen=True, kw_only=True):
 
 
 class TokenRule(Record, frozen=True, kw_only=True):
-    """How a rule that takes a token without references does, over languages."""
+    """Quality over languages of a rule that chooses a token without references."""
 
     rule: str
     default: bool
@@ -446,7 +439,7 @@ class TokenRule(Record, frozen=True, kw_only=True):
 
 
 class Distant(Record, frozen=True, kw_only=True):
-    """A language beside its distance to the pivot; retrieval by method, both ways."""
+    """A language and its distance to the pivot; retrieval by method, both ways."""
 
     language: str
     name: str = ""
@@ -480,7 +473,7 @@ class RankCorrelation(Record, frozen=True, kw_only=True):
 
 
 class Robustness(Record, frozen=True, kw_only=True):
-    """Every language beside its distance to a pivot."""
+    """Every language with its distance to a pivot."""
 
     pivot: str
     methods: list[str]
@@ -490,7 +483,7 @@ class Robustness(Record, frozen=True, kw_only=True):
 
 
 class CorpusLanguage(Record, frozen=True, kw_only=True):
-    """One language's recordings and whom to credit for them."""
+    """One language's recordings and their credits."""
 
     language: str
     n: int | None = None
@@ -501,7 +494,7 @@ class CorpusLanguage(Record, frozen=True, kw_only=True):
 
 
 class Corpus(Record, frozen=True, kw_only=True):
-    """What was measured on."""
+    """The corpus and the rules of its selection."""
 
     title: str = ""
     n_meanings: int | None = None
@@ -511,14 +504,14 @@ class Corpus(Record, frozen=True, kw_only=True):
 
 
 class CorpusUsed(Record, frozen=True, kw_only=True):
-    """Which utterances: how many, and the SHA-256 of their records."""
+    """The utterances: their number, and the SHA-256 of their records."""
 
     utterances: int
     sha256: str
 
 
 class Provenance(Record, frozen=True, kw_only=True):
-    """Where the results come from."""
+    """The origin of the results."""
 
     command: str | None = None
     started: str | None = None
@@ -565,7 +558,7 @@ class Results(Record, frozen=True, kw_only=True):
 
     @property
     def score_labels(self) -> ScoreLabels:
-        """How scores of outputs are shown: those of `SCORES`, and metrics from outside, to one digit."""
+        """How scores of outputs are shown: those of `SCORES`, and further metrics to one digit."""
         return {**SCORES, **{name: (label, 1.0, 1) for name, label in self.metric_labels.items()}}
 
     @property
@@ -595,12 +588,7 @@ class Results(Record, frozen=True, kw_only=True):
 
 
 class Ranked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a query's right utterance was ranked.
-
-    Attributes:
-        rank: 1 = first, counted as R@1 is; None: nowhere, for want of frames or of an answer.
-        first: id of the utterance that stood first, the right one or another.
-    """
+    """The rank of a query's answer (1 = first; None: no frames or no answer), and the id of the first candidate."""
 
     rank: int | None = None
     first: str | None = None
@@ -617,7 +605,7 @@ class Translated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transcribed(msgspec.Struct, frozen=True, kw_only=True):
-    """What one system heard in one utterance; ``error`` is in per cent, of words (``unit`` wer) or characters (cer)."""
+    """One system's transcript of one utterance; ``error`` is in per cent of words (``wer``) or characters (``cer``)."""
 
     system: str
     hypothesis: str
@@ -626,13 +614,9 @@ class Transcribed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UtteranceResult(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What came out for one utterance.
+    """The outputs for one utterance, whose audio may be gone by now.
 
-    Attributes:
-        utterance: as in a manifest; its audio may be gone by now.
-        retrieval: method -> language of the candidates -> where the right one was ranked.
-        translations: by system and target.
-        transcripts: by system; what is said is the utterance's text.
+    ``retrieval`` is method -> language of the candidates -> rank. The reference of transcripts is the utterance's text.
     """
 
     utterance: Utterance
@@ -671,8 +655,7 @@ def save_results(
 def load_results(folder: str | Path) -> "tuple[Results, dict[str, np.ndarray]]":
     """Read a result folder: (results, arrays).
 
-    Raises:
-        ResultsError: no ``results.json`` there, not JSON, or of another schema; a wrong field is named.
+    ResultsError for a missing or broken ``results.json``, or another schema; a wrong field is named.
     """
     path = Path(folder) / "results.json"
     try:
@@ -700,15 +683,14 @@ def load_results(folder: str | Path) -> "tuple[Results, dict[str, np.ndarray]]":
 
 
 def as_json(results: "Results") -> dict[str, Any]:
-    """What ``results.json`` holds."""
+    """The content of ``results.json``."""
     return {"schema": SCHEMA, **msgspec.to_builtins(results)}
 
 
 def load_utterances(folder: str | Path) -> list[UtteranceResult]:
-    """What came out for each utterance, with absolute audio paths; nothing where the folder doesn't hold it.
+    """The results of each utterance, with absolute audio paths; empty where the folder has none.
 
-    Raises:
-        ResultsError: a line that isn't such a result; file and line are named.
+    ResultsError names file and line of a wrong one.
     """
     path = Path(folder) / "utterances.jsonl"
     if not path.exists():
@@ -724,7 +706,7 @@ def load_utterances(folder: str | Path) -> list[UtteranceResult]:
 
 
 def corpus_hash(utterances: Iterable[Utterance]) -> str:
-    """SHA-256 of the utterances' records in the order of their ids; where their audio lies doesn't count."""
+    """SHA-256 of the utterances' records in the order of their ids, without the audio's paths."""
     digest = hashlib.sha256()
     for utterance in sorted(utterances, key=lambda u: u.id):
         digest.update(msgspec.json.encode(msgspec.structs.replace(utterance, audio=AudioRef("")), order="sorted"))
@@ -741,15 +723,9 @@ def provenance(
     utterances: Iterable[Utterance] = (),
     seeds: Mapping[str, int] | None = None,
 ) -> "Provenance":
-    """Where a result comes from: command, versions, commit, machine, corpus and seeds.
+    """The origin of a result: command, versions, commit, machine, corpus and seeds.
 
-    Args:
-        compute: number format that the encoder worked in.
-        device: ``cpu`` or ``cuda``, the one that was used.
-        seconds: how long it took.
-        started: when it began.
-        utterances: that it was measured on.
-        seeds: of everything drawn at random.
+    ``compute`` is the encoder's number format, ``device`` the ``cpu`` or ``cuda`` that was used.
     """
     import torch
 
@@ -772,12 +748,12 @@ def provenance(
 
 
 def finite(value: float) -> float | None:
-    """JSON has no NaN or infinity: None stands for them."""
+    """None for NaN and infinity, which JSON lacks."""
     return value if math.isfinite(value) else None
 
 
 def _line(result: UtteranceResult, folder: Path) -> bytes:
-    """A line of ``utterances.jsonl``: audio below the folder is named from there, so that the folder can be moved."""
+    """Audio paths below the folder become relative, so that the folder can be moved."""
     absolute, here = (os.path.abspath(path) for path in (result.utterance.audio.path, folder))  # noqa: PTH100
     path = os.path.relpath(absolute, here) if Path(absolute).is_relative_to(here) else absolute
     return msgspec.json.encode(_with_path(result, path)) + b"\n"
@@ -793,7 +769,6 @@ def _with_path(result: UtteranceResult, path: str) -> UtteranceResult:
 
 
 def _command() -> str:
-    """What was called: interlingua, or a script that calls the library."""
     script = Path(sys.argv[0])
     if script.stem == "interlingua":
         return shlex.join(["interlingua", *sys.argv[1:]])
@@ -820,7 +795,7 @@ def _device_name(device: str) -> str:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the checkout that this file lies in, or (None, None) for an installed copy."""
+    """Commit and dirty flag of the checkout of this file; (None, None) for an installed copy."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
@@ -838,7 +813,7 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def name_of(code: str) -> str:
-    """English name of a language, or the code itself where nobody knows it."""
+    """English name of a language; an unknown code stays."""
     try:
         return language_name(code)
     except UsageError:

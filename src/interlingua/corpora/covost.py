@@ -33,7 +33,7 @@ _SPLIT_OF = {"train": "train", "train_covost": "train", "dev": "dev", "test": "t
 def read_covost(
     root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """One utterance a recording, with its translations into ``targets`` (None: all); rows without one are counted."""
+    """One utterance a recording, with its translations into ``targets`` (None: all); counts rows without a clip."""
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split}: CoVoST has {', '.join(SPLITS)}")
     wanted = None if targets is None else normalise_languages(targets)

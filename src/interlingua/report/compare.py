@@ -1,4 +1,4 @@
-"""Runs compared on a page: what differs between them, then their scores side by side, with paired tests."""
+"""Runs compared on a page: what differs between them, then their scores next to each other, with paired tests."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ from interlingua.results import (
 )
 from interlingua.retrieval.methods import method_label
 
-_DRAWN = 40  # rows up to which a table has a picture
+_DRAWN = 40  # most rows of a table with a picture
 _PAIRED = (
     "p: two-sided, by approximate randomisation, not corrected for the number of rows. A difference without an "
     "interval is not tested: what came out for each utterance wasn't kept or is of other utterances, or the score has "
@@ -71,7 +71,7 @@ Row = TypeVar("Row", Translation, SystemScores)
 
 @dataclass(frozen=True)
 class Run:
-    """A result folder among those that are compared."""
+    """One of the compared result folders."""
 
     name: str
     results: Results
@@ -80,14 +80,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a score is of, and what a paired test takes from the utterances that a run kept.
+    """The utterances behind a score, for a paired test.
 
-    Attributes:
-        kind: of what was kept.
-        system: that it is of; of ranks, the method.
-        pairs: query and candidate, source and target, or of transcripts the language twice; meaned over.
-        metric: of translations.
-        characters: of transcripts, count characters in any language.
+    ``system`` is the retrieval method for ranks. The score is the mean over ``pairs``: query and candidate, source and
+    target, or for transcripts the language twice. ``characters``: transcripts count characters in any language.
     """
 
     kind: Literal["ranks", "translations", "transcripts"]
@@ -99,7 +95,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run's score, and what it is of; None: it has no paired test."""
+    """A run's score, and the utterances behind it; None: no paired test."""
 
     score: Score | None
     kept: Kept | None = None
@@ -108,11 +104,8 @@ class Entry:
 def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     """Write a page that compares result folders with the first of them, and return its path.
 
-    Its tables stand beside it as CSV and LaTeX, in a folder of its name and ``-tables``.
-
-    Raises:
-        UsageError: fewer than two folders, or one of them twice.
-        ResultsError: a folder without readable results, or runs of which none shares anything with the first.
+    Its tables go as CSV and LaTeX into the folder ``<page>-tables``. UsageError for fewer than two folders or one
+    twice; ResultsError for unreadable results, or if no run shares anything with the first.
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise UsageError("a comparison takes two result folders or more, each once")
@@ -144,7 +137,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names, with as much of their paths as tells them apart."""
+    """The folders' names, with as much of their paths as makes them unique."""
     paths = [folder.resolve() for folder in folders]
     return next(
         names
@@ -170,7 +163,6 @@ def _opening(runs: Sequence[Run]) -> Opening:
 
 
 def _facts(runs: Sequence[Run]) -> tuple[list[Block], list[Block]]:
-    """Titles, settings and provenance: those that differ, and those that don't."""
     found = [
         {"Title": run.results.title}
         | {name: plain(value) for name, value in run.results.settings.items()}
@@ -201,7 +193,6 @@ def _facts(runs: Sequence[Run]) -> tuple[list[Block], list[Block]]:
 
 
 def _retrieval(runs: Sequence[Run]) -> list[Block]:
-    """R@1 under each run's main method; under each other method that runs share, folded away."""
     runs = [replace(run, results=_with_pivot(run.results)) for run in runs]
     groups = [tuple(run.results.main_method for run in runs)]
     for method in runs[0].results.methods:
@@ -225,7 +216,7 @@ def _retrieval(runs: Sequence[Run]) -> list[Block]:
 
 
 def _recall(runs: Sequence[Run], methods: Sequence[str | None]) -> list[dict[str, Entry]]:
-    """R@1 in per cent by pair, and its mean over the pairs that every run has, which gives no interval."""
+    """R@1 in per cent by pair, and its mean over the pairs that every run has, without an interval."""
     scores = [run.results.scores(method) if method else {} for run, method in zip(runs, methods, strict=True)]
     common = [pair for pair in scores[0] if all(pair in of_run for of_run in scores)]
     found: list[dict[str, Entry]] = []
@@ -242,7 +233,6 @@ def _recall(runs: Sequence[Run], methods: Sequence[str | None]) -> list[dict[str
 
 
 def _heat_maps(runs: Sequence[Run], methods: Sequence[str | None]) -> list[Block]:
-    """A heat map of each run's R@1, on one colour scale; nothing where languages are two."""
     drawn = [(run, m) for run, m in zip(runs, methods, strict=True) if m and len(run.results.scores(m)) > 2]
     if len(drawn) < 2:
         return []
@@ -259,7 +249,7 @@ def _heat_maps(runs: Sequence[Run], methods: Sequence[str | None]) -> list[Block
 
 
 def _with_pivot(results: Results) -> Results:
-    """Results whose retrieval includes that of a robustness study, to and from its pivot."""
+    """Adds the retrieval of a robustness study, to and from its pivot."""
     found = results.robustness
     if found is None:
         return results
@@ -268,7 +258,6 @@ def _with_pivot(results: Results) -> Results:
 
 
 def _languages(runs: Sequence[Run]) -> list[Block]:
-    """Tokens and scores of the languages that studies of unseen languages and of robustness share."""
     found = [_of_languages(run) for run in runs]
     labels = [label for label in found[0] if any(label in others for others in found[1:])]
     if not labels:
@@ -291,7 +280,7 @@ def _languages(runs: Sequence[Run]) -> list[Block]:
 
 
 def _of_languages(run: Run) -> dict[str, tuple[str, dict[str, Entry]]]:
-    """Language -> the token that it was decoded under, and its scores by measure."""
+    """Language -> its language token, and its scores by measure."""
     found: dict[str, tuple[str, dict[str, Entry]]] = {}
 
     def add(language: str, forbidden: bool, token: str, scores: Mapping[str, Score | None]) -> None:
@@ -306,7 +295,7 @@ def _of_languages(run: Run) -> dict[str, tuple[str, dict[str, Entry]]]:
         label = name_of(language) + (", its own token forbidden" if forbidden else "")
         found.setdefault(label, (token, entries))
 
-    for r in run.results.unseen:  # its own token alone comes before it among others
+    for r in run.results.unseen:  # scores under its own token alone come first
         error, c = r.error or {}, r.scores
         scores = {"bleu": c.bleu, "chrf": c.chrf, "off_target": c.off_target}
         add(r.language, r.forbidden, r.chosen, {**scores, "wer": error.get("words"), "cer": error.get("characters")})
@@ -316,7 +305,6 @@ def _of_languages(run: Run) -> dict[str, tuple[str, dict[str, Entry]]]:
 
 
 def _correlations(runs: Sequence[Run]) -> list[Block]:
-    """Rank correlations with the distance to the pivot that runs share, folded away."""
     pivot = runs[0].results.robustness.pivot if runs[0].results.robustness else ""
     found: list[dict[str, Entry]] = []
     for study in (run.results.robustness for run in runs):
@@ -334,7 +322,6 @@ def _correlations(runs: Sequence[Run]) -> list[Block]:
 
 
 def _translation(runs: Sequence[Run]) -> list[Block]:
-    """BLEU and chrF by direction."""
     rows = _matched([run.results.translation for run in runs], lambda row: row.pair_name)
     blocks: list[Block] = []
     for measure, label in (("chrf", "chrF"), ("bleu", "BLEU")):
@@ -352,8 +339,6 @@ def _translation(runs: Sequence[Run]) -> list[Block]:
 
 
 def _outputs(runs: Sequence[Run]) -> list[Block]:
-    """Systems' scores by task and source language."""
-
     def name(row: SystemScores) -> str:
         transcribed = row.task == "transcribe"
         return f"{row.spoken}, transcribed" if transcribed else f"{row.spoken} → {name_of(row.target or '')}"
@@ -369,7 +354,7 @@ def _outputs(runs: Sequence[Run]) -> list[Block]:
     rows = _matched([run.results.outputs for run in runs], name)
     blocks: list[Block] = []
     labels = {name: how for run in runs for name, how in run.results.score_labels.items()}
-    for measure in (m for m in labels if m != "chrf"):  # next to chrF++ it tells nothing new
+    for measure in (m for m in labels if m != "chrf"):  # redundant next to chrF++
         label, scale, digits = labels[measure]
         entries = [
             {name: Entry(_scaled(r.scores.get(measure), scale), kept(r, measure)) for name, r in of_run.items()}
@@ -392,7 +377,6 @@ def _matched(rows: Sequence[Sequence[Row]], name: Callable[[Row], str]) -> list[
 
 
 def _fine_tuning(runs: Sequence[Run]) -> list[Block]:
-    """Scores after fine-tuning."""
     blocks: list[Block] = []
     for task, (title, measure, label) in _TASKS.items():
         found: list[dict[str, Entry]] = []
@@ -412,7 +396,6 @@ def _fine_tuning(runs: Sequence[Run]) -> list[Block]:
 
 
 def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
-    """What each fine-tuned run gains and loses, in one picture; of studies, their variants side by side."""
     points = [variant for run in runs if (variant := _point(run)) is not None]
     blocks = transfer.pareto(Results(pareto=points)) if len(points) > 1 else []
     for side, label in (("gain", "Gain on the new target, chrF"), ("loss", "Change on the old tasks, chrF")):
@@ -431,7 +414,7 @@ def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
 
 
 def _point(run: Run) -> Variant | None:
-    """A fine-tuning's gain and loss, where it has both."""
+    """A fine-tuning's gain and loss; None unless it has both."""
     pooled = {row.pool: row.chrf for row in run.results.transfer_pooled}
     gain, loss = pooled.get(transfer.NEW), pooled.get(transfer.OLD)
     if gain is None or loss is None or gain.value is None or loss.value is None:
@@ -449,16 +432,10 @@ def side_by_side(
     what: str = "Languages",
     digits: int = 1,
 ) -> list[Block]:
-    """A picture and a table of what the first run and another measured; nothing where no other did.
+    """A picture and a table of the first run's scores and others'; empty if no other run has any.
 
-    Args:
-        runs: the first is the one that the others are compared with.
-        name: of the table and the picture.
-        quantity: what is measured, as the axis says it.
-        found: each run's entries by label; those of one label are compared.
-        caption: plain text.
-        what: head of the labels' column.
-        digits: of the scores that are shown.
+    ``name`` is that of both, ``quantity`` the axis label, ``what`` the head of the labels' column; ``found`` holds each
+    run's entries by label, and those of one label are compared.
     """
     lines: dict[str, tuple[list[Score | None], list[Difference | None]]] = {}
     for label in found[0]:
@@ -493,7 +470,7 @@ def side_by_side(
 
 
 def _difference(runs: Sequence[Run], entries: Sequence[Entry], i: int) -> Difference | None:
-    """A run's score less the first's: tested in pairs where it can be, else without an interval."""
+    """A run's score minus the first's: a paired test where possible, else without an interval."""
     old, new = entries[0].score, entries[i].score
     if old is None or new is None or old.value is None or new.value is None:
         return None
@@ -501,10 +478,9 @@ def _difference(runs: Sequence[Run], entries: Sequence[Entry], i: int) -> Differ
 
 
 def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Difference | None:
-    """What ``after`` scores above ``before`` on the same utterances, tested; in per cent, or in the metric's points.
+    """The paired difference ``after`` - ``before`` on the same utterances, in per cent or the metric's points.
 
-    Returns:
-        None where there is no test, or a run kept nothing, or of other utterances.
+    None without a test, or if a run kept no utterances or others.
     """
     if old is None or new is None or not old.pairs:
         return None
@@ -529,7 +505,7 @@ def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Diffe
 
 
 def _outcomes(run: Run, kept: Kept, pair: Pair) -> dict[str, tuple[str, str]]:
-    """Utterance id -> reference (of ranks: nothing), and what came out: a text, or a rank."""
+    """Utterance id -> reference (empty for ranks), and the output: a text or a rank."""
     of_language = [r for r in run.utterances if r.utterance.language == pair[0]]
     if kept.kind == "ranks":
         ranks = ((r.utterance.id, r.retrieval.get(kept.system, {}).get(pair[1])) for r in of_language)
@@ -550,7 +526,6 @@ def _outcomes(run: Run, kept: Kept, pair: Pair) -> dict[str, tuple[str, str]]:
 
 
 def _scaled(metric: Score | None, scale: float) -> Score | None:
-    """A score and its interval times ``scale``."""
     if metric is None or metric.value is None:
         return None
     ci = metric.ci and (scale * metric.ci[0], scale * metric.ci[1])

@@ -1,4 +1,4 @@
-"""Translations and transcripts on the page: scores of systems, one against another, by duration, and examples."""
+"""Translations and transcripts on the page: systems' scores, differences, scores by duration, and examples."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from interlingua.report.tables import (
 )
 from interlingua.results import BadOutput, Results, Sample, ScoreLabels, SystemScores, UtteranceResult, name_of
 
-SHOWN = 3  # translations of each source language, bad outputs of each system and target; the others are folded away
+SHOWN = 3  # samples of a source language, bad outputs of a system and target; more are folded
 
 _METRICS = {"chrf++": "chrF++", "wer": "WER", "cer": "CER"}
 _TASKS = {"translate": "Translations", "transcribe": "Transcripts"}
@@ -33,7 +33,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def translation(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
-    """BLEU and chrF by direction, and samples: the first ones, and unless every translation is shown, the others."""
+    """BLEU and chrF by direction, and the first samples; the others, too, unless all translations are shown."""
     samples = _samples(results.samples, fold=not kept)
     if not results.translation:
         return samples
@@ -65,12 +65,12 @@ def compared(results: Results, *_: Any) -> list[Block]:
 
 
 def by_duration(results: Results, *_: Any) -> list[Block]:
-    """Scores by how long the utterances are."""
+    """Scores by duration of the utterances."""
     return _by_task(results.outputs_by_duration, results.score_labels, _durations)
 
 
 def worst(results: Results, *_: Any) -> list[Block]:
-    """Each system's worst outputs, with what is spoken and the reference."""
+    """Each system's worst outputs, with transcript and reference."""
     blocks: list[Block] = []
     groups: dict[tuple[str, str], list[BadOutput]] = {}
     order = list(dict.fromkeys(w.system for w in results.worst))
@@ -83,7 +83,6 @@ def worst(results: Results, *_: Any) -> list[Block]:
 
 
 def _some(groups: Sequence[Sequence[tuple[str, str | None, str]]]) -> list[Block]:
-    """The first few, and the others folded away."""
     others = groups[SHOWN:]
     return [Texts(groups[:SHOWN]), *([Folded(f"{len(others)} more", [Texts(others)])] if others else [])]
 
@@ -144,7 +143,7 @@ def _durations(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> 
 
 
 def _differences(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> list[Block]:
-    measures = [m for m in _held(rows) if m != "chrf"]  # next to chrF++ it tells nothing new
+    measures = [m for m in _held(rows) if m != "chrf"]  # redundant next to chrF++
     head = [*_languages_head(rows), "Systems", "n", *(labels[m][0] for m in measures)]
     body = [
         [*_languages(r), f"{r.system} − {r.against}", count(r.n), *(_difference(r, m, labels) for m in measures)]
@@ -165,7 +164,7 @@ def _shown(
     *,
     text: int = 0,
 ) -> list[Block]:
-    """The table, with a rule between systems and targets, what wasn't scored below it, and the signatures."""
+    """The table, then the reasons for missing scores and the signatures."""
     bodies: dict[tuple[str, str | None, str | None], list[Sequence[Cell]]] = {}
     for r, cells in zip(rows, body, strict=True):
         bodies.setdefault((r.system, r.against, r.target if r.task == "translate" else None), []).append(cells)
@@ -193,7 +192,6 @@ def _heads(measures: Iterable[str], labels: ScoreLabels) -> list[str]:
 
 
 def _values(row: SystemScores, measures: Iterable[str], labels: ScoreLabels) -> list[Cell]:
-    """A score of each measure; an error rate's unit stands before it."""
     cells: list[Cell] = []
     for measure in measures:
         found = row.scores.get(measure)
@@ -207,7 +205,6 @@ def _values(row: SystemScores, measures: Iterable[str], labels: ScoreLabels) -> 
 
 
 def _difference(row: SystemScores, measure: str, labels: ScoreLabels) -> Cell:
-    """A difference, its interval and both p."""
     found = row.scores.get(measure)
     if found is not None and found.reason is not None:
         return _NOT_SCORED

@@ -1,4 +1,4 @@
-"""Pages: the sections of a result folder, filled into one self-contained file, and their tables as CSV and LaTeX."""
+"""Pages: the sections of a result folder in one self-contained HTML file, and their tables as CSV and LaTeX."""
 
 import base64
 import hashlib
@@ -38,7 +38,7 @@ from interlingua.results import Provenance, Results, UtteranceResult, load_resul
 from interlingua.types import AudioRef
 
 SectionMaker = Callable[[Results, Mapping[str, np.ndarray], Sequence[UtteranceResult]], Sequence[Block]]
-"""Makes a section of results, arrays and what was kept of each utterance; no blocks: no section."""
+"""(results, arrays, kept utterances) -> a section's blocks; no blocks: no section."""
 
 _DEFAULT_TITLE = "Cross-lingual retrieval and translation"
 _PAPER = "Method: Ma et al., Cross-Lingual Transfer Learning for Speech Translation (arXiv 2407.01130)."
@@ -46,7 +46,7 @@ _PAPER = "Method: Ma et al., Cross-Lingual Transfer Learning for Speech Translat
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page; its title is its name, and without blocks it is skipped."""
+    """A section of a page; skipped if it has no blocks."""
 
     name: str
     blocks: Sequence[Block]
@@ -64,14 +64,10 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What stands above the sections.
+    """The page's part above the sections.
 
-    Attributes:
-        title: of the page.
-        kicker: what the page is, above the title.
-        headline: a figure, and what it is; or None.
-        lead: paragraphs.
-        notices: titles and lists of what calls for care.
+    ``kicker`` is a line above the title, ``headline`` a figure and its meaning, ``notices`` titles and lists of
+    warnings.
     """
 
     title: str
@@ -82,18 +78,14 @@ class Opening:
 
 
 def write_report(folder: Path, *, players: bool = True, sections: Sequence[str] = ()) -> Path:
-    """Write ``report.html`` into a result folder, from what the folder holds, and return its path.
+    """Write ``report.html`` into a result folder, and return its path.
 
-    Parts that were not measured are skipped; the same results and recordings give the same bytes.
+    The same results and recordings give the same bytes. ResultsError without results of this schema; UsageError for a
+    wrong section.
 
     Args:
-        folder: the result folder.
-        players: put recordings of some utterances into the page, where they can be read.
-        sections: ``module:attribute`` of sections that are not registered, besides those that are.
-
-    Raises:
-        ResultsError: no results there, or not of this version's schema.
-        UsageError: a section that can't be imported or that returns something else than blocks.
+        players: embed recordings of some utterances, where they can be read.
+        sections: ``module:attribute`` of sections in addition to the registered ones.
     """
     folder = Path(folder)
     results, arrays = load_results(folder)
@@ -115,15 +107,7 @@ def write_report(folder: Path, *, players: bool = True, sections: Sequence[str] 
 
 
 def write_page(path: Path, opening: Opening, sections: Iterable[Section], *, footer: str, tables: Path) -> None:
-    """Write a page, and its tables as CSV and LaTeX into a folder of their own.
-
-    Args:
-        path: of the page.
-        opening: above the sections.
-        sections: those without blocks are skipped.
-        footer: below them.
-        tables: the folder; tables that stood there before are removed.
-    """
+    """Write a page, and its tables as CSV and LaTeX into the folder ``tables``, whose old tables are removed."""
     taken: set[str] = set()
     held = [replace(s, blocks=named_apart(s.blocks, taken)) for s in sections if s.blocks]
     made = [table for s in held for table in tables_of(s.blocks)]
@@ -158,7 +142,7 @@ def write_page(path: Path, opening: Opening, sections: Iterable[Section], *, foo
 
 @cache
 def environment() -> Environment:
-    """Jinja2 that escapes all but the SVG that we drew."""
+    """Jinja2 that escapes everything except our SVG."""
     environment = Environment(
         loader=PackageLoader("interlingua.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -177,7 +161,7 @@ def _data_url(text: str, kind: str) -> str:
 
 
 def _plain_name(name: str) -> str:
-    """A section's name; of an import path its attribute in words."""
+    """A section's name; for an import path its attribute in words."""
     return name.rpartition(":")[2].replace("_", " ")
 
 
@@ -188,7 +172,6 @@ def _blocks(name: str, blocks: Sequence[Block]) -> Sequence[Block]:
 
 
 def _silent(one: UtteranceResult) -> UtteranceResult:
-    """Without its recording."""
     utterance = msgspec.structs.replace(one.utterance, audio=AudioRef(""))
     return msgspec.structs.replace(one, utterance=utterance)
 
@@ -200,7 +183,7 @@ def _failures(results: Results) -> list[tuple[str, Sequence[str]]]:
 
 
 def corpus(results: Results, *_: Any) -> list[Block]:
-    """What was measured on, and whom to credit."""
+    """The corpus and its credits."""
     found = results.corpus
     if found is None:
         return []
@@ -220,7 +203,7 @@ def corpus(results: Results, *_: Any) -> list[Block]:
 
 
 def settings(results: Results, *_: Any) -> list[Block]:
-    """How it was measured."""
+    """The settings of the measurement."""
     return facts("settings", "Settings", ["Setting", "Value"], [(k, plain(v)) for k, v in results.settings.items()])
 
 
@@ -230,7 +213,7 @@ def provenance(results: Results, *_: Any) -> list[Block]:
 
 
 def origin_facts(p: Provenance) -> dict[str, str]:
-    """What is known of where results come from, by name."""
+    """The known provenance, by name."""
     commit = f"{p.commit}{' with uncommitted changes' if p.dirty else ''}" if p.commit else None
     found: list[tuple[str, str | None]] = [
         ("Interlingua", p.version),
@@ -248,13 +231,13 @@ def origin_facts(p: Provenance) -> dict[str, str]:
 
 
 def timings(results: Results, *_: Any) -> list[Block]:
-    """How long each stage took."""
+    """The duration of each stage."""
     rows = [(stage, _duration(seconds)) for stage, seconds in results.timings.items() if seconds is not None]
     return facts("timings", "Timings", ["Stage", "Time"], rows)
 
 
 def rebuild(results: Results, *_: Any) -> list[Block]:
-    """The commands that make the page, and the measurements."""
+    """The commands that reproduce the page and the measurements."""
     p = results.provenance
     blocks: list[Block] = [
         "This page, in its own folder, from results.json and what stands beside it:",
@@ -268,7 +251,7 @@ def rebuild(results: Results, *_: Any) -> list[Block]:
 
 
 def plain(value: Any) -> str:
-    """A setting's value for people."""
+    """A setting's value as text."""
     if value is None or value in ([], {}, ""):
         return DASH
     if isinstance(value, bool):

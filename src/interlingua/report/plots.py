@@ -1,7 +1,7 @@
-"""Every picture: as a PNG file, or as SVG for the page.
+"""Every picture, as a PNG file or as SVG for the page.
 
-A picture is drawn the same way twice: with dark ink for a PNG, and with stand-in colours that become the page's own in
-SVG, so that one drawing serves light and dark. Nothing depends on the clock, the user's matplotlibrc or a display.
+The same drawing has dark ink in a PNG, and stand-in colours in SVG that become the page's own, for light and dark.
+Nothing depends on the clock, the user's matplotlibrc or a display.
 """
 
 import io
@@ -38,7 +38,7 @@ STAND_IN = "#010203"  # ink in SVG until it becomes currentColor
 PAPER, ACCENT = "#040506", "#070809"  # in SVG until they become the page's own
 _PAGE = {STAND_IN: "currentColor", PAPER: "var(--paper)", ACCENT: "var(--accent)"}
 _DPI = 200
-_OTHER_FONTS = (  # other scripts' letters, where the machine has them
+_OTHER_FONTS = (  # for other scripts, where installed
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
     "WenQuanYi Zen Hei",
@@ -51,7 +51,7 @@ _OTHER_FONTS = (  # other scripts' letters, where the machine has them
 
 @contextmanager
 def style(ink: str) -> Iterator[None]:
-    """matplotlib's own defaults with our ink; letters that no font has become boxes, without a warning."""
+    """matplotlib's defaults with our ink; letters without a font become boxes, without a warning."""
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     installed = {font.name for font in font_manager.fontManager.ttflist}
     ours = {
@@ -80,7 +80,7 @@ def png(figure: Figure, path: Path) -> Path:
 
 
 def svg(draw: Callable[[], Figure], name: str) -> str:
-    """What is drawn as an SVG element to stand in a page: no header, ids of its own by name, the page's colours."""
+    """An SVG element for a page: no header, ids made unique by ``name``, the page's colours."""
     out = io.StringIO()
     with style(STAND_IN), matplotlib.rc_context({"svg.hashsalt": name}):
         draw().savefig(
@@ -98,27 +98,23 @@ def svg(draw: Callable[[], Figure], name: str) -> str:
 
 
 COLOURS = "viridis"  # perceptually uniform, and readable for the colour-blind
-_INTERVALS_UP_TO = 8  # languages: beyond, cells have no room for intervals
+_INTERVALS_UP_TO = 8  # languages: with more, cells have no room for intervals
 _WORD_POINTS = 8.0
 
 
 def recall_heatmap(results: Results, path: Path, method: str = PAPER_METHOD) -> Path:
     """Write a PNG of R@1: query languages as rows, candidate languages as columns.
 
-    Raises:
-        ResultsError: ``method`` was not run on any pair of two languages.
+    ResultsError if ``method`` was not run on any pair of two languages.
     """
     with style(INK):
         return png(_recall(results, method, intervals=False, title=True), path)
 
 
 def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: Path) -> Path:
-    """Write a PNG of the frames of two utterances compared one by one, with their words placed in time.
+    """Write a PNG of two utterances' frame similarities, with their words; matched words are framed.
 
-    Where the alignment holds ``matches``, each pair of words is framed.
-
-    Raises:
-        ResultsError: the folder holds no alignment.
+    ResultsError if the folder holds no alignment.
     """
     with style(INK):
         figure = _alignment(results, arrays)
@@ -132,7 +128,7 @@ def recall_svg(
 ) -> str:
     """The recall heat map for the page; a ``small`` one has no intervals, names and colour bar.
 
-    ``name``, where a page has several of one method, tells them apart.
+    ``name`` must be unique where a page has several of one method.
     """
     return svg(lambda: _recall(results, method, intervals=not small, small=small, top=top), name or f"recall-{method}")
 
@@ -166,7 +162,6 @@ def has_matrix(arrays: Mapping[str, np.ndarray], name: str) -> bool:
 
 
 def _ink() -> str:
-    """The colour of text, which `style` sets."""
     return str(matplotlib.rcParams["text.color"])
 
 
@@ -279,7 +274,7 @@ def _alignment(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
 
 
 def _alignment_inches(alignment: Alignment, down: float, across: float) -> tuple[float, float]:
-    """Height and width of the matrix: in proportion to the times, and with room for the words."""
+    """Height and width in proportion to the times, with room for the words."""
     scale = 5.2 / max(down, across)
     room = 1.25 * _WORD_POINTS / 72
     height = max(down * scale, len(_timed(alignment.query)) * room, 2.0)
@@ -288,7 +283,7 @@ def _alignment_inches(alignment: Alignment, down: float, across: float) -> tuple
 
 
 def _matrix_image(axes: Axes, matrix: np.ma.MaskedArray, extent: tuple[float, ...]) -> AxesImage:
-    """An image whose colours span the bulk of the values, so that a few outliers don't flatten it."""
+    """Colours span the bulk of the values: a few outliers don't flatten them."""
     values = matrix.compressed()
     low, high = (float(v) for v in np.percentile(values, [3, 99.8]))
     if not low < high:
@@ -304,7 +299,7 @@ def _matrix_image(axes: Axes, matrix: np.ma.MaskedArray, extent: tuple[float, ..
 
 
 def _best_matches(axes: Axes, matrix: np.ma.MaskedArray, down: float, across: float) -> None:
-    """Mark each query frame's best candidate frame with a dot, each candidate frame's with a diamond."""
+    """Marks each query frame's best candidate frame with a dot, each candidate frame's with a diamond."""
     n, m = matrix.shape
     values = matrix.filled(-np.inf)
     rows, columns = (np.arange(n) + 0.5) * down / n, (np.arange(m) + 0.5) * across / m
@@ -321,7 +316,6 @@ def _best_matches(axes: Axes, matrix: np.ma.MaskedArray, down: float, across: fl
 
 
 def _frame_words(axes: Axes, matches: Sequence[Match]) -> None:
-    """A frame around where each query word meets its best candidate word."""
     for i, match in enumerate(matches):
         (left, right), (low, high) = match.candidate.times, match.query.times
         size = right - left, high - low
@@ -331,7 +325,6 @@ def _frame_words(axes: Axes, matches: Sequence[Match]) -> None:
 
 
 def _explain(figure: Figure, results: Results) -> None:
-    """A title above everything that is drawn, and a legend below it."""
     alignment, height = results.alignment, figure.get_size_inches()[1]
     box = figure.get_tightbbox()
     if alignment and alignment.query.language and alignment.candidate.language:
@@ -347,7 +340,6 @@ def _explain(figure: Figure, results: Results) -> None:
 
 
 def _place_words(axes: Axes, side: Side, length: float, inches: float, *, along: str) -> None:
-    """Write the words beside the matrix at their times, with thin lines at their borders."""
     words = [(w, max(0.0, s), min(length, e)) for w, s, e in _timed(side) if s < length and e > 0]
     borders = sorted({time for _, start, end in words for time in (start, end) if 0 < time < length})
     for time in borders:
@@ -373,12 +365,12 @@ def _place_words(axes: Axes, side: Side, length: float, inches: float, *, along:
 
 
 def spread(centres: Sequence[float], gap: float, length: float) -> list[float]:
-    """Move labels along a line of ``length`` as little as needed to stand ``gap`` apart, in their order.
+    """Move labels along a line as little as needed to be ``gap`` apart, in their order.
 
     >>> [round(p, 2) for p in spread([1.0, 1.1, 3.0], gap=0.5, length=4.0)]
     [0.8, 1.3, 3.0]
     """
-    groups: list[tuple[float, int]] = []  # (position of the first label, labels) of touching labels
+    groups: list[tuple[float, int]] = []  # touching labels: (position of the first, number)
     for centre in centres:
         position, count = centre, 1
         while groups:
@@ -390,7 +382,7 @@ def spread(centres: Sequence[float], gap: float, length: float) -> list[float]:
             count += n
         groups.append((position, count))
     positions = [first + i * gap for first, n in groups for i in range(n)]
-    for i in range(len(positions)):  # keep the first and the last label beside the matrix
+    for i in range(len(positions)):  # keep the first and the last label next to the matrix
         positions[i] = max(positions[i], i * gap)
     for i in range(len(positions)):
         positions[-1 - i] = min(positions[-1 - i], length - i * gap)
@@ -398,7 +390,6 @@ def spread(centres: Sequence[float], gap: float, length: float) -> list[float]:
 
 
 def _timed(side: Side) -> list[tuple[str, float, float]]:
-    """The words whose position in time is known."""
     return [
         (w.word.strip(), w.start, w.end)
         for w in side.words or []
@@ -407,7 +398,7 @@ def _timed(side: Side) -> list[tuple[str, float, float]]:
 
 
 def _recall_bar(figure: Figure, image: AxesImage, inches: float, chance: float | None) -> None:
-    """A colour bar in per cent whose ticks include chance."""
+    """Per cent, with a tick at chance."""
     bar_axes = figure.add_axes((1 + 0.28 / inches, 0, 0.16 / inches, 1))
     bar = figure.colorbar(image, cax=bar_axes)
     top = image.get_clim()[1] or 1.0
@@ -427,7 +418,6 @@ def _recall_bar(figure: Figure, image: AxesImage, inches: float, chance: float |
 
 
 def _slim_bar(figure: Figure, image: AxesImage, label: str) -> None:
-    """A slim colour bar below the matrix."""
     width, height = figure.get_size_inches()
     length = min(2.6, width) / width
     bar_axes = figure.add_axes((0, -0.78 / height, length, 0.09 / height))
@@ -439,7 +429,7 @@ def _slim_bar(figure: Figure, image: AxesImage, label: str) -> None:
 
 
 def _readable_on(image: AxesImage, value: float) -> str:
-    """Black or white, whichever contrasts more with the colour of ``value`` (WCAG's relative luminance)."""
+    """Black or white, by contrast with the colour of ``value`` (WCAG's relative luminance)."""
     red, green, blue, _ = image.cmap(float(np.asarray(image.norm(np.array(value))).item()))
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -448,7 +438,7 @@ def _readable_on(image: AxesImage, value: float) -> str:
 
 _WIDTH = 5.6  # inches
 _ROW, _HEADING = 0.36, 0.34  # inches
-_APART = 0.06  # inches: before and after to either side of a row's middle
+_APART = 0.06  # inches: before and after from a row's middle
 _RUNS_APART, _RUNS_BETWEEN = 0.14, 0.2  # inches: runs of one row; rows
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
@@ -468,7 +458,7 @@ _FILLED: dict[str, Any] = {
 }
 
 Row = tuple[str, str, Change]
-"""Group, or nothing; label; scores."""
+"""Group (or empty), label, scores."""
 
 
 def changes_svg(rows: Sequence[Row], quantity: str, name: str) -> str:
@@ -477,18 +467,18 @@ def changes_svg(rows: Sequence[Row], quantity: str, name: str) -> str:
 
 
 def runs_svg(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str], quantity: str, name: str) -> str:
-    """A row for each label, in it a mark and its interval for each run; the first run's mark is hollow."""
+    """A row for each label with a mark and its interval for each run; the first run's mark is hollow."""
     return svg(lambda: _runs(rows, runs, quantity), name)
 
 
 def pareto_svg(variants: Sequence[Variant], name: str) -> str:
-    """A point for each variant: to the right what old tasks keep, upwards what the new target gains."""
+    """A point for each variant: x the change on old tasks, y the gain on the new target."""
     return svg(lambda: _pareto(variants), name)
 
 
 @dataclass(frozen=True)
 class DistantPoint:
-    """A language: its distance, a score with its interval, and whether the model has a token for it."""
+    """A language: its distance, its score with interval, and whether the model has a token for it."""
 
     name: str
     distance: float
@@ -500,12 +490,7 @@ class DistantPoint:
 def distance_svg(points: Sequence[DistantPoint], x: str, y: str, name: str, chance: float | None = None) -> str:
     """Scores against distance: filled circles have a token, hollow diamonds have none; bars are intervals.
 
-    Args:
-        points: the languages.
-        x: what the distance is.
-        y: what the score is.
-        name: of the picture, unique on its page.
-        chance: a level that is drawn as a dashed line; None: there is none.
+    ``x`` and ``y`` are the axes' labels, ``name`` is unique on the page, ``chance`` is drawn as a dashed line.
     """
     return svg(lambda: _distances(points, x, y, chance), name)
 
@@ -551,7 +536,7 @@ def _runs(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str
 
 
 def _row_axes(height: float, middles: Sequence[float], labels: Sequence[str], quantity: str) -> tuple[Figure, Axes]:
-    """Labelled rows below one another, ``height`` inches in all."""
+    """``height`` in inches, in all."""
     figure = Figure(figsize=(_WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_ylim(height, 0)
@@ -565,7 +550,6 @@ def _row_axes(height: float, middles: Sequence[float], labels: Sequence[str], qu
 
 
 def _mark(axes: Axes, metric: Score | None, y: float, marker: str, look: Mapping[str, Any]) -> None:
-    """A score and its interval, if there are any."""
     if metric is None or metric.value is None:
         return
     if metric.ci is not None:
@@ -639,7 +623,6 @@ def _distances(points: Sequence[DistantPoint], x: str, y: str, chance: float | N
 
 
 def _plain(axes: Axes, quantity: str) -> None:
-    """No box, few ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=_STEPS))
     axes.tick_params(axis="x", labelsize=9)
@@ -647,20 +630,20 @@ def _plain(axes: Axes, quantity: str) -> None:
 
 
 # Labels of points: our own placement, since adjustText would be one more dependency for two pictures.
-_FIRST, _STEP = 7.0, 6.0  # distance of the nearest labels, and from one try to the next
+_FIRST, _STEP = 7.0, 6.0  # points: distance of the nearest labels, and between tries
 _DIRECTIONS = np.pi / 8 * np.array([1, 7, 0, 8, 4, 12, 15, 9, 2, 6, 14, 10, 3, 5, 13, 11])  # the best first
 _BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}  # a label, above lines
-_SAMPLED, _LEADER = 4.0, 14.0  # points: between positions to avoid; from which on a label has a leader
-_CROSSING, _OUTSIDE = 4.0, 200.0  # cost of an obstacle below a label, and of a label beyond the bounds
+_SAMPLED, _LEADER = 4.0, 14.0  # points: between positions to avoid; least distance of a label with a leader
+_CROSSING, _OUTSIDE = 4.0, 200.0  # cost of a covered obstacle, and of a label out of bounds
 
 
 def _label_points(
     axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]], lines: Sequence[np.ndarray]
 ) -> None:
-    """Write the names near their points, where they cover neither each other nor, if it can be, anything else."""
+    """Names near their points that don't overlap each other and, if possible, nothing else."""
     figure = axes.figure
     assert isinstance(figure, Figure)
-    axes.autoscale_view()  # or what is drawn later moves everything
+    axes.autoscale_view()  # now: later, it would move everything
     scale = 72 / figure.dpi  # pixels -> points
     positions = scale * axes.transData.transform(points)
     paths = [scale * axes.transData.transform(line) for line in lines]
@@ -682,7 +665,7 @@ def _label_points(
 
 
 def _along(path: np.ndarray) -> np.ndarray:
-    """Positions along a path of (N, 2) points, a few points of length apart."""
+    """Positions along a path (N, 2), at most `_SAMPLED` points apart."""
     pieces = [np.linspace(a, b, 2 + int(np.hypot(*(b - a)) / _SAMPLED)) for a, b in pairwise(path)]
     return np.vstack([path[:1], *pieces])
 
@@ -693,16 +676,13 @@ def place_labels(
     obstacles: np.ndarray,
     bounds: tuple[float, float],
 ) -> list[tuple[float, float]]:
-    """Centres of labels for points, one by one: near, on few obstacles, within bounds if it can be.
+    """Centres of labels, one by one: near their points, on few obstacles, within bounds if possible; none overlap.
 
     Args:
-        points: what is labelled, in any unit of length.
+        points: in any unit of length.
         sizes: width and height of each label.
-        obstacles: (N, 2) positions that are better left free; the points themselves are.
+        obstacles: (N, 2) positions to avoid in addition to the points.
         bounds: width and height of the picture, whose corner is (0, 0).
-
-    Returns:
-        The centre of each label; no two labels overlap.
     """
     centres: list[np.ndarray] = []
     avoid = np.vstack([np.asarray(obstacles, float).reshape(-1, 2), np.repeat(np.asarray(points), 8, axis=0)])

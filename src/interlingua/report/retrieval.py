@@ -1,4 +1,4 @@
-"""Retrieval on the page: the headline, heat maps, every pair and method, one match from inside."""
+"""Retrieval on the page: the headline, heat maps, every pair and method, one match in detail."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ _CONTROLS = {  # in prose, and what each stands for
 
 @dataclass(frozen=True)
 class Summary:
-    """The page's opening: a figure and what it is, sentences, and pairs near chance."""
+    """The page's opening: a figure and its meaning, sentences, and pairs near chance."""
 
     headline: tuple[str, str] | None = None
     lead: Sequence[str] = ()
@@ -54,13 +54,13 @@ class Summary:
 
     @property
     def notices(self) -> list[tuple[str, Sequence[str]]]:
-        """What calls for care, for the page."""
+        """Warnings for the page."""
         title = "A pair near chance" if len(self.near_chance) == 1 else "Pairs near chance"
         return [(title, self.near_chance)] if self.near_chance else []
 
 
 def summarise(results: Results) -> Summary:
-    """What was found, whether the controls explain it, and which pairs are near chance."""
+    """The main result, whether the controls explain it, and which pairs are near chance."""
     method = results.main_method
     if method is None or not (scores := list(results.scores(method).values())):
         return Summary()
@@ -85,7 +85,7 @@ def summarise(results: Results) -> Summary:
 
 
 def is_near_chance(score: Retrieval) -> bool:
-    """Whether the interval doesn't clear chance, or R@1 is under twice chance (at most 5 points over)."""
+    """Whether the interval isn't above chance, or R@1 is under twice chance (at most 5 points over)."""
     if score.chance is None:
         return False
     if score.r1_ci is not None and score.r1_ci[0] <= score.chance:
@@ -94,7 +94,6 @@ def is_near_chance(score: Retrieval) -> bool:
 
 
 def _controls(results: Results, method: str) -> str:
-    """Each control beside the main method on the pairs that both were run on, and what the strongest explains."""
     main, label = results.scores(method), method_label(method)
     shown: list[str] = []
     causes: list[str] = []
@@ -216,7 +215,6 @@ def pairs(results: Results, *_: Any) -> list[Block]:
 
 
 def _by_method(results: Results) -> list[Block]:
-    """R@1 of every method on every pair, folded away."""
     by_method = {m: results.scores(m) for m in results.methods}
     if len(by_method) < 2:
         return []
@@ -319,7 +317,7 @@ def _spoken(side: Side, role: str) -> tuple[str, str, str]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """The mean, or None where a value is missing: a mean over fewer pairs would not compare."""
+    """None where a value is missing: means over fewer pairs don't compare."""
     known = list(values)
     present = [v for v in known if v is not None]
     return fmean(present) if present and len(present) == len(known) else None

@@ -1,4 +1,4 @@
-"""Studies over many languages on the page: distance to a pivot, languages without a token, others' figures."""
+"""Studies over many languages on the page: distance to a pivot, languages without a token, published figures."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -75,7 +75,7 @@ _UNSEEN = (
 
 
 def headline(results: Results) -> tuple[str, str] | None:
-    """What distance explains of retrieval, or what languages without a token score; None of other results."""
+    """The main figure of a study of distance or of languages without a token; None for other results."""
     study = results.robustness
     for c in study.correlations if study else []:
         if study and (c.measure, c.method, c.kind) == ("to_pivot", study.methods[0], "typological") and not c.seen_only:
@@ -138,7 +138,7 @@ def correlations(results: Results, *_: Any) -> list[Block]:
 
 
 def measure_name(measure: str, method: str | None, pivot: str) -> str:
-    """What is correlated with distance, in words."""
+    """The measure correlated with distance, in words."""
     if method is None:
         return _SCORES.get(measure, measure)
     way = "to" if measure == "to_pivot" else "from"
@@ -246,7 +246,7 @@ def published(results: Results, *_: Any) -> list[Block]:
     """Our scores next to others'."""
     rows: list[list[Cell]] = []
     for r in results.published:
-        chance = r.method == "chance"  # no method, but chance itself, of all pairs
+        chance = r.method == "chance"  # chance itself, over all pairs
         pair = " → ".join(name_of(code) for code in (r.source, r.target) if code)
         method = method_label(r.method) if r.task == "retrieval" else r.method
         scale, digits = (100, 2 if chance else 1) if r.metric == "r1" else (1, 4 if r.metric == "comet" else 1)
@@ -336,7 +336,6 @@ def _table(found: Robustness) -> Table:
 
 
 def _by_method(found: Robustness) -> list[Block]:
-    """R@1 of the other methods, and of the controls among them."""
     others = found.methods[1:]
     if not others:
         return []
@@ -363,7 +362,7 @@ def _by_method(found: Robustness) -> list[Block]:
 
 
 def _groups(found: Robustness) -> list[list[Distant]]:
-    """Languages with a token, and those without; the nearest first, and last those whose distance isn't known."""
+    """Languages with a token, and those without; the nearest first, unknown distances last."""
 
     def order(r: Distant) -> tuple[float, str]:
         distance = r.distance.get("typological")

@@ -1,7 +1,7 @@
-"""What a section is made of: text, pictures, and tables as data, written as HTML (`page`), CSV and LaTeX alike.
+"""Blocks of a section: text, pictures, and tables as data, written as HTML (`page`), CSV and LaTeX.
 
-pandas' ``to_csv`` and ``to_latex`` are not used: an interval is two columns of CSV and one cell of the page, and
-``to_latex`` leaves ``<``, ``|``, arrows and minus signs to the font, and a row that begins with ``[`` to LaTeX.
+pandas' ``to_csv`` and ``to_latex`` can't be used: an interval is two columns of CSV and one cell of the page, and
+``to_latex`` mishandles ``<``, ``|``, arrows, minus signs and rows that begin with ``[``.
 """
 
 import csv
@@ -14,23 +14,21 @@ from dataclasses import dataclass, replace
 from interlingua.results import Difference, Interval, Score
 from interlingua.types import AudioRef
 
-DASH = "–"  # what isn't known
+DASH = "–"  # unknown
 INTERVAL_NOTE = " [95% CI]"  # in a column's head: in CSV the bounds are columns of their own
 DENSE = 8  # columns: with more, intervals stand below their numbers
-LONG = 40  # rows from which on a LaTeX table breaks over pages
-_WIDE = 36  # characters of text from which on a column of LaTeX wraps
+LONG = 40  # rows: longer LaTeX tables break over pages
+_WIDE = 36  # characters: longer text wraps in LaTeX
 _BOTH_P = ("p bootstrap", "p randomisation")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number with what belongs to it, in the unit that is shown.
+    """A number in the unit that is shown, with its 95% interval; None: unknown.
 
     Attributes:
-        value: None where it isn't known.
-        ci: its 95% interval.
-        digits: shown after the point; CSV has six significant ones.
-        signed: a difference: shown with its sign.
+        digits: after the point; CSV has six significant ones.
+        signed: a difference, shown with its sign.
         both_p: two-sided p, by the paired bootstrap and by randomisation.
     """
 
@@ -60,7 +58,7 @@ class Number:
         return "" if self.both_p is None else f"p {' / '.join(shown_p(p) for p in self.both_p)}"
 
     def parts(self) -> dict[str, str]:
-        """What stands in CSV, by the name of the part; that of the number itself is empty."""
+        """CSV cells by the name of the part; the number's own is empty."""
         parts = {"": exact(self.value)}
         if self.ci is not None and self.value is not None:
             parts |= {"low": exact(self.ci[0]), "high": exact(self.ci[1])}
@@ -92,15 +90,12 @@ class P:
 
 @dataclass(frozen=True)
 class Text:
-    """Text with what belongs to it.
+    """Text, with a note below it in small letters; empty: a dash.
 
     Attributes:
-        text: what is shown; empty: a dash.
-        note: small, below it.
-        flag: why it is flagged, which a dagger shows; empty: it isn't.
-        language: code of the language that it is in, where that may not be the page's.
-        audio: the recording of it, if there is one.
-        player: ``data:`` address of that recording, where it can be heard.
+        flag: the reason for a dagger; empty: none.
+        language: its code, where it may not be the page's.
+        player: ``data:`` address of the recording ``audio``, where it is embedded.
     """
 
     text: str
@@ -117,7 +112,7 @@ class Text:
 
 
 Cell = Number | P | Text | str | None
-"""What stands in a table; None and empty text are shown as a dash."""
+"""A table's cell; None and empty text are shown as a dash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +120,13 @@ class Table:
     """A table; the first cell of a row is its head.
 
     Attributes:
-        name: of its files (see `stem`).
-        title: what LaTeX's caption begins with.
+        title: LaTeX's caption begins with it.
         head: the columns' heads, each different.
         bodies: groups of rows, with a rule between groups.
-        caption: plain text below the table; empty for none.
-        text_columns: how many columns at the left are text; the others are figures.
-        strong_first_row: set the first row in bold.
+        caption: plain text below the table.
+        text_columns: number of text columns at the left; the others are figures.
         facts: a list of names and values: the head isn't shown.
-        filters: heads of columns to filter the rows by, in a table that can be searched; None: it can't.
+        filters: heads of columns to filter rows by, in a searchable table; None: not searchable.
         page_rows: positions of the rows that the page and LaTeX show; None: all. CSV holds all.
     """
 
@@ -150,7 +143,7 @@ class Table:
 
     @property
     def stem(self) -> str:
-        """The name of its files without their ending: letters that any file system takes."""
+        """The name of its files without ending, in letters that any file system takes."""
         return re.sub(r"[^A-Za-z0-9+-]+", "-", self.name)[:80]
 
     @property
@@ -172,7 +165,7 @@ class Table:
         return [[row for row in body if next(positions) in self.page_rows] for body in self.bodies]
 
     def csv(self) -> str:
-        """The table as CSV: numbers unrounded, texts as they are, a column each for interval bounds, p and notes."""
+        """CSV: numbers unrounded, texts unchanged, a column each for interval bounds, p and notes."""
         cells = [[_parts(cell) for cell in row] for row in self.rows]
         names = [list(dict.fromkeys(["", *(n for row in cells for n in row[i])])) for i in range(len(self.head))]
         out = io.StringIO()
@@ -189,10 +182,7 @@ class Table:
         return out.getvalue()
 
     def latex(self) -> str:
-        r"""The table for ``\input``, with booktabs; a long one with longtable.
-
-        Text in other scripts than Latin stays as it is, and needs XeLaTeX or LuaLaTeX and a font that has it.
-        """
+        r"""The table for ``\input``, with booktabs or, if long, longtable; non-Latin text needs XeLaTeX or LuaLaTeX."""
         spec = "".join(self._column(i) for i in range(len(self.head)))
         text = latex_escape(" ".join(part for part in (f"{self.title}.", self.caption) if part))
         caption = rf"\caption{{{text}}}\label{{tab:{self.stem}}}"
@@ -215,7 +205,6 @@ class Table:
         return "l" if longest <= _WIDE else r"p{0.3\linewidth}"
 
     def _latex_head(self, head: str) -> str:
-        """A column's head; where columns are many, in two lines."""
         words = head.split(" ")
         if not self.dense or len(words) < 2:
             return latex_escape(head)
@@ -224,7 +213,7 @@ class Table:
 
     def _latex_row(self, row: Sequence[Cell]) -> str:
         cells = " & ".join(self._latex_cell(cell) for cell in row)
-        guard = "{}" if cells.startswith(("[", "*")) else ""  # behind the last row's \\ they would be an option of it
+        guard = "{}" if cells.startswith(("[", "*")) else ""  # after the last row's \\ they would be its option
         return rf"{guard}{cells} \\"
 
     def _latex_cell(self, cell: Cell) -> str:
@@ -257,7 +246,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture (SVG that `plots` drew), its title and caption; a ``wide`` one scrolls sideways on a phone."""
+    """A picture (SVG of `plots`), its title and caption; a ``wide`` one scrolls sideways on a phone."""
 
     svg: str
     title: str
@@ -281,7 +270,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Signatures:
-    """Signatures by what they are of."""
+    """Signatures by label."""
 
     items: Sequence[tuple[str, str]]
 
@@ -295,11 +284,11 @@ class Folded:
 
 
 Block = str | Table | Heading | Bullets | Code | Picture | Gallery | Texts | Signatures | Folded
-"""What a section is made of; a string is a paragraph. Everything but a picture's SVG is escaped on the page."""
+"""A part of a section; a string is a paragraph. Everything but a picture's SVG is escaped on the page."""
 
 
 def tables_of(blocks: Iterable[Block]) -> list[Table]:
-    """The tables among blocks, those that are folded included."""
+    """The tables among blocks, including folded ones."""
     found: list[Table] = []
     for block in blocks:
         found += [block] if isinstance(block, Table) else tables_of(block.blocks) if isinstance(block, Folded) else []
@@ -307,7 +296,7 @@ def tables_of(blocks: Iterable[Block]) -> list[Table]:
 
 
 def named_apart(blocks: Iterable[Block], taken: set[str]) -> list[Block]:
-    """Blocks whose tables' files all have names of their own: one that is taken is numbered."""
+    """Blocks whose tables have unique file names: taken ones are numbered."""
     made: list[Block] = []
     for block in blocks:
         if isinstance(block, Folded):
@@ -352,7 +341,7 @@ def number(
 
 
 def score(metric: Score | None, scale: float = 1, *, digits: int = 1) -> Number:
-    """A score with its interval, or that there is none."""
+    """A score with its interval, or a dash."""
     return Number(None) if metric is None else number(metric.value, scale, metric.ci, digits=digits)
 
 
@@ -370,7 +359,7 @@ def p_value(found: Difference | None) -> P:
 
 
 def count(n: int | None) -> str | None:
-    """How many, or None."""
+    """A number of things, or None."""
     return None if n is None else str(n)
 
 
@@ -394,7 +383,7 @@ def percent(value: float) -> str:
 
 
 def span(values: Iterable[int]) -> str:
-    """``7``, or ``3 to 7``; nothing of none."""
+    """``7``, or ``3 to 7``; empty for no values."""
     found = sorted(set(values))
     return "" if not found else str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
@@ -408,7 +397,7 @@ _SPECIAL = {
 
 
 def latex_escape(text: str) -> str:
-    r"""Text for LaTeX: every character that has a meaning there is spelt out.
+    r"""Text for LaTeX, with its special characters escaped.
 
     >>> print(latex_escape(r"50% of \x_1 & → 3"))
     50\% of \textbackslash{}x\_1 \& $\rightarrow$ 3
@@ -421,7 +410,6 @@ def _stacked(*lines: str) -> str:
 
 
 def _plain(cell: Cell) -> str:
-    """What the page shows of a cell, in one line."""
     if isinstance(cell, Number):
         return " ".join(part for part in (cell.shown, cell.interval, cell.extra) if part)
     if isinstance(cell, P):
@@ -433,7 +421,6 @@ def _plain(cell: Cell) -> str:
 
 
 def _parts(cell: Cell) -> dict[str, str]:
-    """What a cell puts into CSV; see `Number.parts`."""
     if cell is None or cell == DASH:
         return {"": ""}
     return {"": cell} if isinstance(cell, str) else cell.parts()

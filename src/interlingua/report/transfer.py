@@ -1,4 +1,4 @@
-"""Fine-tuning on the page: the new target, the old tasks, both pooled, gain and loss, and a study's variants."""
+"""Fine-tuning on the page: the new target, old tasks, both pooled, gain and loss, and a study's variants."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -48,7 +48,7 @@ _ERRORS = {"transcribe": "Error rate of transcripts", "detect": "Languages named
 
 
 def headline(results: Results) -> tuple[str, str] | None:
-    """What the new target gained from sources never trained on; None where that wasn't measured."""
+    """The gain on the new target from sources never trained on; None if not measured."""
     pools = {row.pool: row.chrf for row in results.transfer_pooled}
     gain, loss = pools.get(NEW), pools.get(OLD)
     if gain is None or gain.value is None:
@@ -60,9 +60,9 @@ def headline(results: Results) -> tuple[str, str] | None:
 
 
 def new_target(results: Results, *_: Any) -> list[Block]:
-    """Scores on the new target by source language, those never trained on apart."""
+    """Scores on the new target by source language, those never trained on separate."""
     rows = [r for r in results.transfer if r.task == "new"]
-    rows.sort(key=lambda r: not r.trained)  # stable: the results' order within a group
+    rows.sort(key=lambda r: not r.trained)  # stable: keeps the results' order within a group
     if not rows:
         return []
     groups = {_group(trained): [r for r in rows if bool(r.trained) == trained] for trained in (True, False)}
@@ -83,7 +83,7 @@ def new_target(results: Results, *_: Any) -> list[Block]:
 
 
 def old_tasks(results: Results, *_: Any) -> list[Block]:
-    """Translation into English and other targets, transcription, and naming the language."""
+    """Translation into English and other targets, transcription, and language identification."""
     blocks: list[Block] = []
     translated, others, transcribed, detected = (
         [r for r in results.transfer if r.task == task] for task in ("translate", "other", "transcribe", "detect")
@@ -142,7 +142,7 @@ def pooled(results: Results, *_: Any) -> list[Block]:
 
 
 def pareto(results: Results, *_: Any) -> list[Block]:
-    """Variants by what they gain and what they lose."""
+    """Variants by gain and loss."""
     variants = results.pareto
     if not variants:
         return []
@@ -246,7 +246,6 @@ def variants_by_language(results: Results, *_: Any) -> list[Block]:
 def _changes(
     rows: Sequence[plots.Row], name: str, title: str, quantity: str = "chrF (higher is better)"
 ) -> list[Block]:
-    """A picture of the scores before and after that there are, or nothing."""
     drawn = [row for row in rows if any(m is not None and m.value is not None for m in (row[2].before, row[2].after))]
     return [Picture(plots.changes_svg(drawn, quantity, name), title, f"{_HOW} {_PAIRED}", wide=True)] if drawn else []
 
@@ -287,7 +286,6 @@ def _errors(name: str, title: str, rows: Sequence[Transfer], caption: str) -> Ta
 
 
 def _study_errors(test: str, target: str, title: str, rows: Sequence[StudyRow]) -> list[Block]:
-    """What became of transcripts and of naming the language."""
     tasks = [task for task in _ERRORS if any(task in r.errors for r in rows)]
     if not tasks:
         return []
@@ -333,7 +331,6 @@ def _cells(row: object, metric: str) -> list[Cell]:
 
 
 def _reasons(rows: Iterable[object]) -> list[Block]:
-    """Why a metric couldn't be had."""
     changes = [(label, getattr(r, metric)) for r in rows for metric, (label, _) in _METRICS.items()]
     told = list(dict.fromkeys(f"{label}: {change.reason}" for label, change in changes if change.reason))
     return [Bullets(told)] if told else []
@@ -361,7 +358,6 @@ def _marks(label: str, of: str, change: Change) -> list[tuple[str, str, str | No
 
 
 def _both(change: Change, scale: float = 1, *, digits: int = 1) -> list[Cell]:
-    """Before and after."""
     return [score(m, scale, digits=digits) for m in (change.before, change.after)]
 
 
@@ -374,7 +370,7 @@ def _languages(row: Pooled | StudyPool) -> str:
 
 
 def _capital(text: str) -> str:
-    """With a capital; ``capitalize`` would take those of languages away."""
+    """``capitalize`` would lower the capitals of languages."""
     return text[:1].upper() + text[1:]
 
 
@@ -383,5 +379,5 @@ def _group(trained: bool | None) -> str:
 
 
 def _source(row: Transfer, rows: Iterable[Transfer]) -> str:
-    """The source language; with the target's, where the rows have several."""
+    """The source language; with the target, where the rows have several."""
     return name_of(row.source) if len({r.target for r in rows}) == 1 else row.name

@@ -1,4 +1,4 @@
-"""Single utterances on the page: every query, translation and transcript, with recordings to hear."""
+"""Single utterances on the page: every query, translation and transcript, with recordings."""
 
 import base64
 import io
@@ -20,13 +20,13 @@ Arrays = Mapping[str, np.ndarray]
 
 PAGE_ROWS = 2000  # of a table; its files hold all
 HEARD_ROWS = 40  # of a table, with players
-PLAYER_CHARACTERS = 1_500_000  # that a table's recordings take in the page
-CLIP_SECONDS = 15  # of a longer recording the beginning is heard
-_BIT_RATE = 24_000  # bits a second: speech of 8 kHz bandwidth stays clear
+PLAYER_CHARACTERS = 1_500_000  # of a table's recordings in the page
+CLIP_SECONDS = 15  # longer recordings are cut
+_BIT_RATE = 24_000  # bits a second: enough for speech of 8 kHz bandwidth
 
 
 def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
-    """Where each query's answer was ranked under the main method, and what was found first; the worst first."""
+    """The rank of each query's answer under the main method, and the first candidate; the worst first."""
     method = results.main_method or ""
     utterances = {r.utterance.id: r.utterance for r in kept}
     by_pair: dict[Pair, list[tuple[Utterance, Ranked]]] = {}
@@ -87,7 +87,7 @@ def _text(spoken: Utterance) -> Text:
 def _searchable(
     name: str, title: str, head: list[str], bodies: list[list[list[Cell]]], caption: str, filters: list[str]
 ) -> list[Block]:
-    """A table to search: of each body an even share of rows on the page, a few of them with players."""
+    """The page shows rows of each body in proportion, a few of them with players."""
     total = sum(len(body) for body in bodies)
     if not total:
         return []
@@ -113,10 +113,7 @@ def _searchable(
 
 
 def _give_voice(bodies: list[list[list[Cell]]], shown: Sequence[Sequence[int]]) -> bool:
-    """Put players into a few rows of each body, from the worst to the best; whether any recording can be read.
-
-    Of each body the worst comes first, then of each the next, so that the limit falls on all alike.
-    """
+    """Adds players to a few rows of each body, in turns because of the limit; False: no audio is readable."""
     left = PLAYER_CHARACTERS
     each = max(2, HEARD_ROWS // len(bodies))
     chosen = [
@@ -144,7 +141,7 @@ def evenly(n: int, k: int) -> list[int]:
 
 
 def clip(audio: AudioRef) -> str | None:
-    """The recording's first seconds as a ``data:`` address; None where it can't be read (any more)."""
+    """The recording's first seconds as a ``data:`` address; None if it can't be read."""
     if not audio.path:
         return None
     try:
