@@ -65,10 +65,7 @@ def examine() -> list[Finding]:
 def fetch(log: Callable[[str], None]) -> None:
     """Fetch Whisper-base, the prompts corpus and the sentence encoder (may fail: only the cascade baseline needs it).
 
-    Damaged copies are replaced.
-
-    Raises:
-        ModelNotFoundError, FetchError: they can't be fetched; the text lists what was tried.
+    Damaged copies are replaced. Raises ModelNotFoundError or FetchError; the text lists what was tried.
     """
     if packaged_folder():
         repair_packaged(report=log)

@@ -53,10 +53,9 @@ class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     """One recording of one sentence.
 
     Attributes:
-        id: the recording; unique within a manifest.
+        id: unique within a manifest.
         audio: a relative path is relative to the manifest's folder.
         language: Whisper's code of the source language, or ISO 639 where Whisper has none.
-        text: transcript.
         translations: target language -> reference translation.
         meaning: the sentence, verse or prompt that several utterances share.
         cluster: near-duplicate meanings share it; splits and resampling move whole clusters.
@@ -93,8 +92,7 @@ class FrameSpec:
         layer: encoder layer, 1-based; the last one includes the final layer norm.
         context: ``speech``, ``full`` or ``speech+N`` (N seconds of silence behind the speech).
         pooling: encoder frames averaged into one stored frame (1 = none).
-        dtype: of the stored frames.
-        compute: number format of the encoder.
+        compute: number format of the encoder; ``dtype`` is that of the stored frames.
         rate: encoder frames per second, before pooling.
     """
 

@@ -40,7 +40,8 @@ class Listing:
 def read_member(path: Path, member: str) -> bytes:
     """The bytes of one member of a tar, tar.gz, zip or parquet file, told apart by content, not by name.
 
-    ``row=123`` of a parquet file is the audio of its 124th row; ``row=123/column=speech`` names a column but ``audio``.
+    ``row=123`` of a parquet file is the audio of its 124th row, in the column ``audio`` unless as
+    ``row=123/column=speech``.
 
     Raises:
         AudioNotFoundError: no such archive or member.

@@ -79,7 +79,7 @@ def load_audio(
             (channels, S) or (S, channels), the smaller axis being the channels; integers are scaled to [-1, 1).
         sample_rate: Hz of an array, 16000 by default; a file states its own.
         format: FFmpeg's name of the container, for bytes without a header (``g722``, ``gsm``).
-        offset: where to begin, seconds; an AudioRef brings its own, and its own duration.
+        offset: where to begin, seconds; an AudioRef brings its own offset and duration.
         duration: how much to read, seconds; None means to the end.
         max_seconds: refuse to read more than this.
         base: the folder that an AudioRef's relative path is relative to.

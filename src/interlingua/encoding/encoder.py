@@ -49,8 +49,7 @@ class EncoderFactory(Protocol):
     ) -> SpeechEncoder:
         """Load an encoder: ``model`` None is its default, ``context`` is ``speech``, ``full`` or ``speech+N``.
 
-        Raises:
-            UsageError: it has no such layer (1-based), context or number format.
+        Raises UsageError if it has no such layer (1-based), context or number format.
         """
         ...
 

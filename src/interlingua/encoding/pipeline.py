@@ -107,11 +107,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def shard_of(utterances: Sequence[Utterance], index: int, count: int) -> list[Utterance]:
-    """The utterances of part ``index`` of ``count``, by a hash of their ids, whatever else is listed.
-
-    Raises:
-        UsageError: no such part.
-    """
+    """The utterances of part ``index`` of ``count``, by a hash of their ids; raises UsageError for no such part."""
     if not 0 <= index < count:
         raise UsageError(f"--shard {index}/{count}: the parts of {count} are 0/{count} to {count - 1}/{count}")
     return [u for u in utterances if crc32(u.id.encode()) % count == index]

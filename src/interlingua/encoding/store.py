@@ -66,11 +66,7 @@ class FrameStore:
 
     @classmethod
     def open_or_create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
-        """Open the store at ``path``, or create it if there is none.
-
-        Raises:
-            StoreMismatchError: the store's frames are of another kind; the differing field is named.
-        """
+        """Open the store at ``path``, or create it; raises StoreMismatchError if its frames are of another kind."""
         try:
             store = cls.open(path)
         except StoreError:

@@ -108,8 +108,7 @@ class WhisperEncoder:
     def encode(self, batch: Sequence[Samples]) -> list[Encoded]:
         """Encode recordings in batches of similar length; the result keeps the order given.
 
-        Raises:
-            TooLongAudioError: a recording exceeds the 30 s window and the context isn't ``speech``.
+        Raises TooLongAudioError beyond the 30 s window, unless the context is ``speech``.
         """
         windows: list[tuple[Samples, int]] = []  # audio padded to whole frames, frames of speech in it
         owners: list[int] = []

@@ -284,10 +284,8 @@ def open_ctranslate2(
 def convert(folder: Path, target: Path, quantization: str | None = None) -> None:
     """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads; not atomic.
 
-    ``target`` is emptied first; ``quantization`` None keeps the weights' number format.
-
-    Raises:
-        ModelFormatError: the installed ctranslate2 and transformers can't convert it.
+    ``target`` is emptied first; ``quantization`` None keeps the weights' number format. Raises ModelFormatError where
+    the installed ctranslate2 and transformers can't convert the model.
     """
     import ctranslate2
     import transformers

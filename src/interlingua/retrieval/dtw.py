@@ -33,9 +33,7 @@ def dtw_similarity(
     """Mean cosine on the best warping path of N queries and M candidates, lists of (T, D), -> (N, M) float32.
 
     The time grows with the product of the lengths: pool the frames first. ``advance`` is called with 1 per query.
-
-    Raises:
-        ValueError: an utterance without frames, or frames of different widths.
+    Raises ValueError for an utterance without frames, or frames of different widths.
 
     >>> import numpy as np
     >>> a = np.eye(2, dtype=np.float32)

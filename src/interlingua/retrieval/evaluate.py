@@ -104,8 +104,7 @@ def relevance(queries: Items, candidates: Items) -> Bool[np.ndarray, "_N _M"]:
 def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> RetrievalResult:
     """Evaluate an (N, M) score matrix of N queries against M candidates; NaN is a score that can't win.
 
-    Raises:
-        ValueError: the matrix doesn't fit the items, there are no queries or candidates, or no query has an answer.
+    Raises ValueError if the matrix doesn't fit the items, or no query has an answer.
     """
     if scores.shape != (len(queries), len(candidates)):
         raise ValueError(f"scores are {scores.shape}, the items are ({len(queries)}, {len(candidates)})")
@@ -203,10 +202,8 @@ def fold_order(clusters: Sequence[str], seed: int = FOLD_SEED) -> dict[str, int]
 class Scorer:
     """Scores pairs of languages under one method other than the cascade, which reads texts.
 
-    ``background`` limits the utterances of a language to estimate on; None takes all outside the fold.
-
-    Raises:
-        CorpusError: the method estimates, and there are too few clusters to hold some out.
+    ``background`` limits a language's utterances to estimate on; None takes all outside the fold. Raises CorpusError
+    if the method estimates, and there are too few clusters to hold some out.
     """
 
     def __init__(

@@ -45,10 +45,8 @@ def fit_whitening(background: Sequence[FrameArray], shrinkage: float = SHRINKAGE
 
     The matrix is (C + s v I)^(-1/2) with the covariance C, its mean eigenvalue v and the shrinkage s > 0, which keeps
     noise, the directions of little variance, small; few frames need more. ZCA stays closest to the original axes
-    (Kessy, Lewin, Strimmer, *Optimal whitening and decorrelation*, The American Statistician 2018).
-
-    Raises:
-        ValueError: shrinkage isn't above 0, or all frames are equal.
+    (Kessy, Lewin, Strimmer, *Optimal whitening and decorrelation*, The American Statistician 2018). Raises ValueError
+    for another shrinkage, or frames that are all equal.
     """
     if not shrinkage > 0:
         raise ValueError(f"shrinkage {shrinkage} must be above 0")

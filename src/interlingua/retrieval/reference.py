@@ -18,11 +18,7 @@ from interlingua.types import FrameArray
 
 
 def seqsim_pair(query: FrameArray, candidate: FrameArray) -> dict[str, float]:
-    """Score one pair, (n, D) against (m, D): ``precision``, ``recall``, ``mean`` and ``f1``.
-
-    Raises:
-        ValueError: one of them has no frames, or their widths differ.
-    """
+    """``precision``, ``recall``, ``mean`` and ``f1`` of one pair, (n, D) against (m, D); n, m >= 1, else ValueError."""
     if len(query) == 0 or len(candidate) == 0:
         raise ValueError("SeqSim needs at least one frame on each side")
     if query.shape[1] != candidate.shape[1]:

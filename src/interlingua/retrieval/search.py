@@ -221,8 +221,7 @@ def search_stores(
 def agreement(found: Ranking, exhaustive: Ranking) -> float:
     """Proportion of the exhaustive ranking's candidates that ``found`` holds, too, mean over queries (recall@k).
 
-    Raises:
-        ValueError: the rankings are not equally long, or hold no query.
+    Raises ValueError if the rankings are not equally long, or hold no query.
     """
     if found.candidates.shape != exhaustive.candidates.shape or not found.candidates.size:
         raise ValueError(f"rankings of {found.candidates.shape} and {exhaustive.candidates.shape} don't compare")

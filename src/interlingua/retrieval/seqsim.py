@@ -156,17 +156,11 @@ def seqsim(
 ) -> Matrix:
     """Score N query utterances against M candidates, lists of (T, D) of any lengths, -> (N, M) float32.
 
-    Args:
-        queries: rows need not be normalised; what is packed already stays as it is.
-        candidates: likewise.
-        reduction: ``precision``, ``recall``, ``mean`` or ``f1`` (see `reference`).
-        compute: number format of the product. float32 equals the reference to 1e-4; bfloat16 and, on a CPU, int8 are
-            several times faster where the processor has them, and rank alike (docs/speed.md).
-        device: where to multiply.
-        advance: called with the number of queries done since the last call.
+    Rows need not be normalised; what is packed already stays as it is. ``compute`` is the product's number format:
+    float32 equals the reference to 1e-4; bfloat16 and, on a CPU, int8 are several times faster where the processor has
+    them, and rank alike (docs/speed.md). ``advance`` is called with the number of queries done since the last call.
 
-    Raises:
-        ValueError: an utterance without frames, or frames of different widths.
+    Raises ValueError for an utterance without frames, or frames of different widths.
 
     >>> import numpy as np
     >>> a, b = np.eye(3, dtype=np.float32), -np.eye(3, dtype=np.float32)
