@@ -653,10 +653,7 @@ def save_results(
 
 
 def load_results(folder: str | Path) -> "tuple[Results, dict[str, np.ndarray]]":
-    """Read a result folder: (results, arrays).
-
-    ResultsError for a missing or broken ``results.json``, or another schema; a wrong field is named.
-    """
+    """Read (results, arrays) of a folder; ResultsError for a missing or broken ``results.json``, or another schema."""
     path = Path(folder) / "results.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -688,10 +685,7 @@ def as_json(results: "Results") -> dict[str, Any]:
 
 
 def load_utterances(folder: str | Path) -> list[UtteranceResult]:
-    """The results of each utterance, with absolute audio paths; empty where the folder has none.
-
-    ResultsError names file and line of a wrong one.
-    """
+    """The results of each utterance, audio paths absolute; empty if there are none. ResultsError names a wrong line."""
     path = Path(folder) / "utterances.jsonl"
     if not path.exists():
         return []
@@ -723,10 +717,7 @@ def provenance(
     utterances: Iterable[Utterance] = (),
     seeds: Mapping[str, int] | None = None,
 ) -> "Provenance":
-    """The origin of a result: command, versions, commit, machine, corpus and seeds.
-
-    ``compute`` is the encoder's number format, ``device`` the ``cpu`` or ``cuda`` that was used.
-    """
+    """The origin of a result; ``compute`` is the encoder's number format, ``device`` the ``cpu`` or ``cuda`` used."""
     import torch
 
     commit, dirty = _commit()

@@ -27,10 +27,7 @@ _GENDERS = {"male": "male", "male_masculine": "male", "female": "female", "femal
 def read_common_voice(
     root: Path, *, languages: Names = None, split: str | None = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """Recordings of the locales below ``root``, or of one, from train, dev and test.
-
-    ``split`` may also be validated (these three and more), invalidated or other.
-    """
+    """Recordings of the locales below ``root``, or of one; ``split`` may also be validated, invalidated or other."""
     if split is not None and split not in TABLES:
         raise UsageError(f"--split {split}: Common Voice has {', '.join(TABLES)}")
     for folder, language in language_folders(_release(root), languages, _holds_clips, FETCH, log):

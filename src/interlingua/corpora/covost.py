@@ -80,7 +80,6 @@ class _Recording:
 
 
 def _tables(folder: Path) -> list[_Table]:
-    """Files of a source language's folder, and those next to the folder that name it."""
     source = folder_name(folder)
     found: dict[tuple[str, str | None], Path] = {}
     for path in sorted([*folder.glob("covost_v2.*"), *folder.parent.glob(f"covost_v2.{source}_*")]):

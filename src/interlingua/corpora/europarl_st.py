@@ -28,10 +28,7 @@ _ENDINGS = (".m4a", ".wav", ".flac")  # other tools need converted audio
 def read_europarl_st(
     root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
-    """One utterance a segment, with its translations into ``targets`` (None: all that are there).
-
-    ``split`` is train, dev, test or train-noisy; None is all but train-noisy.
-    """
+    """One utterance a segment with translations into ``targets`` (None: all); ``split`` None: all but train-noisy."""
     wanted = None if targets is None else normalise_languages(targets)
     found = 0
     for folder, spoken in language_folders(root, languages, lambda p: (p / "audios").is_dir(), FETCH):
@@ -118,7 +115,6 @@ def _segments(source: Path, target: Path, code: str, spoken: str, split: str, sk
 
 
 def _speakers(folder: Path) -> dict[str, str]:
-    """Speech -> speaker; empty where the corpus names none."""
     speeches, speakers = folder / "speeches.lst", folder / "speakers.lst"
     if not (speeches.is_file() and speakers.is_file()):
         return {}

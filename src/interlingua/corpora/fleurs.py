@@ -230,7 +230,6 @@ def _batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str
 
 
 def _sentences(part: _Part, text: str) -> dict[str, str]:
-    """Sentence id -> text, of the first recording."""
     column = _TEXT[text]
     sentences: dict[str, str] = {}
     if part.tables[0].suffix == ".tsv":

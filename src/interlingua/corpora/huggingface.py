@@ -341,7 +341,6 @@ def _locate(folder: Path, out: Path | None, paths_allowed: bool) -> Locate:
 
 
 def _named(item: _Item) -> dict[str, Any]:
-    """Adds a file name for each audio that comes as bytes."""
     return {
         c: {**v, "name": f"{item.name.replace('/', '-')}-{c}"} if _is_audio(v) and isinstance(v, Mapping) else v
         for c, v in item.row.items()
@@ -361,7 +360,6 @@ def _with_audio(columns: dict[str, str], audio: tuple[str, ...], row: Mapping[st
 
 
 def _labels(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Column -> names of its class labels, as ``datasets`` keeps them in the schema."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {c: f["names"] for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "ClassLabel"}

@@ -153,10 +153,7 @@ def with_ending(folder: Path, name: str, endings: Iterable[str]) -> Path | None:
 
 
 def clip_path(folder: Path, name: str, where: str) -> Path:
-    """The absolute path of an audio file that a manifest names, which may not exist.
-
-    ManifestError, with the position ``where``, for a URL, a shell command, or a relative name that leaves ``folder``.
-    """
+    """Absolute path of a manifest's audio; ManifestError for a URL, command or relative path out of ``folder``."""
     if _SCHEME.match(name):
         raise ManifestError(
             f"{where}: {name[:80]} is a URL, which isn't fetched; download it and write the file's path"

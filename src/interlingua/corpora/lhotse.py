@@ -355,7 +355,6 @@ class _Reading:
     def _supervised(
         self, supervision: _Supervision, path: Path, begin: float, whole: float | None, where: str
     ) -> Iterator[Utterance]:
-        """``begin``: seconds into the recording."""
         name = str(supervision.id)
         duration = _positive(supervision.duration, "duration", where)
         if not duration:

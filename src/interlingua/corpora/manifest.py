@@ -87,10 +87,7 @@ def _is_ours(row: Mapping[str, Any]) -> bool:
 
 
 def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utterance]:
-    """Yield the utterances of our manifest in constant memory but for ids; audio paths absolute.
-
-    ``repeated`` allows repeated ids (for checks). ManifestError names file and line.
-    """
+    """Yield our manifest's utterances, audio paths absolute; only ids are held. ManifestError names file and line."""
     path = Path(path)
     folder = path.parent.resolve()
     seen: dict[str, int] = {}
@@ -111,10 +108,7 @@ def iter_manifest(path: str | Path, *, repeated: bool = False) -> Iterator[Utter
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
-    """Write a manifest (temporary file, then rename) and return the number of lines.
-
-    Audio paths below the manifest's folder are stored relative to it, others absolute.
-    """
+    """Write a manifest atomically and return its lines' number; audio paths below its folder become relative."""
     path = Path(path)
     folder = Path(os.path.abspath(path.parent))  # noqa: PTH100  # links are kept: resolve() would follow them
     count = 0

@@ -170,10 +170,9 @@ def _sentence(utterance: Utterance) -> tuple[str, str]:
 
 
 def split_by_cluster(utterances: Sequence[Utterance], rotation: int = 0) -> list[Utterance]:
-    """Give each utterance a split: of five folds of clusters one is test, the next dev, the others train.
+    """Split by cluster: of five random folds ``rotation`` (0 to 4) is test, the next dev, the others train.
 
-    Clusters are assigned in one random order; ``rotation`` is the fold that is test, 0 to 4. UsageError for another
-    fold, or fewer clusters than folds.
+    UsageError for another fold, or fewer clusters than folds.
     """
     check_rotation(rotation)
     names = sorted({u.group for u in utterances})
@@ -302,11 +301,7 @@ def unmeasured(utterance: Utterance) -> bool:
 
 
 def measured(utterances: Iterable[Utterance], done: Callable[[int], None] = lambda n: None) -> Iterator[Utterance]:
-    """Utterances with durations from their recordings' headers, where they have none.
-
-    Nothing is decoded: the duration stays None where a header isn't exact or the file can't be opened. ``done`` is
-    called with 1 for each inspected recording.
-    """
+    """Utterances with missing durations filled from exact audio headers; ``done(1)`` follows each one read."""
     for utterance in utterances:
         if not unmeasured(utterance):
             yield utterance

@@ -200,7 +200,6 @@ def _utterances(
 
 
 def _hashes() -> dict[str, str]:
-    """Path relative to the corpus root -> SHA-256."""
     data = files("interlingua.corpora") / "data" / "prompts_sha256.txt"
     pairs = (line.split("  ", 1) for line in data.read_text(encoding="utf-8").splitlines())
     return {name: digest for digest, name in pairs}

@@ -242,7 +242,6 @@ def _spoken(folder: Path, voice: str, texts: Mapping[str, str], log: Log) -> dic
 
 
 def _write(path: Path, speech: bytes) -> float:
-    """16-bit mono at 16 kHz; returns seconds."""
     samples = load_audio(speech)
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
@@ -285,10 +284,7 @@ def fetch_espeak(log: Log = silent) -> Path:
 
 
 def say(folder: Path, voice: str, text: str) -> bytes:
-    """A text read at `WORDS_A_MINUTE`: a WAV file of 16-bit mono at 22 050 Hz.
-
-    ``folder`` is `fetch_espeak`'s, ``voice`` espeak-ng's name such as ``eo``. FetchError if either can't be used.
-    """
+    """A text read at `WORDS_A_MINUTE`: WAV, 16-bit mono at 22 050 Hz; FetchError if espeak-ng or the voice fails."""
     command = [sys.executable, "-I", str(_SAY), str(folder), voice, str(WORDS_A_MINUTE)]
     try:
         done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=_SECONDS, check=False)

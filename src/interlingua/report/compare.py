@@ -102,10 +102,9 @@ class Entry:
 
 
 def write_comparison(folders: Sequence[Path], path: Path) -> Path:
-    """Write a page that compares result folders with the first of them, and return its path.
+    """Write a page that compares result folders with the first, and its tables into ``<page>-tables``; return its path.
 
-    Its tables go as CSV and LaTeX into the folder ``<page>-tables``. UsageError for fewer than two folders or one
-    twice; ResultsError for unreadable results, or if no run shares anything with the first.
+    UsageError for fewer than two folders or one twice; ResultsError for unreadable results, or with nothing in common.
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise UsageError("a comparison takes two result folders or more, each once")
@@ -249,7 +248,6 @@ def _heat_maps(runs: Sequence[Run], methods: Sequence[str | None]) -> list[Block
 
 
 def _with_pivot(results: Results) -> Results:
-    """Adds the retrieval of a robustness study, to and from its pivot."""
     found = results.robustness
     if found is None:
         return results
@@ -414,7 +412,6 @@ def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
 
 
 def _point(run: Run) -> Variant | None:
-    """A fine-tuning's gain and loss; None unless it has both."""
     pooled = {row.pool: row.chrf for row in run.results.transfer_pooled}
     gain, loss = pooled.get(transfer.NEW), pooled.get(transfer.OLD)
     if gain is None or loss is None or gain.value is None or loss.value is None:
@@ -478,10 +475,7 @@ def _difference(runs: Sequence[Run], entries: Sequence[Entry], i: int) -> Differ
 
 
 def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Difference | None:
-    """The paired difference ``after`` - ``before`` on the same utterances, in per cent or the metric's points.
-
-    None without a test, or if a run kept no utterances or others.
-    """
+    """Paired difference ``after`` - ``before``, in per cent or the metric's points; None for other utterances."""
     if old is None or new is None or not old.pairs:
         return None
     clusters = {r.utterance.id: r.utterance.group for r in before.utterances}

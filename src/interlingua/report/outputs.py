@@ -164,7 +164,6 @@ def _shown(
     *,
     text: int = 0,
 ) -> list[Block]:
-    """The table, then the reasons for missing scores and the signatures."""
     bodies: dict[tuple[str, str | None, str | None], list[Sequence[Cell]]] = {}
     for r, cells in zip(rows, body, strict=True):
         bodies.setdefault((r.system, r.against, r.target if r.task == "translate" else None), []).append(cells)

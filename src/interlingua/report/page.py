@@ -64,11 +64,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """The page's part above the sections.
-
-    ``kicker`` is a line above the title, ``headline`` a figure and its meaning, ``notices`` titles and lists of
-    warnings.
-    """
+    """The page above the sections: ``kicker`` above the title, headline (figure, meaning), warnings (``notices``)."""
 
     title: str
     kicker: str = "results"
@@ -78,14 +74,10 @@ class Opening:
 
 
 def write_report(folder: Path, *, players: bool = True, sections: Sequence[str] = ()) -> Path:
-    """Write ``report.html`` into a result folder, and return its path.
+    """Write ``report.html`` into a result folder, byte for byte reproducible, and return its path.
 
-    The same results and recordings give the same bytes. ResultsError without results of this schema; UsageError for a
-    wrong section.
-
-    Args:
-        players: embed recordings of some utterances, where they can be read.
-        sections: ``module:attribute`` of sections in addition to the registered ones.
+    ``players`` embeds some recordings; ``sections`` are further ones, ``module:attribute``. ResultsError without
+    results of this schema; UsageError for a wrong section.
     """
     folder = Path(folder)
     results, arrays = load_results(folder)
@@ -161,7 +153,6 @@ def _data_url(text: str, kind: str) -> str:
 
 
 def _plain_name(name: str) -> str:
-    """A section's name; for an import path its attribute in words."""
     return name.rpartition(":")[2].replace("_", " ")
 
 

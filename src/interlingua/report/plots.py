@@ -103,19 +103,13 @@ _WORD_POINTS = 8.0
 
 
 def recall_heatmap(results: Results, path: Path, method: str = PAPER_METHOD) -> Path:
-    """Write a PNG of R@1: query languages as rows, candidate languages as columns.
-
-    ResultsError if ``method`` was not run on any pair of two languages.
-    """
+    """Write a PNG of R@1, queries as rows; ResultsError if ``method`` was not run on any pair of two languages."""
     with style(INK):
         return png(_recall(results, method, intervals=False, title=True), path)
 
 
 def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: Path) -> Path:
-    """Write a PNG of two utterances' frame similarities, with their words; matched words are framed.
-
-    ResultsError if the folder holds no alignment.
-    """
+    """Write a PNG of two utterances' frame similarities, matched words framed; ResultsError without alignment."""
     with style(INK):
         figure = _alignment(results, arrays)
         _frame_words(figure.axes[0], results.alignment.matches if results.alignment else [])
@@ -126,10 +120,7 @@ def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: 
 def recall_svg(
     results: Results, method: str, *, small: bool = False, top: float | None = None, name: str | None = None
 ) -> str:
-    """The recall heat map for the page; a ``small`` one has no intervals, names and colour bar.
-
-    ``name`` must be unique where a page has several of one method.
-    """
+    """The recall heat map for the page; ``small``: no intervals, names and colour bar; ``name`` must be unique."""
     return svg(lambda: _recall(results, method, intervals=not small, small=small, top=top), name or f"recall-{method}")
 
 
@@ -398,7 +389,6 @@ def _timed(side: Side) -> list[tuple[str, float, float]]:
 
 
 def _recall_bar(figure: Figure, image: AxesImage, inches: float, chance: float | None) -> None:
-    """Per cent, with a tick at chance."""
     bar_axes = figure.add_axes((1 + 0.28 / inches, 0, 0.16 / inches, 1))
     bar = figure.colorbar(image, cax=bar_axes)
     top = image.get_clim()[1] or 1.0
@@ -640,7 +630,7 @@ _CROSSING, _OUTSIDE = 4.0, 200.0  # cost of a covered obstacle, and of a label o
 def _label_points(
     axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]], lines: Sequence[np.ndarray]
 ) -> None:
-    """Names near their points that don't overlap each other and, if possible, nothing else."""
+    """Names near their points that overlap neither each other nor, if possible, anything else."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     axes.autoscale_view()  # now: later, it would move everything

@@ -303,7 +303,6 @@ def _study_errors(test: str, target: str, title: str, rows: Sequence[StudyRow]) 
 
 
 def _by_test(rows: Sequence[StudyRow]) -> list[tuple[str, str, list[StudyRow]]]:
-    """Rows that hold pooled scores, by test and target."""
     groups: dict[tuple[str, str], list[StudyRow]] = {}
     for row in rows:
         if row.pooled:
@@ -379,5 +378,4 @@ def _group(trained: bool | None) -> str:
 
 
 def _source(row: Transfer, rows: Iterable[Transfer]) -> str:
-    """The source language; with the target, where the rows have several."""
     return name_of(row.source) if len({r.target for r in rows}) == 1 else row.name

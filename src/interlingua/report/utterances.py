@@ -87,7 +87,6 @@ def _text(spoken: Utterance) -> Text:
 def _searchable(
     name: str, title: str, head: list[str], bodies: list[list[list[Cell]]], caption: str, filters: list[str]
 ) -> list[Block]:
-    """The page shows rows of each body in proportion, a few of them with players."""
     total = sum(len(body) for body in bodies)
     if not total:
         return []
