@@ -211,7 +211,7 @@ def outputs(
 ) -> int:
     """Score systems' outputs: BLEU, chrF++, chrF, off-target rate and COMET, or WER and CER of transcripts.
 
-    By source language and pooled, by duration, with the worst outputs; the first system is the reference of the others.
+    By source language and pooled, by duration, with the worst outputs; further systems are compared with the first.
 
     Args:
         manifest: the translated utterances, with references: a manifest or a table of your own.

@@ -25,7 +25,7 @@ def report(
     The tables are written as CSV and LaTeX too, to ``tables/``, or to compare-tables/ next to compare.html.
 
     Args:
-        folders: result folders, e.g. runs/demo, or their results.json; the first of several is the reference.
+        folders: result folders, e.g. runs/demo, or their results.json; several are compared with the first.
         out: the page that compares several; default: compare.html.
         no_players: skip the recordings of single utterances, for example if they can't be read.
         sections: a further section, repeatable: ``module:attribute`` of a function of results, arrays and utterances
