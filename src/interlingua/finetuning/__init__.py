@@ -1,1 +1,1 @@
-"""Transfer: teach a decoder a new target language from one source language, and lose nothing."""
+"""Fine-tuning: a new target language, learnt from one source language, without forgetting."""

@@ -1,4 +1,4 @@
-"""Typed settings of a fine-tuning: one class is the recipe's keys, the flags and the keyword arguments."""
+"""Typed settings of a fine-tuning: recipe keys, flags and keyword arguments in one class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,10 @@ from interlingua.errors import UsageError
 from interlingua.languages import PromptKind
 
 Trainable = Literal["decoder", "cross-attention", "lora", "target"]
-OWN_REGULARIZERS = ("l2sp", "ewc", "replay", "distillation")  # those with a setting of their own, in the loss's order
+OWN_REGULARIZERS = ("l2sp", "ewc", "replay", "distillation")  # with a setting each, in the loss's order
 
 
 def _strengths(_: Any, tokens: Sequence[Any]) -> dict[str, float]:
-    """``name=strength …`` of the command line."""
     found = {}
     for token in tokens:
         name, _, strength = token.value.rpartition("=")
@@ -37,43 +36,39 @@ class FinetuneConfig:
         manifest: utterances with references in the target language: a manifest or a table of your own.
         target: language to translate into.
         out: result folder: checkpoints, and the model in model/.
-        store: their encoder states, from `interlingua encode --context full` (or speech+N). Of several, the same
-            utterances in other contexts, all are learnt, and the first is measured against. None: made in
-            OUT/frames.lance, or on the fly where that is cheaper.
-        context: of the states, where no store is given.
+        store: stores of `interlingua encode`, one a context; the first is also measured. Default: encoded in OUT.
+        context: context of the encoder states where no store is given: full or speech+N.
         source: languages of the speech to train on.
-        model: the model that made the states.
+        model: model to fine-tune; it made the encoder states.
         train_split: split to train on, where the manifest has splits.
-        dev_split: split that chooses the best epoch; none where the manifest has none of it.
-        prompt: the decoder's prompt that asks for the target.
+        dev_split: split that chooses the best epoch, where the manifest has it.
+        prompt: decoder prompt of the target.
         trainable: decoder (its layers), cross-attention, lora, or target (the target's token alone).
         embeddings: also train the token embeddings, which are the output layer, too.
-        frozen_layers: lowest decoder layers left as they are.
-        lora_rank: rank of the adapters.
-        lora_alpha: their update is scaled by alpha / rank.
+        frozen_layers: number of lowest decoder layers that stay frozen.
+        lora_rank: rank of the LoRA adapters.
+        lora_alpha: scale of the adapters' update: alpha / rank.
         ewc: strength of elastic weight consolidation, 0 = none.
-        fisher: its Fisher information, OUT/fisher.safetensors of an earlier run; default: estimated and kept.
-        l2sp: strength of the pull back to where parameters started, 0 = none.
+        fisher: OUT/fisher.safetensors of an earlier run, for EWC; default: estimated and kept.
+        l2sp: strength of the L2 pull towards the starting point, 0 = none.
         replay: weight of rehearsing the model's own outputs before training, 0 = none.
-        distillation: weight of keeping its distribution where it rehearses, 0 = none.
-        regularize: further regularizers, name=strength: of installed packages (entry points interlingua.regularizers),
-            or module:attribute.
-        others: further targets that are measured before and after, such as those that it was taught before.
-        rehearse: languages whose unlabelled speech in the manifest is rehearsed on; default: all.
-        rehearse_as: languages whose tokens prompt every rehearsed utterance; default: the one that is spoken.
-            With --rehearse en, no speech of other languages teaches the decoder to tell them apart.
+        distillation: weight of keeping the output distribution on rehearsed examples, 0 = none.
+        regularize: further regularizers, name=strength: entry points interlingua.regularizers, or module:attribute.
+        others: further targets to measure before and after, such as those of an earlier fine-tuning.
+        rehearse: languages whose unlabelled speech in the manifest is rehearsed; default: all.
+        rehearse_as: languages whose tokens prompt every rehearsed utterance; default: its source language.
         rehearsed: rehearsed examples for every new one in a batch.
         interpolate: interpolation weight alpha between the model before (0) and after training (1), WiSE-FT.
         epochs: passes over the data.
         learning_rate: highest; it warms up over a tenth of the steps and falls linearly.
-        batch_size: examples of a step.
+        batch_size: new examples of a batch.
         accumulation: batches whose gradients make one step.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         best: dev metric that chooses the best epoch.
         patience: stop after so many epochs without a better one, 0 = never.
         compute: number format of the products; auto = bfloat16 where the device has it.
-        seed: of the order of examples and of adapters.
-        log: where training is logged besides the progress bar: tensorboard, wandb, …
+        seed: seed of the order of examples and of adapters.
+        log: loggers besides the progress bar: tensorboard, wandb, …
     """
 
     manifest: Path
@@ -114,11 +109,6 @@ class FinetuneConfig:
     log: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            UsageError: one is out of range.
-        """
         for name in ("epochs", "batch_size", "accumulation", "lora_rank"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 1 or more")
@@ -141,19 +131,19 @@ class FinetuneConfig:
             raise UsageError("--prompt source-translate names no target; --trainable target needs another --prompt")
 
     def plan(self) -> str:
-        """What will be done, in a line."""
+        """The plan in one line."""
         kept = ", ".join(self.regularizers) or "nothing"
         return f"{self.trainable} on {', '.join(self.source)} into {self.target}, kept by {kept}"
 
     @property
     def regularizers(self) -> dict[str, float]:
-        """Name -> strength of those that are used, in the order in which they are added to the loss."""
+        """Name -> strength of those used, in the order of the loss."""
         own = {name: float(getattr(self, name)) for name in OWN_REGULARIZERS}
         return {name: strength for name, strength in {**own, **self.regularize}.items() if strength}
 
     @property
     def rehearses(self) -> bool:
-        """Whether old tasks are in the batches."""
+        """Whether batches hold old examples."""
         if self.replay > 0 or self.distillation > 0:
             return True
         if not self.regularize:

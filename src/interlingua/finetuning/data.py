@@ -1,4 +1,4 @@
-"""What a decoder is trained on: a prompt, a text, and the encoder states of an utterance, kept or made on the fly."""
+"""Training data of a decoder: prompt, text, and the encoder states of an utterance, cached or made on the fly."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ from interlingua.progress import track
 from interlingua.translation import decode_frames, fast_engine, pad_states
 from interlingua.types import WINDOW_SECONDS, Frames, Utterance
 
-IGNORED = -100  # of labels: no loss there (PyTorch's own default)
-POOL_BATCHES = 8  # batches are made of utterances of like length among so many batches' worth of them
+IGNORED = -100  # label without a loss (PyTorch's default)
+POOL_BATCHES = 8  # utterances of so many batches are sorted by length together
 MOST_TOKENS = 128  # of an output: longer ones in 30 s are loops, and are not rehearsed
 CHUNK_UTTERANCES = 256  # whose states are in memory at once
 
@@ -36,7 +36,7 @@ class States(Protocol):
         ...
 
     def read(self, ids: Sequence[str]) -> list[Frames]:
-        """States in the order of the ids."""
+        """States in the order of ``ids``."""
         ...
 
     def n_speech(self) -> Mapping[str, int]:
@@ -45,12 +45,9 @@ class States(Protocol):
 
 
 class LiveStates:
-    """States that are made whenever they are read: no disk is needed, and every epoch pays for the encoder.
+    """States encoded at every read: no disk is needed, and every epoch pays for the encoder.
 
-    Args:
-        utterances: with audio; those that are longer than Whisper's window, or whose file has no readable header, are
-            skipped.
-        encoder: makes the states; its context says how much silence stands behind the speech.
+    Utterances longer than Whisper's window, or without a readable header, are skipped.
     """
 
     def __init__(self, utterances: Sequence[Utterance], encoder: SpeechEncoder) -> None:
@@ -73,7 +70,7 @@ class LiveStates:
         """Encode utterances.
 
         Raises:
-            StoreError: an utterance isn't among those given, was skipped, or its states overflow float16.
+            StoreError: an unknown or skipped utterance, or states that overflow float16.
             AudioError: its audio can't be read.
         """
         missing = [i for i in ids if i not in self._utterances]
@@ -87,12 +84,12 @@ class LiveStates:
         return made
 
     def n_speech(self) -> Mapping[str, int]:
-        """Frames of speech, from the durations that the files state."""
+        """Frames of speech of every utterance, from the durations in the file headers."""
         return self._frames
 
 
 def seconds_of(utterance: Utterance) -> float | None:
-    """How long an utterance's file says that it is; None: it can't be read."""
+    """Duration in an utterance's file header; None: unreadable."""
     try:
         return duration_of(utterance.audio)
     except AudioError:
@@ -104,15 +101,7 @@ def seconds_of(utterance: Utterance) -> float | None:
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to learn.
-
-    Attributes:
-        utterance: its id.
-        prompt: the decoder's first tokens.
-        labels: tokens of the text, then the end token.
-        rehearsal: whether it is an old task that must not be forgotten.
-        context: which of the stores its states come from.
-    """
+    """One example; ``labels``: text and end token; ``rehearsal``: of an old task; ``context``: number of its store."""
 
     utterance: str
     prompt: tuple[int, ...]
@@ -122,7 +111,7 @@ class Example:
 
 
 def text_example(whisper: Whisper, utterance: str, prompt: Sequence[int], text: str, language: str) -> Example:
-    """An example whose labels are a text in the form in which Whisper writes that language.
+    """An example whose labels are a text, spaced as Whisper spaces that language.
 
     Raises:
         CorpusError: the text is empty, or longer than the decoder has positions for.
@@ -138,17 +127,10 @@ def text_example(whisper: Whisper, utterance: str, prompt: Sequence[int], text: 
 def translation_examples(
     utterances: Sequence[Utterance], whisper: Whisper, target: str, prompt: PromptKind, *, token: str | None = None
 ) -> list[Example]:
-    """Every utterance with its reference in the target language.
-
-    Args:
-        utterances: each with a reference in ``target`` (its own text if that is its language).
-        whisper: whose tokens are used.
-        target: language of the references.
-        prompt: kind of the decoder's prompt.
-        token: language whose token stands for the target; None: its own.
+    """Every utterance with its reference in the target language; ``token``: language token if not the target's own.
 
     Raises:
-        CorpusError: an utterance has no reference, or too long a one.
+        CorpusError: an utterance has no reference, or one that is too long.
     """
     examples = []
     for u in utterances:
@@ -161,7 +143,7 @@ def translation_examples(
 
 
 def end_token(whisper: Whisper) -> int:
-    """Id of the token that ends a text."""
+    """Id of the end token."""
     end = whisper.model.generation_config.eos_token_id
     return int(end[0] if isinstance(end, list) else end)
 
@@ -175,13 +157,11 @@ def rehearsal_examples(
 ) -> list[Example]:
     """The model's own transcript and English translation of each utterance, to rehearse.
 
-    No text of the utterances is read: unlabelled speech is enough. Outputs that are empty or don't end are skipped.
+    Unlabelled speech is enough. Empty and unended outputs, and utterances without states, are skipped.
 
     Args:
         whisper: the model before training.
-        utterances: speech of any languages; those that the store lacks are skipped.
-        store: their states.
-        languages: whose tokens prompt every utterance; None: that of the language spoken.
+        languages: whose tokens prompt every utterance; None: its source language.
     """
     prompted: dict[str, list[str]] = {}  # language of the prompt -> utterances
     for u in utterances:
@@ -206,7 +186,6 @@ def rehearsal_examples(
 
 
 def _tasks(language: str) -> tuple[Task, ...]:
-    """What Whisper does with a language."""
     return ("transcribe",) if language == "en" else ("transcribe", "translate")
 
 
@@ -216,10 +195,6 @@ def _tasks(language: str) -> tuple[Task, ...]:
 class StateDataset(Dataset[tuple[Example, Frames]]):
     """Examples with the states of their utterances, read batch by batch.
 
-    Args:
-        examples: their ``context`` counts ``stores``.
-        stores: where the states come from.
-
     Raises:
         StoreError: an utterance is not in its store.
     """
@@ -228,7 +203,7 @@ class StateDataset(Dataset[tuple[Example, Frames]]):
         for i, store in enumerate(stores):
             missing = sorted({e.utterance for e in examples if e.context == i and e.utterance not in store})
             if missing:
-                store.read(missing)  # says so
+                store.read(missing)  # raises
         self.examples = examples
         self._stores = stores
 
@@ -239,7 +214,7 @@ class StateDataset(Dataset[tuple[Example, Frames]]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Example, Frames]]:
-        """A batch in one read of each store."""
+        """A batch, in one read of each store."""
         chosen = [self.examples[i] for i in indices]
         found: dict[tuple[str, int], Frames] = {}
         for i in sorted({e.context for e in chosen}):
@@ -249,11 +224,9 @@ class StateDataset(Dataset[tuple[Example, Frames]]):
 
 
 def collate(items: Sequence[tuple[Example, Frames]]) -> dict[str, torch.Tensor]:
-    """Examples -> one padded batch.
+    """One padded batch: ``states`` (B, T, D), ``lengths`` (B,), ``tokens`` and ``labels`` (B, L), ``rehearsal`` (B,).
 
-    Returns:
-        ``states`` (B, T, D), ``lengths`` (B,), ``tokens`` and ``labels`` (B, L), where the label at a place is the
-        token that should come next, and ``rehearsal`` (B,).
+    The label at a position is the next token.
     """
     states, lengths = pad_states([frames.values for _, frames in items])
     longest = max(len(e.prompt) + len(e.labels) - 1 for e, _ in items)
@@ -268,17 +241,10 @@ def collate(items: Sequence[tuple[Example, Frames]]) -> dict[str, torch.Tensor]:
 
 
 class Batches(Sampler[list[int]]):
-    """Shuffled batches of like length; the order depends on the seed and the epoch alone, so it can be resumed.
+    """Shuffled batches of similar length; the order depends on seed and epoch alone, so it can be resumed.
 
-    Each batch holds ``size`` new examples and, where there is anything to rehearse, ``rehearsed`` old ones, which are
-    drawn in an order of their own that starts anew when it ends.
-
-    Args:
-        examples: new ones and those to rehearse.
-        n_speech: frames of speech of each utterance.
-        size: new examples of a batch; the last one may be smaller.
-        rehearsed: old examples of a batch.
-        seed: of the order.
+    Each batch holds ``size`` new examples (the last one may be smaller) and ``rehearsed`` old ones, if any, drawn in an
+    order of their own that restarts when it ends. ``n_speech``: frames of each utterance.
     """
 
     def __init__(
@@ -289,7 +255,7 @@ class Batches(Sampler[list[int]]):
         self._old = np.array([i for i, e in enumerate(examples) if e.rehearsal])
         self._size, self._rehearsed, self._seed = size, rehearsed if len(self._old) else 0, seed
         self._epoch = 0
-        self.batch_size, self.drop_last = None, False  # accelerate asks; None: batches differ in size
+        self.batch_size, self.drop_last = None, False  # read by accelerate; None: batches differ in size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -302,9 +268,7 @@ class Batches(Sampler[list[int]]):
         random = np.random.default_rng([self._seed, self._epoch])
         order = random.permutation(self._new)
         pools = [order[i : i + POOL_BATCHES * self._size] for i in range(0, len(order), POOL_BATCHES * self._size)]
-        alike = np.concatenate(
-            [pool[np.lexsort(self._length[pool].T)] for pool in pools]
-        )  # alike in context, then in length
+        alike = np.concatenate([pool[np.lexsort(self._length[pool].T)] for pool in pools])  # by context, then by length
         batches = [alike[i : i + self._size] for i in range(0, len(alike), self._size)]
         old = self._old_of_epoch(len(batches))
         by_length = sorted(range(len(batches)), key=lambda i: self._frames(batches[i]))
@@ -317,7 +281,7 @@ class Batches(Sampler[list[int]]):
         return float(self._length[batch, 0].mean())
 
     def _old_of_epoch(self, n: int) -> np.ndarray:
-        """(n, rehearsed) old examples, the shortest first: the epoch's stretch of an endless series of permutations."""
+        """(n, rehearsed) old examples, the shortest first: the epoch's part of an endless series of permutations."""
         if not self._rehearsed:
             return np.zeros((n, 0), dtype=int)
         start, need = self._epoch * n * self._rehearsed, n * self._rehearsed

@@ -1,4 +1,4 @@
-"""Before and after a fine-tuning: the new target from every source language, and everything that must not be lost."""
+"""Before and after a fine-tuning: the new target from every source language, and the old tasks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from interlingua.results import Change, Pooled, Transfer
 from interlingua.translation import decode_frames, detect_frames, fast_engine, likeliest
 from interlingua.types import Score, Utterance
 
-ENGLISH = "en"  # what Whisper's translate task writes
+ENGLISH = "en"  # the output of Whisper's translate task
 TEXT_METRICS: tuple[TextMetric, ...] = ("chrf", "bleu")
 TaskKind = Literal["new", "other", "translate", "transcribe", "detect"]
 
@@ -37,13 +37,11 @@ Outputs = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Task:
-    """What a model does with all utterances of a language.
+    """One task on all utterances of a language.
 
     Attributes:
-        kind: ``new`` (the target that is trained), ``other`` (a further target), ``translate`` (into English, as
-            Whisper does), ``transcribe``, or ``detect`` (which language is spoken; no prompt).
-        source: the language spoken.
-        target: the language to write.
+        kind: ``new`` (the trained target), ``other`` (a further target), ``translate`` (into English), ``transcribe``,
+            or ``detect`` (the language; no prompt).
         prompt: the decoder's first tokens.
     """
 
@@ -54,7 +52,7 @@ class Task:
 
     @property
     def key(self) -> str:
-        """Its name in `Outputs`."""
+        """Its key in `Outputs`."""
         return f"{self.kind} {self.source}-{self.target}"
 
 
@@ -66,14 +64,14 @@ def parts_of(key: str) -> tuple[TaskKind, str, str]:
 
 
 def only(outputs: Outputs, kinds: Iterable[str]) -> Outputs:
-    """The outputs of some kinds of task."""
+    """The outputs of tasks of these kinds."""
     return {key: texts for key, texts in outputs.items() if parts_of(key)[0] in kinds}
 
 
 def new_tasks(
     whisper: Whisper, languages: Sequence[str], target: str, prompt: PromptKind, token: str | None = None
 ) -> list[Task]:
-    """The new target, from the speech of every other language; ``token``: the language whose token stands for it."""
+    """The new target from the speech of every other language; ``token``: language token if not the target's own."""
     return [
         Task("new", s, target, tuple(prompt_tokens(whisper, prompt, source=s, target=token or target)))
         for s in languages
@@ -82,7 +80,7 @@ def new_tasks(
 
 
 def old_tasks(whisper: Whisper, languages: Sequence[str]) -> list[Task]:
-    """What Whisper could do before: English translations of every other language; transcripts and names of all."""
+    """What Whisper could do before: English translations of every other language; transcripts and detection of all."""
     translate = [s for s in languages if s != ENGLISH and whisper.can_translate]
     return [
         *(Task("translate", s, ENGLISH, tuple(whisper.prompt(s, "translate"))) for s in translate),
@@ -92,7 +90,7 @@ def old_tasks(whisper: Whisper, languages: Sequence[str]) -> list[Task]:
 
 
 def other_tasks(whisper: Whisper, languages: Sequence[str], target: str, prompt: PromptKind) -> list[Task]:
-    """A further target, prompted as the model was taught, or else as the new one is."""
+    """A further target, prompted as in its fine-tuning, or else as the new one is."""
     known = read_targets(whisper.source.path)
     taught = known.targets.get(target) if known else None
     found = new_tasks(whisper, languages, target, *((taught.prompt, taught.token) if taught else (prompt,)))
@@ -111,9 +109,9 @@ def outputs_by_chunk(
     *,
     most_tokens: int = MOST_TOKENS,
 ) -> Iterator[dict[str, dict[str, str]]]:
-    """Utterance id -> task -> text, chunk by chunk; greedily, as it is deployed (`translation.fast_engine`).
+    """Utterance id -> task -> text, chunk by chunk, decoded greedily by `translation.fast_engine`.
 
-    Utterances that the store lacks, or whose language has no task, are skipped.
+    Utterances without states, or whose language has no task, are skipped.
     """
     engine = fast_engine(whisper)
     sources = dict.fromkeys(t.source for t in tasks)
@@ -136,7 +134,7 @@ def outputs_by_chunk(
 
 
 def by_task(tasks: Iterable[str], by_utterance: Mapping[str, Mapping[str, str]]) -> Outputs:
-    """Texts of each utterance as those of each task."""
+    """Utterance id -> task -> text, regrouped as task -> utterance id -> text."""
     return {key: {i: texts[key] for i, texts in by_utterance.items() if key in texts} for key in tasks}
 
 
@@ -147,7 +145,7 @@ def dev_scores(
     store: States,
     most_tokens: int = MOST_TOKENS,
 ) -> Evaluate | None:
-    """chrF and BLEU of the decoder as it is on the dev set, mean over tasks; None where it has no references."""
+    """Scorer of the current decoder on the dev set: chrF and BLEU, mean over tasks; None where it has no references."""
     with_references = [t for t in tasks if references(dev, t.source, t.target)]
     if not with_references:
         return None
@@ -168,7 +166,7 @@ def dev_scores(
 
 
 def references(utterances: Sequence[Utterance], source: str, target: str) -> dict[str, str]:
-    """Utterance id -> what should be written, of the utterances of a language that have it."""
+    """Utterance id -> reference, of the utterances of a language that have one."""
     spoken = [u for u in utterances if u.language == source]
     texts = {u.id: u.text if target == source else u.translations.get(target) for u in spoken}
     return {i: text for i, text in texts.items() if text}
@@ -177,7 +175,7 @@ def references(utterances: Sequence[Utterance], source: str, target: str) -> dic
 def system_outputs(
     key: str, outputs: Outputs, utterances: Sequence[Utterance], cell: Cell | None = None
 ) -> SystemOutputs:
-    """A task's outputs for the utterances that have references, ready to be scored."""
+    """A task's outputs for the utterances that have references."""
     kind, source, target = parts_of(key)
     if kind == "detect":
         expected = {u.id: source for u in utterances if u.language == source}
@@ -195,7 +193,7 @@ def system_outputs(
 
 
 def text_statistics(groups: Sequence[SystemOutputs], metric: TextMetric) -> list[Statistics]:
-    """Those of each group."""
+    """A metric's statistics of each group."""
     return [translation_statistics(group, metric) for group in groups]
 
 
@@ -209,11 +207,7 @@ def transfer_rows(
 ) -> list[Transfer]:
     """One row a task: scores before and after with intervals, and the paired difference of translations.
 
-    Args:
-        before: of the model before training.
-        after: outputs of the same tasks.
-        utterances: with references; a task without any is skipped.
-        trained: source languages that were trained on.
+    A task without references is skipped. ``trained``: source languages of the training.
     """
     rows = []
     for key in before:
@@ -265,7 +259,6 @@ def _change(after: SystemOutputs, before: SystemOutputs, metric: TextMetric) -> 
 
 
 def _error(kind: TaskKind, side: SystemOutputs) -> Score:
-    """WER or CER of transcripts, languages named wrongly; per cent."""
     if kind == "detect":
         return detection_errors(side.hypotheses, side.references, clusters=side.clusters)
     return score_transcripts(side.hypotheses, side.references, language=side.source, clusters=side.clusters)

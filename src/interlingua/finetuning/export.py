@@ -1,8 +1,8 @@
-"""Export: a trained model as folders that transformers, CTranslate2 and faster-whisper load as they are.
+"""Export: a fine-tuned model as folders that transformers, CTranslate2 and faster-whisper load as they are.
 
     run folder or LoRA adapter -> load_trained -> save_whisper -> convert -> check -> OUT, all of it or nothing
 
-The check decodes the same recordings before and after, greedily: one engine's text against the other's.
+The check decodes the same recordings before and after, greedily, and compares the texts.
 """
 
 import json
@@ -36,20 +36,14 @@ LEAST_CHRF = 90.0
 
 @dataclass(frozen=True)
 class FormatCheck:
-    """How alike a format's texts are to the model's own.
-
-    Attributes:
-        texts: how many were compared.
-        identical: how many of them are the same.
-        chrf: of the texts after against those before; 0 where none has a letter.
-    """
+    """Agreement of a format's texts with the model's own; ``chrf``: after against before, 0 where none has a letter."""
 
     texts: int
     identical: int
     chrf: Score
 
     def passes(self, least_chrf: float) -> bool:
-        """Whether the texts are all the same, or alike enough."""
+        """Whether all texts are identical, or chrF is high enough."""
         return self.identical == self.texts or self.chrf.value >= least_chrf
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,15 +56,12 @@ class ExportReport:
     """What `export` did.
 
     Attributes:
-        out: the folder.
-        model: name of what was exported.
-        revision: of its weights; for an adapter, of its base model's.
+        revision: of the weights; for an adapter, of its base model's.
         sizes: format -> bytes.
         quantization: of the CTranslate2 format.
         dtype: of the Hugging Face format.
-        checks: format -> its check; empty where there was none.
-        least_chrf: what a check must reach.
-        targets: what the model was trained for, or None.
+        checks: format -> its check; empty where none was requested.
+        targets: of the fine-tuning, or None.
     """
 
     out: Path
@@ -85,11 +76,11 @@ class ExportReport:
 
     @property
     def failed(self) -> list[Kind]:
-        """Formats that decode to something else; if there is one, nothing was written to ``out``."""
+        """Formats that failed the check; if there is one, nothing was written to ``out``."""
         return [kind for kind, check in self.checks.items() if not check.passes(self.least_chrf)]
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``export.json`` holds."""
+        """The content of ``export.json``."""
         return {
             "format": 1,
             "interlingua": __version__,
@@ -118,18 +109,17 @@ def export(
     check: Sequence[str | Path | Frames] = (),
     least_chrf: float = LEAST_CHRF,
 ) -> ExportReport:
-    """Write ``OUT/huggingface`` and ``OUT/ctranslate2``.
+    """Write ``OUT/huggingface`` and ``OUT/ctranslate2``, whole or not at all.
 
-    The folder appears whole or not at all; where a check fails nothing is written, and an earlier export stays.
+    Where a check fails nothing is written, and an earlier export stays.
 
     Args:
         model: a model folder, a folder with a LoRA adapter (it is merged into its base), or a model spec.
         out: new, empty, or an earlier export, which is replaced.
-        formats: which of the two to write.
         quantization: of the CTranslate2 format.
         dtype: of the Hugging Face format.
         check: recordings of at most 30 s, or encoder states (full context), to decode before and after.
-        least_chrf: what the texts after must reach against those before, 0 to 100.
+        least_chrf: of the texts after against those before, 0 to 100.
 
     Raises:
         UsageError: no format, a folder that holds something else, or a target that the model has no token for.
@@ -164,7 +154,6 @@ def export(
 
 
 def _require_free(out: Path, model: Path) -> None:
-    """Raise UsageError unless ``out`` may be written, or replaced."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
@@ -181,7 +170,7 @@ def _write(
     quantization: Quantization,
     dtype: FloatDtype,
 ) -> None:
-    """The folders of both formats; the conversion starts from full precision whatever ``dtype`` is."""
+    """Write both formats; the conversion starts from full precision whatever ``dtype`` is."""
     folder = save_whisper(whisper, out / "huggingface", targets)
     if "ctranslate2" in kinds:
         convert(folder, out / "ctranslate2", quantization)
@@ -192,7 +181,7 @@ def _write(
     elif dtype == "float16":
         whisper.model.half()
         save_whisper(whisper, folder, targets)
-        whisper.model.float()  # rounded; nothing decodes with it any more
+        whisper.model.float()  # back to float32, but rounded; nothing decodes with it afterwards
 
 
 def _size(folder: Path) -> int:
@@ -204,7 +193,7 @@ def _size(folder: Path) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Probe:
-    """What is decoded: log-mel features (1, mels, F), or encoder states (T, D); and what the model makes of it."""
+    """Log-mel features (1, mels, F) or encoder states (T, D), and the model's text for them."""
 
     id: str
     prompt: list[int]
@@ -213,7 +202,7 @@ class _Probe:
 
 
 def _probes(whisper: Whisper, targets: Targets | None, check: Sequence[str | Path | Frames]) -> list[_Probe]:
-    """Every recording, into every target; a model without targets transcribes the language that it hears."""
+    """Every recording, into every target; a model without targets transcribes the detected language."""
     engine = TransformersEngine(whisper)
     probes = []
     for number, given in enumerate(check):

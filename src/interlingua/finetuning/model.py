@@ -1,4 +1,4 @@
-"""The trained part of the model: a decoder that reads encoder states, which of its parameters move, and how far."""
+"""The trained part of the model: a decoder on encoder states, the choice of its parameters, and interpolation."""
 
 import copy
 import re
@@ -24,12 +24,12 @@ _LORA_TARGETS = ("q_proj", "v_proj", "k_proj", "out_proj", "fc1", "fc2")
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one forward pass knows; regularizers add to its loss.
+    """One forward pass, to which regularizers add a loss.
 
     Attributes:
-        batch: as `data.collate` makes it.
+        batch: of `data.collate`.
         logits: (P, V) of the P positions that have a label.
-        labels: (P,) tokens to be predicted there.
+        labels: (P,) next tokens.
         rehearsal: (P,) whether the position belongs to an old task.
     """
 
@@ -47,7 +47,7 @@ class Step:
 
 
 class CachedDecoder(nn.Module):
-    """Whisper's decoder and output layer on cached states; the encoder is no part of it.
+    """Whisper's decoder and output layer on cached states, without the encoder.
 
     The output layer, 51,865 tokens wide, is computed only where there is a label.
     """
@@ -71,12 +71,7 @@ class CachedDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters (Hu et al., arXiv 2106.09685) in every projection of the decoder's layers.
-
-    Attributes:
-        rank: of the update of each matrix.
-        alpha: the update is scaled by alpha / rank.
-    """
+    """Low-rank adapters (Hu et al., arXiv 2106.09685) in every projection of the decoder's layers; scale: alpha / rank."""
 
     rank: int = 16
     alpha: float = 32.0
@@ -91,19 +86,18 @@ def choose_parameters(
     token: int | None = None,
     lora: LoraSettings | None = None,
 ) -> dict[str, nn.Parameter]:
-    """Freeze all but what is to be trained, and return that by name.
+    """Freeze all parameters but those to train, and return these by name.
 
     Args:
-        whisper: changed in place; with ``lora`` its decoder gets adapters (`merge_adapters` folds them in again).
+        whisper: changed in place; with ``lora`` its decoder gets adapters, which `merge_adapters` merges.
         trainable: ``decoder`` (all its layers), ``cross-attention`` (those blocks and their norms), ``lora``, or
-            ``target`` (the embedding of the target's token alone: nothing that does not use it can change).
+            ``target`` (the embedding of the target's token alone: outputs that don't use it can't change).
         embeddings: also the token embeddings, which are the output layer, too.
-        frozen_layers: lowest decoder layers that stay as they are.
+        frozen_layers: number of lowest decoder layers that stay frozen.
         token: id of the target's token, for ``target``.
-        lora: settings of the adapters.
 
     Raises:
-        UsageError: nothing would be left to train, or options that don't go together.
+        UsageError: nothing to train, or options that don't go together.
     """
     model, decoder = whisper.model, whisper.model.model.decoder
     n_layers = len(decoder.layers)
@@ -115,7 +109,7 @@ def choose_parameters(
         raise UsageError("--trainable target trains one embedding, --embeddings all of them; leave one out")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    if hasattr(decoder.embed_tokens, "only_row"):  # of a training before this one
+    if hasattr(decoder.embed_tokens, "only_row"):  # of an earlier training
         decoder.embed_tokens.only_row.remove()
     if trainable == "lora" and frozen_layers < n_layers:
         _add_adapters(decoder, lora or LoraSettings(), range(frozen_layers, n_layers))
@@ -136,12 +130,12 @@ def choose_parameters(
 
 
 def trained_parameters(decoder: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and values of the decoder's parameters that are trained."""
+    """Names and values of the trained parameters."""
     return ((name, p) for name, p in decoder.named_parameters() if p.requires_grad)
 
 
 def merge_adapters(decoder: nn.Module) -> None:
-    """Fold adapters into the matrices that they belong to, and remove them."""
+    """Merge adapters into their matrices, and remove them."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in list(decoder.named_modules()):
@@ -149,11 +143,11 @@ def merge_adapters(decoder: nn.Module) -> None:
             module.merge()
             parent, _, child = name.rpartition(".")
             setattr(decoder.get_submodule(parent), child, module.get_base_layer())
-    vars(decoder).pop("peft_config", None)  # or peft warns of a second adapter when there is a next time
+    vars(decoder).pop("peft_config", None)  # or peft warns of a second adapter next time
 
 
 def merged_copy(whisper: Whisper) -> Whisper:
-    """The model as it would be if training ended now: a copy without adapters."""
+    """A copy of the current model with its adapters merged."""
     copied = replace(whisper, model=copy.deepcopy(whisper.model))
     copied.model.tie_weights()
     merge_adapters(copied.model.model.decoder)
@@ -168,7 +162,7 @@ def _is_trained(name: str, trainable: Trainable, frozen_layers: int) -> bool:
         return "lora_" in name
     if trainable == "cross-attention":
         return bool(layer) and "encoder_attn" in name
-    return "embed_" not in name  # token embeddings are chosen apart, positions stay
+    return "embed_" not in name  # token embeddings are chosen separately, positions stay frozen
 
 
 def _add_adapters(decoder: nn.Module, settings: LoraSettings, layers: range) -> None:
@@ -203,7 +197,7 @@ def _train_row(embedding: Any, row: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """The decoder's parameters that training moved, before and after; what lies between is WiSE-FT's curve."""
+    """Parameters changed by training, before and after: the two ends of WiSE-FT's curve."""
 
     before: Values
     after: Values
@@ -214,7 +208,7 @@ class Update:
 
 
 def update_between(before: Values, decoder: nn.Module) -> Update:
-    """What has changed in a decoder since ``before``, all of its parameters then."""
+    """The parameters of a decoder that differ from ``before``, which has all of them."""
     now = dict(decoder.named_parameters())
     moved = [name for name, start in before.items() if not torch.equal(start, now[name])]
     return Update({n: before[n] for n in moved}, {n: now[n].detach().clone() for n in moved})
@@ -228,13 +222,7 @@ def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
 def interpolate(decoder: nn.Module, before: Values, after: Values, alpha: float) -> None:
     """Set parameters to before + alpha * (after - before) (Wortsman et al., arXiv 2109.01903, equation 1).
 
-    Of merged adapters that is the adapter scaled by ``alpha``, since their update is added.
-
-    Args:
-        decoder: changed in place.
-        before: name -> value before training.
-        after: the same names -> value after training.
-        alpha: 0 is the model before, 1 the one after; beyond 1 is extrapolation.
+    For merged adapters this scales the adapter by ``alpha``. Above 1 is extrapolation.
 
     Raises:
         UsageError: a negative alpha.

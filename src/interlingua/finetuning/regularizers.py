@@ -1,4 +1,4 @@
-"""Regularizers: what is added to the loss so that old tasks are kept. Each is one small class; any go together.
+"""Regularizers against forgetting: terms added to the loss, one small class each, in any combination.
 
 Freezing (`model.choose_parameters`) and interpolation after training (`model.interpolate`) need no loss.
 """
@@ -21,13 +21,7 @@ from interlingua.registry import Registry
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What a regularizer may know of the model before training.
-
-    Attributes:
-        decoder: the model.
-        trained: the parameters that will move, by name.
-        fisher: gives the diagonal Fisher information of the old tasks, by the same names.
-    """
+    """The model before training, its trained parameters, and a function that gives the old tasks' diagonal Fisher."""
 
     decoder: CachedDecoder
     trained: Mapping[str, nn.Parameter]
@@ -35,22 +29,22 @@ class Start:
 
 
 class Regularizer(Protocol):
-    """What the registry holds: a class called with its strength and the `Start`.
+    """Protocol of the registry's classes, called with strength and `Start`.
 
-    A class with an attribute ``rehearses = True`` gets old examples in every batch.
+    With a class attribute ``rehearses = True`` every batch holds old examples.
     """
 
     def __init__(self, strength: float, start: Start) -> None: ...
 
     def loss(self, step: Step) -> torch.Tensor:
-        """What is added to the loss of a step, a scalar."""
+        """The term added to the loss of a step, a scalar."""
         ...
 
 
 class L2SP:
     """Pulls every trained parameter back to where it started (Li et al., arXiv 1802.01483).
 
-    strength / 2 * sum of (p - p0)^2. Of adapters, p0 is their random start, not zero.
+    strength / 2 * sum of (p - p0)^2. For adapters, p0 is their random initialisation, not zero.
     """
 
     def __init__(self, strength: float, start: Start) -> None:
@@ -84,7 +78,7 @@ class EWC:
 
 
 class Replay:
-    """Cross entropy of the rehearsed examples in the batch, which are the model's own outputs before training."""
+    """Cross entropy of the rehearsed examples, which are the model's own outputs before training."""
 
     rehearses: ClassVar = True
 
@@ -132,13 +126,9 @@ REGULARIZERS: Registry[type[Regularizer]] = Registry(
 def fisher_information(
     decoder: CachedDecoder, trained: Mapping[str, nn.Parameter], batches: Iterable[dict[str, torch.Tensor]]
 ) -> dict[str, torch.Tensor]:
-    """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their loss.
+    """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their summed loss.
 
-    Args:
-        decoder: the model before training.
-        trained: the parameters that will be trained.
-        batches: one example each (squares of sums are not sums of squares), of the tasks to keep. An example's loss
-            is the sum over its tokens.
+    ``batches``: one old example each, since squares of sums are not sums of squares.
 
     Raises:
         ValueError: a batch holds several examples, or there are none.
@@ -163,7 +153,7 @@ def fisher_information(
 
 
 def save_values(path: Path, values: Values, **about: str) -> None:
-    """Write named values and what they are about (safetensors)."""
+    """Write named values and the settings that they depend on (safetensors)."""
     from safetensors.torch import save_file
 
     with atomic_file(path) as temporary:
@@ -171,10 +161,10 @@ def save_values(path: Path, values: Values, **about: str) -> None:
 
 
 def load_values(path: Path, **about: str) -> dict[str, torch.Tensor]:
-    """Read what `save_values` wrote.
+    """Read a file of `save_values`.
 
     Raises:
-        ResultsError: they are about something else, or the file is damaged.
+        ResultsError: the settings differ, or the file is damaged.
     """
     from safetensors import SafetensorError, safe_open
 

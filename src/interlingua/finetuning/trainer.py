@@ -1,4 +1,4 @@
-"""Fine-tuning a decoder on encoder states of one source language: transformers' Trainer, and what it needs of us."""
+"""Fine-tuning a decoder on encoder states with transformers' Trainer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -38,7 +38,7 @@ from interlingua.finetuning.regularizers import (
 from interlingua.models import Whisper
 
 WARMUP = 0.1  # of the steps
-FISHER_EXAMPLES = 256  # that the Fisher information is estimated on; each costs a step of one example
+FISHER_EXAMPLES = 256  # for the Fisher information; each costs a step of one example
 
 Evaluate = Callable[[], dict[str, float]]
 """Scores on the dev set of the decoder as it is, by metric."""
@@ -57,24 +57,18 @@ def train(
     compute: str = "float32",
     device: str = "cpu",
 ) -> Update:
-    """Train the decoder in place; interrupted, the same call goes on from the last checkpoint to the same result.
+    """Train the decoder in place; if interrupted, the same call resumes at the last checkpoint with the same result.
 
     Args:
         whisper: float32; its decoder is changed.
-        examples: new ones, and those to rehearse.
-        store: the states of their utterances.
-        config: what is trained, how long, and with which regularizers.
+        examples: new ones, and old ones to rehearse.
         folder: of the checkpoints.
-        dev: scores on the dev set; they choose the best epoch.
-        contexts: states of the same utterances in other contexts: every example is learnt in each, so an epoch is as
-            many times as long.
-        fisher: file of the Fisher information, for EWC: read if it is there, else estimated on some of the examples
-            to rehearse and written.
-        compute: number format of the products.
-        device: where to train.
+        dev: scores on the dev set, which choose the best epoch.
+        contexts: states of the same utterances in other contexts; an epoch learns every example in each.
+        fisher: file of the Fisher information for EWC; made from some of the old examples if absent.
 
     Raises:
-        CorpusError: nothing to train on, or nothing to rehearse where a regularizer needs it.
+        CorpusError: nothing to train on, or nothing to rehearse where that is needed.
         UsageError: settings that don't go together.
     """
     new = [e for e in examples if not e.rehearsal]
@@ -122,7 +116,7 @@ def train(
     )
     checkpoint = _last_checkpoint(folder)
     if checkpoint and (done := _stopped_after(checkpoint)):
-        arguments.num_train_epochs = done  # nothing is left but to take the best epoch
+        arguments.num_train_epochs = done  # only the best epoch is left to load
     trainer.train(resume_from_checkpoint=checkpoint)
     decoder.eval().requires_grad_(False)
     merge_adapters(decoder.decoder)
@@ -130,18 +124,11 @@ def train(
 
 
 class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose batches hold encoder states from a store, and whose loss has regularizers in it.
-
-    Logging, mixed precision, accumulation, checkpoints, resuming, early stopping and several processes (``torchrun``)
-    are transformers' own. Checkpoints hold the trained parameters only.
+    """A Trainer on batches of encoder states, with regularizers in the loss; checkpoints hold trained parameters only.
 
     Args:
-        decoder: the model; frozen parameters are left alone.
-        examples: new ones, and old ones to rehearse.
-        stores: the states of their utterances, one of each context.
-        regularizers: what is added to the loss.
+        stores: the states of the utterances, one store a context.
         evaluate: dev scores; None: there is no dev set.
-        arguments: transformers' settings.
         rehearsed: old examples of a batch.
     """
 
@@ -166,22 +153,22 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             model=decoder,
             args=arguments,
             train_dataset=data,
-            eval_dataset=[] if evaluate else None,  # required, and never read: `evaluate` knows its own
+            eval_dataset=[] if evaluate else None,  # required, never read: `evaluate` has its own data
             data_collator=collate,
             callbacks=callbacks,
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean over its batch; accumulation divides it
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of `data.Batches`, shared out over the processes."""
+        """Batches of `data.Batches`, distributed over the processes."""
         loader = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=collate)
         return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Loss of the new task, and what the regularizers add."""
-        with self.accelerator.autocast():  # also for the model before training, of `Distillation`
+        """Loss of the new task plus the regularizers' terms."""
+        with self.accelerator.autocast():  # also for `Distillation`'s model before training
             step: Step = model(**inputs)
             loss = step.loss()
             for regularizer in self._regularizers:
@@ -189,7 +176,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         return (loss, step) if return_outputs else loss
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Dev scores, logged and shown to callbacks (early stopping) as transformers does."""
+        """Dev scores, logged and passed to callbacks (early stopping) as transformers does."""
         if self._dev_scores is None:
             return {}
         self.model.eval()
@@ -213,15 +200,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
 
 
 def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, device: str, dev: bool) -> Any:
-    """transformers' settings for a config.
-
-    Args:
-        config: the settings.
-        folder: where checkpoints lie.
-        compute: number format of the products.
-        device: ``cpu`` or ``cuda``.
-        dev: whether there is a dev set.
-    """
+    """transformers' settings for a config; ``dev``: whether there is a dev set."""
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
@@ -246,7 +225,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
         greater_is_better=True if dev else None,
         remove_unused_columns=False,
         label_names=["labels"],
-        restore_callback_states_from_checkpoint=True,  # patience counts on
+        restore_callback_states_from_checkpoint=True,  # patience continues
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=None,
     )
@@ -256,7 +235,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
 
 
 def fisher_of(whisper: Whisper, config: FinetuneConfig) -> dict[str, str]:
-    """What Fisher information depends on, in words; it can be used again where all of that is the same."""
+    """Settings that the Fisher information depends on; it is reused where they are equal."""
     stated: dict[str, object] = {
         "model": whisper.revision,
         "trainable": config.trainable,
@@ -277,13 +256,13 @@ def _one_by_one(examples: Sequence[Example], store: States, device: str) -> Iter
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """The last one that is whole: the trainer's state is written last."""
+    """The last complete one: the trainer's state is written last."""
     whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def _stopped_after(checkpoint: str) -> int | None:
-    """Epochs after which training had ended by itself (patience, or the last one); None if it hadn't."""
+    """Epochs after which training had ended (early, or at the last one); None if it hadn't."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
     ended = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
     return round(state.epoch) if ended and state.epoch else None
