@@ -1,4 +1,4 @@
-"""Registries: what can be added from outside the package, by name, without changing a file of ours."""
+"""Registries: named components that other packages can add to."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -11,15 +11,14 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Named things of one kind: ours, those of installed packages, and any that an import path names.
+    """Named components of one kind: ours first, then those of installed packages, then any import path.
 
-    An installed package adds one by an entry point in the group ``interlingua.<group>``; ``module:attribute`` names one
-    without installing anything. Ours come first. Iteration gives names, and loads nothing.
+    A package adds one by an entry point in the group ``interlingua.<group>``; ``module:attribute`` names one without
+    installing anything. Iteration gives names, and loads nothing.
 
     Args:
-        kind: what one of them is called in messages, such as ``corpus``.
-        group: of the entry points, such as ``corpora``.
-        own: ours by name; a string ``module:attribute`` is imported when it is asked for.
+        kind: singular noun for messages, such as ``corpus``.
+        own: ours by name; a string ``module:attribute`` is imported at first use.
     """
 
     def __init__(self, kind: str, group: str, own: Mapping[str, T | str]) -> None:
@@ -42,7 +41,7 @@ class Registry(Mapping[str, T], Generic[T]):
             raise UsageError(f"unknown {self.kind} {name!r}; use one of {', '.join(self)}, or module:attribute")
         try:
             return cast(T, getattr(import_module(module), attribute))
-        except Exception as e:  # whatever somebody else's module raises: SyntaxError, NameError, …
+        except Exception as e:  # anything that a foreign module raises: SyntaxError, NameError, …
             raise UsageError(f"{self.kind} {name!r}: {found} can't be imported ({type(e).__name__}: {e})") from e
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over clusters of near-duplicates: the draws, their seed and the interval, for every score."""
+"""Bootstrap intervals over clusters of near-duplicates, for every score."""
 
 import numpy as np
 
@@ -14,12 +14,12 @@ def cluster_draws(n_clusters: int, draws: int, seed: int = BOOTSTRAP_SEED) -> np
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """The percentile interval of a number's (draws,) values, at `CI_LEVEL`."""
+    """The percentile interval of (draws,) values, at `CI_LEVEL`."""
     tail = (100 - CI_LEVEL) / 2
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def draws_signature(draws: int) -> str:
-    """How many draws of which seed, for a signature."""
+    """The draws' part of a signature."""
     return f"n:{draws}|seed:{BOOTSTRAP_SEED}"

@@ -71,7 +71,7 @@ class CachedDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters (Hu et al., arXiv 2106.09685) in every projection of the decoder's layers; scale: alpha / rank."""
+    """Low-rank adapters (Hu et al., arXiv 2106.09685) in every projection of decoder layers, times alpha / rank."""
 
     rank: int = 16
     alpha: float = 32.0

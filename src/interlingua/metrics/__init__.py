@@ -56,7 +56,7 @@ METRICS: Registry[Metric] = Registry(
         ),
     },
 )
-"""Metrics of outputs by name; ``error`` is WER, or CER where words aren't spaced. COMET, with its model, is apart."""
+"""Metrics of outputs by name; ``error`` is WER, or CER where words aren't spaced. COMET is separate."""
 
 __all__ = [
     "COMET_MODEL",

@@ -1,6 +1,6 @@
-"""COMET: a learnt score of a translation given its source and reference, computed in COMET's own environment.
+"""COMET: a learnt score of a translation given its source and reference, computed in an environment of its own.
 
-Its pins (numpy 1, transformers 4) clash with ours, so it is installed apart from us.
+Its pins (numpy 1, transformers 4) clash with ours.
 """
 
 import json
@@ -31,18 +31,18 @@ PINS = ("torch==2.13.0", "unbabel-comet==2.2.7", "setuptools<81")
 SET_UP = "interlingua doctor --comet"
 """The command that makes the environment."""
 
-_RECORD = "interlingua.json"  # written last: what the environment was made from, and the versions found in it
+_RECORD = "interlingua.json"  # written last: the environment's pins, and the versions found in it
 _VERSIONS = "import comet, json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in %r}))"
 _REPORTED = ("unbabel-comet", "torch", "transformers")
 _ADVICE = "notice"  # pip's lines about newer pips, which explain nothing
 
 Segment = tuple[str, str, str]
-"""What COMET reads: transcript of the source, hypothesis, reference."""
+"""Transcript of the source, hypothesis, reference."""
 
 
 @dataclass(frozen=True)
 class CometEnvironment:
-    """One that is ready: its folder, and the versions of what matters in it."""
+    """A ready environment: its folder, and the versions of its main packages."""
 
     folder: Path
     versions: dict[str, str]
@@ -54,12 +54,12 @@ class CometEnvironment:
 
 
 def comet_folder() -> Path:
-    """Where the environment lies, whether it is there or not."""
+    """Path of the environment, whether it exists or not."""
     return cache_dir() / "comet"
 
 
 def find_comet() -> CometEnvironment:
-    """The environment, if it is ready.
+    """The environment.
 
     Raises:
         CometError: it isn't set up, was made from other pins, or its Python is gone.
@@ -78,10 +78,9 @@ def find_comet() -> CometEnvironment:
 
 
 def set_up_comet(log: Callable[[str], None]) -> CometEnvironment:
-    """Make the environment, unless it is ready.
+    """Make the environment, unless it is ready, in a temporary folder that is then moved: never half-made.
 
-    It is made in a folder next to its own and moved there whole: nothing half-made stays, and what a killed set-up
-    left is removed. A second set-up at the same time waits for the first.
+    A concurrent set-up waits for the first.
 
     Raises:
         CometError: it can't be made; the text says which step failed and why.
@@ -131,13 +130,13 @@ def _failed(step: str, why: str) -> CometError:
 
 @dataclass(frozen=True)
 class CometScores:
-    """Segments' scores on the model's own scale, and how they were made."""
+    """Segments' scores on the model's own scale, and their signature."""
 
     scores: Mapping[Segment, float]
     signature: str
 
     def statistics(self, outputs: SystemOutputs) -> Statistics:
-        """One system's scores, whose mean is the system's.
+        """One system's scores, whose mean is the system's score.
 
         Raises:
             CometError: an utterance without a transcript.
@@ -148,7 +147,7 @@ class CometScores:
 
 
 def comet_segments(outputs: SystemOutputs) -> dict[str, Segment]:
-    """What COMET reads of one system, by utterance id; a missing hypothesis counts as empty.
+    """COMET's input for one system, by utterance id; a missing hypothesis counts as empty.
 
     Raises:
         CometError: an utterance without a transcript.
@@ -168,14 +167,12 @@ def comet_segments(outputs: SystemOutputs) -> dict[str, Segment]:
 
 
 def score_comet(segments: Iterable[Segment], *, model: str = COMET_MODEL) -> CometScores:
-    """Score segments, each once however often it occurs.
+    """Score segments, each distinct one once.
 
-    Args:
-        segments: in any order.
-        model: a hub id, or a local checkpoint in the hub's layout: the folder, or the file in its ``checkpoints``.
+    ``model``: a hub id, or a local checkpoint in the hub's layout: the folder, or the file in its ``checkpoints``.
 
     Raises:
-        CometError: the environment isn't set up, or the model can't be had or run; the text says what was tried.
+        CometError: the environment isn't set up, or the model can't be loaded or run.
     """
     environment = find_comet()
     found = sorted(set(segments))
@@ -229,7 +226,6 @@ def _scores(environment: CometEnvironment, request: Mapping[str, Any], model: st
 
 
 def _run(command: list[str], errors: int, n: int) -> int:
-    """Run the runner and show its progress; it ends with us."""
     variables = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
     with (
         track(n, "COMET") as advance,

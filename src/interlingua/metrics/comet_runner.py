@@ -1,8 +1,8 @@
-"""COMET's part of the work, run by its own environment: ``python -I comet_runner.py IN.json OUT.json``.
+"""COMET's runner, in its own environment, without interlingua: ``python -I comet_runner.py IN.json OUT.json``.
 
 IN holds ``model`` (a hub id, or the path of a checkpoint), ``batch_size`` and ``segments`` ([source, output,
-reference] each). OUT gets ``scores`` in the same order and ``revision``, or ``error`` and why. Lines ``done N`` on
-stdout tell how many segments were scored since the last. Nothing of interlingua is imported: it isn't installed there.
+reference] each). OUT gets ``scores`` in the same order and ``revision``, or ``error``. A line ``done N`` on stdout
+counts the segments scored since the last one.
 """
 
 import json
@@ -16,7 +16,7 @@ _CHUNK = 64  # segments between two lines of progress
 
 
 def main(request: Path, response: Path) -> None:
-    """Score what ``request`` holds and write ``response``, whatever happens."""
+    """Score ``request`` and write ``response``, also after an error."""
     settings = json.loads(request.read_text(encoding="utf-8"))
     try:
         found = _score(**settings)
@@ -34,7 +34,7 @@ def _score(model: str, segments: list[list[str]], batch_size: int) -> dict[str, 
         logging.getLogger(name).setLevel(logging.ERROR)
     checkpoint, revision = _checkpoint(model)
     scorer = load_from_checkpoint(str(checkpoint))
-    order = sorted(range(len(segments)), key=lambda i: len(segments[i][0]))  # like lengths together: less padding
+    order = sorted(range(len(segments)), key=lambda i: len(segments[i][0]))  # similar lengths together: less padding
     scores = [0.0] * len(segments)
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
@@ -48,7 +48,7 @@ def _score(model: str, segments: list[list[str]], batch_size: int) -> dict[str, 
 
 
 def _checkpoint(model: str) -> tuple[Path, str]:
-    """The checkpoint's file, and what identifies its weights: the hub's commit, or the start of its SHA-256."""
+    """The checkpoint's file and the revision of its weights: the hub's commit, or the start of its SHA-256."""
     if Path(model).is_file():
         import hashlib
 

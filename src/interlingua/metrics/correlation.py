@@ -7,7 +7,7 @@ from math import factorial
 
 import numpy as np
 
-MOST_EXACT = 7  # values of which every order is tried; of more, some are drawn
+MOST_EXACT = 7  # pairs for which every order is tried; beyond, orders are drawn
 DRAWN = 10_000
 PERMUTATION_SEED = 12345
 _LEAST = 3
@@ -15,14 +15,7 @@ _LEAST = 3
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation.
-
-    Attributes:
-        value: -1 to 1; None: fewer than three pairs, or one side all equal.
-        p: two-sided: how many orders of one side give as much or more, either way.
-        n: pairs.
-        signature: how both were made.
-    """
+    """Spearman's rho and its two-sided permutation p of ``n`` pairs; None: fewer than three, or one side all equal."""
 
     value: float | None
     p: float | None
@@ -33,8 +26,8 @@ class Correlation:
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
     """Spearman's rank correlation of pairs; equal values share their mean rank.
 
-    p is exact up to `MOST_EXACT` pairs, and by `DRAWN` random orders beyond. With few pairs it can't be small: at best
-    2/n! of n different values, 0.33 of three, 0.083 of four.
+    p is exact up to `MOST_EXACT` pairs, and by `DRAWN` random orders beyond. At best it is 2/n! of n different values:
+    0.33 of three, 0.083 of four.
 
     >>> rank_correlation([1, 2, 3, 4], [10, 30, 20, 40]).value
     0.8

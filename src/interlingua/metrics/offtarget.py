@@ -1,4 +1,4 @@
-"""How many outputs are in another language than the target: by script where that decides, else by py3langid."""
+"""Off-target rate: outputs in another language than the target, by script where that decides, else by py3langid."""
 
 import re
 import unicodedata
@@ -17,7 +17,7 @@ from interlingua.metrics.statistics import Statistics, join, ratio
 from interlingua.types import Score
 
 USUAL_LANGUAGES = ("en", "es", "fr", "it", "ru", "zh")
-"""What an output may be in besides the target and the sources: the languages of the prompts corpus."""
+"""Candidates besides the target and the sources: the languages of the prompts corpus."""
 
 _SCRIPTS = {  # first word of a letter's Unicode name -> script; kana count as one
     "LATIN": "Latn", "CYRILLIC": "Cyrl", "GREEK": "Grek", "ARMENIAN": "Armn", "GEORGIAN": "Geor",
@@ -42,16 +42,10 @@ def off_target_rate(
 ) -> Score:
     """Proportion (0-1) of outputs that aren't in the target language, with a 95% bootstrap interval over clusters.
 
-    An output that is missing or has no letter is off target. The script decides where no other candidate is written
-    in it; else py3langid chooses among the candidates of that script. The candidates are the target, the sources and
-    `USUAL_LANGUAGES`. The signature says what proportion of the references would count as off target: the false alarms.
-
-    Args:
-        hypotheses: utterance id -> the system's output.
-        target: the language that should be written.
-        references: utterance id -> reference translation.
-        sources: the languages spoken, if they aren't usual.
-        clusters: utterance id -> cluster; None: each utterance is its own.
+    A missing output, or one without a letter, is off target. The script decides where no other candidate is written in
+    it; else py3langid chooses among the candidates of that script: the target, ``sources`` (the source languages) and
+    `USUAL_LANGUAGES`. The signature has the rate of the references: the false alarms.
+    Mappings are from utterance id.
 
     Raises:
         UsageError: an unknown language, no references, a hypothesis whose id no reference has, or a target that
@@ -68,7 +62,7 @@ def off_target(
     sources: Collection[str] = (),
     clusters: Mapping[str, str] | None = None,
 ) -> Statistics:
-    """Which outputs aren't in the target language (1 or 0, of 1); see `off_target_rate`."""
+    """Off-target outputs (1 or 0, of 1); see `off_target_rate`."""
     target = normalise_language(target)
     candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
     segments = join(hypotheses, references, clusters)
@@ -85,12 +79,7 @@ def off_target(
 
 
 def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | None:
-    """Whether a text is in the target language, by the rule of `off_target_rate`; None: nobody can tell.
-
-    Args:
-        text: with some words; one without a letter is in no language.
-        target: the language that should be written.
-        sources: the languages spoken.
+    """Whether a text is in the target language, by the rule of `off_target_rate`; None: undecidable.
 
     Raises:
         UsageError: an unknown language.
@@ -148,7 +137,7 @@ def _scripts_of(language: str) -> frozenset[str]:
 def _identify(text: str, target: str, rivals: tuple[str, ...]) -> str | None:
     identifier, codes = _identifier(target, rivals)
     (code, best), *others = identifier.rank(text)
-    return None if others and others[0][1] == best else codes[code]  # equal: nothing in the text that it knows
+    return None if others and others[0][1] == best else codes[code]  # equal: the text has no feature that it knows
 
 
 @cache

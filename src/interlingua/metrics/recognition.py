@@ -1,4 +1,4 @@
-"""Word and character error rates: jiwer's alignments of texts that Whisper's own normalisers made alike."""
+"""Word and character error rates: jiwer's alignments of texts normalised by Whisper's own normalisers."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -24,13 +24,7 @@ def score_transcripts(
     Texts are normalised as in Whisper's paper (appendix C): English by its English normaliser without the table of
     British spellings, which no package here carries, other languages by its basic one. That one replaces combining
     marks by spaces too: rates of Indic languages are comparable with other Whisper figures only. CER counts no
-    spaces. A missing hypothesis counts as empty; more than 100% is possible.
-
-    Args:
-        hypotheses: utterance id -> the recogniser's output.
-        references: utterance id -> transcript.
-        language: of both.
-        clusters: utterance id -> cluster; None: each utterance is its own.
+    spaces. A missing hypothesis counts as empty; more than 100% is possible. Mappings are from utterance id.
 
     Raises:
         UsageError: an unknown language, no references, a hypothesis whose id no reference has, or a reference
@@ -74,12 +68,9 @@ def transcript_errors(
 def detection_errors(
     detected: Mapping[str, str], languages: Mapping[str, str], *, clusters: Mapping[str, str] | None = None
 ) -> Score:
-    """Utterances whose language is named wrongly, in per cent, with a 95% bootstrap interval over clusters.
+    """Utterances with a wrongly detected language, in per cent, with a 95% bootstrap interval over clusters.
 
-    Args:
-        detected: utterance id -> the code that was named; a missing one counts as wrong.
-        languages: utterance id -> the language spoken.
-        clusters: utterance id -> cluster; None: each utterance is its own.
+    Mappings are from utterance id to language; a missing detection counts as wrong.
 
     Raises:
         UsageError: no languages, or an id that they lack.
@@ -91,7 +82,7 @@ def detection_errors(
 
 
 def _units(text: str, language: str) -> str:
-    # What is counted, spaced: words, or characters, which are words of one letter to jiwer too.
+    # The counted units, spaced: words, or characters as words of one letter.
     words = _normaliser(language == "en")(text).split()
     return " ".join("".join(words) if language in UNSPACED_LANGUAGES else words)
 

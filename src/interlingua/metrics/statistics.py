@@ -1,8 +1,8 @@
 """Scores from sufficient statistics of segments: joined by id, with intervals over clusters, and paired differences.
 
-Groups (source languages, folds, seeds) are pooled as the mean of their corpus scores. A cluster that occurs in several
-groups is drawn, or swapped, in all of them at once: the same sentence in four languages is one observation. Where a
-fold was trained with several seeds, the bootstrap draws these anew, too.
+Groups (source languages, folds, seeds) are pooled as the mean of their corpus scores. A cluster in several groups is
+drawn, or swapped, in all of them at once: the same sentence in four languages is one observation. Where a fold was
+trained with several seeds, the bootstrap draws these anew, too.
 
 Sources: Koehn (2004), "Statistical significance tests for machine translation evaluation", for the bootstrap;
 Riezler and Maxwell (2005), "On some pitfalls in automatic evaluation and significance testing for MT", for the
@@ -31,11 +31,9 @@ class SystemOutputs:
 
     Attributes:
         hypotheses: a missing one counts as empty.
-        references: what should be written.
-        clusters: what is resampled as one (`Utterance.group`); None: each utterance alone.
-        target: language that is written.
-        cell: of the training that the outputs come from; its seed is drawn among those of its fold.
-        source: language spoken; empty where it doesn't matter.
+        clusters: units of resampling (`Utterance.group`); None: each utterance is its own.
+        cell: of the training; its seed is drawn among those of its fold.
+        source: source language; empty where it doesn't matter.
         transcripts: of the source, for metrics that read them.
     """
 
@@ -50,7 +48,7 @@ class SystemOutputs:
 
 @dataclass(frozen=True)
 class Segments:
-    """N segments in the order of their ids: ``hypotheses[i]`` should be ``references[i]``."""
+    """N segments in the order of their ids; ``references[i]`` belongs to ``hypotheses[i]``."""
 
     ids: list[str]
     hypotheses: list[str]
@@ -91,12 +89,11 @@ class Statistics:
     """Sufficient statistics of N segments: their sums give the corpus score of any set of segments.
 
     Attributes:
-        ids: of the utterances.
-        clusters: of each, what is resampled as one.
+        clusters: (N,) units of resampling.
         values: (N, K).
         rate: (S, K) sums -> (S,) scores: many draws at once.
-        exact: (K,) sums -> the score, as the standard implementation gives it.
-        signature: how it is made, without the interval.
+        exact: (K,) sums -> the score, by the standard implementation.
+        signature: without the interval.
         cell: see `SystemOutputs`.
     """
 
@@ -133,12 +130,7 @@ def ratio(
 ) -> Statistics:
     """A ratio of sums over utterances, such as an error rate or a mean.
 
-    Args:
-        values: utterance id -> numerator and positive denominator.
-        clusters: utterance id -> cluster; None: each utterance is its own.
-        signature: how the values are made.
-        scale: what the ratio is multiplied by (100: per cent).
-        cell: see `SystemOutputs`.
+    ``values``: utterance id -> numerator and positive denominator; ``scale`` 100: per cent.
     """
     ids = sorted(values)
     of_ids = np.array([values[i] for i in ids], dtype=float).reshape(-1, 2)
@@ -159,7 +151,7 @@ def ratio(
 
 
 def merged(parts: Sequence[Statistics], ids: Collection[str]) -> Statistics:
-    """The segments of several parts of one metric that have these ids, as one corpus."""
+    """The segments with these ids, of several parts of one metric, as one corpus."""
     kept = [(s, n) for s in parts for n, i in enumerate(s.ids) if i in ids]
     return replace(
         parts[0],
@@ -172,13 +164,9 @@ def merged(parts: Sequence[Statistics], ids: Collection[str]) -> Statistics:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of `evaluate outputs`.
+    """A metric of `evaluate outputs`: its name in ``results.json``, its column's label, and its function.
 
-    Attributes:
-        name: in ``results.json``.
-        label: above its column.
-        statistics: of one system's outputs from one language into another.
-        compared: whether systems' differences are shown.
+    ``compared``: whether systems' differences are shown.
     """
 
     name: str
@@ -207,15 +195,10 @@ def pooled_value(groups: Sequence[Statistics]) -> float:
 
 
 def pooled_difference(after: Sequence[Statistics], before: Sequence[Statistics]) -> Difference:
-    """The mean over groups of the difference of two systems' scores, with two-sided p.
+    """The mean over groups of the difference of two systems' scores on the same utterances, with two-sided p.
 
     ``p_bootstrap``: twice the proportion of draws, of clusters and seeds, on the rarer side of 0. ``p_randomisation``:
-    the proportion of random swaps of the systems, cluster by cluster, that differ as much; it takes the trainings as
-    they are.
-
-    Args:
-        after: one a group, of the system whose gain is measured.
-        before: of the same groups and utterances, of the system that it is compared with.
+    the proportion of random swaps of the systems, cluster by cluster, that differ as much, given the trainings.
 
     Raises:
         UsageError: no groups, or groups of different utterances.
@@ -241,9 +224,8 @@ def pooled_difference(after: Sequence[Statistics], before: Sequence[Statistics])
 def draws(groups: Sequence[Statistics], n: int = SCORE_DRAWS, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
     """Bootstrap draws of the mean over groups of one system's score, (n,).
 
-    They depend on the sets of cluster names and cells and the seed alone: those of two systems on the same utterances
-    are paired, and may be subtracted or divided. A group none of whose clusters is drawn is skipped in that draw's
-    mean, for every system alike.
+    They depend on cluster names, cells and seed alone: those of two systems on the same utterances are paired. A group
+    without a drawn cluster is skipped in that draw's mean.
 
     Raises:
         UsageError: no groups.
@@ -259,9 +241,9 @@ def draws(groups: Sequence[Statistics], n: int = SCORE_DRAWS, seed: int = BOOTST
 def seed_draws(cells: Sequence[Cell | None], n: int, seed: int = BOOTSTRAP_SEED) -> np.ndarray:
     """How often each of G groups is drawn through its training's seed, in each of n draws: (G, n).
 
-    In every fold as many seeds are drawn, with replacement, as it has; all of a training's groups come or go together.
-    One seed, or no cell, is always there: such an interval knows nothing of how much trainings differ. With two or
-    three seeds a fold the draws vary by 1/2 or 2/3 of the variance of their mean, as with every bootstrap of so few.
+    Every fold draws as many seeds, with replacement, as it has; all groups of a training come or go together. With one
+    seed, or no cell, the interval holds no variance between trainings; with two or three seeds a fold it holds 1/2 or
+    2/3 of it, as with every bootstrap of so few.
     """
     seeds: dict[int, set[int]] = {}
     for cell in cells:
@@ -284,14 +266,13 @@ def cluster_sums(values: np.ndarray, clusters: Sequence[str], names: Sequence[st
 
 
 def bootstrap_signature(n_clusters: int, cells: Sequence[Cell | None] = ()) -> str:
-    """How intervals are made, for the end of a signature; ``trainings`` are named where their seeds are drawn."""
+    """The interval's part of a signature; ``trainings`` are named where their seeds are drawn."""
     trainings = {cell for cell in cells if cell is not None}
     drawn = f"|trainings:{len(trainings)}" if len(trainings) > len({fold for fold, _ in trainings}) else ""
     return f"bootstrap:clusters:{n_clusters}{drawn}|{draws_signature(SCORE_DRAWS)}"
 
 
 def _names(groups: Sequence[Statistics]) -> list[str]:
-    """The clusters of all groups."""
     if not groups:
         raise UsageError("no groups to compare")
     return sorted({c for g in groups for c in g.clusters})
@@ -302,7 +283,7 @@ def _signatures(groups: Sequence[Statistics]) -> str:
 
 
 def _bootstrap_p(differences: np.ndarray) -> float:
-    # Where 0 stands among the draws; the added ones keep p above 0, which no finite number of draws can show.
+    # The position of 0 among the draws; adding one keeps p above 0, which no finite number of draws can show.
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
     return min(1.0, float(2 * (rarer + 1) / (len(differences) + 1)))
 
@@ -310,7 +291,7 @@ def _bootstrap_p(differences: np.ndarray) -> float:
 def _randomisation_p(after: Sequence[Statistics], before: Sequence[Statistics]) -> float:
     names = _names(after)
     swaps = np.random.default_rng(BOOTSTRAP_SEED).integers(0, 2, size=(RANDOMISATION_TRIALS, len(names)))
-    swaps = np.vstack([np.zeros_like(swaps[:1]), swaps])  # the first row swaps nothing: what was found
+    swaps = np.vstack([np.zeros_like(swaps[:1]), swaps])  # the first row swaps nothing: the observed difference
     difference = np.zeros(len(swaps))
     for a, b in zip(after, before, strict=True):
         of_after, of_before = (cluster_sums(g.values, g.clusters, names) for g in (a, b))

@@ -22,7 +22,7 @@ _TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}  # BLEU's tokeniz
 def translation_statistics(outputs: SystemOutputs, metric: TextMetric) -> Statistics:
     """sacreBLEU's statistics of each segment, its corpus score (0-100) and signature.
 
-    sacreBLEU has no public access to statistics per segment: tests hold its private ones to its public scores.
+    Reads private functions of sacreBLEU, which has no public ones per segment; tests compare with its public scores.
 
     Raises:
         UsageError: no references, a hypothesis whose id no reference has, or a tokenizer that isn't installed.
@@ -51,16 +51,9 @@ def score_translations(
     metric: TextMetric,
     clusters: Mapping[str, str] | None = None,
 ) -> Score:
-    """Corpus BLEU, chrF or chrF++ with a 95% percentile bootstrap interval, joined by utterance id.
+    """Corpus BLEU, chrF or chrF++ with a 95% percentile bootstrap interval over clusters, joined by utterance id.
 
-    A missing hypothesis counts as empty. The interval resamples whole clusters of near-duplicates.
-
-    Args:
-        hypotheses: utterance id -> the system's output.
-        references: utterance id -> reference translation.
-        target: target language code; chooses BLEU's tokenizer.
-        metric: ``bleu``, ``chrf`` or ``chrf++``.
-        clusters: utterance id -> cluster; None: each utterance is its own.
+    A missing hypothesis counts as empty; ``target`` chooses BLEU's tokenizer.
 
     Raises:
         UsageError: see `translation_statistics`.
@@ -77,7 +70,7 @@ def compare_translations(
     metric: TextMetric,
     clusters: Mapping[str, str] | None = None,
 ) -> Difference:
-    """The corpus score of one system less that of another on the same utterances; see `score_translations`."""
+    """The corpus score of ``after`` less that of ``before`` on the same utterances; see `score_translations`."""
     sides = (
         [translation_statistics(SystemOutputs(side, references, clusters, target), metric)] for side in (after, before)
     )
