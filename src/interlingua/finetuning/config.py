@@ -3,15 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
 from interlingua.errors import UsageError
 from interlingua.languages import PromptKind
+from interlingua.registry import Registry
+
+if TYPE_CHECKING:
+    from interlingua.finetuning.regularizers import Regularizer
 
 Trainable = Literal["decoder", "cross-attention", "lora", "target"]
-OWN_REGULARIZERS = ("l2sp", "ewc", "replay", "distillation")  # with a setting each, in the loss's order
+OWN_REGULARIZERS = {"l2sp": "L2SP", "ewc": "EWC", "replay": "Replay", "distillation": "Distillation"}
+"""Those with a setting of their own, in the loss's order, and their classes."""
+REGULARIZERS: Registry[type["Regularizer"]] = Registry(
+    "regularizer",
+    "regularizers",
+    {name: f"interlingua.finetuning.regularizers:{kind}" for name, kind in OWN_REGULARIZERS.items()},
+)
+"""By name: ours, entry points ``interlingua.regularizers``, or ``module:attribute``."""
 
 
 def _strengths(_: Any, tokens: Sequence[Any]) -> dict[str, float]:
@@ -148,6 +159,4 @@ class FinetuneConfig:
             return True
         if not self.regularize:
             return False
-        from interlingua.finetuning.regularizers import REGULARIZERS  # imports torch
-
         return any(getattr(REGULARIZERS[name], "rehearses", False) for name in self.regularizers)

@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from interlingua.errors import ResultsError, UsageError
 from interlingua.files import atomic_file
 from interlingua.finetuning.model import CachedDecoder, Step, Values, snapshot
-from interlingua.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +111,6 @@ class Distillation:
         now = log_softmax(step.logits[step.rehearsal].float(), dim=-1)
         before = log_softmax(known.float(), dim=-1)
         return self._strength * kl_div(now, before, log_target=True, reduction="batchmean")
-
-
-REGULARIZERS: Registry[type[Regularizer]] = Registry(
-    "regularizer", "regularizers", {"l2sp": L2SP, "ewc": EWC, "replay": Replay, "distillation": Distillation}
-)
-"""By name: ours, entry points ``interlingua.regularizers``, or ``module:attribute``."""
 
 
 # ---------------------------------------------------------------- Fisher information

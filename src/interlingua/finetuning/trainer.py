@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingA
 from transformers.trainer import TRAINER_STATE_NAME
 
 from interlingua.errors import CorpusError
-from interlingua.finetuning.config import FinetuneConfig
+from interlingua.finetuning.config import REGULARIZERS, FinetuneConfig
 from interlingua.finetuning.data import Batches, Example, StateDataset, States, collate
 from interlingua.finetuning.model import (
     CachedDecoder,
@@ -28,7 +28,6 @@ from interlingua.finetuning.model import (
     update_between,
 )
 from interlingua.finetuning.regularizers import (
-    REGULARIZERS,
     Regularizer,
     Start,
     fisher_information,
