@@ -1,4 +1,4 @@
-"""One match explained: the frames of two recordings compared one by one, and their words placed in time."""
+"""Alignment of a match: two recordings compared frame by frame, and word by word."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from interlingua.types import (
     Samples,
 )
 
-AROUND_TRANSCRIPT = 6  # decoder positions that `place_words` needs besides the transcript's
+AROUND_TRANSCRIPT = 6  # decoder positions of `place_words` besides the transcript's
 
 
 @dataclass(frozen=True, eq=False)
 class Spoken:
-    """A recording, what is said in it and when, and why there are no words; "" where there are."""
+    """A recording, its transcript and timed words; ``lacking``: why there are no words, else ""."""
 
     samples: Samples
     side: Side
@@ -53,17 +53,10 @@ def load_utterance(audio: AudioRef) -> Samples:
 def listen(
     whisper: Whisper, id: str, samples: Samples, *, language: str | None = None, text: str | None = None
 ) -> Spoken:
-    """Place the words of a recording; Whisper detects a language and makes a transcript that aren't given.
+    """Time the words of a recording; a missing ``language`` is detected, a missing ``text`` transcribed (greedily).
 
-    Words stay out, and `Spoken.lacking` says why, if the model has no token for the language or can't be
-    converted for the purpose, if nothing is said, and if the transcript is longer than the decoder.
-
-    Args:
-        whisper: the model.
-        id: the recording's name.
-        samples: the audio, at most 30 s.
-        language: the language spoken; None means that Whisper detects it.
-        text: what is said; None or blank means that Whisper transcribes it, greedily and with full context.
+    There are no words (see `Spoken.lacking`) if the model has no token for the language or can't be converted, if
+    nothing is said, or if the transcript is longer than the decoder.
 
     Raises:
         TooLongAudioError: more than 30 s.
@@ -93,7 +86,7 @@ def listen(
 
 
 def _place(whisper: Whisper, samples: Samples, language: str, text: str) -> tuple[list[PlacedWord], str]:
-    """The words in time, or why there are none."""
+    """The timed words, or why there are none."""
     if language not in whisper.languages:
         return [], f"{whisper.model_name} has no language {language!r}, so that it can't place words"
     if not text:
@@ -109,11 +102,7 @@ def _place(whisper: Whisper, samples: Samples, language: str, text: str) -> tupl
 
 
 def align(whisper: Whisper, query: Spoken, candidate: Spoken) -> tuple[Alignment, Matrix]:
-    """Compare two recordings frame by frame, encoded as for retrieval (the speech alone), and word by word.
-
-    Returns:
-        Both sides, SeqSim's scores and each query word's best match; and the similarity of every two frames, (n, m).
-    """
+    """Compare two recordings, encoded as for retrieval (speech alone): scores, best matches, similarities (n, m)."""
     encoder = WhisperEncoder(whisper)
     (q, n), (c, m) = encoder.encode([query.samples, candidate.samples])
     similarity = alignment_matrix(q[:n], c[:m])
@@ -132,14 +121,14 @@ def align(whisper: Whisper, query: Spoken, candidate: Spoken) -> tuple[Alignment
 
 
 def rounded(found: Alignment) -> Alignment:
-    """Scores of four decimals, for people and files."""
+    """The same with scores of four decimals."""
     scores = {name: round(getattr(found, name) or 0.0, 4) for name in ("precision", "recall", "mean", "f1")}
     matches = [msgspec.structs.replace(m, similarity=round(m.similarity or 0.0, 4)) for m in found.matches]
     return msgspec.structs.replace(found, matches=matches, **scores)
 
 
 def directions(similarity: Matrix) -> tuple[float, float, float, float]:
-    """SeqSim's precision, recall, mean and F1 of the frames whose similarities these are, (n, m)."""
+    """SeqSim's precision, recall, mean and F1 of frames with these (n, m) similarities."""
     precision = similarity.max(axis=1).mean(keepdims=True)[None]
     recall = similarity.max(axis=0).mean(keepdims=True)[None]
     mean, f1 = (reduce_directions(precision, recall, r) for r in ("mean", "f1"))
@@ -147,13 +136,9 @@ def directions(similarity: Matrix) -> tuple[float, float, float, float]:
 
 
 def match_words(similarity: Matrix, query: Sequence[Word], candidate: Sequence[Word], rate: float) -> list[Match]:
-    """For each query word the candidate word with the highest F1 of their frames; the earlier one of two alike.
+    """For each query word the candidate word with the highest F1 of their frames; the first of equal ones.
 
-    Args:
-        similarity: (n, m) similarity of every two frames.
-        query: words of the query; none gives no matches.
-        candidate: words of the candidate; none gives no matches.
-        rate: frames per second.
+    ``similarity``: (n, m); ``rate``: frames per second.
     """
     n, m = similarity.shape
     columns = [_frames(word, m, rate) for word in candidate]
@@ -167,7 +152,7 @@ def match_words(similarity: Matrix, query: Sequence[Word], candidate: Sequence[W
 
 
 def _frames(word: Word, total: int, rate: float) -> slice:
-    """The frames of a word: at least one, since a word may take no time where the warping path leaps."""
+    """The frames of a word: at least one, since a word may take no time where the warping path jumps."""
     begin, end = word.times
     start = min(round(begin * rate), total - 1)
     return slice(start, max(start + 1, round(end * rate)))

@@ -1,7 +1,6 @@
 """The cascade baseline: speech -> English text by Whisper -> sentence embeddings -> cosine.
 
-It is what one would build today instead of comparing encoder frames, and it is allowed more: a whole decoder run
-for every utterance, and a text encoder trained on pairs of English sentences.
+It uses more than encoder frames: a decoder run for every utterance, and a text encoder trained on English pairs.
 """
 
 import hashlib
@@ -17,27 +16,21 @@ from interlingua.progress import track
 from interlingua.translation import require_decodable, translate_frames
 from interlingua.types import Matrix, Utterance
 
-TARGET = "en"  # Whisper's translate task knows no other
-CHUNK_UTTERANCES = 32  # texts per write of the file: what a killed run loses at most
+TARGET = "en"  # the only target of Whisper's translate task
+CHUNK_UTTERANCES = 32  # texts per write: the most that a killed run loses
 
 
 def english_texts(utterances: Sequence[Utterance], store: FrameStore, whisper: Whisper, path: Path) -> dict[str, str]:
-    """English text of each utterance that the store holds, by id: translated, or transcribed if it is in English.
+    """English text of each utterance in the store, by id: translated, or transcribed if it is in English.
 
-    The texts are kept in a file of JSON lines (`run.kept_by_id`); one is used again only if it was made from the same
-    audio by the same model in the same way.
-
-    Args:
-        utterances: what to translate.
-        store: their frames with decoding context (`interlingua encode --context full` or ``speech+N``).
-        whisper: the model that made the frames.
-        path: the file; created if absent.
+    Texts are kept in ``path`` (`run.kept_by_id`) and reused for the same audio, model and prompt. The store's frames
+    need decoding context (`interlingua encode --context full` or ``speech+N``).
 
     Raises:
         ResultsError: a line of the file can't be read.
         StoreMismatchError: the frames are not the unpooled last layer of this model.
         UsageError: a language that the model doesn't know.
-        UntrainedTaskError, EnglishOnlyModelError: translation is asked of a model that can't.
+        UntrainedTaskError, EnglishOnlyModelError: the model can't translate.
     """
     spec, audio = store.spec, store.hashes()
     made = (spec.revision, spec.context, spec.dtype, spec.compute, str(whisper.model.dtype))
@@ -47,11 +40,11 @@ def english_texts(utterances: Sequence[Utterance], store: FrameStore, whisper: W
     }
 
     def translated(lacking: Sequence[str]) -> Iterator[dict[str, str]]:
-        """Texts chunk by chunk; utterances of one language and of like duration share a chunk."""
+        """Texts chunk by chunk; utterances of one language and similar duration share a chunk."""
         todo = [held[i] for i in lacking]
         languages = list(dict.fromkeys(u.language for u in todo))
         require_decodable(store, whisper)
-        for language in languages:  # what would otherwise come up in the middle of the work
+        for language in languages:  # raises before the work, not in the middle of it
             if language != TARGET:
                 whisper.require_translation()
             whisper.prompt(language, _task(language))

@@ -1,4 +1,4 @@
-"""COMET's scores of a study's translations, kept in a file: what was scored once is not scored again."""
+"""COMET's scores of a study's translations, cached in a file."""
 
 import hashlib
 import json
@@ -17,13 +17,7 @@ from interlingua.results import Change
 
 
 def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometScores | CometError:
-    """COMET's scores of segments, or why there are none.
-
-    Args:
-        path: the file of what is scored already.
-        segments: in any order, several times or once.
-        model: a hub id, or a local checkpoint.
-    """
+    """COMET's scores of segments, those in ``path`` reused; or why there are none."""
     names = {segment: _name(segment) for segment in segments}
     held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if held.get("model") != model:
@@ -32,7 +26,7 @@ def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometSc
     if missing:
         try:
             found = score_comet(missing, model=model)
-            if held["signature"] not in (None, found.signature):  # of other versions: they don't mix
+            if held["signature"] not in (None, found.signature):  # scores of other versions can't be mixed in
                 found = score_comet(names, model=model)
                 held["scores"] = {}
         except CometError as e:
@@ -46,7 +40,7 @@ def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometSc
 def comet_change(
     comet: CometScores | CometError, after: Sequence[SystemOutputs], before: Sequence[SystemOutputs]
 ) -> Change:
-    """Scores before and after, means over groups, and their difference; or the reason why there are none."""
+    """Means over groups of scores before and after, and their difference; or why there are none."""
     if isinstance(comet, CometError):
         return Change(reason=str(comet))
     try:

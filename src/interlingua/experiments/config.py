@@ -1,4 +1,4 @@
-"""Typed settings of the experiments; importing them loads nothing heavy, so the command line stays quick."""
+"""Typed settings of the experiments; imports nothing heavy, to keep the command line quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +13,19 @@ Task = Literal["translate", "transcribe"]
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Settings of the demo; those that are None depend on ``full``.
+    """Settings of the demo; the defaults of None depend on ``full``.
 
     Attributes:
-        full: nothing pooled, everything translated, every language in every control.
-        out: the result folder; frames are kept in it, so that a second run is quick. Default: runs/demo, or
-            runs/demo-full with --full.
+        full: pool nothing, translate everything, and use every language in every control.
+        out: the result folder; its frames make a second run quick. Default: runs/demo, or runs/demo-full with --full.
         model: model spec.
         languages: languages to compare, of en, es, fr, it, ru.
         pool: encoder frames averaged into one for retrieval, 1 = none. Default: 2, or 1 with --full.
         min_words: least number of words of a prompt's English transcript.
         include_non_speech: also count the silences and beeps (to compare with figures that did).
-        translate: prompts a language to translate, 0 = none. Default: 32, or all with --full.
+        translate: prompts to translate in each language, 0 = none. Default: 32, or all with --full.
         random_languages: languages of the random-weights control. Default: en fr it, or all with --full.
-        device: where to encode and score.
+        device: device that encodes and scores.
     """
 
     full: bool = False
@@ -41,7 +40,7 @@ class DemoConfig:
     device: Device = "auto"
 
     def settled(self) -> "SettledDemo":
-        """Fill in what depends on ``full``, and check it all.
+        """Fill in the defaults that depend on ``full``.
 
         Raises:
             UsageError: fewer than two languages, an unknown one, or a number out of range.
@@ -71,7 +70,7 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class SettledDemo(DemoConfig):
-    """A `DemoConfig` with nothing left open."""
+    """A `DemoConfig` without None."""
 
     out: Path = Path("runs/demo")
     pool: int = 2

@@ -20,16 +20,16 @@ from interlingua.types import Utterance
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSource:
-    """What a recipe reads.
+    """The corpus of a recipe.
 
     Attributes:
-        name: of the corpus (`interlingua corpus list`), or ``manifest``: then ``root`` is a manifest.
-        root: its folder; None where it fetches itself.
-        languages: to read, in the corpus's codes or Whisper's; none: all.
-        split: to read; None: all. A manifest without splits is read whole.
-        positives: see `interlingua corpus prepare`.
-        max_utterances: at most so many of each language (a manifest of one's own is cut by its owner).
-        options: of the corpus's own.
+        name: corpus of `interlingua corpus list`, or ``manifest``, whose path is ``root``.
+        root: folder of the corpus's files; None where it downloads itself.
+        languages: languages to read, in the corpus's codes or Whisper's; none: all.
+        split: split to read; None: all. A manifest without splits is read whole.
+        positives: rule for same meanings, see `interlingua corpus prepare`.
+        max_utterances: at most so many of each language; not for a manifest.
+        options: the corpus's own options.
     """
 
     name: str
@@ -41,11 +41,6 @@ class CorpusSource:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what can be checked before the work.
-
-        Raises:
-            UsageError: no such corpus, an option that it hasn't, or a manifest that isn't named or is to be cut.
-        """
         if self.name == "manifest":
             if self.root is None:
                 raise UsageError("corpus manifest: root is missing; it is the manifest's path")
@@ -58,17 +53,12 @@ class CorpusSource:
                 raise UsageError(f"corpus {self.name}: no option {name!r}; it has {', '.join(known) or 'none'}")
 
     def utterances(self, folder: Path, log: Callable[[str], None] = lambda line: None) -> list[Utterance]:
-        """Read the corpus, and leave its manifest in a folder; a manifest of one's own stays where it is.
+        """Read the corpus, and write its manifest to ``folder``; a manifest of one's own stays where it is.
 
-        It is read anew every time: what was skipped for want of a file may be there by now.
-
-        Args:
-            folder: of the recipe's results.
-            log: takes a line on whatever was skipped.
+        It is read anew every time, since skipped files may be there by now; ``log`` takes a line on what was skipped.
 
         Raises:
-            CorpusError: the corpus isn't there, and the message says what to fetch; or it has no speech of one of the
-                languages in the split.
+            CorpusError: no such corpus (the message says what to fetch), or no speech of a language in the split.
         """
         found = self._of_manifest(log) if self.name == "manifest" else self._prepared(folder, log)
         lacking = [lang for lang in normalise_languages(self.languages) if lang not in {u.language for u in found}]
@@ -120,7 +110,7 @@ class CorpusSource:
         return str(self.root) if self.name == "manifest" else self.name
 
     def settings(self, folder: Path) -> dict[str, Any]:
-        """What a result folder's report says of its corpus."""
+        """The corpus's part of a result folder's settings."""
         return {
             "corpus": self.title,
             "languages": list(self.languages),
@@ -129,11 +119,10 @@ class CorpusSource:
         }
 
     def summary(self, folder: Path) -> dict[str, Any]:
-        """What the manifest in a folder holds, and by which rule; empty for a manifest of the user's own."""
+        """Counts and rule of the manifest in a folder; empty for a manifest of one's own."""
         path = self._manifest(folder).with_suffix(".json")
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def _manifest(self, folder: Path) -> Path:
-        """Where the manifest of these settings lies."""
         stated = msgspec.json.encode({k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()})
         return folder / f"{self.name}-{hashlib.sha256(stated).hexdigest()[:10]}.jsonl"

@@ -133,8 +133,8 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
 def translation_subset(utterances: Sequence[Utterance], n_meanings: int | Literal["all"]) -> list[Utterance]:
     """Non-English utterances of the meanings to translate.
 
-    Meanings qualify if every language's recording fits the 30 s window; of those, the ``n_meanings`` whose
-    ids have the smallest SHA-256 are taken: fixed, and blind to their content.
+    Of the meanings whose recordings all fit the 30 s window, the ``n_meanings`` with the smallest SHA-256 of their ids:
+    fixed, and independent of content.
     """
     longest: dict[str, float] = {}
     for u in utterances:
@@ -168,7 +168,7 @@ def describe_prompts(utterances: Sequence[Utterance]) -> results.Corpus:
 
 
 def best_example(utterances: Sequence[Utterance], scores: Matrix, pair: Pair) -> tuple[Utterance, Utterance] | None:
-    """The best-scoring right answer of a readable length with both transcripts, or None."""
+    """The best-scoring correct pair of a readable length with both transcripts, or None."""
     queries = [u for u in utterances if u.language == pair[0]]
     candidates = [u for u in utterances if u.language == pair[1]]
     best: tuple[float, Utterance, Utterance] | None = None
@@ -188,9 +188,9 @@ def best_example(utterances: Sequence[Utterance], scores: Matrix, pair: Pair) ->
 
 
 class LogMelEncoder:
-    """Whisper's own log-mel features as frames: two 10 ms frames averaged, each bin's utterance mean removed.
+    """Whisper's log-mel features as frames: two 10 ms frames averaged, each bin's utterance mean removed.
 
-    Without removing the mean every cosine would be near 1, and the control weaker than it need be.
+    Without removing the mean every cosine would be near 1, and the control too weak.
     """
 
     def __init__(self, whisper: Whisper) -> None:
@@ -208,7 +208,7 @@ class LogMelEncoder:
 
     @property
     def rate(self) -> float:
-        """Frames per second: as many as Whisper's encoder has."""
+        """Frames per second, as of Whisper's encoder."""
         return float(FRAMES_PER_SECOND)
 
     @property
@@ -231,7 +231,7 @@ class LogMelEncoder:
 
 
 def with_random_weights(whisper: Whisper) -> Whisper:
-    """The same architecture with fresh weights: what the shape of the encoder gives by itself."""
+    """The same architecture with random weights, as a control."""
     import torch
     from transformers import WhisperForConditionalGeneration
 

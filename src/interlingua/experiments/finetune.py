@@ -55,31 +55,25 @@ from interlingua.results import Results, UtteranceResult
 from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 
-_FREE = ("manifest", "out", "log")  # paths and logging may change between runs that go on
-MOST_OF_DISK = 0.8  # of what is free, that states may take
+_FREE = ("manifest", "out", "log")  # paths and logging may change when a run resumes
+MOST_OF_DISK = 0.8  # share of the free disk that states may take
 WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
 
 
 def run_finetune(
     config: FinetuneConfig, *, device: Device = "auto", dry_run: bool = False, log: Callable[[str], None] = print
 ) -> Path:
-    """Train what the config says, measure before and after on the test split, and return the result folder.
+    """Train, measure before and after on the test split, return the result folder; interrupted, the same call resumes.
 
     The folder holds ``model/`` (Hugging Face's layout), ``checkpoints/``, ``results.json`` and the outputs before and
-    after. Interrupted, the same call goes on.
-
-    Args:
-        config: the settings.
-        device: where to train.
-        dry_run: only read the manifest, and say what will be done.
-        log: takes a line of news.
+    after. ``dry_run``: only read the manifest, and print the plan.
 
     Raises:
         ResultsError: the folder is of another config, manifest or store.
         InterlinguaError: see the stages.
     """
     where, compute = resolve_device(device, config.compute)
-    processes = PartialState(cpu=where == "cpu", timeout=WAIT)  # those of torchrun; else this one alone
+    processes = PartialState(cpu=where == "cpu", timeout=WAIT)  # of torchrun; else this one alone
     if not processes.is_main_process:
         log = _silent
     run = Run(config.out, compute=compute, device=where, log=log)
@@ -174,7 +168,7 @@ def run_finetune(
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for all, where ``torchrun`` began several."""
+    """Whether this is the main process of ``torchrun``."""
     return bool(PartialState().is_main_process)
 
 
@@ -183,7 +177,7 @@ def _silent(_: str) -> None:
 
 
 def plain(settings: object) -> dict[str, object]:
-    """Settings as JSON has them."""
+    """Settings as plain JSON values."""
     return dict(msgspec.to_builtins(settings, enc_hook=str))
 
 
@@ -194,7 +188,7 @@ def _with_states(
     config: FinetuneConfig,
     log: Callable[[str], None],
 ) -> list[Utterance]:
-    """Those to train on that have states; the log names what has none."""
+    """The training utterances that have states; logs the others."""
     absent = [u.id for u in new if u.id not in states]
     if len(absent) == len(new):
         raise CorpusError(f"{', '.join(config.store)}: nothing to train on is encoded; run `interlingua encode` first")
@@ -209,9 +203,7 @@ def _with_states(
 def split(
     utterances: Sequence[Utterance], config: FinetuneConfig
 ) -> tuple[list[Utterance], list[Utterance], list[Utterance]]:
-    """What is trained on, what chooses the epoch, and what is measured.
-
-    Without splits in the manifest everything is trained on and nothing measured.
+    """Training, dev and test utterances; without splits in the manifest everything is trained on and nothing measured.
 
     Raises:
         CorpusError: no utterance of the source languages to train on.
@@ -234,7 +226,7 @@ def split(
 
 
 def slot_of(whisper: Whisper, target: str, languages: Sequence[str], taught: Targets | None) -> str:
-    """The language token that stands for a target: the one that it was taught with, or one that is free."""
+    """The language token of a target: that of its earlier fine-tuning, or a free one."""
     known = taught.targets if taught else {}
     if target in known and (token := known[target].token):
         return token
@@ -242,7 +234,7 @@ def slot_of(whisper: Whisper, target: str, languages: Sequence[str], taught: Tar
 
 
 def named_targets(whisper: Whisper, target: str, token: str, prompt: PromptKind, sources: Sequence[str]) -> Targets:
-    """What a model folder says of a target just learnt, and of those that the model knew."""
+    """The targets of a fine-tuned model: the new one, and those before."""
     taught = read_targets(whisper.source.path)
     mine = {target: Target(None if prompt == "source-translate" else token, prompt)}
     return Targets(
@@ -255,20 +247,12 @@ def named_targets(whisper: Whisper, target: str, token: str, prompt: PromptKind,
 def made_states(
     path: Path, utterances: Sequence[Utterance], encoder: WhisperEncoder, reads: int, log: Callable[[str], None]
 ) -> tuple[States, dict[str, str]]:
-    """States of a run that was given no store: kept in one where that fits and pays, else made on the fly.
+    """States of a run without a store: kept in one at ``path`` where that fits and pays, else made on the fly.
 
-    Args:
-        path: of the store.
-        utterances: that are encoded.
-        encoder: makes the states.
-        reads: how often they will be read.
-        log: takes a line on how much disk they need, before anything is encoded.
-
-    Returns:
-        The states, and those that there are none of: id -> why.
+    ``reads``: how often they will be read. Also returns the utterances without states: id -> why.
     """
     need, free = estimate_bytes(with_durations(utterances), encoder.spec, encoder.dim), free_bytes(path) or 0
-    begun = path.exists()  # by this run, before an interruption, or by the first of several processes
+    begun = path.exists()  # by this run before an interruption, or by the main process
     fits = begun or need < free * MOST_OF_DISK
     log(f"states of {len(utterances)} utterances take about {need / 1e9:.2f} GB; {free / 1e9:.0f} GB are free")
     if begun or (fits and reads > 1):
@@ -291,16 +275,9 @@ def kept_outputs(
     *,
     most_tokens: int = MOST_TOKENS,
 ) -> Outputs:
-    """A model's outputs, from a file (`kept_by_id`) and made where it lacks them: an utterance may have states by now.
+    """A model's outputs, from the file ``path`` (`kept_by_id`) or made where it lacks them.
 
-    Args:
-        path: of the file.
-        whisper: the model, or what loads it when it is needed.
-        tasks: what it does.
-        utterances: of which those with states have outputs.
-        states: of the encoder.
-        label: of the progress bar.
-        most_tokens: of an output.
+    ``whisper`` may be a function that loads the model when it is needed; utterances without states are skipped.
     """
 
     def make(ids: Sequence[str]) -> Iterable[Mapping[str, dict[str, str]]]:
@@ -316,7 +293,7 @@ def kept_outputs(
 def output_origins(
     tasks: Sequence[Task], utterances: Sequence[Utterance], states: States, most_tokens: int
 ) -> dict[str, str]:
-    """Utterance id -> what its outputs depend on besides the model; of those with states and tasks."""
+    """Utterance id -> key of what its outputs depend on besides the model, of those with states and tasks."""
     by_source: dict[str, list[Task]] = {}
     for task in tasks:
         by_source.setdefault(task.source, []).append(task)

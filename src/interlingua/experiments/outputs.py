@@ -34,15 +34,15 @@ from interlingua.types import Score, Utterance
 TRANSLATION = ("bleu", "chrf++", "chrf", "off_target")
 TRANSCRIPTION = ("error",)
 COMET = "comet"
-SHORT, LONG = 3.0, 10.0  # seconds: borders of the durations that have rows of their own
+SHORT, LONG = 3.0, 10.0  # seconds: borders of the duration classes
 BUCKETS = (f"<{SHORT:.0f} s", f"{SHORT:.0f}-{LONG:.0f} s", f">{LONG:.0f} s", "unknown")
 
-_ALWAYS = ("chrf++", "chrf", "error")  # the others need a tokenizer, an identifier, …: without it a reason stands there
+_ALWAYS = ("chrf++", "chrf", "error")  # others may lack a tokenizer, an identifier, …: a reason stands in
 
 
 @dataclass(frozen=True)
 class System:
-    """One system: target language -> utterance id -> text. Its outputs in the language spoken are transcripts."""
+    """One system: target language -> utterance id -> text. Outputs in the source language are transcripts."""
 
     name: str
     outputs: Mapping[str, Mapping[str, str]]
@@ -50,14 +50,7 @@ class System:
 
 @dataclass(frozen=True)
 class Group:
-    """What every system should write: the speech of one language in another, or in the same.
-
-    Attributes:
-        task: what it is.
-        source: the language spoken.
-        target: the language written; of a transcript, the one spoken.
-        references: utterance id -> what should be written.
-    """
+    """One task: speech of ``source`` into ``target``, the same for a transcript, with references by utterance id."""
 
     task: Task
     source: str
@@ -66,7 +59,7 @@ class Group:
 
     @property
     def pool(self) -> tuple[Task, str]:
-        """Groups that share it are pooled: those of one target, or transcripts of one unit."""
+        """Key of the groups that are pooled: of one target, or transcripts of one unit."""
         unit = "cer" if self.source in UNSPACED_LANGUAGES else "wer"
         return self.task, self.target if self.task == "translate" else unit
 
@@ -76,8 +69,8 @@ def groups_of(
 ) -> list[Group]:
     """Every group that some system has outputs for, or that both task and target name.
 
-    Translations into a target are expected of the speech of every other language: a system that skips one is missing
-    its outputs. Transcripts are expected of the languages that some system transcribes, or of all with the task.
+    Translations into a target are expected of every other source language; transcripts of the languages that some
+    system transcribes, or of all if ``task`` says so.
 
     Raises:
         UsageError: nothing to score, or no reference in a target.
@@ -111,19 +104,14 @@ def evaluate_outputs(
     worst: int = 10,
     log: UtteranceLog | None = None,
 ) -> Results:
-    """Score systems' outputs.
+    """Score systems' outputs: ``outputs``, ``outputs_compared``, ``outputs_by_duration`` and ``worst``.
 
     Args:
-        utterances: with references.
-        systems: the first is the one that the others are compared with.
-        groups: from `groups_of`.
+        systems: the first is the baseline of the comparisons.
         metrics: further metrics of translations: names in `METRICS`, or ``module:attribute``.
-        comet_model: also score translations by COMET with this model. Where it can't be, its score is the reason.
+        comet_model: also score translations by COMET; a failure's reason stands in for the score.
         worst: how many of each system's worst outputs to list, by target.
-        log: where to keep each translation and transcript with its score.
-
-    Returns:
-        ``outputs``, ``outputs_compared``, ``outputs_by_duration`` and ``worst``.
+        log: keeps each translation and transcript with its score.
 
     Raises:
         UsageError: a transcript without words, or an unknown metric.
@@ -161,19 +149,19 @@ def evaluate_outputs(
 
 
 def missing_ids(system: System, groups: Sequence[Group]) -> list[str]:
-    """Utterances that have a reference and no output, in the manifest's order."""
+    """Utterances with a reference but no output, in the manifest's order."""
     return [i for g in groups for i in g.references if i not in system.outputs.get(g.target, {})]
 
 
 def unscored(system: System, utterances: Sequence[Utterance], groups: Sequence[Group]) -> int:
-    """How many outputs there are of these utterances that the manifest has no reference for."""
+    """Number of outputs for these utterances without a reference."""
     scored = {(g.target, i) for g in groups for i in g.references}
     ids = {u.id for u in utterances}
     return sum((t, i) not in scored for t, texts in system.outputs.items() for i in texts if i in ids)
 
 
 def bucket_of(utterance: Utterance) -> str:
-    """The utterance's duration, roughly: one of `BUCKETS`."""
+    """The utterance's duration class: one of `BUCKETS`."""
     seconds = utterance.duration if utterance.duration is not None else utterance.audio.duration
     if seconds is None:
         return BUCKETS[3]
@@ -181,7 +169,7 @@ def bucket_of(utterance: Utterance) -> str:
 
 
 class _Scoring:
-    """What is computed once and read by several tables."""
+    """Computed once and read by several tables."""
 
     def __init__(
         self,
@@ -205,7 +193,6 @@ class _Scoring:
 
     @cached_property
     def comet(self) -> CometScores | CometError:
-        """COMET's scores of all translations, each segment once; or why there are none."""
         try:
             segments = [
                 segment
@@ -219,13 +206,10 @@ class _Scoring:
             return e
 
     def row(self, system: System, groups: Sequence[Group]) -> SystemScores:
-        """One system on one group, or on several pooled."""
         scores = self._each(groups, lambda m: pooled_score([self._statistics(m, system, g) for g in groups]))
         return _row(system, groups, groups, missing=len(missing_ids(system, groups)), **scores)
 
     def compared(self, system: System, first: System, groups: Sequence[Group]) -> SystemScores:
-        """One system less the first, on one group or on several pooled."""
-
         def difference(measure: str) -> Score:
             after, before = ([self._statistics(measure, s, g) for g in groups] for s in (system, first))
             return pooled_difference(after, before)
@@ -233,7 +217,7 @@ class _Scoring:
         return _row(system, groups, groups, against=first.name, **self._each(groups, difference, compared=True))
 
     def by_duration(self, system: System, groups: Sequence[Group]) -> list[SystemScores]:
-        """The groups' utterances of each duration as one corpus: a language may have too few of them."""
+        """All languages' utterances of each duration as one corpus, since a language may have too few of them."""
         rows = []
         for bucket in BUCKETS:
             parts = [replace(g, references=_within(g, bucket, self.utterances)) for g in groups]
@@ -244,7 +228,6 @@ class _Scoring:
         return rows
 
     def worst(self, system: System, groups: Sequence[Group], most: int) -> list[BadOutput]:
-        """The outputs with the lowest sentence chrF++, or the highest error rate."""
         found: list[tuple[float, str, Group]] = []
         for g in groups:
             measure, sign = ("chrf++", 1) if g.task == "translate" else ("error", -1)
@@ -328,14 +311,7 @@ def _within(group: Group, bucket: str, utterances: Mapping[str, Utterance]) -> d
 
 
 def _row(system: System, groups: Sequence[Group], of: Sequence[Group], **fields: Any) -> SystemScores:
-    """A row on one source language, or (source None) on several, pooled.
-
-    Args:
-        system: whose it is.
-        groups: that it is named by.
-        of: whose utterances are counted.
-        fields: scores and what else it holds.
-    """
+    """A row on one source language, or (source None) on several, pooled; utterances are those of ``of``."""
     first, several = groups[0], len(groups) > 1
     return SystemScores(
         system=system.name,
@@ -352,7 +328,7 @@ def _row(system: System, groups: Sequence[Group], of: Sequence[Group], **fields:
 
 
 class _Line(msgspec.Struct):
-    # Other keys (language, flags, …) are of no concern here.
+    # Other keys (language, flags, …) are ignored.
     id: str
     text: str
     target: str | None = None
@@ -369,16 +345,14 @@ def read_systems(
     """Read systems' outputs, one file each.
 
     Args:
-        named: paths, or NAME=path; without a name a system is called by its file's stem.
-        utterances: by id, all that the manifest holds.
-        manifest: for messages.
-        to: targets that count, all if empty; a single one is that of lines without a target.
+        named: paths, or NAME=path; the default name is the file's stem.
+        to: targets to keep, all if empty; a single one is that of lines without a target.
         task: keep transcripts, or translations, only; lines without a target are transcripts if those are kept.
 
     Raises:
         UsageError: two systems of one name.
-        OutputsError: no such file, no output in it, or a line that is malformed, has an unknown id, repeats an id of
-            the same target or needs a target; file and line are named.
+        OutputsError: a missing or empty file, or a line that is malformed, has an unknown id, repeats an id of the same
+            target or needs a target; file and line are named.
     """
     systems: dict[str, System] = {}
     for given in named:

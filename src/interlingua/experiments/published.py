@@ -1,4 +1,4 @@
-"""Figures of others, from a file of the user's: the paper's own tables couldn't be read when this was written."""
+"""Published figures, from a file of the user's: the paper's own tables couldn't be read when this was written."""
 
 import json
 import math
@@ -13,9 +13,9 @@ from interlingua.languages import normalise_language
 from interlingua.results import Published
 
 UNKNOWN = "not known here"
-"""Stands for a figure of others that the file hasn't; nothing is filled in from memory."""
+"""In place of a figure that the file lacks; nothing is filled in from memory."""
 PAPER_CHANCE = {"fleurs": 0.002}
-"""Corpus -> R@1 of chance in Ma et al. (arXiv 2407.01130), section 4.2: the one figure of theirs that is known here."""
+"""Corpus -> R@1 of chance in Ma et al. (arXiv 2407.01130), section 4.2: the one figure known here."""
 
 PARTS: dict[str, tuple[Mapping[str, str], Sequence[str], str]] = {
     "retrieval": (
@@ -41,7 +41,7 @@ _RANGES = {"r1": (0.0, 1.0), "bleu": (0.0, 100.0), "chrf": (0.0, 100.0), "wer": 
 
 
 def compared(path: Path | None, ours: Sequence[Published]) -> list[Published]:
-    """Our figures with those of a file, where it has them.
+    """Our figures with the published ones of a file, where it has them.
 
     Raises:
         UsageError: see `read_published`.
@@ -51,15 +51,9 @@ def compared(path: Path | None, ours: Sequence[Published]) -> list[Published]:
 
 
 def read_published(path: Path | None, part: str) -> dict[tuple[str, ...], float]:
-    """Rows of one part of a file ``{part: [{key: text, …, measure: number, …}]}``.
+    """Part of a file ``{part: [{key: text, …, measure: number, …}]}`` (see `PARTS`): (key values, measure) -> figure.
 
-    Args:
-        path: the file; None: nothing is known.
-        part: one of `PARTS`.
-
-    Returns:
-        (value of each key, name of the measure) -> the figure, with Whisper's codes of languages; empty where the file
-        lacks the part.
+    Languages are in Whisper's codes. Empty without a file, or where it lacks the part.
 
     Raises:
         UsageError: the file can't be read, or isn't of that form; the row is named.
@@ -98,7 +92,7 @@ def _rows(path: Path, part: str, example: str) -> list[Any]:
 
 
 def _figures(row: Any, keys: Mapping[str, str], measures: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """A row's figures; raises ValueError, or UsageError for a language, with what is wrong."""
+    """A row's figures; raises ValueError, or UsageError for a language."""
     if not isinstance(row, dict):
         raise ValueError(f"{row!r} is no row")
     for key in keys:

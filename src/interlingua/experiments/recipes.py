@@ -25,29 +25,23 @@ RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
     "unseen": (UnseenStudy, run_unseen_study),
     "robustness": (RobustnessStudy, run_robustness_study),
 }
-"""What ``recipe:`` may say -> its settings, and what runs them: ``run(settings, dry_run, log)`` -> result folder."""
+"""Value of ``recipe:`` -> its settings, and their function: ``run(settings, dry_run, log)`` -> result folder."""
 
 
 def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
-    """Run an experiment and return its result folder; interrupted, the same call goes on.
+    """Run an experiment and return its result folder; interrupted, the same call resumes.
 
-    Args:
-        settings: from `read_recipe`.
-        dry_run: only say what it will need.
-        log: takes a line of news.
-
-    Raises:
-        InterlinguaError: see the experiments.
+    ``dry_run``: only print the plan. Raises InterlinguaError, see the experiments.
     """
     run = next(run for kind, run in RECIPES.values() if type(settings) is kind)
     return run(settings, dry_run=dry_run, log=log)
 
 
 def read_recipe(path: Path) -> Settings:
-    """Read a recipe, a YAML file: its key ``recipe`` says which experiment, the others are that one's settings.
+    """Read a recipe, a YAML file: its key ``recipe`` names the experiment, the others are that one's settings.
 
     Raises:
-        UsageError: the file is missing or no YAML, it is of another kind, or a setting is unknown or of the wrong type.
+        UsageError: no such file, no YAML, another kind of file, or a setting that is unknown or of the wrong type.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -68,7 +62,7 @@ def read_recipe(path: Path) -> Settings:
 
 
 def _stated(settings: Any) -> Any:
-    """The same, with defaults in ``vars`` too: results tell all settings, and msgspec leaves these in the class."""
+    """The same with defaults in ``vars`` too: results record all settings, and msgspec leaves these in the class."""
     if isinstance(settings, dict):
         return {name: _stated(value) for name, value in settings.items()}
     if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
@@ -78,7 +72,7 @@ def _stated(settings: Any) -> Any:
 
 
 def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, inside: str = "") -> None:
-    """Raise UsageError for a key that a typed class, or one within it, hasn't."""
+    """Raise UsageError for a key that a typed class, or one within it, lacks."""
     types = get_type_hints(kind)
     known = {f.name: types[f.name] for f in dataclasses.fields(kind)}
     for name, value in content.items():
@@ -89,7 +83,7 @@ def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, insi
 
 
 def _within(hint: Any, name: str, value: Any) -> Iterator[tuple[type[Any], str, Mapping[str, Any]]]:
-    """The typed classes within a setting (one, one or None, or one a name): class, where, what is set."""
+    """The typed classes within a setting (one, optional, or one a name): class, name, content."""
     if not isinstance(value, dict):
         return
     of_names = get_args(hint)[1] if get_origin(hint) is dict else None

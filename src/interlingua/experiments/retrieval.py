@@ -45,7 +45,7 @@ SEEDS = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED}
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """What there is to retrieve in each language; frames are None where the store has none."""
+    """Utterances and frames of each language; frames are None where the store has none."""
 
     items: dict[str, Items]
     frames: dict[str, list[FrameArray | None]]
@@ -53,7 +53,7 @@ class Corpus:
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance], store: FrameStore) -> "Corpus":
-        """Read a manifest's utterances from a store; the speech part of each is read.
+        """Read the speech part of a manifest's utterances from a store.
 
         Raises:
             CorpusError: an utterance without a meaning, or fewer than two languages.
@@ -84,7 +84,7 @@ class Corpus:
 
     @property
     def n_clusters(self) -> int:
-        """Clusters of utterances that have frames."""
+        """Number of clusters with frames."""
         held = (
             cluster
             for language, items in self.items.items()
@@ -107,7 +107,7 @@ class Corpus:
         )
 
     def changed(self, change: Callable[[str, FrameArray], FrameArray]) -> "Corpus":
-        """The same with the frames of each utterance changed, given its id and frames."""
+        """A copy with the frames of each utterance changed, given its id and frames."""
         frames = {
             lang: [None if f is None else change(i, f) for i, f in zip(self.items[lang].ids, held, strict=True)]
             for lang, held in self.frames.items()
@@ -117,7 +117,7 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class EnglishTexts:
-    """What the cascade compares: English text by utterance id, and what embeds it."""
+    """The cascade's input: English text by utterance id, and the sentence encoder."""
 
     texts: Mapping[str, str]
     encoder: SentenceEncoder
@@ -125,13 +125,13 @@ class EnglishTexts:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a measurement found.
+    """Results of `measure`.
 
     Attributes:
-        rows: one a method and ordered pair.
-        skipped: a line on each ordered pair where no query's sentence has a recording among the candidates.
+        rows: one for each method and ordered pair.
+        skipped: a line on each ordered pair without a shared sentence.
         matrices: scores of each unordered pair under the first method.
-        similarity: the first pair of these and the method; None where there is none.
+        similarity: the first of these pairs and the method, if any.
     """
 
     rows: list[Retrieval]
@@ -141,7 +141,7 @@ class Measured:
 
     @property
     def arrays(self) -> dict[str, Matrix]:
-        """What a result folder keeps of the matrices: the first."""
+        """The first matrix, for the result folder."""
         return {"similarity": next(iter(self.matrices.values()))} if self.matrices else {}
 
 
@@ -158,19 +158,15 @@ def measure(
 ) -> Measured:
     """R@k and MRR of methods on language pairs, both directions of each.
 
-    The gallery of a language is all its utterances, and so is its set of queries. An utterance without frames stays in:
-    as a query it counts as a miss, as a candidate it can't be found. A query whose sentence no candidate has is skipped
-    and counted.
+    A language's utterances are all queries and all candidates. One without frames counts as a miss, and can't be found.
+    A query whose sentence no candidate has is skipped and counted.
 
     Args:
-        corpus: two languages or more.
         methods: by name, or ``module:attribute`` (`interlingua.retrieval.methods`).
-        pairs: unordered pairs of languages; None means all.
-        frames: what the frames are where they aren't the encoder's; results call the methods ``method:frames``.
-        compute: number format of SeqSim's products.
-        device: where SeqSim multiplies.
-        texts: the cascade's English texts; other methods don't read them.
-        log: where to keep each query's rank.
+        pairs: unordered pairs of languages; None: all.
+        frames: name of frames other than the encoder's; results call the methods ``method:frames``.
+        texts: the cascade's English texts; other methods ignore them.
+        log: keeps each query's rank.
 
     Raises:
         UsageError: an unknown method, or the cascade without texts.
@@ -254,14 +250,9 @@ def score_pairs(
 def without_quiet(
     corpus: Corpus, utterances: Iterable[Utterance], decibels: float, rate: float, pooling: int = 1
 ) -> Corpus:
-    """Drop frames that are this much quieter than the utterance's loudest frame.
+    """Drop frames that are ``decibels`` quieter than the utterance's loudest frame.
 
-    Args:
-        corpus: whose audio can be read.
-        utterances: those of the corpus.
-        decibels: below the loudest encoder frame; more than 0.
-        rate: encoder frames per second.
-        pooling: encoder frames in one frame of the corpus; it stays if one of them is loud.
+    ``rate``: encoder frames per second. A frame pooled from ``pooling`` encoder frames stays if one of them is loud.
 
     Raises:
         UsageError: ``decibels`` isn't above 0.
@@ -279,10 +270,10 @@ def without_quiet(
 
 
 def side_by_side(corpora: Sequence[Corpus]) -> Corpus:
-    """Frames of the same utterances from several layers, each made unit, as one: (T, D), (T, E) -> (T, D + E).
+    """Concatenate frames of several layers, each normalised to length 1: (T, D), (T, E) -> (T, D + E).
 
     Raises:
-        UsageError: an utterance has another number of frames in one of them.
+        UsageError: an utterance's numbers of frames differ.
     """
     first, *others = corpora
     frames: dict[str, list[FrameArray | None]] = {}
@@ -298,13 +289,13 @@ def side_by_side(corpora: Sequence[Corpus]) -> Corpus:
 
 
 def unit(frames: FrameArray) -> FrameArray:
-    """Rows of length one in float32; zero rows stay."""
+    """Rows of length 1 in float32; zero rows stay."""
     norms = np.linalg.norm(frames.astype(np.float32), axis=1, keepdims=True)
     return np.asarray(frames / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
 def loud_frames(samples: np.ndarray, decibels: float, rate: float) -> np.ndarray:
-    """Which frames are within so many decibels of the loudest, (S,) -> (T,); ``rate`` is frames per second."""
+    """Which frames are within so many decibels of the loudest, (S,) -> (T,); ``rate``: frames per second."""
     size = round(SAMPLE_RATE / rate)
     padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
     power = np.square(padded).mean(axis=1)
@@ -324,13 +315,13 @@ class RetrievalStudy:
     """Settings of the experiment; the keys of its recipe.
 
     Attributes:
-        out: the result folder; manifest and frames are kept in it.
-        corpus: what is compared.
+        out: the result folder; it keeps manifest and frames.
+        corpus: corpus to compare.
         model: model spec.
-        methods: how to score; the first is shown as a picture.
+        methods: retrieval methods; the first one's scores are drawn.
         layer: encoder layer, 1-based; None: the last.
         pool: frames averaged into one; 1 = none.
-        published: JSON with figures of others, ``{"retrieval": [{"query", "candidate", "method", "r1"}]}``, 0 to 1.
+        published: JSON of published figures, ``{"retrieval": [{"query", "candidate", "method", "r1"}]}``, 0 to 1.
     """
 
     out: Path
@@ -342,17 +333,12 @@ class RetrievalStudy:
     published: Path | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked before the work.
-
-        Raises:
-            UsageError: no method, an unknown one, or the cascade, which takes more than a recipe says.
-        """
         require_methods(self.methods)
         if self.pool < 1:
             raise UsageError(f"pool: {self.pool}; use 1 (no pooling) or more")
 
     def plan(self) -> str:
-        """What will be done, in a line."""
+        """The plan in one line."""
         which = ", ".join(self.corpus.languages) or "every language"
         return f"retrieval on {self.corpus.title} ({which}), {self.model}, {', '.join(self.methods)}"
 
@@ -360,13 +346,7 @@ class RetrievalStudy:
 def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
     """Encode what isn't encoded yet, score every pair, and write ``results.json``.
 
-    Args:
-        study: the settings.
-        dry_run: only read the corpus, and say what is to be done.
-        log: takes a line of news.
-
-    Raises:
-        InterlinguaError: see the stages.
+    ``dry_run``: only read the corpus, and print the plan. Raises InterlinguaError, see the stages.
     """
     device = best_device()
     compute = best_compute(device)
@@ -399,7 +379,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
 
 
 def usable_methods(methods: Sequence[str], n_clusters: int, log: Callable[[str], None]) -> list[str]:
-    """Those that so many clusters are enough for; the default one estimates on some and tests on others."""
+    """Methods that this number of clusters is enough for; the default one estimates on some and tests on others."""
     enough = n_clusters >= LEAST_CLUSTERS
     if not enough and DEFAULT_METHOD in methods:
         log(f"skipped {DEFAULT_METHOD}, which takes {LEAST_CLUSTERS} clusters of meanings")
@@ -407,7 +387,7 @@ def usable_methods(methods: Sequence[str], n_clusters: int, log: Callable[[str],
 
 
 def require_methods(methods: Sequence[str]) -> None:
-    """Raise UsageError for a recipe's methods: none, an unknown one, or the cascade, which takes more than it says."""
+    """Raise UsageError for a recipe's methods: none, an unknown one, or the cascade, which needs more than a recipe."""
     for name in methods:
         if get_method(name).score == "cascade":
             raise UsageError(f"methods: {name!r} can't be used here; use {', '.join(METHODS)}")
@@ -416,7 +396,7 @@ def require_methods(methods: Sequence[str]) -> None:
 
 
 def published(path: Path | None, rows: Sequence[Retrieval], corpus: str = "") -> list[Published]:
-    """Our R@1 and others', and the mean chance of all pairs and the paper's where that is known.
+    """Our R@1 and the published ones, and the mean chance of all pairs and the paper's where that is known.
 
     Raises:
         UsageError: the file can't be read, or isn't of that form.

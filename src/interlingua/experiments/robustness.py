@@ -1,8 +1,7 @@
-"""Does what Whisper shares between languages reach distant ones? Every language and its distance to a pivot.
+"""How far transfer reaches: retrieval, translation and transcription of each language against its distance to a pivot.
 
-Of each language: R@1 of retrieval to and from the pivot's speech, translation of its speech into English, its
-transcripts, and how far it is from the pivot; over the languages, rank correlations of the two. Languages without a
-Whisper token are decoded under related tokens, as in the study `unseen`.
+For each language: R@1 to and from the pivot's speech, translation into English, transcripts, and distance; over the
+languages, rank correlations. Languages without a token are decoded under proxy languages, as in `unseen`.
 """
 
 import hashlib
@@ -55,7 +54,7 @@ from interlingua.retrieval.seqsim import SimilarityCompute
 from interlingua.types import Utterance
 
 RETRIEVED = "speech"
-"""Context of the frames that are compared; see `interlingua.encoding`."""
+"""Context of the retrieval frames; see `interlingua.encoding`."""
 SCORES = ("bleu", "chrf", "off_target", "wer", "cer")
 
 
@@ -64,14 +63,14 @@ class RobustnessStudy:
     """Settings of the study; the keys of its recipe.
 
     Attributes:
-        out: the result folder; manifest, frames and outputs are kept in it.
-        corpus: what is compared: parallel speech of the pivot and of other languages, with English texts.
-        pivot: language that the others are measured against.
-        model: model spec; it must know how to translate.
-        methods: of retrieval; the first is shown as a picture.
-        tokens: language without a token -> candidates, instead of those of `related.candidate_tokens`.
-        same_sentences: compare only sentences that every language has, for R@1 depends on how many there are.
-        context: of the encoder for translation; retrieval reads the speech alone.
+        out: the result folder; it keeps manifest, frames and outputs.
+        corpus: parallel speech of the pivot and of other languages, with English texts.
+        pivot: language that the others are compared with.
+        model: model spec; it must be able to translate.
+        methods: retrieval methods; the first one's scores are drawn.
+        tokens: language without a token -> candidates, instead of the related languages.
+        same_sentences: compare only sentences that every language has, since R@1 depends on their number.
+        context: encoder context for translation; retrieval reads the speech alone.
         pool: frames averaged into one for retrieval; 1 = none.
     """
 
@@ -86,11 +85,6 @@ class RobustnessStudy:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        """Check what can be checked before the work.
-
-        Raises:
-            UsageError: an unknown language, method or context, a pivot that isn't read, or a number out of range.
-        """
         Context.parse(self.context)
         require_methods(self.methods)
         normalise_languages(self.tokens)
@@ -101,18 +95,13 @@ class RobustnessStudy:
             raise UsageError(f"pool: {self.pool}; use 1 (no pooling) or more")
 
     def plan(self) -> str:
-        """What will be done, in a line."""
+        """The plan in one line."""
         which = ", ".join(self.corpus.languages) or "every language"
         return f"{which} of {self.corpus.title} to and from {self.pivot}, into English and transcribed, {self.model}"
 
 
 def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
-    """Measure what isn't measured yet, and write ``results.json``.
-
-    Args:
-        study: the settings.
-        dry_run: only read the corpus, and say what is to be done.
-        log: takes a line of news.
+    """Measure what isn't measured yet, and write ``results.json``; ``dry_run``: only print the plan.
 
     Raises:
         CorpusError: the pivot isn't in the corpus, a language has no English reference, or no sentence is shared.
@@ -132,7 +121,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     tokens = candidates_named(study.tokens)
     decoder = KeptDecoder(study.out, decoded, study.model, study.context, log=log)
     run = decoder.run
-    encoder = WhisperEncoder(decoder.encoding, context=RETRIEVED)  # one model is held for both
+    encoder = WhisperEncoder(decoder.encoding, context=RETRIEVED)  # one model for both
     folder = study.out / f"retrieval-frames-{study.pool}.lance"
     spec = replace(encoder.spec, pooling=study.pool)
     log(f"retrieval: to encode: {to_encode(utterances, spec, encoder.dim, folder)}")
@@ -206,13 +195,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
 def compared(
     utterances: Sequence[Utterance], pivot: str, where: str, same_sentences: bool
 ) -> tuple[list[Utterance], list[str]]:
-    """The utterances that are compared, and a line on the sentences that aren't.
-
-    Args:
-        utterances: with meanings.
-        pivot: language that must be among them, and another one.
-        where: the corpus, for messages.
-        same_sentences: keep only meanings that every language has.
+    """The utterances to compare, of all meanings or of those that every language has, and a line on the skipped ones.
 
     Raises:
         CorpusError: no pivot, no other language, no meanings, or none that every language has.
@@ -238,7 +221,7 @@ def compared(
 
 
 class BothWays(msgspec.Struct, frozen=True):
-    """A method on two languages; utterance id -> method -> language -> where the right utterance was ranked."""
+    """A method on two languages; utterance id -> method -> language -> rank of the right utterance."""
 
     rows: list[Retrieval]
     ranks: dict[str, dict[str, dict[str, Ranked]]]
@@ -255,11 +238,9 @@ def both_ways(
     compute: SimilarityCompute,
     device: str,
 ) -> list[Retrieval]:
-    """Retrieval between a language and the pivot, both ways; what each method found is kept in a folder.
+    """Retrieval between a language and the pivot, both ways, cached in ``folder``; no rows if they share no sentence.
 
-    Two languages are read at a time, so that memory doesn't grow with their number. Where the sentences are the same,
-    so are the folds of every pair. Each query's rank goes into ``outputs``. Languages that share no sentence have no
-    rows.
+    Two languages are read at a time, to bound memory. Equal sentences give equal folds. ``outputs`` gets the ranks.
     """
     (language,) = {u.language for u in pair} - {pivot}
     if not {u.meaning for u in pair if u.language == language} & {u.meaning for u in pair if u.language == pivot}:
@@ -286,7 +267,7 @@ def both_ways(
 def correlations(rows: Sequence[Distant], methods: Sequence[str]) -> list[RankCorrelation]:
     """Spearman's rank correlation of every measure with every distance, over all languages and those with a token.
 
-    A language that lacks the measure or the distance doesn't enter that correlation, whose ``n`` says so.
+    A language without the measure or the distance is skipped; ``n`` counts the others.
     """
     found = []
     measures = [(way, method) for method in methods for way in ("to_pivot", "from_pivot")]

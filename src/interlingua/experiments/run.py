@@ -1,8 +1,8 @@
-"""One run: a result folder that one configuration owns, what is kept in it, and how it is finished.
+"""One run: a result folder that one configuration owns, the values cached in it, and its results.
 
-Every experiment and `finetune` goes the same way: read the settings, `Run` claims the folder, work that is done
-already is read from it (`kept`, `kept_by_id`), `Run.save` writes the results with their provenance. Interrupted, the
-same call goes on where it was; another configuration is refused.
+Every experiment and `finetune` reads its settings, claims the folder (`Run`), reads finished work from it (`kept`,
+`kept_by_id`), and writes the results with their provenance (`Run.save`). Interrupted, the same call resumes; another
+configuration is refused.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from interlingua.results import Results, UtteranceResult, provenance, save_resul
 from interlingua.types import WINDOW_SECONDS, FrameSpec, Utterance
 
 T = TypeVar("T")
-HEADERS = 100  # recordings of unknown length that are looked at before encoding; the others count as long as these
+HEADERS = 100  # recordings of unknown length measured before encoding; the others count as their mean
 
 
 class Run:
@@ -34,9 +34,8 @@ class Run:
 
     Args:
         out: the folder; `claim` makes it.
-        compute: number format that the encoder works in, for the provenance.
-        device: ``cpu`` or ``cuda``, the one that is used.
-        log: takes a line of news.
+        compute: the encoder's number format, for the provenance.
+        device: ``cpu`` or ``cuda``, the one in use.
     """
 
     def __init__(
@@ -47,11 +46,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the run began."""
         return time.monotonic() - self._clock
 
     def claim(self, settings: Mapping[str, Any], folder: Path | None = None) -> None:
-        """See `claim`; the run's own folder unless another one, shared by several runs, is named."""
+        """See `claim`; the run's own folder by default, or one shared by several runs."""
         claim(folder or self.out, settings)
 
     def save(
@@ -69,13 +68,7 @@ class Run:
     def finished(
         self, results: Results, *, measured_on: Iterable[Utterance] = (), seeds: Mapping[str, int] | None = None
     ) -> Results:
-        """The results with their provenance.
-
-        Args:
-            results: what was measured.
-            measured_on: the corpus, which the provenance identifies.
-            seeds: of everything drawn at random.
-        """
+        """The results with their provenance: the corpus that they are measured on, and all random seeds."""
         made = provenance(self.compute, self.device, self.seconds, self._started, utterances=measured_on, seeds=seeds)
         return msgspec.structs.replace(results, provenance=made)
 
@@ -85,19 +78,15 @@ class Run:
         arrays: Mapping[str, np.ndarray] | None = None,
         utterances: Iterable[UtteranceResult] = (),
     ) -> Path:
-        """Write finished results, what pictures are drawn of, and what came out for each utterance."""
+        """Write finished results, arrays for the figures, and the outputs of each utterance."""
         save_results(self.out, results, arrays, utterances)
         return self.out
 
 
 def to_encode(utterances: Sequence[Utterance], spec: FrameSpec, dim: int, *stores: Path) -> str:
-    """What frame stores lack, in a line: utterances, hours of audio, disk, and how much of it is free.
+    """What frame stores at these paths lack, in a line: utterances, hours of audio, disk, and free disk.
 
-    Args:
-        utterances: that they should hold.
-        spec: of the frames.
-        dim: D, their width.
-        stores: their paths; they need not be there.
+    ``dim``: D, their width.
     """
     held = {i for path in stores if path.exists() for i in FrameStore.open(path).n_speech()}
     lacking = with_durations([u for u in utterances if u.id not in held])
@@ -108,7 +97,7 @@ def to_encode(utterances: Sequence[Utterance], spec: FrameSpec, dim: int, *store
 
 
 def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
-    """The same with a duration each: where the record has none, the mean of some recordings that are looked at."""
+    """The same with a duration each: where the record has none, the mean of a sample of recordings."""
     unknown = [u for u in utterances if u.duration is None and u.audio.duration is None]
     looked_at = [unknown[i] for i in np.random.default_rng(0).permutation(len(unknown))[:HEADERS]]
     found = [seconds for u in looked_at if (seconds := seconds_of(u))]
@@ -120,10 +109,10 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
 
 
 def claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Write which settings an output depends on, or refuse one that was begun with others.
+    """Write the settings that an output depends on, or refuse one that was begun with others.
 
-    A folder holds them in ``begun.json``; ``NAME.jsonl`` has them beside it in ``.NAME.jsonl.begun.json``. Settings
-    that the file doesn't have yet are added to it. Paths and tuples are compared as JSON has them.
+    A folder holds them in ``begun.json``, a file ``NAME.jsonl`` in ``.NAME.jsonl.begun.json``. New settings are added.
+    Paths and tuples are compared as JSON has them.
 
     Raises:
         ResultsError: a setting differs; it is named, with both values.
@@ -150,7 +139,7 @@ def kept(path: Path, make: Callable[[], T], kind: type[T]) -> T:
     """
     if not path.exists():
         made = msgspec.json.encode(make())
-        msgspec.json.decode(made, type=kind)  # NaN would be null: what can't be read again is never written
+        msgspec.json.decode(made, type=kind)  # NaN would be null: only readable values are written
         write_text(path, made.decode() + "\n")
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -164,15 +153,14 @@ def kept_by_id(
     make: Callable[[Sequence[str]], Iterable[Mapping[str, T]]],
     kind: type[T],
 ) -> dict[str, T]:
-    """One value an utterance from a file of JSON lines; those that it lacks are made and added to it.
+    """One value an utterance from a file of JSON lines; missing ones are made and appended.
 
-    A run that is killed loses what ``make`` hadn't yielded; half a line is dropped.
+    A killed run loses only what ``make`` hadn't yielded; half a line is dropped.
 
     Args:
-        path: the file; lines of utterances that aren't asked for stay.
-        origins: id -> digest of what the value depends on (audio, model, prompt); a line of another one is made anew.
-        make: yields the values of the ids that are lacking, piece by piece; an id may be left without one.
-        kind: of the values.
+        path: the file; lines of other utterances stay.
+        origins: id -> digest of what the value depends on (audio, model, prompt); another one: made anew.
+        make: yields the values of the missing ids, piece by piece; it may leave out ids.
 
     Raises:
         ResultsError: a whole line isn't such a value; file and line are named.

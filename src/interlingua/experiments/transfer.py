@@ -1,7 +1,7 @@
 """The transfer study: fine-tunings with and without regularizers, and controls, compared at equal budget.
 
-What a variant leaves open (settings, the interpolation weight) is chosen on dev; all is measured on test. Every output
-is kept, so an interrupted study goes on where it was. Its settings and data are in `transfer_settings`.
+Dev chooses a variant's open settings and interpolation weight; test measures. Every output is kept, so an interrupted
+study resumes. Settings and data are in `transfer_settings`.
 """
 
 import dataclasses
@@ -103,7 +103,7 @@ __all__ = ["CONTEXT", "PERMUTED", "PLAIN", "TransferStudy", "run_transfer_study"
 
 MOST_TOKENS_OF_CORPORA = 224  # of an output: Whisper's own limit; sentences of FLEURS are longer than prompts
 OFTEN = 2  # readings of the states of dev and tests, at least
-OUTPUTS = 2  # raise it where code changes what a training gives: kept outputs are refused then
+OUTPUTS = 2  # increase it when code changes a training's result: kept outputs are refused then
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 UNTRAINED = "untrained"
 MEASURES: tuple[Literal["bleu", "chrf", "comet"], ...] = ("bleu", "chrf", "comet")
@@ -115,11 +115,8 @@ def run_transfer_study(
     """Run what isn't done yet, and write ``results.json``.
 
     Args:
-        study: the settings.
-        train: False: train nothing; variants that aren't done are skipped in the results. (The outputs of the model
-            before training are made, if they aren't kept yet.)
-        dry_run: only read the corpora, and say what will be done.
-        log: takes a line of news.
+        train: False: train nothing; unfinished variants are skipped. (Outputs before training are still made.)
+        dry_run: only read the corpora, and print the plan.
 
     Raises:
         ResultsError: the shared folder was begun with another model or corpus.
@@ -169,7 +166,7 @@ def run_transfer_study(
 
 
 def _claimed(study: TransferStudy, data: StudyData, whisper: Whisper) -> dict[str, object]:
-    """What every output in the shared folder depends on."""
+    """Settings that every output in the shared folder depends on."""
     claimed: dict[str, object] = {"outputs": OUTPUTS, "model": study.model, "context": study.context}
     if not study.corpora:
         return claimed | {"corpus": digest_of(data.every)}
@@ -182,7 +179,7 @@ def _claimed(study: TransferStudy, data: StudyData, whisper: Whisper) -> dict[st
 def _states(
     study: TransferStudy, data: StudyData, encoder: WhisperEncoder, log: Callable[[str], None]
 ) -> tuple[States, States, list[str]]:
-    """States of what is trained on, and of dev and tests, and which of the latter there are none of."""
+    """States of the training data, states of dev and tests, and the ids that the latter lack."""
     if not study.corpora:
         store, report = encode_manifest(data.every, encoder, study.folder / "frames.lance")
         n = len(report.failed)
@@ -202,17 +199,13 @@ def _states(
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What the trainings of a study share: train what isn't trained yet, and keep every output.
+    """The trainings of a study: run once, every output kept.
 
     Attributes:
-        study: the settings.
-        data: the utterances.
         whisper: the model before training, for its prompts.
-        learnt: states of the utterances that are trained on.
+        learnt: states of the training data.
         measured: states of dev and tests.
         compute: number format of the products.
-        device: where to train.
-        log: takes a line of news.
     """
 
     study: TransferStudy
@@ -226,7 +219,7 @@ class Work:
 
     @property
     def most_tokens(self) -> int:
-        """The longest output."""
+        """Longest output."""
         return MOST_TOKENS_OF_CORPORA if self.study.corpora else MOST_TOKENS
 
     def untrained(self, fold: int, target: str, prompt: PromptKind, part: str) -> Outputs:
@@ -249,7 +242,7 @@ class Work:
         return found
 
     def outputs(self, model: Trained, part: str, whisper: Whisper | None = None) -> Outputs:
-        """The outputs of a trained model; ``whisper``, if it is given, makes those that aren't kept."""
+        """The outputs of a fine-tuned model; ``whisper``, if given, makes those that aren't kept."""
 
         def trained() -> Whisper:
             if whisper is None:
@@ -281,17 +274,17 @@ class Work:
         shutil.rmtree(self._folder(model) / "checkpoints", ignore_errors=True)
 
     def tasks(self, model: Trained, part: str) -> list[Task]:
-        """All that a trained model is measured on; on dev, what chooses a candidate."""
+        """All tasks of a fine-tuned model; on dev, those that choose a candidate."""
         languages = self.data.languages(part)
         new = new_tasks(self.whisper, languages, model.target, model.config.prompt)
         return self._with_references([*new, *old_tasks(self.whisper, languages)], part)
 
     def is_done(self, model: Trained) -> bool:
-        """Whether all outputs are there, of every utterance that has states."""
+        """Whether the outputs of every utterance with states are kept."""
         return all(self._is_kept(model, part) for part in self.parts(model))
 
     def parts(self, model: Trained) -> list[str]:
-        """What a model is measured on; dev where it chooses."""
+        """The parts that a model is measured on; dev where it chooses."""
         several = [c for v in self.study.variants if len(c := self.study.candidates(v)) > 1]
         chosen = any((model.training, model.alpha) in candidates for candidates in several)
         return [*([DEV] if chosen else []), *self.data.tests]
@@ -316,7 +309,7 @@ class Work:
         return path.exists() and kept_by_id(path, origins, lambda _: (), dict[str, str]).keys() == origins.keys()
 
     def _update(self, model: Trained, whisper: Whisper) -> Update:
-        """What training changes; of a corpus's training the model is kept, and read again where there is one."""
+        """The update of a training; with corpora the model is kept, and read again."""
         path = self._folder(model) / "model"
         if self.study.corpora and path.exists():
             trained = load_whisper(path, device=self.device).model.model.decoder
@@ -390,7 +383,7 @@ class Work:
         return self.study.folder / "fisher" / f"{model.fold}-{model.seed}-{name}.safetensors"
 
     def _with_references(self, tasks: Sequence[Task], part: str) -> list[Task]:
-        """Those that can be scored; on dev the translations alone, which choose."""
+        """Tasks that can be scored; on dev the translations alone, which choose."""
         kinds = ("new", "translate") if part == DEV else ("new", "translate", "transcribe", "detect")
         chosen = [t for t in tasks if t.kind in kinds]
         return [t for t in chosen if t.kind == "detect" or self.data.has(part, t.source, t.target)]
@@ -403,13 +396,13 @@ class Work:
 
 
 def some_of(utterances: Sequence[Utterance], number: int | None, seed: int) -> list[Utterance]:
-    """So many utterances, drawn; a smaller draw is part of a larger one. None: all."""
+    """A random sample; a smaller one is part of a larger one. None: all."""
     order = np.random.default_rng(seed).permutation(len(utterances))[:number]
     return [utterances[i] for i in sorted(order)]
 
 
 def permuted(examples: Sequence[Example], seed: int) -> list[Example]:
-    """The control: every text goes to another utterance's audio; what is learnt then is the domain's text alone."""
+    """The control: texts permuted over the audio, so that only the domain's text can be learnt."""
     order = np.random.default_rng(seed).permutation(len(examples))
     turned = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
     return [dataclasses.replace(e, labels=examples[turned[i]].labels) for i, e in enumerate(examples)]
@@ -432,12 +425,9 @@ class Measured:
     """The outputs on one test: of the untrained model under its best prompt, and of each variant as chosen.
 
     Attributes:
-        target: the new language.
         test: name of the part.
         prompts: fold -> the best prompt of the untrained model.
         chosen: variant -> fold -> training and interpolation weight.
-        untrained: of the model before training.
-        variants: of each variant.
     """
 
     target: str
@@ -449,13 +439,13 @@ class Measured:
 
     @property
     def sources(self) -> dict[str, tuple[str, ...]]:
-        """Variant -> languages that it was trained on."""
+        """Variant -> source languages of its training."""
         return {v: next(iter(choice.values()))[0].sources for v, choice in self.chosen.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of a study's outputs: what dev chooses, and each variant on each test against the untrained model."""
+    """Scores of a study's outputs: the choices on dev, and each variant on each test against the untrained model."""
 
     work: Work
 
@@ -467,11 +457,11 @@ class Scores:
 
     @cached_property
     def measured(self) -> list[Measured]:
-        """By target and test; variants that aren't done are skipped."""
+        """By target and test; unfinished variants are skipped."""
         return [one for target in self.work.study.targets for one in self._measured(target)]
 
     def rows(self) -> tuple[list[StudyRow], list[Variant]]:
-        """A row a target, test and variant, and the points of the picture of gain against loss."""
+        """A row for each target, test and variant, and the points of the plot of gain against loss."""
         comet = self._comet()
         rows, points = [], []
         todo = [(one, variant) for one in self.measured if PLAIN in one.chosen for variant in one.chosen]
@@ -509,7 +499,7 @@ class Scores:
         return found
 
     def published(self, rows: Sequence[StudyRow]) -> list[Published]:
-        """Scores of the untrained model and of plain fine-tuning with others', or the reason for none."""
+        """Scores of the untrained model and of plain fine-tuning with published ones, or the reason for none."""
         found = [
             Published(
                 task="transfer", metric=measure, source=line.source, target=line.target, method=variant, test=row.test,
@@ -564,15 +554,15 @@ class Scores:
         return points
 
     def table(self, before: ByCell, after: ByCell, sources: Sequence[str], test: str) -> list[Transfer]:
-        """Rows by direction, of all folds' tests together (no utterance is in two of them); of the first seed."""
+        """Rows by direction, of all folds' (disjoint) tests together; of the first seed."""
         was, now = (only(self._all_tests(side, test), ("new", "translate")) for side in (before, after))
         tested = [u for fold in self.work.study.folds for u in self.work.data.part(fold, test)]
         return transfer_rows(was, now, tested, sources)
 
     def part_of_plain(self, keys: Sequence[str], mine: ByCell, plain: ByCell, untrained: ByCell, test: str) -> Part:
-        """What part of plain fine-tuning's gain over the best untrained prompt a variant has, drawn together.
+        """A variant's gain over the best untrained prompt as a proportion of plain fine-tuning's, drawn together.
 
-        Without value where plain has no gain to speak of: it or its interval isn't above 0.
+        Without value where plain's gain, or its interval, isn't above 0.
         """
         if not keys:
             return Part()
@@ -589,7 +579,6 @@ class Scores:
         return Part(value=(value["mine"] - value[UNTRAINED]) / most, ci=(float(low), float(high)))
 
     def _measured(self, target: str) -> list[Measured]:
-        """On each test, into one target."""
         work = self.work
         prompts = {fold: self._best_prompt(target, fold) for fold in work.study.folds}
         on_dev = {fold: work.untrained(fold, target, prompt, DEV) for fold, prompt in prompts.items()}
@@ -654,7 +643,7 @@ class Scores:
         )
 
     def _pooled(self, one: Measured, variant: str, comet: CometScores | CometError | None) -> list[StudyPool]:
-        """Scores before and after, means over languages: sources trained on and not, into English, and some apart."""
+        """Scores before and after, means over languages: sources trained on and not, into English, and ``apart``."""
         sources, apart = one.sources[variant], self.work.study.apart
         spoken, abroad = (self.work.data.spoken(one.test, t) for t in (one.target, ENGLISH))
         within = {s for languages in apart.values() for s in languages}
@@ -679,7 +668,7 @@ class Scores:
         return rows
 
     def _errors(self, before: ByCell, after: ByCell, test: str) -> dict[str, tuple[float, float]]:
-        """Error rates before and after, per cent, means over languages and cells: transcripts, and languages named."""
+        """Error rates before and after, per cent, means over languages and cells: transcripts and detection."""
         found: dict[str, list[tuple[float, float]]] = {"transcribe": [], "detect": []}
         for c in self.cells:
             part = self.work.data.part(c[0], test)
@@ -699,7 +688,7 @@ class Scores:
         return max(PROMPTS, key=score)
 
     def _comet(self) -> CometScores | CometError | None:
-        """COMET's scores of everything that the tables show; or why there are none; None: no model is named."""
+        """COMET's scores of everything in the tables; or why there are none; None: not requested."""
         model = self.work.study.comet_model
         if model is None:
             return None
@@ -724,7 +713,7 @@ class Scores:
         }
 
     def _systems(self, by_cell: ByCell, keys: Sequence[str], part: str) -> list[SystemOutputs]:
-        """A group a cell and task."""
+        """A group for each cell and task."""
         utterances = {c: self.work.data.part(c[0], part) for c in by_cell}
         return [system_outputs(key, by_cell[c], utterances[c], c) for c in by_cell for key in keys]
 

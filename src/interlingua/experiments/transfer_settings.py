@@ -1,7 +1,7 @@
-"""The transfer study's settings, the models that they come to, and the utterances of its parts.
+"""The transfer study's settings, the models that they define, and the utterances of its parts.
 
-On the prompts corpus everything is split by near-duplicate cluster into folds; other corpora have splits of their own
-(Ma et al., arXiv 2407.01130, section 4.3: CoVoST 2 to train on, FLEURS to test on).
+The prompts corpus is split by near-duplicate cluster into folds; other corpora have splits of their own (Ma et al.,
+arXiv 2407.01130, section 4.3: CoVoST 2 to train on, FLEURS to test on).
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ Number = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _OfStudy(msgspec.Struct):
-    """What a variant can have besides the settings of `FinetuneConfig`."""
+    """Settings of a variant besides those of `FinetuneConfig`."""
 
     alphas: tuple[Annotated[float, msgspec.Meta(ge=0)], ...] = (1.0,)
     utterances: Number | None = None
@@ -54,28 +54,24 @@ class TransferStudy:
 
     Attributes:
         out: the result folder.
-        shared: folder of states, trainings and outputs, which studies of one model and one corpus to train on can
-            have together: outputs that one has are not made again for another; default: ``out``.
+        shared: folder of states, trainings and outputs, of studies of one model and training corpus; default: out.
         model: model spec.
-        train: what is trained on (its split ``train``, unless it says another); None: the prompts corpus, split by
-            near-duplicate cluster into train, dev and test.
-        dev: what chooses the best epoch, prompt and interpolation weight (its split ``dev``); None: that of ``train``.
-        tests: name -> what is measured on (its split ``test``, or all of a corpus without splits); each gets tables of
-            its own.
+        train: training corpus (its split ``train`` by default); None: the prompts corpus, split by cluster.
+        dev: corpus that chooses epoch, prompt and interpolation weight (its split ``dev``); None: that of ``train``.
+        tests: name -> test corpus (its split ``test``, or all without splits); each gets its own tables.
         targets: languages to translate into.
-        source: the language of the speech that is trained on.
+        source: source language of the training speech.
         folds: which fifths of the prompts corpus's clusters are test, one training each.
-        seeds: of the order of examples.
-        context: of the encoder states: ``speech+N``, or ``full`` as in the paper.
-        settings: what all variants share, as in `FinetuneConfig`.
-        variants: name -> settings of its own, or several of them among which dev chooses; ``plain`` has none.
-            ``permuted``, if it is there, is the control whose texts are dealt out anew over the audio. Besides the
-            settings of `FinetuneConfig`, ``alphas`` lists the interpolation weights among which dev chooses, too,
-            ``utterances`` says how many to train on, and ``rehearsal_utterances`` how many to rehearse on at most.
-        apart: name -> languages whose translation into English is pooled apart, such as those near the target
-            (Ma et al., section 4.3: these lose most).
-        comet_model: also score translations by COMET with this model; None: no.
-        published: JSON with figures of others, ``{"transfer": [{"test", "variant", "source", "target", "bleu"}]}``,
+        seeds: seeds of the order of examples.
+        context: encoder context: ``speech+N``, or ``full`` as in the paper.
+        settings: settings of `FinetuneConfig` that all variants share.
+        variants: name -> its own settings, or a list among which dev chooses; ``plain`` has none.
+            ``permuted`` is the control with texts permuted over the audio. Besides `FinetuneConfig`'s settings there
+            are ``alphas`` (interpolation weights among which dev chooses), ``utterances`` (training examples) and
+            ``rehearsal_utterances`` (at most).
+        apart: name -> languages whose translation into English is pooled separately (Ma et al.: near ones lose most).
+        comet_model: COMET model that also scores translations; None: none.
+        published: JSON of published figures, ``{"transfer": [{"test", "variant", "source", "target", "bleu"}]}``,
             0 to 100; variant ``untrained`` is the model before training.
     """
 
@@ -99,11 +95,6 @@ class TransferStudy:
     published: Path | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked before the work.
-
-        Raises:
-            UsageError: ``plain`` is missing, a variant has a setting that there isn't, or corpora don't go together.
-        """
         if PLAIN not in self.variants:
             raise UsageError(f"variants: {PLAIN!r} is missing; the others are compared with it")
         known = {f.name for f in dataclasses.fields(FinetuneConfig)} - DECIDED | STUDY_KEYS
@@ -145,12 +136,12 @@ class TransferStudy:
 
     @property
     def folder(self) -> Path:
-        """Of states, trainings and outputs."""
+        """Folder of states, trainings and outputs."""
         return self.shared or self.out
 
     @property
     def corpora(self) -> dict[str, CorpusSource]:
-        """What is read: part -> corpus, each with its split; empty for the prompts corpus."""
+        """Part -> corpus, each with its split; empty for the prompts corpus."""
         if self.train is None:
             return {}
         parts = {TRAIN: self.train, DEV: self.dev or dataclasses.replace(self.train, split=DEV), **self.tests}
@@ -162,7 +153,7 @@ class TransferStudy:
         return {name: dataclasses.replace(corpus, split=corpus.split or usual[name]) for name, corpus in parts.items()}
 
     def plan(self) -> str:
-        """What will be done, in a line."""
+        """The plan in one line."""
         n = len({model.name for model in self.models()})
         where = f"; on {self.train.name}, tested on {', '.join(self.tests)}" if self.train else ""
         return (
@@ -176,7 +167,7 @@ class TransferStudy:
         return own if isinstance(own, list) else [own]
 
     def candidates(self, variant: str) -> list[tuple["Training", float]]:
-        """What dev chooses among: trainings, and interpolation weights."""
+        """The trainings and interpolation weights among which dev chooses."""
         found = []
         for own in self.alternatives(variant):
             settings = {"source": [self.source], **self.settings, **own}
@@ -186,7 +177,7 @@ class TransferStudy:
         return found
 
     def models(self) -> list["Trained"]:
-        """All models that are measured, variant by variant; those of one training differ in their weight."""
+        """All models to measure, variant by variant; those of one training differ in their weight."""
         found: dict[Trained, None] = {}
         for variant, target in itertools.product(self.variants, self.targets):
             for fold, seed in itertools.product(self.folds, self.seeds):
@@ -196,13 +187,11 @@ class TransferStudy:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training depends on, besides its target, data and seed.
+    """Everything that a training depends on, besides its target, data and seed.
 
     Attributes:
-        model: model spec.
-        permuted: whether texts are dealt out anew over the audio.
+        permuted: whether texts are permuted over the audio.
         settings: of `FinetuneConfig`, and ``utterances``.
-        context: of the encoder states.
     """
 
     model: str
@@ -212,7 +201,7 @@ class Training:
 
     @property
     def digest(self) -> str:
-        """Short name of all that."""
+        """Its short name."""
         stated = json.dumps([self.model, self.context, self.permuted, dict(self.settings)], sort_keys=True)
         return hashlib.sha256(stated.encode()).hexdigest()[:10]
 
@@ -221,11 +210,11 @@ class Training:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Languages of the speech that is trained on."""
+        """Source languages of the training."""
         return tuple(self.settings["source"])
 
     def config(self, target: str, seed: int, folder: Path) -> FinetuneConfig:
-        """As a fine-tuning's settings."""
+        """Settings of its fine-tuning."""
         own = {k: v for k, v in self.settings.items() if k not in STUDY_KEYS}
         own |= {"manifest": str(folder), "out": str(folder), "target": target, "seed": seed, "model": self.model}
         return msgspec.convert(own, FinetuneConfig, dec_hook=lambda wanted, value: wanted(value))
@@ -233,7 +222,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model: its target, which fold is test, the seed, the training, and the interpolation weight."""
+    """A fine-tuned model: its target, test fold, seed, training, and interpolation weight."""
 
     target: str
     fold: int
@@ -248,7 +237,7 @@ class Trained:
 
     @property
     def config(self) -> FinetuneConfig:
-        """Its fine-tuning's settings."""
+        """Settings of its fine-tuning."""
         return self.training.config(self.target, self.seed, Path())
 
 
@@ -262,9 +251,9 @@ class StudyData:
     Attributes:
         every: all of them, each once.
         parts: fold -> part -> its utterances.
-        tests: names of the parts that are measured on.
-        pools: part -> utterances whose languages and references say which tasks there are; of the prompts, all.
-        rules: what each part is and by which rules, a line each.
+        tests: names of the test parts.
+        pools: part -> utterances whose languages and references define its tasks; of the prompts, all.
+        rules: a line on each part and its rules.
     """
 
     every: Sequence[Utterance]
@@ -278,20 +267,20 @@ class StudyData:
         return self.parts[fold][name]
 
     def languages(self, name: str) -> list[str]:
-        """The languages spoken in a part."""
+        """Source languages of a part."""
         return sorted(self._written[name])
 
     def spoken(self, name: str, target: str) -> list[str]:
-        """The languages spoken in a part, but the target, that have references in it."""
+        """Source languages of a part with references in the target, without the target itself."""
         return [s for s, written in sorted(self._written[name].items()) if target in written and s != target]
 
     def has(self, name: str, source: str, target: str) -> bool:
-        """Whether speech of a language has references in another, or transcripts, in a part."""
+        """Whether a part has references (or transcripts) of a direction."""
         return target in self._written[name].get(source, ())
 
     @cached_property
     def _written(self) -> dict[str, dict[str, set[str]]]:
-        """Part -> language spoken -> languages that it has references in, its own included."""
+        """Part -> source language -> languages of its references, its own included."""
         found: dict[str, dict[str, set[str]]] = {}
         for name, utterances in self.pools.items():
             languages: dict[str, set[str]] = {}
@@ -303,12 +292,7 @@ class StudyData:
 
 
 def study_data(study: TransferStudy, known: Sequence[str], log: Callable[[str], None]) -> StudyData:
-    """Read a study's corpora.
-
-    Args:
-        study: says which.
-        known: languages that the model has tokens for; speech of others can't be prompted for, and is skipped.
-        log: takes a line on whatever is skipped.
+    """Read a study's corpora; speech in languages not ``known`` (without a token) is skipped.
 
     Raises:
         CorpusError: a corpus isn't there, holds nothing to train on, or no reference in a target.
@@ -325,7 +309,7 @@ def study_data(study: TransferStudy, known: Sequence[str], log: Callable[[str], 
     for target in study.targets:
         for name, why in written.items():
             lacking = [t for t in _trainings(study, target) if not learnable(parts[name], t)]
-            if name == DEV:  # one source is enough there, and another language's speech will do
+            if name == DEV:  # one source is enough there, of any language
                 lacking = [] if any(u.translations.get(target) for u in parts[DEV]) else lacking
             if lacking:
                 raise CorpusError(
@@ -356,7 +340,7 @@ def learnable(utterances: Sequence[Utterance], model: Trained) -> list[Utterance
 
 
 def digest_of(utterances: Sequence[Utterance]) -> str:
-    """What outputs depend on of the utterances."""
+    """Digest of everything in the utterances that outputs depend on."""
     stated = msgspec.json.encode([(u.id, u.cluster, u.text, u.translations) for u in utterances])
     return hashlib.sha256(stated).hexdigest()
 
@@ -408,12 +392,12 @@ def _require_apart(study: TransferStudy, parts: Mapping[str, Sequence[Utterance]
 
 
 def _recording(audio: AudioRef) -> tuple[str, str | None, float | None]:
-    """What tells one recording from another, by whatever path it is read."""
+    """What distinguishes recordings, independent of the path."""
     return os.path.realpath(audio.path), audio.member, audio.offset
 
 
 def _rule(study: TransferStudy, name: str, utterances: Sequence[Utterance], trained: Sequence[Utterance]) -> str:
-    """What a part is, and what the results depend on, in a line."""
+    """A line on a part and everything in it that the results depend on."""
     corpus = study.corpora[name]
     counts = ", ".join(
         f"{lang} {sum(u.language == lang for u in utterances)}" for lang in sorted({u.language for u in utterances})
@@ -428,6 +412,6 @@ def _rule(study: TransferStudy, name: str, utterances: Sequence[Utterance], trai
 
 
 def _said_in(utterances: Sequence[Utterance], others: Sequence[Utterance]) -> int:
-    """How many utterances say, word for word, what one of others does."""
+    """How many utterances have the same text as one of ``others``."""
     held = {(u.language, tuple(words_of(u.text))) for u in others if u.text}
     return sum((u.language, tuple(words_of(u.text))) in held for u in utterances if u.text)

@@ -24,7 +24,7 @@ AUDIO = re.compile(
     r"|spx)",
     re.IGNORECASE,
 )
-"""Suffixes of what counts as a recording in a folder; a file that is named is taken whatever its name."""
+"""Suffixes of recordings in a folder; a file named directly may have any."""
 
 STDIN = "/dev/stdin"
 TABLES = (".jsonl", ".json", ".csv", ".tsv")
@@ -34,14 +34,14 @@ MOST_MEASURED = 200  # recordings whose lengths are looked up for the progress b
 
 @dataclass(frozen=True)
 class Recording:
-    """One thing to translate.
+    """One recording to translate.
 
     Attributes:
-        id: its name in outputs: an utterance's id, or the path as it was given.
-        audio: what `interlingua.audio.load_audio` reads.
-        language: its source language, where a manifest says so.
+        id: in outputs: an utterance's id, or the path as given.
+        audio: anything that `interlingua.audio.load_audio` reads.
+        language: its source language, if the manifest has it.
         name: of its output files, without suffix; may hold folders.
-        seconds: how long it is, where a manifest says so.
+        seconds: its duration, if the manifest has it.
     """
 
     id: str
@@ -53,15 +53,14 @@ class Recording:
 
 @dataclass(frozen=True)
 class TranslateReport:
-    """What was done.
+    """Counts of a call.
 
     Attributes:
-        recordings: how many were asked for.
-        present: how many of them had their output already.
+        present: recordings that had their output already.
         failed: name -> why.
-        seconds: of audio that was translated now.
-        segments: how many came out, over all targets.
-        flagged: flag -> segments that have it.
+        seconds: of audio translated now.
+        segments: over all targets.
+        flagged: flag -> number of segments.
     """
 
     recordings: int
@@ -73,16 +72,14 @@ class TranslateReport:
 
 
 def find_recordings(inputs: Sequence[str], log: Callable[[str], None] = lambda line: None) -> list[Recording]:
-    """What the command line names.
+    """The recordings that the command line names.
 
-    Args:
-        inputs: audio files, folders (searched through), patterns such as ``talks/*.mp3``, manifests and tables
-            (`TABLES`; see `corpora.read_any`), or `STDIN`.
-        log: receives a line on rows of a table that name no recording.
+    ``inputs``: audio files, folders (searched recursively), patterns such as ``talks/*.mp3``, manifests and tables
+    (`TABLES`; see `corpora.read_any`), or `STDIN`.
 
     Raises:
         UsageError: nothing to translate, or two recordings of one name.
-        AudioNotFoundError, ManifestError: a file that isn't there, a manifest that is wrong.
+        AudioNotFoundError, ManifestError: a missing file, a malformed manifest.
     """
     found: list[Recording] = []
     for given in inputs:
@@ -140,23 +137,16 @@ def translate_recordings(
     news: Callable[[str, str, list[Segment]], None] = lambda name, target, segments: None,
     log: Callable[[str], None] = lambda line: None,
 ) -> TranslateReport:
-    """Translate everything, and write it as it comes.
-
-    A recording whose output is there is left as it is, so an interrupted run goes on where it was; other settings than
-    those that ``out`` was begun with are refused.
+    """Translate and write recordings one by one; those with an output are skipped, so an interrupted run resumes.
 
     Args:
-        translator: the model and its options.
-        recordings: what to translate.
-        to: target languages.
-        source: source language; ``auto`` is the manifest's, or detected where there is none.
+        source: source language; ``auto``: the manifest's, or detected where there is none.
         spoken_as: proxy language, see `Translator.translate`.
         out: ``NAME.jsonl``: a line for each recording and target, which `interlingua evaluate outputs` reads; another
             name: a folder with a file for each recording, target and format. None: nothing is written.
-        formats: of the files in a folder.
-        done: is called with each translation.
-        news: is called with the next segments of a recording.
-        log: takes a line on what was chosen.
+        done: called with each translation.
+        news: called with the next segments of a recording.
+        log: takes a line on the proxy language chosen.
 
     Raises:
         UsageError: see `Translator.translate_all`.
@@ -218,14 +208,14 @@ def translate_recordings(
 
 
 def _length(recordings: Sequence[Recording]) -> int | None:
-    """Seconds of all recordings, if manifest and headers say so and there aren't too many to look; else None."""
+    """Seconds of all recordings, from manifest and headers; None if unknown, or too many to look up."""
     if len(recordings) > MOST_MEASURED:
         return None
     total = 0.0
     for r in recordings:
         try:
             seconds = r.seconds if r.seconds is not None else declared_duration(r.audio)  # type: ignore[arg-type]
-        except (AudioError, UsageError):  # an array; or what is said when its turn comes
+        except (AudioError, UsageError):  # an array, or an error to be reported at its turn
             seconds = None
         if seconds is None:
             return None
@@ -246,7 +236,7 @@ def _writer(out: Path | None, formats: Sequence[Format], targets: Sequence[str])
 
 
 class _Lines:
-    """A growing JSON-lines file; half a line, of a run that was killed, is taken off."""
+    """A growing JSON-lines file; half a line of a killed run is dropped."""
 
     def __init__(self, path: Path, targets: Sequence[str]) -> None:
         self._path, self._targets = path, targets

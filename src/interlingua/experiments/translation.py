@@ -1,4 +1,4 @@
-"""The translation baseline: what a model translates into English before anything is trained."""
+"""The translation baseline: translation into English before any training."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from interlingua.results import Sample, Translation
 from interlingua.translation import translate_frames
 from interlingua.types import Utterance
 
-TARGET = "en"  # Whisper's translate task knows no other
+TARGET = "en"  # the only target of Whisper's translate task
 METRICS: tuple[TextMetric, ...] = ("bleu", "chrf")
 
 
@@ -24,19 +24,10 @@ def translation_baseline(
     system: str,
     log: UtteranceLog | None = None,
 ) -> tuple[list[Translation], list[Sample]]:
-    """Translate utterances into English and score them by source language.
+    """Translate utterances into English and score them: one row a source language, one sample an utterance.
 
-    An utterance whose frames are missing counts as an empty hypothesis.
-
-    Args:
-        utterances: with an English reference each; English ones are not translated.
-        store: their frames with decoding context.
-        whisper: the model that made the frames.
-        system: the name in the results.
-        log: where to keep each translation with its score.
-
-    Returns:
-        One row a source language, and one sample an utterance.
+    English utterances are skipped; one without frames counts as an empty hypothesis. The store's frames need decoding
+    context. ``log`` keeps each translation with its score.
 
     Raises:
         CorpusError: an utterance has no English reference.
@@ -68,7 +59,7 @@ def translation_baseline(
 
 
 def sample(utterance: Utterance, hypothesis: str) -> Sample:
-    """A translation into English as results show it."""
+    """A translation into English in the form of the results."""
     return Sample(
         id=utterance.id,
         source=utterance.language,

@@ -1,10 +1,10 @@
-"""Languages that Whisper has no token for: translated under related tokens, with languages that it knows as controls.
+"""Languages without a Whisper token: decoded under proxy languages, with languages that have a token as controls.
 
 Ma et al. (arXiv 2407.01130), section 4.4: Kabuverdianu, Asturian, Irish, Sorani, Cebuano and Kyrgyz of FLEURS.
 
-Of each language: translations into English under every candidate token, which one a rule takes without references,
-which one the references would take (the oracle), the error rate of transcripts under the chosen token, and scores
-against references dealt out anew: a model that knows the text by heart, or writes likely phrases, is no better there.
+For each language: translations into English under every candidate token, the rule's choice without references, the
+oracle's choice with them, the error rate of transcripts under the chosen token, and scores against permuted
+references: a model that knows the text by heart, or writes likely phrases, is no better there.
 """
 
 import difflib
@@ -56,9 +56,9 @@ from interlingua.types import Difference, Hypothesis, Score, Utterance
 
 ENGLISH = "en"
 MOST_TOKENS: dict[Task, int] = {"translate": 128, "transcribe": 224}
-"""Longer translations of 30 s are loops; transcripts need more, in scripts of which a letter is a token."""
+"""Longer translations of 30 s are loops; transcripts need more, in scripts with a token a letter."""
 PERMUTATIONS = 5
-COPIED_WORDS = 8  # a run of so many of the reference's words counts as copied
+COPIED_WORDS = 8  # a run of so many words of the reference counts as copied
 FRAMES, OUTPUTS = "frames.lance", "answers"  # in the folder of the results
 DRAW_SEED = 0  # of the utterances, where not all are taken
 
@@ -73,14 +73,14 @@ class UnseenStudy:
     """Settings of the study; the keys of its recipe.
 
     Attributes:
-        out: the result folder; manifest, frames and outputs are kept in it.
-        corpus: what is translated: its languages but English, with English references.
-        model: model spec; it must know how to translate.
-        forbidden: languages that have a token and are decoded without it too, to check the rules.
-        tokens: language -> candidates, instead of those of `related.candidate_tokens`.
-        most: utterances a language, drawn; None: all.
-        context: of the encoder; with ``full``, long utterances share batches.
-        published: JSON with figures of others, ``{"unseen": [{"language", "bleu", "chrf", "wer", "cer"}]}``.
+        out: the result folder; it keeps manifest, frames and outputs.
+        corpus: corpus to translate: its languages but English, with English references.
+        model: model spec; it must be able to translate.
+        forbidden: languages with a token that are also decoded without it, to check the rules.
+        tokens: language -> candidates, instead of the related languages.
+        most: utterances to draw in each language; None: all.
+        context: encoder context; with ``full``, long utterances share batches.
+        published: JSON of published figures, ``{"unseen": [{"language", "bleu", "chrf", "wer", "cer"}]}``.
     """
 
     out: Path
@@ -93,30 +93,20 @@ class UnseenStudy:
     published: Path | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked before the work.
-
-        Raises:
-            UsageError: an unknown language or context, or a number out of range.
-        """
         Context.parse(self.context)
         normalise_languages((*self.forbidden, *self.tokens))
         if self.most is not None and self.most < 1:
             raise UsageError(f"most: {self.most}; use 1 or more")
 
     def plan(self) -> str:
-        """What will be done, in a line."""
+        """The plan in one line."""
         which = ", ".join(self.corpus.languages) or "every language"
         without = f"; {', '.join(self.forbidden)} without their own token too" if self.forbidden else ""
         return f"{which} of {self.corpus.title} into English under related tokens, {self.model}{without}"
 
 
 def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
-    """Decode what isn't decoded yet, and write ``results.json``.
-
-    Args:
-        study: the settings.
-        dry_run: only read the corpus, and say what is to be done.
-        log: takes a line of news.
+    """Decode what isn't decoded yet, and write ``results.json``; ``dry_run``: only print the plan.
 
     Raises:
         CorpusError: a language has no English reference, or no utterance is left.
@@ -145,7 +135,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
             )
             keep(outputs, decoder, *cases[-1], spoken)
     speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
-    last = {row.language: (row, translations) for row, translations in cases}  # where two: without its own token
+    last = {row.language: (row, translations) for row, translations in cases}  # of two, the one without its own token
     rows = [row for row, _ in cases]
     results = Results(
         title=f"Translation of languages without a token{speech}",
@@ -174,7 +164,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
 def chosen_utterances(
     study: UnseenStudy, log: Callable[[str], None] = lambda line: None
 ) -> tuple[list[Utterance], list[str]]:
-    """The study's utterances, and a line on those of each language that have no English reference.
+    """The study's utterances, and a line on each language's without an English reference.
 
     Raises:
         CorpusError: a language has no English reference, or no utterance is left.
@@ -194,9 +184,9 @@ def chosen_utterances(
 
 
 def with_english(corpus: CorpusSource) -> CorpusSource:
-    """A corpus that takes its translations from its English sentences, where it has a choice and none was made.
+    """A corpus whose translations default to its English sentences, if it has that option (FLEURS, MaSS).
 
-    So only their texts are needed of English (FLEURS, MaSS), whatever languages are read.
+    Of English only the texts are needed then.
     """
     chosen = corpus.name == "manifest" or "references" in corpus.options
     if chosen or "references" not in get_corpus(corpus.name).options:
@@ -205,11 +195,7 @@ def with_english(corpus: CorpusSource) -> CorpusSource:
 
 
 def with_reference(utterances: Sequence[Utterance], where: str) -> tuple[list[Utterance], list[str]]:
-    """Those that have an English reference, and a line on the others of each language: they can't be scored.
-
-    Args:
-        utterances: of languages other than English.
-        where: the corpus, for the message.
+    """Utterances with an English reference, and a line on each language's without; ``where``: corpus name for errors.
 
     Raises:
         CorpusError: there are none, or no utterance of a language has one.
@@ -235,7 +221,7 @@ def with_reference(utterances: Sequence[Utterance], where: str) -> tuple[list[Ut
 
 
 def candidates_named(tokens: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """A recipe's ``tokens`` by our codes."""
+    """A recipe's ``tokens`` in our codes."""
     return {code: tuple(given) for name, given in tokens.items() for code in normalise_languages((name,))}
 
 
@@ -243,19 +229,11 @@ def candidates_named(tokens: Mapping[str, Sequence[str]]) -> dict[str, tuple[str
 
 
 class KeptDecoder:
-    """A model that decodes a corpus's utterances under any token; what it wrote is kept in the run's folder.
-
-    Args:
-        folder: of the results.
-        utterances: with references.
-        model: model spec; it must know how to translate.
-        context: of the encoder.
-        log: takes a line of news.
+    """A model that decodes a corpus's utterances under any token; its outputs are kept in the run's folder.
 
     Attributes:
-        run: of the folder.
-        encoding: the model, in the number format that the encoder works in.
-        failed: utterance id -> why it has no frames; it has no outputs then.
+        encoding: the model, in the encoder's number format.
+        failed: utterance id -> why it has no frames, and so no outputs.
     """
 
     def __init__(
@@ -271,7 +249,7 @@ class KeptDecoder:
 
     @cached_property
     def whisper(self) -> Whisper:
-        """The model in float32, which is decoded with."""
+        """The model in float32, for decoding."""
         exact = self.run.compute == "float32"
         return self.encoding if exact else load_whisper(self.model, device=self.run.device)
 
@@ -280,12 +258,7 @@ class KeptDecoder:
         return fast_engine(self.whisper)
 
     def to_do(self, tokens: Mapping[str, Sequence[str]], forbidden: Sequence[str] = ()) -> str:
-        """What is to be encoded and decoded, in a line.
-
-        Args:
-            tokens: language -> candidates that were named.
-            forbidden: languages that are decoded without their own token too.
-        """
+        """What is left to encode and decode, in a line; see `outputs_of`."""
         known = self.encoding.languages
         n = sum(outputs_of(u.language, known, tokens, forbidden) for u in self.utterances)
         frames = to_encode(self.utterances, self._encoder.spec, self._encoder.dim, self.run.out / FRAMES)
@@ -315,7 +288,7 @@ class KeptDecoder:
         self.failed = report.failed
 
     def outputs(self, utterances: Sequence[Utterance], token: str, task: Task) -> dict[str, Hypothesis]:
-        """Utterance id -> hypothesis; an utterance without frames has none. All are of one language."""
+        """Utterance id -> hypothesis, of utterances of one language; one without frames has none."""
         prompt = self.whisper.prompt(token, task)
 
         def make(ids: Sequence[str]) -> Iterator[dict[str, tuple[str, float | None]]]:
@@ -327,7 +300,7 @@ class KeptDecoder:
         return {i: Hypothesis(i, text, log_probability=chance) for i, (text, chance) in held.items()}
 
     def heard(self, utterances: Sequence[Utterance]) -> dict[str, dict[str, float]]:
-        """Utterance id -> language -> probability. All are of one language."""
+        """Utterance id -> language -> probability, of utterances of one language."""
 
         def make(ids: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
             yield detect_frames(self._engine, self._store.read(ids))
@@ -345,13 +318,12 @@ class KeptDecoder:
 def outputs_of(
     language: str, known: Sequence[str], tokens: Mapping[str, Sequence[str]], forbidden: Sequence[str] = ()
 ) -> int:
-    """How often an utterance is decoded: a translation under every candidate token, and a transcript.
+    """Decodings of each utterance: a translation under every candidate token, and a transcript.
 
     Args:
-        language: spoken.
         known: languages that the model has a token for.
-        tokens: language -> candidates that were named.
-        forbidden: languages that are decoded without their own token too.
+        tokens: language -> candidates of the recipe.
+        forbidden: languages that are also decoded without their own token.
     """
     n = 2 if language in known else 0
     if not n or language in forbidden:
@@ -369,14 +341,12 @@ def language_row(
     """One language under every candidate token, and its translations.
 
     Args:
-        decoder: of the model.
-        utterances: of one language, with English references.
-        tokens: candidates; none: the language's own, else those of `candidate_tokens`, else what is heard most.
-        without_own: treat a language that has a token as if it had none.
+        tokens: candidates; none: the language's own, else `candidate_tokens`, else `heard_most`.
+        without_own: ignore the language's own token.
 
     Raises:
-        CorpusError: no recording can be read, so that no token can be told by what is heard.
-        UsageError: no token to try, or one that the model hasn't.
+        CorpusError: no recording can be read, so no language can be detected.
+        UsageError: no token to try, or one that the model lacks.
     """
     language = utterances[0].language
     heard = decoder.heard(utterances)
@@ -454,7 +424,7 @@ def transcript_errors(decoder: KeptDecoder, utterances: Sequence[Utterance], tok
 def transcripts_of(
     decoder: KeptDecoder, utterances: Sequence[Utterance], token: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Transcripts under a token and references, by id of the utterances that have one."""
+    """Transcripts under a token, and references, by id of the utterances that have one."""
     expected = {u.id: u.text for u in utterances if u.text}
     if not expected:
         return {}, {}
@@ -465,10 +435,10 @@ def transcripts_of(
 def permuted(
     texts: Mapping[str, str], references: Mapping[str, str], clusters: Mapping[str, str], metric: TextMetric
 ) -> Permuted:
-    """Translations against references dealt out anew: the mean score, and what the true references give above it.
+    """Translations against permuted references: the mean score, and how much the true references are above it.
 
     Each translation gets another cluster's reference, `PERMUTATIONS` times; the difference is paired, and its interval
-    resamples clusters. Empty where there is one cluster only.
+    resamples clusters. Empty with a single cluster.
     """
     dealt_out: list[Statistics] = []
     for seed in range(PERMUTATIONS):
@@ -485,7 +455,7 @@ def permuted(
 def dealt_anew(clusters: Mapping[str, str], seed: int) -> dict[str, str] | None:
     """Utterance id -> another one, of another cluster, each used once; None where a cluster has more than half.
 
-    Ids are shuffled with whole clusters side by side, and turned by the size of the largest cluster.
+    Ids are shuffled with whole clusters adjacent, and rotated by the size of the largest cluster.
     """
     random = np.random.default_rng(seed)
     names = sorted(set(clusters.values()))
@@ -529,7 +499,7 @@ def error_scores(error: Mapping[str, Score] | None) -> dict[str, Score]:
 
 
 def published(path: Path | None, rows: Sequence[UnderTokens]) -> list[Published]:
-    """Our scores and others', of languages that were decoded without a token of their own, under the chosen token.
+    """Our and published scores of languages decoded without a token of their own, under the chosen token.
 
     Raises:
         UsageError: the file can't be read, or isn't of that form.
@@ -551,7 +521,7 @@ def keep(
     translations: Translations,
     utterances: Sequence[Utterance],
 ) -> None:
-    """Keep translation and transcript of each utterance of a row's language under the chosen token."""
+    """Add translations and transcripts of a row's language under the chosen token to ``outputs``."""
     texts = {i: h.text for i, h in translations[row.chosen].items()}
     references = {u.id: u.translations[ENGLISH] for u in utterances}
     outputs.translated(f"{decoder.model} as {row.chosen}", ENGLISH, texts, references)
@@ -559,7 +529,7 @@ def keep(
 
 
 def keep_transcripts(outputs: UtteranceLog, decoder: KeptDecoder, token: str, utterances: Sequence[Utterance]) -> None:
-    """Keep transcripts under a token, where the corpus has references. All utterances are of one language."""
+    """Add transcripts under a token to ``outputs``, where the corpus has references; all of one language."""
     transcripts, expected = transcripts_of(decoder, utterances, token)
     if expected:
         outputs.transcribed(f"{decoder.model} as {token}", utterances[0].language, transcripts, expected)
@@ -573,7 +543,7 @@ def samples(row: UnderTokens, translations: Translations, utterances: Sequence[U
 
 
 def rule_rows(cases: Sequence[tuple[UnderTokens, Translations]], utterances: Sequence[Utterance]) -> list[TokenRule]:
-    """How the rules do over all languages that have more than one candidate: mean chrF, and its loss to the oracle."""
+    """Each rule over all languages with more than one candidate: mean chrF, and its loss to the oracle."""
     cases = [(row, translations) for row, translations in cases if len(row.candidates) > 1]
     if not cases:
         return []

@@ -1,4 +1,4 @@
-"""What comes out for each utterance, gathered while a result is measured."""
+"""Outputs of each utterance, gathered while a result is measured."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,11 +11,7 @@ from interlingua.types import Matrix, Utterance
 
 
 class UtteranceLog:
-    """Results by utterance, in the manifest's order.
-
-    Attributes:
-        results: one an utterance.
-    """
+    """Results by utterance, in the manifest's order."""
 
     def __init__(self, utterances: Iterable[Utterance]) -> None:
         self.results = [UtteranceResult(utterance=u) for u in utterances]
@@ -24,15 +20,9 @@ class UtteranceLog:
     def ranked(
         self, method: str, language: str, queries: Items, candidates: Items, scores: Matrix, ranks: Ranks
     ) -> None:
-        """Keep where each query's right candidate was ranked, and what stood first; nothing of queries without one.
+        """Keep the rank of each query's right candidate and the first candidate; skip queries without a right one.
 
-        Args:
-            method: its name in the results.
-            language: of the candidates.
-            queries: N.
-            candidates: M.
-            scores: (N, M), as evaluated.
-            ranks: (N,), as evaluated; NaN: no right candidate.
+        ``language``: of the candidates; ``scores``: (N, M), as evaluated; ``ranks``: (N,), NaN: no right candidate.
         """
         for query, rank, first in zip(queries.ids, ranks, first_of(queries, candidates, scores), strict=True):
             if np.isnan(rank):
@@ -41,7 +31,7 @@ class UtteranceLog:
             self._by_id[query].retrieval.setdefault(method, {})[language] = found
 
     def ranked_before(self, ranks: Mapping[str, Mapping[str, Mapping[str, Ranked]]]) -> None:
-        """Keep ranks that another log gathered: utterance id -> method -> language of the candidates -> rank."""
+        """Keep ranks of another log: utterance id -> method -> language of the candidates -> rank."""
         for utterance, methods in ranks.items():
             for method, found in methods.items():
                 self._by_id[utterance].retrieval.setdefault(method, {}).update(found)
@@ -66,12 +56,6 @@ class UtteranceLog:
     ) -> None:
         """Keep a system's transcripts of the utterances that have a reference; a missing one is empty.
 
-        Args:
-            system: its name.
-            language: spoken.
-            hypotheses: utterance id -> transcript.
-            references: utterance id -> transcript.
-
         Raises:
             UsageError: see `score_transcripts`.
         """
@@ -89,12 +73,9 @@ class UtteranceLog:
 
 
 def first_of(queries: Items, candidates: Items, scores: Matrix) -> list[int | None]:
-    """The candidate that stands first for each query, of equal scores a wrong one; None where none is scored.
+    """The first candidate for each query, of equal scores a wrong one; None where none is scored.
 
-    Args:
-        queries: N.
-        candidates: M.
-        scores: (N, M); NaN is a score that can't win.
+    ``scores``: (N, M); NaN never wins.
     """
     scores = np.where(np.isnan(scores), -np.inf, scores)
     relevant = np.asarray(queries.meanings)[:, None] == np.asarray(candidates.meanings)[None, :]
