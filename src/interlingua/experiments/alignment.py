@@ -40,7 +40,6 @@ def load_utterance(audio: AudioRef) -> Samples:
 
     Raises:
         TooLongAudioError: more than 30 s.
-        AudioError: see `interlingua.audio.load_audio`.
     """
     try:
         return load_audio(audio, max_seconds=WINDOW_SECONDS)

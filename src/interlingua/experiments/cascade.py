@@ -25,12 +25,6 @@ def english_texts(utterances: Sequence[Utterance], store: FrameStore, whisper: W
 
     Texts are kept in ``path`` (`run.kept_by_id`) and reused for the same audio, model and prompt. The store's frames
     need decoding context (`interlingua encode --context full` or ``speech+N``).
-
-    Raises:
-        ResultsError: a line of the file can't be read.
-        StoreMismatchError: the frames are not the unpooled last layer of this model.
-        UsageError: a language that the model doesn't know.
-        UntrainedTaskError, EnglishOnlyModelError: the model can't translate.
     """
     spec, audio = store.spec, store.hashes()
     made = (spec.revision, spec.context, spec.dtype, spec.compute, str(whisper.model.dtype))

@@ -40,11 +40,7 @@ class DemoConfig:
     device: Device = "auto"
 
     def settled(self) -> "SettledDemo":
-        """Fill in the defaults that depend on ``full``.
-
-        Raises:
-            UsageError: fewer than two languages, an unknown one, or a number out of range.
-        """
+        """Fill in the defaults that depend on ``full``."""
         languages = normalise_languages(self.languages)
         if len(languages) < 2:
             raise UsageError("--languages: name two languages or more")

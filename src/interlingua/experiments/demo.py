@@ -33,11 +33,7 @@ SHOWN_SECONDS = (3.0, 8.0)  # an example long enough to have words, short enough
 
 
 def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = print) -> Path:
-    """Run the demo and return its result folder, ready for `interlingua.report.write_report`.
-
-    Raises:
-        InterlinguaError: see the corpus, model and encoding stages.
-    """
+    """Run the demo and return its result folder, ready for `interlingua.report.write_report`."""
     settled = (config or DemoConfig()).settled()
     device, _ = resolve_device(settled.device)
     compute = best_compute(device)

@@ -70,7 +70,6 @@ def run_finetune(
 
     Raises:
         ResultsError: the folder is of another config, manifest or store.
-        InterlinguaError: see the stages.
     """
     where, compute = resolve_device(device, config.compute)
     processes = PartialState(cpu=where == "cpu", timeout=WAIT)  # of torchrun; else this one alone
@@ -203,11 +202,7 @@ def _with_states(
 def split(
     utterances: Sequence[Utterance], config: FinetuneConfig
 ) -> tuple[list[Utterance], list[Utterance], list[Utterance]]:
-    """Training, dev and test utterances; without splits in the manifest everything is trained on and nothing measured.
-
-    Raises:
-        CorpusError: no utterance of the source languages to train on.
-    """
+    """Training, dev and test utterances; without splits in the manifest all are trained on and none measured."""
     splits = {u.split for u in utterances}
     train_split = config.train_split if splits != {None} else None
     new = [u for u in utterances if u.split == train_split and u.language in config.source]

@@ -41,11 +41,7 @@ _RANGES = {"r1": (0.0, 1.0), "bleu": (0.0, 100.0), "chrf": (0.0, 100.0), "wer": 
 
 
 def compared(path: Path | None, ours: Sequence[Published]) -> list[Published]:
-    """Our figures with the published ones of a file, where it has them.
-
-    Raises:
-        UsageError: see `read_published`.
-    """
+    """Our figures with the published ones of a file, where it has them."""
     theirs = {part: read_published(path, part) for part in {row.task for row in ours}}
     return [msgspec.structs.replace(row, published=theirs[row.task].get(_key(row), row.published)) for row in ours]
 

@@ -53,11 +53,7 @@ class Corpus:
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance], store: FrameStore) -> "Corpus":
-        """Read the speech part of a manifest's utterances from a store.
-
-        Raises:
-            CorpusError: an utterance without a meaning, or fewer than two languages.
-        """
+        """Read the speech part of a manifest's utterances from a store."""
         by_language: dict[str, list[Utterance]] = {}
         for utterance in utterances:
             if utterance.meaning is None:
@@ -125,14 +121,7 @@ class EnglishTexts:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Results of `measure`.
-
-    Attributes:
-        rows: one for each method and ordered pair.
-        skipped: a line on each ordered pair without a shared sentence.
-        matrices: scores of each unordered pair under the first method.
-        similarity: the first of these pairs and the method, if any.
-    """
+    """Rows, skipped pairs and score matrices of the first method; ``similarity`` names the first matrix, if any."""
 
     rows: list[Retrieval]
     skipped: list[str] = field(default_factory=list)
@@ -215,12 +204,7 @@ def score_pairs(
     background: int | None = None,
     texts: EnglishTexts | None = None,
 ) -> list[Directions]:
-    """Scores of both directions of each pair, NaN where an utterance has no frames; see `evaluate.Scorer`.
-
-    Raises:
-        UsageError: the cascade without texts.
-        CorpusError: too few clusters for the method.
-    """
+    """Scores of both directions of each pair, NaN where an utterance has no frames; see `evaluate.Scorer`."""
     if method.score == "cascade":
         if texts is None:
             raise UsageError("--method cascade compares English texts; name the file to keep them in with --texts")
@@ -253,10 +237,6 @@ def without_quiet(
     """Drop frames that are ``decibels`` quieter than the utterance's loudest frame.
 
     ``rate``: encoder frames per second. A frame pooled from ``pooling`` encoder frames stays if one of them is loud.
-
-    Raises:
-        UsageError: ``decibels`` isn't above 0.
-        AudioError: a recording can't be read.
     """
     if not decibels > 0:
         raise UsageError(f"--drop-quiet {decibels}: name decibels below the loudest frame, such as 40")
@@ -270,11 +250,7 @@ def without_quiet(
 
 
 def side_by_side(corpora: Sequence[Corpus]) -> Corpus:
-    """Concatenate frames of several layers, each normalised to length 1: (T, D), (T, E) -> (T, D + E).
-
-    Raises:
-        UsageError: an utterance's numbers of frames differ.
-    """
+    """Concatenate frames of several layers, each normalised to length 1: (T, D), (T, E) -> (T, D + E)."""
     first, *others = corpora
     frames: dict[str, list[FrameArray | None]] = {}
     for language, held in first.frames.items():
@@ -396,11 +372,7 @@ def require_methods(methods: Sequence[str]) -> None:
 
 
 def published(path: Path | None, rows: Sequence[Retrieval], corpus: str = "") -> list[Published]:
-    """Our R@1 and the published ones, and the mean chance of all pairs and the paper's where that is known.
-
-    Raises:
-        UsageError: the file can't be read, or isn't of that form.
-    """
+    """Our R@1 and the published ones, and the mean chance of all pairs and the paper's where that is known."""
     for _, _, method, _ in read_published(path, "retrieval"):
         if method not in METHODS:
             raise UsageError(f"{path}: no method {method!r}; use one of {', '.join(METHODS)}")

@@ -107,7 +107,6 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
         CorpusError: the pivot isn't in the corpus, a language has no English reference, or no sentence is shared.
         UsageError: a candidate that the model has no token for.
         ResultsError: the folder was begun with another model or corpus.
-        InterlinguaError: see the stages.
     """
     pivot = normalise_language(study.pivot)
     source = with_english(study.corpus)
@@ -195,11 +194,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
 def compared(
     utterances: Sequence[Utterance], pivot: str, where: str, same_sentences: bool
 ) -> tuple[list[Utterance], list[str]]:
-    """The utterances to compare, of all meanings or of those that every language has, and a line on the skipped ones.
-
-    Raises:
-        CorpusError: no pivot, no other language, no meanings, or none that every language has.
-    """
+    """The utterances of all meanings, or of those that every language has, and a line on the skipped ones."""
     meanings: dict[str, set[str]] = {}
     for u in utterances:
         if u.meaning is None:

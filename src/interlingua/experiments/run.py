@@ -30,13 +30,7 @@ HEADERS = 100  # recordings of unknown length measured before encoding; the othe
 
 
 class Run:
-    """A result folder, its clock and its log.
-
-    Args:
-        out: the folder; `claim` makes it.
-        compute: the encoder's number format, for the provenance.
-        device: ``cpu`` or ``cuda``, the one in use.
-    """
+    """A result folder, its clock and its log; ``compute``: the encoder's number format, for the provenance."""
 
     def __init__(
         self, out: Path, *, compute: str = "none", device: str = "cpu", log: Callable[[str], None] = print

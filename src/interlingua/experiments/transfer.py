@@ -120,7 +120,6 @@ def run_transfer_study(
 
     Raises:
         ResultsError: the shared folder was begun with another model or corpus.
-        InterlinguaError: see the stages.
     """
     device = best_device()
     compute = best_compute(device)
@@ -199,14 +198,7 @@ def _states(
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """The trainings of a study: run once, every output kept.
-
-    Attributes:
-        whisper: the model before training, for its prompts.
-        learnt: states of the training data.
-        measured: states of dev and tests.
-        compute: number format of the products.
-    """
+    """Trainings of a study, each run once; ``learnt``: states of the training data; ``measured``: of dev and tests."""
 
     study: TransferStudy
     data: StudyData
@@ -290,11 +282,7 @@ class Work:
         return [*([DEV] if chosen else []), *self.data.tests]
 
     def learnt_by(self, model: Trained) -> list[Utterance]:
-        """The utterances that a training learns from.
-
-        Raises:
-            CorpusError: none has states.
-        """
+        """The utterances that a training learns from."""
         able = learnable(self.data.part(model.fold, TRAIN), model)
         new = [u for u in able if u.id in self.learnt]
         if not new:
@@ -424,10 +412,7 @@ Sides = tuple[list[SystemOutputs], list[SystemOutputs]]
 class Measured:
     """The outputs on one test: of the untrained model under its best prompt, and of each variant as chosen.
 
-    Attributes:
-        test: name of the part.
-        prompts: fold -> the best prompt of the untrained model.
-        chosen: variant -> fold -> training and interpolation weight.
+    ``prompts``: fold -> that prompt; ``chosen``: variant -> fold -> training and interpolation weight.
     """
 
     target: str

@@ -187,12 +187,7 @@ class TransferStudy:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that a training depends on, besides its target, data and seed.
-
-    Attributes:
-        permuted: whether texts are permuted over the audio.
-        settings: of `FinetuneConfig`, and ``utterances``.
-    """
+    """What a training depends on besides target, data and seed; ``permuted``: texts permuted over the audio."""
 
     model: str
     permuted: bool

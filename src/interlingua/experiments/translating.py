@@ -34,15 +34,7 @@ MOST_MEASURED = 200  # recordings whose lengths are looked up for the progress b
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording to translate.
-
-    Attributes:
-        id: in outputs: an utterance's id, or the path as given.
-        audio: anything that `interlingua.audio.load_audio` reads.
-        language: its source language, if the manifest has it.
-        name: of its output files, without suffix; may hold folders.
-        seconds: its duration, if the manifest has it.
-    """
+    """One recording; ``name``: of its output files, without suffix, may hold folders; ``id``: in outputs."""
 
     id: str
     audio: AudioSource
@@ -53,15 +45,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class TranslateReport:
-    """Counts of a call.
-
-    Attributes:
-        present: recordings that had their output already.
-        failed: name -> why.
-        seconds: of audio translated now.
-        segments: over all targets.
-        flagged: flag -> number of segments.
-    """
+    """Counts; ``present``: had their output already; ``failed``: name -> why; ``seconds``: of audio translated now."""
 
     recordings: int
     present: int
@@ -141,15 +125,12 @@ def translate_recordings(
 
     Args:
         source: source language; ``auto``: the manifest's, or detected where there is none.
-        spoken_as: proxy language, see `Translator.translate`.
         out: ``NAME.jsonl``: a line for each recording and target, which `interlingua evaluate outputs` reads; another
             name: a folder with a file for each recording, target and format. None: nothing is written.
         done: called with each translation.
-        news: called with the next segments of a recording.
-        log: takes a line on the proxy language chosen.
+        news: called with a recording's name, a target and its next segments.
 
     Raises:
-        UsageError: see `Translator.translate_all`.
         ResultsError: ``out`` was begun with other settings.
     """
     targets = list(normalise_languages(to))

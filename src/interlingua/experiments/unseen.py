@@ -112,7 +112,6 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         CorpusError: a language has no English reference, or no utterance is left.
         UsageError: a language without candidates, or a candidate that the model has no token for.
         ResultsError: the folder was begun with another model or corpus.
-        InterlinguaError: see the stages.
     """
     read_published(study.published, "unseen")  # a file that can't be read is reported before the work
     corpus = with_english(study.corpus)
@@ -164,11 +163,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
 def chosen_utterances(
     study: UnseenStudy, log: Callable[[str], None] = lambda line: None
 ) -> tuple[list[Utterance], list[str]]:
-    """The study's utterances, and a line on each language's without an English reference.
-
-    Raises:
-        CorpusError: a language has no English reference, or no utterance is left.
-    """
+    """The study's utterances, and a line on each language's without an English reference."""
     read = with_english(study.corpus).utterances(study.out, log)
     spoken, skipped = with_reference([u for u in read if u.language != ENGLISH], study.corpus.title)
     for line in skipped:
@@ -195,11 +190,7 @@ def with_english(corpus: CorpusSource) -> CorpusSource:
 
 
 def with_reference(utterances: Sequence[Utterance], where: str) -> tuple[list[Utterance], list[str]]:
-    """Utterances with an English reference, and a line on each language's without; ``where``: corpus name for errors.
-
-    Raises:
-        CorpusError: there are none, or no utterance of a language has one.
-    """
+    """Utterances with an English reference, and a line on each language's without; ``where``: the corpus's name."""
     if not utterances:
         raise CorpusError(f"{where}: no utterance in another language than English")
     kept, skipped = [], []
@@ -229,12 +220,7 @@ def candidates_named(tokens: Mapping[str, Sequence[str]]) -> dict[str, tuple[str
 
 
 class KeptDecoder:
-    """A model that decodes a corpus's utterances under any token; its outputs are kept in the run's folder.
-
-    Attributes:
-        encoding: the model, in the encoder's number format.
-        failed: utterance id -> why it has no frames, and so no outputs.
-    """
+    """A model that decodes utterances under any token, its outputs kept; ``failed``: id -> why it has no frames."""
 
     def __init__(
         self, folder: Path, utterances: Sequence[Utterance], model: str, context: str, *, log: Callable[[str], None]
@@ -265,12 +251,7 @@ class KeptDecoder:
         return f"to encode: {frames}; to decode: {n} outputs of {len(self.utterances)} utterances, less those kept"
 
     def encode(self) -> None:
-        """Claim the folder, and encode what it lacks.
-
-        Raises:
-            ResultsError: it was begun with another model or corpus.
-            InterlinguaError: see the stages.
-        """
+        """Claim the folder, and encode what it lacks."""
         about = [(u.id, u.text, u.translations.get(ENGLISH)) for u in self.utterances]
         spec = self._encoder.spec
         self.run.claim(
@@ -320,10 +301,7 @@ def outputs_of(
 ) -> int:
     """Decodings of each utterance: a translation under every candidate token, and a transcript.
 
-    Args:
-        known: languages that the model has a token for.
-        tokens: language -> candidates of the recipe.
-        forbidden: languages that are also decoded without their own token.
+    ``known``: languages with a token; ``tokens``: language -> candidates; ``forbidden``: also without their own token.
     """
     n = 2 if language in known else 0
     if not n or language in forbidden:
@@ -340,13 +318,8 @@ def language_row(
 ) -> tuple[UnderTokens, Translations]:
     """One language under every candidate token, and its translations.
 
-    Args:
-        tokens: candidates; none: the language's own, else `candidate_tokens`, else `heard_most`.
-        without_own: ignore the language's own token.
-
-    Raises:
-        CorpusError: no recording can be read, so no language can be detected.
-        UsageError: no token to try, or one that the model lacks.
+    ``tokens`` empty: the language's own, else `candidate_tokens`, else `heard_most`. Raises CorpusError if no recording
+    can be read.
     """
     language = utterances[0].language
     heard = decoder.heard(utterances)
@@ -499,11 +472,7 @@ def error_scores(error: Mapping[str, Score] | None) -> dict[str, Score]:
 
 
 def published(path: Path | None, rows: Sequence[UnderTokens]) -> list[Published]:
-    """Our and published scores of languages decoded without a token of their own, under the chosen token.
-
-    Raises:
-        UsageError: the file can't be read, or isn't of that form.
-    """
+    """Our and published scores of languages decoded without a token of their own, under the chosen token."""
     ours = [
         Published(task="unseen", metric=metric, source=row.language, ours=score.value, published=UNKNOWN)
         for row in rows

@@ -54,11 +54,7 @@ class UtteranceLog:
     def transcribed(
         self, system: str, language: str, hypotheses: Mapping[str, str], references: Mapping[str, str]
     ) -> None:
-        """Keep a system's transcripts of the utterances that have a reference; a missing one is empty.
-
-        Raises:
-            UsageError: see `score_transcripts`.
-        """
+        """Keep a system's transcripts of the utterances that have a reference; a missing one is empty."""
         errors = transcript_errors(hypotheses, references, language=language)
         unit = errors.signature.partition("|")[0]
         for utterance, error in errors.by_segment().items():

@@ -155,13 +155,10 @@ def rehearsal_examples(
     *,
     languages: Sequence[str] | None = None,
 ) -> list[Example]:
-    """The model's own transcript and English translation of each utterance, to rehearse.
+    """The model's own transcript and English translation of each utterance, to rehearse; unlabelled speech is enough.
 
-    Unlabelled speech is enough. Empty and unended outputs, and utterances without states, are skipped.
-
-    Args:
-        whisper: the model before training.
-        languages: whose tokens prompt every utterance; None: its source language.
+    Empty and unended outputs, and utterances without states, are skipped. ``languages``: whose tokens prompt every
+    utterance; None: its source language.
     """
     prompted: dict[str, list[str]] = {}  # language of the prompt -> utterances
     for u in utterances:
@@ -193,11 +190,7 @@ def _tasks(language: str) -> tuple[Task, ...]:
 
 
 class StateDataset(Dataset[tuple[Example, Frames]]):
-    """Examples with the states of their utterances, read batch by batch.
-
-    Raises:
-        StoreError: an utterance is not in its store.
-    """
+    """Examples with the states of their utterances, read batch by batch."""
 
     def __init__(self, examples: Sequence[Example], stores: Sequence[States]) -> None:
         for i, store in enumerate(stores):

@@ -37,12 +37,10 @@ Outputs = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Task:
-    """One task on all utterances of a language.
+    """One task on all utterances of a language; ``prompt``: the decoder's first tokens.
 
-    Attributes:
-        kind: ``new`` (the trained target), ``other`` (a further target), ``translate`` (into English), ``transcribe``,
-            or ``detect`` (the language; no prompt).
-        prompt: the decoder's first tokens.
+    ``kind``: ``new`` (the trained target), ``other`` (a further target), ``translate`` (into English), ``transcribe``,
+    or ``detect`` (the language; no prompt).
     """
 
     kind: TaskKind

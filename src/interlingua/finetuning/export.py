@@ -53,16 +53,7 @@ class FormatCheck:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What `export` did.
-
-    Attributes:
-        revision: of the weights; for an adapter, of its base model's.
-        sizes: format -> bytes.
-        quantization: of the CTranslate2 format.
-        dtype: of the Hugging Face format.
-        checks: format -> its check; empty where none was requested.
-        targets: of the fine-tuning, or None.
-    """
+    """What `export` did; ``sizes`` (bytes) and ``checks`` by format; an adapter's ``revision`` is its base model's."""
 
     out: Path
     model: str

@@ -24,14 +24,7 @@ _LORA_TARGETS = ("q_proj", "v_proj", "k_proj", "out_proj", "fc1", "fc2")
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One forward pass, to which regularizers add a loss.
-
-    Attributes:
-        batch: of `data.collate`.
-        logits: (P, V) of the P positions that have a label.
-        labels: (P,) next tokens.
-        rehearsal: (P,) whether the position belongs to an old task.
-    """
+    """One forward pass: ``logits`` (P, V) and ``labels`` (P,) of P labelled positions; ``rehearsal`` (P,): old task."""
 
     batch: dict[str, torch.Tensor]
     logits: torch.Tensor
@@ -222,11 +215,7 @@ def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
 def interpolate(decoder: nn.Module, before: Values, after: Values, alpha: float) -> None:
     """Set parameters to before + alpha * (after - before) (Wortsman et al., arXiv 2109.01903, equation 1).
 
-    For merged adapters this scales the adapter by ``alpha``. Above 1 is extrapolation.
-
-    Raises:
-        UsageError: a negative alpha.
-        ValueError: the names differ.
+    For merged adapters this scales the adapter by ``alpha``. Above 1 is extrapolation; below 0 raises UsageError.
     """
     if alpha < 0:
         raise UsageError(f"--interpolate {alpha}: use 0 (the model before training) to 1 (the one after)")

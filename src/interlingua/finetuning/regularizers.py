@@ -122,9 +122,6 @@ def fisher_information(
     """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their summed loss.
 
     ``batches``: one old example each, since squares of sums are not sums of squares.
-
-    Raises:
-        ValueError: a batch holds several examples, or there are none.
     """
     total = {name: torch.zeros_like(p) for name, p in trained.items()}
     n = 0

@@ -125,10 +125,7 @@ def train(
 class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """A Trainer on batches of encoder states, with regularizers in the loss; checkpoints hold trained parameters only.
 
-    Args:
-        stores: the states of the utterances, one store a context.
-        evaluate: dev scores; None: there is no dev set.
-        rehearsed: old examples of a batch.
+    ``stores``: one a context; ``evaluate``: dev scores, None without a dev set; ``rehearsed``: old examples of a batch.
     """
 
     def __init__(

@@ -80,10 +80,7 @@ def find_comet() -> CometEnvironment:
 def set_up_comet(log: Callable[[str], None]) -> CometEnvironment:
     """Make the environment, unless it is ready, in a temporary folder that is then moved: never half-made.
 
-    A concurrent set-up waits for the first.
-
-    Raises:
-        CometError: it can't be made; the text says which step failed and why.
+    A concurrent set-up waits for the first. A failure raises CometError with the step and the reason.
     """
     from filelock import FileLock
 
@@ -136,23 +133,13 @@ class CometScores:
     signature: str
 
     def statistics(self, outputs: SystemOutputs) -> Statistics:
-        """One system's scores, whose mean is the system's score.
-
-        Raises:
-            CometError: an utterance without a transcript.
-            UsageError: see `translation_statistics`.
-        """
+        """One system's scores, whose mean is the system's score; CometError for an utterance without a transcript."""
         values = {i: (self.scores[segment], 1.0) for i, segment in comet_segments(outputs).items()}
         return ratio(values, outputs.clusters, self.signature, cell=outputs.cell)
 
 
 def comet_segments(outputs: SystemOutputs) -> dict[str, Segment]:
-    """COMET's input for one system, by utterance id; a missing hypothesis counts as empty.
-
-    Raises:
-        CometError: an utterance without a transcript.
-        UsageError: see `translation_statistics`.
-    """
+    """COMET's input by utterance id; a missing hypothesis counts as empty, a missing transcript raises CometError."""
     lacking = [i for i in outputs.references if not outputs.transcripts.get(i)]
     if lacking:
         raise CometError(

@@ -31,9 +31,6 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
 
     >>> rank_correlation([1, 2, 3, 4], [10, 30, 20, 40]).value
     0.8
-
-    Raises:
-        ValueError: the sides are of different length.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} values and {len(b)}")

@@ -79,11 +79,7 @@ def off_target(
 
 
 def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | None:
-    """Whether a text is in the target language, by the rule of `off_target_rate`; None: undecidable.
-
-    Raises:
-        UsageError: an unknown language.
-    """
+    """Whether a text is in the target language, by the rule of `off_target_rate`; None: undecidable."""
     target = normalise_language(target)
     candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
     try:

@@ -71,9 +71,6 @@ def detection_errors(
     """Utterances with a wrongly detected language, in per cent, with a 95% bootstrap interval over clusters.
 
     Mappings are from utterance id to language; a missing detection counts as wrong.
-
-    Raises:
-        UsageError: no languages, or an id that they lack.
     """
     segments = join(detected, languages, clusters)
     pairs = zip(segments.ids, segments.hypotheses, segments.references, strict=True)

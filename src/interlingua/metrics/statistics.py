@@ -27,14 +27,10 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class SystemOutputs:
-    """One system's outputs from one language into another; mappings are from utterance id.
+    """One system's outputs in one direction; mappings are from utterance id; a missing hypothesis is empty.
 
-    Attributes:
-        hypotheses: a missing one counts as empty.
-        clusters: units of resampling (`Utterance.group`); None: each utterance is its own.
-        cell: of the training; its seed is drawn among those of its fold.
-        source: source language; empty where it doesn't matter.
-        transcripts: of the source, for metrics that read them.
+    ``clusters``: units of resampling (`Utterance.group`), None: each utterance its own. ``cell``: of the training; its
+    seed is drawn among those of its fold. ``source`` may be empty. ``transcripts``: for metrics that read the source.
     """
 
     hypotheses: Mapping[str, str]
@@ -88,13 +84,8 @@ def join(
 class Statistics:
     """Sufficient statistics of N segments: their sums give the corpus score of any set of segments.
 
-    Attributes:
-        clusters: (N,) units of resampling.
-        values: (N, K).
-        rate: (S, K) sums -> (S,) scores: many draws at once.
-        exact: (K,) sums -> the score, by the standard implementation.
-        signature: without the interval.
-        cell: see `SystemOutputs`.
+    ``values``: (N, K); ``rate``: (S, K) sums -> (S,) scores, many draws at once; ``exact``: (K,) sums -> the score by
+    the standard implementation; ``signature``: without the interval.
     """
 
     ids: Sequence[str]
@@ -176,11 +167,7 @@ class Metric:
 
 
 def pooled_score(groups: Sequence[Statistics]) -> Score:
-    """The mean over groups of one system's score, with its interval (None: only one cluster).
-
-    Raises:
-        UsageError: no groups.
-    """
+    """The mean over groups of one system's score, with its interval (None: only one cluster)."""
     names = _names(groups)
     interval = percentile_interval(draws(groups)) if len(names) > 1 else None  # one cluster shows no spread
     signature = (
@@ -199,9 +186,6 @@ def pooled_difference(after: Sequence[Statistics], before: Sequence[Statistics])
 
     ``p_bootstrap``: twice the proportion of draws, of clusters and seeds, on the rarer side of 0. ``p_randomisation``:
     the proportion of random swaps of the systems, cluster by cluster, that differ as much, given the trainings.
-
-    Raises:
-        UsageError: no groups, or groups of different utterances.
     """
     names = _names(after)
     if [set(a.ids) for a in after] != [set(b.ids) for b in before]:
@@ -226,9 +210,6 @@ def draws(groups: Sequence[Statistics], n: int = SCORE_DRAWS, seed: int = BOOTST
 
     They depend on cluster names, cells and seed alone: those of two systems on the same utterances are paired. A group
     without a drawn cluster is skipped in that draw's mean.
-
-    Raises:
-        UsageError: no groups.
     """
     names = _names(groups)
     times = cluster_draws(len(names), n, seed)

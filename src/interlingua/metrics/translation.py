@@ -54,9 +54,6 @@ def score_translations(
     """Corpus BLEU, chrF or chrF++ with a 95% percentile bootstrap interval over clusters, joined by utterance id.
 
     A missing hypothesis counts as empty; ``target`` chooses BLEU's tokenizer.
-
-    Raises:
-        UsageError: see `translation_statistics`.
     """
     return translation_statistics(SystemOutputs(hypotheses, references, clusters, target), metric).score()
 
@@ -80,11 +77,7 @@ def compare_translations(
 def segment_scores(
     hypotheses: Mapping[str, str], references: Mapping[str, str], *, metric: Literal["chrf", "chrf++"] = "chrf++"
 ) -> dict[str, float]:
-    """sacreBLEU's sentence score (0-100) of each utterance; a missing hypothesis counts as empty.
-
-    Raises:
-        UsageError: see `translation_statistics`.
-    """
+    """sacreBLEU's sentence score (0-100) of each utterance; a missing hypothesis counts as empty."""
     return translation_statistics(SystemOutputs(hypotheses, references, None, ""), metric).by_segment()
 
 

@@ -36,10 +36,8 @@ COMPUTE = "int8_float32"  # CTranslate2's number format on CPUs
 class Decoding:
     """How text is searched for.
 
-    Attributes:
-        temperature: 0 searches; above it, the likeliest of `BEST_OF` samples is taken.
-        timestamps: the model writes its own; the prompts are without ``<|notimestamps|>`` then.
-        most_tokens: longest output; None: half of the decoder's positions, as in OpenAI's Whisper.
+    ``temperature`` above 0 takes the likeliest of `BEST_OF` samples. With ``timestamps`` the prompts are without
+    ``<|notimestamps|>``. ``most_tokens`` None: half of the decoder's positions, as in OpenAI's Whisper.
     """
 
     beam: int = 1
@@ -141,11 +139,9 @@ def fast_engine(whisper: Whisper, *, compute: str = COMPUTE) -> Engine:
 
 
 class CTranslate2Engine:
-    """See `load_engine`. A model in another layout is converted once and cached.
+    """See `load_engine`. A model in another layout is converted once and cached; one in memory must have no adapters.
 
-    Args:
-        model: or a model in memory, without adapters; later changes to it aren't followed.
-        workers: batches at a time; None: one per thread, which is the fastest for many.
+    ``workers``: batches at a time; None: one per thread, which is the fastest for many.
     """
 
     ragged = False

@@ -28,9 +28,6 @@ class Segmentation:
         gap: longest one between regions of the same chunk.
         pad: kept before and after each region.
         threshold: of Silero's speech probability.
-
-    Raises:
-        UsageError: a chunk too long for Whisper, or a number out of range.
     """
 
     vad: bool = True
@@ -114,14 +111,7 @@ class Output:
 
 @dataclass(eq=False)
 class Chunk:
-    """A stretch of a recording on its way through the decoder.
-
-    Attributes:
-        recording: its position among the recordings.
-        token: the language token in the prompt.
-        states: the engine's, kept between language detection and decoding.
-        outputs: by target.
-    """
+    """A stretch of a recording; ``states``: the engine's, kept from detection to decoding; ``outputs``: by target."""
 
     recording: int
     span: Span
@@ -169,10 +159,8 @@ def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
 def timed_pieces(tokens: Sequence[int], first_time: int, seconds: float) -> list[tuple[float, float, Sequence[int]]]:
     """A chunk's tokens cut at its timestamps: (start, end, tokens of the text), in seconds within the chunk.
 
-    Args:
-        tokens: text and timestamps, in pairs around each piece; the last pair may be open.
-        first_time: id of ``<|0.00|>``; the next ones are one encoder frame apart.
-        seconds: of the chunk; no piece ends later.
+    Timestamps come in pairs around each piece; the last pair may be open. ``first_time``: id of ``<|0.00|>``; the next
+    ones are one encoder frame apart. No piece ends after ``seconds``.
     """
     pieces: list[tuple[float, float, Sequence[int]]] = []
     start, text = 0.0, []

@@ -55,9 +55,6 @@ class TranslationOptions:
         timestamps: the model cuts chunks into segments. Fine-tuned targets have none: a segment is a chunk.
         words: also time every word.
         guards: flag Whisper's known failures, and retry.
-
-    Raises:
-        UsageError: a value out of range.
     """
 
     context: str = "speech+4"
@@ -87,9 +84,7 @@ class TargetPrompt:
 
     @classmethod
     def of(cls, engine: Engine, target: str, sources: Collection[str] = ()) -> "TargetPrompt":
-        """How a model is prompted for a target.
-
-        ``sources``: languages of the speech; one without a token may be transcribed under a proxy language.
+        """How a model is prompted for a target; ``sources``: of the speech; one without a token gets a proxy language.
 
         Raises:
             UsageError: the model has no token for the target.

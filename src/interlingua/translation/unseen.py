@@ -59,9 +59,6 @@ def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[st
     """Language tokens to try, the closest relative first; a language's own alone if it has one; none: use `heard_most`.
 
     Leave a language out of ``whisper_languages`` to treat it as one without a token.
-
-    Raises:
-        UsageError: an unknown language.
     """
     language = normalise_language(language)
     if language in whisper_languages:
@@ -80,11 +77,7 @@ def heard_most(heard: Mapping[str, Mapping[str, float]], without: Sequence[str] 
 
 
 def choose_token(scores: Mapping[str, Sequence[float]]) -> str:
-    """The candidate with the highest mean score; the first of equal ones; one without scores last.
-
-    Raises:
-        ValueError: there are no candidates.
-    """
+    """The candidate with the highest mean score; the first of equal ones; one without scores last."""
     return max(scores, key=lambda code: float(np.mean(scores[code])) if len(scores[code]) else -np.inf)
 
 
@@ -93,12 +86,9 @@ def rule_scores(
     translations: Mapping[str, Mapping[str, Hypothesis]],
     heard: Mapping[str, Mapping[str, float]],
 ) -> dict[str, list[float]]:
-    """What `choose_token` reads: candidate -> a score for each utterance, in the order of the ids.
+    """Input of `choose_token`: candidate, the closest relative first -> a score for each utterance, in id order.
 
-    Args:
-        rule: see `Rule`.
-        translations: candidate, the closest relative first -> utterance id -> its translation into English.
-        heard: utterance id -> language -> probability (read by ``heard`` alone).
+    ``translations``: candidate -> id -> translation into English; ``heard``: id -> language -> probability.
     """
     ids = sorted({i for hypotheses in translations.values() for i in hypotheses})
     if rule == "first":
