@@ -47,7 +47,7 @@ class FinetuneConfig:
         manifest: utterances with references in the target language: a manifest or a table of your own.
         target: language to translate into.
         out: result folder: checkpoints, and the model in model/.
-        store: stores of `interlingua encode`, one a context; the first is also measured. Default: encoded in OUT.
+        store: stores of `interlingua encode`, one a context; tests use the first. Default: made in OUT or on the fly.
         context: context of the encoder states where no store is given: full or speech+N.
         source: languages of the speech to train on.
         model: model to fine-tune; it made the encoder states.
