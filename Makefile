@@ -48,7 +48,7 @@ docs: study  ## measure again what README.md and docs/ state, and write it there
 study: setup  ## what improves SeqSim, every method on every pair: docs/seqsim.md (an hour on two cores)
 	$(BIN)/python benchmarks/retrieval.py
 
-study-transfer: setup  ## transfer and forgetting, all remedies: docs/transfer.md (hours on two cores; goes on where it was)
+study-transfer: setup  ## transfer and forgetting, all methods: docs/transfer.md (hours on two cores; goes on where it was)
 	$(BIN)/python benchmarks/transfer.py
 
 bench: bench-encoding bench-seqsim bench-search bench-finetune  ## benchmarks, ratios against peers and the machine's own ceiling

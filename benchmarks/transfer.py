@@ -140,15 +140,15 @@ def target_section(target: str, study: TransferStudy, rows: list[StudyRow], pare
     lines = [
         [
             f"`{r.variant}`{chosen(r)}",
-            ", ".join(dict.fromkeys(f"{c['share']:g}" for c in r.chosen)),
+            ", ".join(dict.fromkeys(f"{c['alpha']:g}" for c in r.chosen)),
             change(r.new_unseen),
             *(["" if r.variant == PERMUTED else change(r.unseen_against_permuted)] if controlled else []),
             change(r.new_source),
             change(r.into_english),
             arrow(r.errors.get("transcribe")),
             arrow(r.errors.get("detect")),
-            "" if r.variant in (PLAIN, PERMUTED) else part(r.share_of_plain),
-            "" if r.variant in (PLAIN, PERMUTED) else part(r.share_of_plain_all),
+            "" if r.variant in (PLAIN, PERMUTED) else part(r.relative_gain),
+            "" if r.variant in (PLAIN, PERMUTED) else part(r.relative_gain_all),
         ]
         for r in rows
     ]
@@ -242,7 +242,7 @@ def chosen(row: StudyRow) -> str:
     """What dev chose, where it had a choice."""
     if row.candidates == 1:
         return ""
-    differing = [{k: v for k, v in c.items() if k not in ("rotation", "source", "share")} for c in row.chosen]
+    differing = [{k: v for k, v in c.items() if k not in ("fold", "source", "alpha")} for c in row.chosen]
     told = dict.fromkeys(", ".join(f"{k} {v}" for k, v in own.items() if k != "epochs") for own in differing)
     return f" (of {row.candidates} on dev: {'; '.join(told)})"
 

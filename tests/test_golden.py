@@ -81,8 +81,8 @@ CORPORA = {  # case -> (corpus, what makes its files, arguments); TMP is the fol
         lambda f: layouts.fleurs(f, "unpacked"),
         ("--languages", "en", "fr_fr", "--option", "references=ru_ru", "text=normalised"),
     ),
-    "fleurs-rotation-0": ("fleurs", layouts.fleurs_many, ("--rotation", "0")),
-    "fleurs-rotation-3": ("fleurs", layouts.fleurs_many, ("--rotation", "3", "--max-utterances", "9")),
+    "fleurs-rotation-0": ("fleurs", layouts.fleurs_many, ("--fold", "0")),
+    "fleurs-rotation-3": ("fleurs", layouts.fleurs_many, ("--fold", "3", "--max-utterances", "9")),
     "common-voice-4": ("common-voice", layouts.common_voice, ()),
     "common-voice-11": ("common-voice", lambda f: layouts.common_voice(f, 11), ("--languages", "fr,ru")),
     "common-voice-17": ("common-voice", lambda f: layouts.common_voice(f, 17, durations=True), ("--split", "train")),
@@ -603,7 +603,7 @@ def test_the_prompts_corpus(tmp_path, printed):
     for name, arguments in {
         "prompts": (),
         "prompts-all": ("--min-words", "1", "--include-non-speech"),
-        "prompts-rotation-2": ("--rotation", "2", "--languages", "en", "it", "--max-utterances", "50"),
+        "prompts-rotation-2": ("--fold", "2", "--languages", "en", "it", "--max-utterances", "50"),
     }.items():
         said = printed("corpus", "prepare", "prompts", "--out", tmp_path / f"{name}.jsonl", *arguments)
         records = manifest_records(tmp_path / f"{name}.jsonl", cache)

@@ -241,7 +241,7 @@ class StudyRow(Record, frozen=True, kw_only=True):
     """One variant of a transfer study in one test; differences are of chrF, pooled over languages.
 
     Attributes:
-        chosen: for each fold the settings and the interpolation weight (``share``) chosen on dev.
+        chosen: for each fold the settings and the interpolation weight (``alpha``) chosen on dev.
         candidates: their number.
         untrained_prompts: for each fold the best prompt of the model before training.
         sources: languages trained on.
@@ -252,9 +252,9 @@ class StudyRow(Record, frozen=True, kw_only=True):
         by_language: language -> ``untrained`` and ``permuted`` -> the gain over that.
         unseen_against_permuted: gain over the control of permuted texts, languages never trained on.
         errors: task -> error rates in per cent before and after.
-        share_of_plain: part of plain fine-tuning's gain, languages trained on by neither.
-        share_of_plain_all: the same, all languages.
-        chrf_unseen: chrF of ``mine``, ``plain`` and ``untrained``, languages never trained on.
+        relative_gain: the gain relative to plain fine-tuning's, languages trained on by neither.
+        relative_gain_all: the same, all languages.
+        chrf_unseen: chrF of ``variant``, ``plain`` and ``untrained``, languages never trained on.
     """
 
     target: str
@@ -271,8 +271,8 @@ class StudyRow(Record, frozen=True, kw_only=True):
     by_language: dict[str, dict[str, Difference | None]] = {}
     unseen_against_permuted: Difference | None = None
     errors: dict[str, tuple[float, float]] = {}
-    share_of_plain: Part = Part()
-    share_of_plain_all: Part = Part()
+    relative_gain: Part = Part()
+    relative_gain_all: Part = Part()
     table: list[Transfer] = []
     pooled: list[StudyPool] = []
     chrf_unseen: dict[str, float] = {}

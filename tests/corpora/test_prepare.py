@@ -144,7 +144,7 @@ def test_prepare_can_split(tmp_path, spoken, capsys):
         for n in range(5)
     ]
     root = fleurs_tree(tmp_path / "root", many, layout="unpacked")
-    command(capsys, "prepare", "fleurs", "--root", root, "--out", tmp_path / "m.jsonl", "--rotation", "0")
+    command(capsys, "prepare", "fleurs", "--root", root, "--out", tmp_path / "m.jsonl", "--fold", "0")
     assert sorted(u.split for u in read_manifest(tmp_path / "m.jsonl")) == ["dev", "test", "train", "train", "train"]
 
 

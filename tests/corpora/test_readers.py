@@ -195,7 +195,7 @@ WRONG = [
     ("fleurs", {}, ("--languages", "de"), "no 'de' is here, only en_us, fr_fr. fetch data/<lang>/"),
     ("fleurs", {}, ("--languages", "xx"), "unknown language 'xx'"),
     ("fleurs", {}, ("--option", "text=upper"), "--option text=upper: write raw or normalised"),
-    ("fleurs", {}, ("--rotation", "0"), "1 clusters can't be split into 5 folds; read more, or omit --rotation"),
+    ("fleurs", {}, ("--fold", "0"), "1 clusters can't be split into 5 folds; read more, or omit --fold"),
     ("common-voice", {"fr/train.tsv": ""}, (), "fr/train.tsv: the file is empty; fetch it again"),
     ("common-voice", {"fr/dev.tsv": "a\tb\n"}, (), "fr/dev.tsv:1: no column 'path' among a, b; is it the file"),
     ("common-voice", {f"fr/clips/{n}.mp3": MISSING for n in ("train", "dev", "test")}, (), "not its recordings"),

@@ -175,8 +175,8 @@ def test_the_command_prints_rows_and_a_missing_reference_is_one_line(folder, tmp
 def test_splits_keep_clusters_whole_and_test_everything_once():
     spoken = [utterance("en", f"m{i}", cluster=f"c{i // 2}") for i in range(40)]
     tested = []
-    for rotation in range(5):
-        split = split_by_cluster(spoken, rotation)
+    for fold in range(5):
+        split = split_by_cluster(spoken, fold)
         of = {}
         for u in split:
             of.setdefault(u.cluster, set()).add(u.split)
@@ -184,7 +184,7 @@ def test_splits_keep_clusters_whole_and_test_everything_once():
         assert {u.split for u in split} == {"train", "dev", "test"}
         tested += [u.id for u in split if u.split == "test"]
     assert sorted(tested) == sorted(u.id for u in spoken)
-    with pytest.raises(UsageError, match="rotation 5: use 0 to 4"):
+    with pytest.raises(UsageError, match="fold 5: use 0 to 4"):
         split_by_cluster(spoken, 5)
     with pytest.raises(UsageError, match="4 clusters can't be split"):
         split_by_cluster(spoken[:8], 0)
@@ -309,8 +309,8 @@ def test_a_study_trains_each_training_once_and_measures_every_variant(study, tmp
     assert list(rows) == list(variants)
     assert rows["l2sp"]["candidates"] == 2
     assert rows["fr"]["sources"] == ["fr"]
-    assert [c["share"] for c in rows["plain"]["chosen"]] == [1.0]
-    assert rows["plain"]["share_of_plain"].get("value") in (1.0, None)
+    assert [c["alpha"] for c in rows["plain"]["chosen"]] == [1.0]
+    assert rows["plain"]["relative_gain"].get("value") in (1.0, None)
     assert {r["task"] for r in rows["plain"]["table"]} == {"new", "translate"}
     assert {(r["source"], r["trained"]) for r in rows["fr"]["table"] if r["task"] == "new"} == {
         ("en", False),

@@ -209,7 +209,7 @@ def test_forgetting_is_pooled_apart_near_the_target(corpora, tiny_whisper_folder
         assert pools["into English"] == ["de", "fr", "ja", "ko", "zh"]
         pools = {p["pool"]: p["languages"] for p in rows[variant, "covost"]["pooled"]}
         assert pools["into English"] == ["de", "fr", "ja"]
-    assert rows["wise-ft", "fleurs"]["chosen"][0]["share"] in (0.5, 0.25)
+    assert rows["wise-ft", "fleurs"]["chosen"][0]["alpha"] in (0.5, 0.25)
     assert rehearsed == [(["en"] * 3, ("en", "fr"))]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "into English, near Chinese" in page

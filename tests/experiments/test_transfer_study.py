@@ -123,10 +123,10 @@ def test_where_all_lose_the_least_loss_is_chosen(scores):
     assert scores.choice("es", 0, runs, outputs(scores, 0)) == half
 
 
-def test_the_part_of_plains_gain_by_hand(scores):
+def test_the_gain_relative_to_plains_by_hand(scores):
     spoken = ["en", "fr"]
     sides = [{c: outputs(scores, c[0], new=share) for c in CELLS} for share in (0.5, 1.0, 0.0)]
-    found = scores.part_of_plain(keys_of(spoken), *sides, "test")
+    found = scores.relative_gain(keys_of(spoken), *sides, "test")
 
     def mean(side):
         values = []
@@ -141,7 +141,7 @@ def test_the_part_of_plains_gain_by_hand(scores):
     assert found.value == pytest.approx((mine - untrained) / (plain - untrained))
     low, high = found.ci
     assert low < found.value < high
-    same = scores.part_of_plain(keys_of(spoken), sides[1], sides[1], sides[2], "test")
+    same = scores.relative_gain(keys_of(spoken), sides[1], sides[1], sides[2], "test")
     assert (same.value, same.ci) == (1.0, (1.0, 1.0))
 
 
@@ -150,18 +150,18 @@ def test_seeds_are_drawn_anew_as_clusters_are(scores):
     two = Scores(replace(scores.work, study=replace(scores.work.study, folds=(0,), seeds=(0, 1))))
     mine = {(0, 0): outputs(two, 0, new=1.0), (0, 1): outputs(two, 0, new=0.0)}
     plain, untrained = ({c: outputs(two, 0, new=n) for c in two.cells} for n in (1.0, 0.0))
-    found = two.part_of_plain(keys_of(["fr"]), mine, plain, untrained, "test")
+    found = two.relative_gain(keys_of(["fr"]), mine, plain, untrained, "test")
     assert (found.value, found.ci) == (pytest.approx(0.5), (0.0, 1.0))
 
 
 def test_there_is_no_part_of_no_gain(scores):
     half, whole = ({c: outputs(scores, c[0], new=share) for c in CELLS} for share in (0.5, 1.0))
     nothing = Part()
-    assert scores.part_of_plain(keys_of(["en", "fr"]), whole, half, half, "test") == nothing
+    assert scores.relative_gain(keys_of(["en", "fr"]), whole, half, half, "test") == nothing
     assert (
-        scores.part_of_plain(keys_of(["en", "fr"]), half, half, whole, "test") == nothing
+        scores.relative_gain(keys_of(["en", "fr"]), half, half, whole, "test") == nothing
     )  # loss over loss is no gain
-    assert scores.part_of_plain([], half, whole, half, "test") == nothing
+    assert scores.relative_gain([], half, whole, half, "test") == nothing
 
 
 def test_the_table_has_every_folds_test_once(scores, spoken):
@@ -192,6 +192,6 @@ def test_trainings_are_told_apart_by_all_that_they_depend_on(tmp_path):
         assert other != [plain]
 
 
-def test_a_study_counts_trainings_not_shares(scores):
+def test_a_study_counts_trainings_not_alphas(scores):
     assert scores.work.study.plan().startswith("2 trainings (plain, wise-ft;")
     assert replace(scores.work.study, folds=(0,)).plan().startswith("1 trainings")

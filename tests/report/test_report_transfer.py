@@ -101,14 +101,14 @@ def fake_pareto() -> list[dict[str, Any]]:
         "replay-distillation": (13.7, -0.4), "cross-attention": (9.7, -2.9), "lora": (12.2, -3.3),
         "frozen-layers": (12.0, -5.6), "target": (3.1, 0.0),
     }  # fmt: skip
-    shares = np.linspace(0, 1, 9)
+    alphas = np.linspace(0, 1, 9)
     return [
         {
             "name": name,
             "gain": {"value": gain, "ci": [gain - 1.3, gain + 1.3], "signature": CHRF},
             "loss": {"value": loss, "ci": [loss - 0.7, loss + 0.7]},
             **(
-                {"curve": [[gain * float(s) ** 0.6, loss * float(s) ** 2] for s in shares]}
+                {"curve": [[gain * float(a) ** 0.6, loss * float(a) ** 2] for a in alphas]}
                 if name in ("plain", "replay", "lora")
                 else {}
             ),

@@ -25,7 +25,7 @@ def prepare(
     option: tuple[str, ...] = (),
     min_words: int | None = None,
     include_non_speech: bool = False,
-    rotation: int | None = None,
+    fold: int | None = None,
     json: bool = False,
 ) -> None:
     """Read a corpus as its publishers distribute it, and write a manifest.
@@ -45,7 +45,7 @@ def prepare(
         option: the corpus's own options as NAME=VALUE; `interlingua corpus list NAME` names them.
         min_words: (prompts) least number of words of a prompt's English transcript; default 4.
         include_non_speech: (prompts) keep silences and beeps too.
-        rotation: split into train, dev and test by near-duplicate cluster; 0 to 4 is the test fold.
+        fold: split into train, dev and test by near-duplicate cluster; of five folds this one (0 to 4) is test.
         json: print the result as JSON.
     """
     from interlingua.corpora.base import get_corpus, read_corpus
@@ -72,7 +72,7 @@ def prepare(
         out,
         positives=positives,
         max_utterances=max_utterances,
-        rotation=rotation,
+        fold=fold,
         log=note,
     )
     summary = {

@@ -182,7 +182,7 @@ def split_name(name: str) -> str:
 def refuse_split(corpus: str, split: str | None) -> None:
     """Raise UsageError if a split is given for a corpus that has none."""
     if split is not None:
-        raise UsageError(f"--split {split}: the {corpus} corpus has no splits; omit it, or make some (--rotation)")
+        raise UsageError(f"--split {split}: the {corpus} corpus has no splits; omit it, or make some (--fold)")
 
 
 def check_folder(folder: str | Path, *, listed: bool = False) -> None:

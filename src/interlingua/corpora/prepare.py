@@ -75,7 +75,7 @@ def prepare_manifest(
     *,
     positives: Positives = "all",
     max_utterances: int | None = None,
-    rotation: int | None = None,
+    fold: int | None = None,
     log: Log = silent,
 ) -> Prepared:
     """Write what a reader yields as a manifest, one utterance at a time.
@@ -86,19 +86,19 @@ def prepare_manifest(
         read: starts the reader; takes its log. With ``max_utterances`` the corpus is read twice.
         positives: see `RULES`.
         max_utterances: limit for each language; sentences that most languages share come first.
-        rotation: the fold of `split_by_cluster`, which holds all utterances in memory; None: keep the splits.
+        fold: the test fold of `split_by_cluster`, which holds all utterances in memory; None: keep the splits.
     """
     check_out(out)
-    if rotation is not None:
-        check_rotation(rotation)
+    if fold is not None:
+        check_fold(fold)
     if max_utterances is not None and max_utterances < 1:
         raise UsageError(f"--max-utterances {max_utterances}: use 1 or more")
     prepared = Prepared(RULES[positives])
     wanted = None if max_utterances is None else _choose(read(silent), positives, max_utterances)
     repeated = Skipped(out.name, log)
     utterances = _kept(read(log), prepared, positives, wanted, repeated)
-    if rotation is not None:
-        utterances = iter(split_by_cluster(list(utterances), rotation))
+    if fold is not None:
+        utterances = iter(split_by_cluster(list(utterances), fold))
     write_manifest(out, utterances)
     repeated.report()
     return prepared
@@ -169,25 +169,25 @@ def _sentence(utterance: Utterance) -> tuple[str, str]:
 # --- splits and clusters ---------------------------------------------------------------------------------
 
 
-def split_by_cluster(utterances: Sequence[Utterance], rotation: int = 0) -> list[Utterance]:
-    """Split by cluster: of five random folds ``rotation`` (0 to 4) is test, the next dev, the others train.
+def split_by_cluster(utterances: Sequence[Utterance], fold: int = 0) -> list[Utterance]:
+    """Split by cluster: of five random folds ``fold`` (0 to 4) is test, the next dev, the others train.
 
     UsageError for another fold, or fewer clusters than folds.
     """
-    check_rotation(rotation)
+    check_fold(fold)
     names = sorted({u.group for u in utterances})
     if len(names) < FOLDS:
-        raise UsageError(f"{len(names)} clusters can't be split into {FOLDS} folds; read more, or omit --rotation")
+        raise UsageError(f"{len(names)} clusters can't be split into {FOLDS} folds; read more, or omit --fold")
     order = np.random.default_rng(SEED).permutation(len(names))
-    fold = {names[c]: position % FOLDS for position, c in enumerate(order)}
-    roles = {rotation: "test", (rotation + 1) % FOLDS: "dev"}
-    return [msgspec.structs.replace(u, split=roles.get(fold[u.group], "train")) for u in utterances]
+    fold_of = {names[c]: position % FOLDS for position, c in enumerate(order)}
+    roles = {fold: "test", (fold + 1) % FOLDS: "dev"}
+    return [msgspec.structs.replace(u, split=roles.get(fold_of[u.group], "train")) for u in utterances]
 
 
-def check_rotation(rotation: int) -> None:
+def check_fold(fold: int) -> None:
     """Raise UsageError if there is no such fold."""
-    if not 0 <= rotation < FOLDS:
-        raise UsageError(f"rotation {rotation}: use 0 to {FOLDS - 1}")
+    if not 0 <= fold < FOLDS:
+        raise UsageError(f"fold {fold}: use 0 to {FOLDS - 1}")
 
 
 def words_of(text: str) -> list[str]:

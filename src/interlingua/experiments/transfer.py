@@ -544,7 +544,7 @@ class Scores:
         tested = [u for fold in self.work.study.folds for u in self.work.data.part(fold, test)]
         return transfer_rows(was, now, tested, sources)
 
-    def part_of_plain(self, keys: Sequence[str], mine: ByCell, plain: ByCell, untrained: ByCell, test: str) -> Part:
+    def relative_gain(self, keys: Sequence[str], tuned: ByCell, plain: ByCell, untrained: ByCell, test: str) -> Part:
         """A variant's gain over the best untrained prompt as a proportion of plain fine-tuning's, drawn together.
 
         Without value where plain's gain, or its interval, isn't above 0.
@@ -552,16 +552,16 @@ class Scores:
         if not keys:
             return Part()
         value, drawn = {}, {}
-        for name, side in {"mine": mine, PLAIN: plain, UNTRAINED: untrained}.items():
+        for name, side in {"variant": tuned, PLAIN: plain, UNTRAINED: untrained}.items():
             pooled = text_statistics(self._systems(side, keys, test), "chrf")
             value[name], drawn[name] = pooled_value(pooled), draws(pooled)
-        gain, whole = (drawn[n] - drawn[UNTRAINED] for n in ("mine", PLAIN))
+        gain, whole = (drawn[n] - drawn[UNTRAINED] for n in ("variant", PLAIN))
         most = value[PLAIN] - value[UNTRAINED]
         if not most > 0 or not np.percentile(whole, 2.5) > 0:
             return Part()
         some = whole != 0  # with few clusters a draw may hold none that plain gains on
         low, high = np.percentile(gain[some] / whole[some], [2.5, 97.5])
-        return Part(value=(value["mine"] - value[UNTRAINED]) / most, ci=(float(low), float(high)))
+        return Part(value=(value["variant"] - value[UNTRAINED]) / most, ci=(float(low), float(high)))
 
     def _measured(self, target: str) -> list[Measured]:
         work = self.work
@@ -581,29 +581,29 @@ class Scores:
         target, test, sources = one.target, one.test, one.sources[variant]
         spoken, abroad = (self.work.data.spoken(test, t) for t in (target, ENGLISH))
         unseen, seen = [s for s in spoken if s not in sources], [s for s in spoken if s in sources]
-        mine, plain, control = one.variants[variant], one.variants[PLAIN], one.variants.get(PERMUTED)
+        tuned, plain, control = one.variants[variant], one.variants[PLAIN], one.variants.get(PERMUTED)
         strange = [s for s in unseen if s not in one.sources[PLAIN]]  # to plain, too
 
         def new(languages: Sequence[str]) -> list[str]:
             return [f"new {s}-{target}" for s in languages]
 
         def against(other: ByCell | None, keys: Sequence[str]) -> Difference | None:
-            sides = self._compared(mine, other, keys, test) if other else ([], [])
+            sides = self._compared(tuned, other, keys, test) if other else ([], [])
             now, was = (text_statistics(side, "chrf") for side in sides)
             return pooled_difference(now, was) if now else None
 
-        table = self.table(one.untrained, mine, sources, test)
+        table = self.table(one.untrained, tuned, sources, test)
         if comet is not None:
             first = [c for c in self.cells if c[1] == self.work.study.seeds[0]]
             keys = [f"{row.task} {row.source}-{row.target}" for row in table]
-            after = {c: mine[c] for c in first}
+            after = {c: tuned[c] for c in first}
             changes = [comet_change(comet, *self._compared(after, one.untrained, [key], test)) for key in keys]
             table = [msgspec.structs.replace(row, comet=c) for row, c in zip(table, changes, strict=True)]
         return StudyRow(
             target=target,
             variant=variant,
             test=test,
-            chosen=[{"rotation": fold, **t.settings, "share": a} for fold, (t, a) in one.chosen[variant].items()],
+            chosen=[{"fold": fold, **t.settings, "alpha": a} for fold, (t, a) in one.chosen[variant].items()],
             candidates=len(self.work.study.candidates(variant)),
             untrained_prompts=list(one.prompts.values()),
             sources=list(sources),
@@ -615,14 +615,14 @@ class Scores:
                 s: {UNTRAINED: against(one.untrained, new([s])), PERMUTED: against(control, new([s]))} for s in spoken
             },
             unseen_against_permuted=against(control, new(unseen)),
-            errors=self._errors(one.untrained, mine, test),
-            share_of_plain=self.part_of_plain(new(strange), mine, plain, one.untrained, test),
-            share_of_plain_all=self.part_of_plain(new([*seen, *unseen]), mine, plain, one.untrained, test),
+            errors=self._errors(one.untrained, tuned, test),
+            relative_gain=self.relative_gain(new(strange), tuned, plain, one.untrained, test),
+            relative_gain_all=self.relative_gain(new([*seen, *unseen]), tuned, plain, one.untrained, test),
             table=table,
             pooled=self._pooled(one, variant, comet),
             chrf_unseen={
                 name: self._mean_chrf(side, new(unseen), test)
-                for name, side in {"mine": mine, PLAIN: plain, UNTRAINED: one.untrained}.items()
+                for name, side in {"variant": tuned, PLAIN: plain, UNTRAINED: one.untrained}.items()
                 if unseen
             },
         )
