@@ -21,7 +21,7 @@ from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
 from interlingua.encoding import WhisperEncoder, pool_frames
 from interlingua.experiments.cascade import english_texts
-from interlingua.experiments.retrieval import Corpus, EnglishTexts, loud_frames, score_pairs, side_by_side, unit
+from interlingua.experiments.retrieval import Corpus, EnglishTexts, concatenate_layers, loud_frames, score_pairs, unit
 from interlingua.files import write_text
 from interlingua.models import load_sentence_encoder, load_whisper
 from interlingua.results import provenance
@@ -230,7 +230,7 @@ def layer_corpora(utterances: Sequence[Utterance], last: Corpus) -> dict[str, Co
         corpora[str(layer)] = Corpus.of(utterances, store)
     corpora[str(n)] = last
     corpora[f"{n} before the layer norm's scale"] = combined([last], lambda f: unit((f - shift) / scale))
-    corpora[f"{n - 1} and {n}"] = side_by_side([corpora[str(n - 1)], last])
+    corpora[f"{n - 1} and {n}"] = concatenate_layers([corpora[str(n - 1)], last])
     return corpora
 
 

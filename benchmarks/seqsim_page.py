@@ -141,7 +141,7 @@ moves by {norm(found["layers"], BASE, clusters)} points, the default by {norm(fo
 
 {silence(found, clusters)}
 
-Quiet frames dropped before pooling; `evaluate retrieval --drop-quiet 40` does it, `--beside STORE` puts layers beside each other, `encode --layer` makes them.
+Quiet frames dropped before pooling; `evaluate retrieval --drop-quiet 40` does it, `--concatenate STORE` joins layers, `encode --layer` makes them.
 
 ## How much unlabelled audio
 

@@ -105,7 +105,7 @@ interlingua run recipes/unseen-fleurs.yaml
 ```
 
 Of English only the texts (`data/en_us/test.tsv`) are read: they are the references, joined by the sentence's id. A recording whose sentence English lacks
-is left out, and the report says how many. Recordings of one sentence are resampled together. The report has BLEU, chrF, WER and CER beside published
+is skipped, and the report says how many. Recordings of one sentence are resampled together. The report has BLEU, chrF, WER and CER beside published
 figures: `published: published.json` in the recipe names a file of your own, `{{"unseen": [{{"language": "kea", "bleu": …, "wer": …}}]}}`; without it the column
 says that they aren't known here.
 """

@@ -26,6 +26,7 @@ from golden.compare import (
     check,
     differences,
     manifest_records,
+    now,
     rank_agreement,
     ranks_of,
     read_golden,
@@ -131,7 +132,7 @@ def prepared(name: str, root: Path, folder: Path, printed, *arguments: str) -> d
     """What ``corpus prepare`` writes and counts."""
     given = [a.replace("TMP", str(folder)) for a in arguments]
     said = printed("corpus", "prepare", name, "--root", root, "--out", folder / "m.jsonl", *given)
-    several = {key: said["several_recordings"][key] for key in ("sentences", "most", "left_out")}
+    several = {key: said["several_recordings"][now(key)] for key in ("sentences", "most", "left_out")}
     counts = {key: said[key] for key in SUMMARY} | several
     return {"counts": counts, "records": manifest_records(folder / "m.jsonl", folder)}
 

@@ -539,7 +539,7 @@ class Results(Record, frozen=True, kw_only=True):
     robustness: Robustness | None = None
     unseen: list[UnderTokens] = []
     unseen_rules: list[TokenRule] = []
-    left_out: list[str] = []
+    skipped: list[str] = []
     translation: list[Translation] = []
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []

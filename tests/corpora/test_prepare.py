@@ -60,7 +60,7 @@ def test_all_recordings_of_a_sentence_are_kept_and_the_rule_is_named(tmp_path, s
         "seconds": 4.0,
         "without_duration": 0,
         "languages": {"en": 4, "fr": 4},
-        "several_recordings": {"rule": RULES["all"], "sentences": 1, "most": 2, "left_out": 0},
+        "several_recordings": {"rule": RULES["all"], "sentences": 1, "most": 2, "skipped": 0},
         "repeated_ids": 0,
     }
 
@@ -68,7 +68,7 @@ def test_all_recordings_of_a_sentence_are_kept_and_the_rule_is_named(tmp_path, s
 def test_the_first_recording_of_a_sentence(tmp_path, spoken):
     done, _ = prepare(tmp_path / "m.jsonl", spoken, positives="first")
     assert [u.id for u in read_manifest(tmp_path / "m.jsonl")] == [u.id for u in spoken[:-1]]
-    several = {"rule": RULES["first"], "sentences": 0, "most": 1, "left_out": 1}
+    several = {"rule": RULES["first"], "sentences": 0, "most": 1, "skipped": 1}
     assert done.as_dict()["several_recordings"] == several
 
 

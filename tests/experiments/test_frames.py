@@ -1,11 +1,11 @@
-"""Frames that are changed before they are compared: quiet ones left out, layers side by side."""
+"""Frames that are changed before they are compared: quiet ones dropped, layers concatenated."""
 
 import numpy as np
 import pytest
 
 from helpers import utterance, write_wav
 from interlingua.errors import UsageError
-from interlingua.experiments.retrieval import Corpus, loud_frames, pooled_any, side_by_side, unit, without_quiet
+from interlingua.experiments.retrieval import Corpus, concatenate_layers, loud_frames, pooled_any, unit, without_quiet
 from interlingua.retrieval.evaluate import Items
 from interlingua.types import SAMPLE_RATE, AudioRef
 
@@ -52,13 +52,13 @@ def test_quiet_frames_are_left_out_by_the_audio_of_each_utterance(tmp_path, pool
 def test_utterances_without_frames_stay_without(tmp_path):
     a = utterance("en", "a", audio=AudioRef(str(write_wav(tmp_path / "a.wav", steps(0.5)))))
     assert without_quiet(corpus(None), [a], 40, 50.0).frames["en"] == [None]
-    assert side_by_side([corpus(np.ones((2, 3), np.float32)), corpus(None)]).frames["en"] == [None]
+    assert concatenate_layers([corpus(np.ones((2, 3), np.float32)), corpus(None)]).frames["en"] == [None]
 
 
-def test_layers_side_by_side_count_alike():
+def test_concatenated_layers_count_alike():
     x, y = np.float32([[3, 4], [0, 0]]), np.float32([[0, 0, 50], [1, 0, 0]])
-    mixed = side_by_side([corpus(x), corpus(y)]).frames["en"][0]
+    mixed = concatenate_layers([corpus(x), corpus(y)]).frames["en"][0]
     np.testing.assert_allclose(mixed, np.hstack([unit(x), unit(y)]))
     np.testing.assert_allclose(mixed, [[0.6, 0.8, 0, 0, 1], [0, 0, 1, 0, 0]], atol=1e-6)
     with pytest.raises(UsageError, match="'en/a' has 2, 1 frames; encode alike"):
-        side_by_side([corpus(x), corpus(y[:1])])
+        concatenate_layers([corpus(x), corpus(y[:1])])

@@ -385,7 +385,7 @@ def test_fleurs_from_the_publishers_files_to_the_report(fleurs, tiny_whisper_fol
     told = capsys.readouterr().err
     assert all(line in told for line in left)
     results, _ = load_results(out)
-    assert [line.partition(", e.g.")[0] for line in results["left_out"]] == left
+    assert [line.partition(", e.g.")[0] for line in results["skipped"]] == left
     rows = {r["language"]: r for r in results["unseen"]}
     assert list(rows) == ["ast", "kea"]
     for r in rows.values():

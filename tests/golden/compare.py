@@ -13,7 +13,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 WRITE = os.environ.get("INTERLINGUA_GOLDEN") == "write"
 
-KEYS: dict[str, str] = {}
+KEYS: dict[str, str] = {"left_out": "skipped"}
 """Key of a golden result -> what it is called now in results.json, utterances.jsonl, manifests; the same if absent."""
 
 WORDS = {"signature", "reason", "name", "title", "seconds", "timings", "provenance", "settings", "samples", "speakers"}

@@ -529,7 +529,7 @@ def test_the_command(tiny_whisper_folder, folder, tmp_path, capsys):
     capsys.readouterr()
     (folder / "broken.wav").write_bytes(b"RIFF....")
     assert run(["translate", str(folder), *arguments[2:]]) == 1
-    assert "left out" in capsys.readouterr().err
+    assert "skipped" in capsys.readouterr().err
     for wrong in (["--to", "xx"], ["--longest", "60"], ["--backend", "transformers", "--compute", "int3"]):
         assert run([*arguments, *wrong]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

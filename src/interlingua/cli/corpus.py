@@ -213,8 +213,8 @@ def _print_prepared(summary: dict[str, Any], units: tuple[str, str]) -> None:
         + (f" ({summary['without_duration']} of unknown length)" if summary["without_duration"] else "")
         + ("; SYNTHETIC speech" if summary["synthetic"] else "")
     )
-    if several["left_out"]:
-        print(f"{several['left_out']} further recordings of sentences were skipped")
+    if several["skipped"]:
+        print(f"{several['skipped']} further recordings of sentences were skipped")
     elif several["sentences"]:
         print(f"{several['sentences']} sentences have several recordings, {several['most']} at most")
     print(f"rule: {several['rule']}")

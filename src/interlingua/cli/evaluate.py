@@ -25,7 +25,7 @@ def retrieval(
     compute: SimilarityFormat = "float32",
     device: Device = "auto",
     drop_quiet: float | None = None,
-    beside: tuple[str, ...] = (),
+    concatenate: tuple[str, ...] = (),
     texts: Path | None = None,
     model: str = "base",
     out: Path | None = None,
@@ -42,7 +42,7 @@ def retrieval(
         compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
         device: where to score.
         drop_quiet: drop frames that are this many decibels quieter than the utterance's loudest, such as 40.
-        beside: stores of the same utterances at other layers, whose frames, each made unit, are joined to these.
+        concatenate: stores of the same utterances at other layers, whose frames, each made unit, are joined to these.
         texts: for the cascade: file of its English texts (JSON lines), written where it is absent.
         model: for the cascade: the model that made the frames.
         out: result folder for results.json, arrays.npz and report.html.
@@ -52,7 +52,14 @@ def retrieval(
     from interlingua.encoding import resolve_device
     from interlingua.encoding.store import FrameStore
     from interlingua.errors import UsageError
-    from interlingua.experiments.retrieval import SEEDS, Corpus, measure, side_by_side, usable_methods, without_quiet
+    from interlingua.experiments.retrieval import (
+        SEEDS,
+        Corpus,
+        concatenate_layers,
+        measure,
+        usable_methods,
+        without_quiet,
+    )
     from interlingua.experiments.run import Run
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.results import Results
@@ -72,8 +79,8 @@ def retrieval(
     where, how = resolve_device(device, compute)
     run.compute, run.device = frames.spec.compute, where
     corpus = Corpus.of(utterances, frames)
-    if beside:
-        corpus = side_by_side([corpus, *(Corpus.of(utterances, FrameStore.open(path)) for path in beside)])
+    if concatenate:
+        corpus = concatenate_layers([corpus, *(Corpus.of(utterances, FrameStore.open(path)) for path in concatenate)])
     if drop_quiet is not None:
         corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.rate, frames.spec.pooling)
     english = _english_texts(utterances, frames, model, where, texts) if cascade and texts else None
@@ -86,7 +93,7 @@ def retrieval(
         title="Cross-lingual speech retrieval",
         retrieval=found.rows,
         similarity=found.similarity,
-        left_out=found.skipped,
+        skipped=found.skipped,
         settings={
             **vars(frames.spec),
             "manifest": str(manifest),
@@ -94,7 +101,7 @@ def retrieval(
             "similarity_compute": how,
             "methods": methods,
             "drop_quiet": drop_quiet,
-            "beside": list(beside),
+            "concatenate": list(concatenate),
         },
         failures=[f"{name}: not in the store" for name in missing],
     )

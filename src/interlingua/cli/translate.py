@@ -121,7 +121,7 @@ def translate(
     )
     took = time.monotonic() - clock
     for name, why in report.failed.items():
-        note(f"interlingua: left out: {why if name in why else f'{name}: {why}'}")
+        note(f"interlingua: skipped: {why if name in why else f'{name}: {why}'}")
     if report.present:
         note(f"interlingua: {report.present} of {report.recordings} recordings were done before")
     pace = f", {took / report.seconds:.3f} of real time" if report.seconds else ""

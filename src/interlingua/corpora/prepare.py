@@ -63,7 +63,7 @@ class Prepared:
                 "rule": self.rule,
                 "sentences": sum(n > 1 for n in self.recordings.values()),
                 "most": max(self.recordings.values(), default=0),
-                "left_out": self.other_recordings,
+                "skipped": self.other_recordings,
             },
             "repeated_ids": self.repeated_ids,
         }

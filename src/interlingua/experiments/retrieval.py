@@ -249,7 +249,7 @@ def without_quiet(
     return corpus.changed(loud)
 
 
-def side_by_side(corpora: Sequence[Corpus]) -> Corpus:
+def concatenate_layers(corpora: Sequence[Corpus]) -> Corpus:
     """Concatenate frames of several layers, each normalised to length 1: (T, D), (T, E) -> (T, D + E)."""
     first, *others = corpora
     frames: dict[str, list[FrameArray | None]] = {}
@@ -258,7 +258,9 @@ def side_by_side(corpora: Sequence[Corpus]) -> Corpus:
         for name, *same in zip(first.items[language].ids, held, *(c.frames[language] for c in others), strict=True):
             known = [unit(f) for f in same if f is not None]
             if len({len(f) for f in known}) > 1:
-                raise UsageError(f"--beside: {name!r} has {', '.join(str(len(f)) for f in known)} frames; encode alike")
+                raise UsageError(
+                    f"--concatenate: {name!r} has {', '.join(str(len(f)) for f in known)} frames; encode alike"
+                )
             rows.append(np.hstack(known) if len(known) == len(corpora) else None)
         frames[language] = rows
     return replace(first, frames=frames)
@@ -347,7 +349,7 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
         retrieval=found.rows,
         published=published(study.published, found.rows, study.corpus.name),
         similarity=found.similarity,
-        left_out=found.skipped,
+        skipped=found.skipped,
         settings={**vars(store.spec), **study.corpus.settings(study.out)},
         failures=[f"{name}: {why}" for name, why in report.failed.items()],
     )

@@ -183,7 +183,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
             pivot=pivot, methods=methods, rules=rules, languages=rows, correlations=correlations(rows, methods)
         ),
         unseen=unseen,
-        left_out=skipped,
+        skipped=skipped,
         samples=shown,
         failures=[f"{i}: {why}" for i, why in {**decoder.failed, **report.failed}.items()],
     )

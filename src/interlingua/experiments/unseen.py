@@ -149,7 +149,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         unseen=rows,
         unseen_rules=rule_rows(cases, utterances),
         published=published(study.published, rows),
-        left_out=skipped,
+        skipped=skipped,
         samples=[s for row, translations in last.values() for s in samples(row, translations, utterances)],
         failures=[f"{i}: {why}" for i, why in decoder.failed.items()],
     )

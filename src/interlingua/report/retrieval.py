@@ -161,8 +161,8 @@ def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
             small.append(Picture(plots.recall_svg(results, other, small=True, top=top), method_label(other), text))
     if small:
         blocks += [Heading("Other methods and controls, on the same colour scale"), Gallery(small)]
-    if results.left_out and not results.unseen and results.robustness is None:
-        blocks.append(Bullets(results.left_out))
+    if results.skipped and not results.unseen and results.robustness is None:
+        blocks.append(Bullets(results.skipped))
     if results.similarity is not None and plots.has_matrix(arrays, "similarity"):
         about = results.similarity
         title = f"Every score of {name_of(about.query)} → {name_of(about.candidate)} ({method_label(about.method)})."

@@ -183,7 +183,7 @@ def unseen(results: Results, *_: Any) -> list[Block]:
         caption=" ".join(_UNSEEN),
         text_columns=2,
     )
-    skipped: list[Block] = [Bullets(results.left_out)] if results.left_out else []
+    skipped: list[Block] = [Bullets(results.skipped)] if results.skipped else []
     marks = (
         (label, name_of(r.language), metric.signature)
         for r in rows
