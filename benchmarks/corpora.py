@@ -252,7 +252,7 @@ Python {made.python}. Seconds are the process's own (CPU time): the machine had 
 
 ## {ROWS:,} rows
 
-Synthetic tables in the layout of the originals; every row's recording is looked for on the disk, none is opened. Beside it,
+Synthetic tables in the layout of the originals; every row's recording is looked for on the disk, none is opened. With it,
 what Python takes to read the same files' lines and split them, nothing else. Memory is what the process grew by over a corpus
 of {ROWS // 10:,} rows and over one of {ROWS:,}.
 

@@ -44,7 +44,7 @@ class Setting:
 
     name: str
     context: str = FULL
-    every_place: bool = True
+    every_position: bool = True
     embeddings: bool = True
     compute: str = "float32"
     fused: bool = True
@@ -52,11 +52,11 @@ class Setting:
 
 GAINS = (
     Setting("cached states"),
-    Setting("+ output layer where there is a label", every_place=False),
-    Setting("+ speech and 8 s of silence, not 30 s", SHORT, every_place=False),
-    Setting("+ embeddings frozen", SHORT, every_place=False, embeddings=False),
+    Setting("+ output layer where there is a label", every_position=False),
+    Setting("+ speech and 8 s of silence, not 30 s", SHORT, every_position=False),
+    Setting("+ embeddings frozen", SHORT, every_position=False, embeddings=False),
     *(
-        [Setting("+ bfloat16", SHORT, every_place=False, embeddings=False, compute="bfloat16")]
+        [Setting("+ bfloat16", SHORT, every_position=False, embeddings=False, compute="bfloat16")]
         if best_compute() == "bfloat16"
         else []
     ),
@@ -71,8 +71,8 @@ class Seconds(NamedTuple):
     optimizer: float
 
 
-class EveryPlace(CachedDecoder):
-    """The output layer at every place, as transformers computes it."""
+class EveryPosition(CachedDecoder):
+    """The output layer at every position, as transformers computes it."""
 
     def forward(self, **batch: torch.Tensor) -> Step:
         """See `CachedDecoder`."""
@@ -140,7 +140,7 @@ def ours(chosen: list[Utterance], store: FrameStore, setting: Setting) -> Second
     """Median step of the cached Trainer."""
     whisper = load_whisper("base")
     choose_parameters(whisper, "decoder", embeddings=setting.embeddings)
-    decoder = (EveryPlace if setting.every_place else CachedDecoder)(whisper)
+    decoder = (EveryPosition if setting.every_position else CachedDecoder)(whisper)
     examples = translation_examples(chosen, whisper, "es", "target-transcribe")
     settings = arguments(setting.compute, None if setting.fused else "adamw_torch")
     trainer = CachedTrainer(decoder, examples, [store], arguments=settings)

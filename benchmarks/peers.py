@@ -1,6 +1,6 @@
 """SeqSim's peers, run as they are: PyLate's ``colbert_scores`` and maxsim-cpu, each in both directions.
 
-They live in an environment of their own, because PyLate asks for an older transformers than ours:
+They live in an environment of their own, because PyLate needs an older transformers than ours:
 
     python3 -m venv .venv-peers && .venv-peers/bin/python -m pip install --no-deps -r benchmarks/peers.lock
 

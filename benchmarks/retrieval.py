@@ -86,7 +86,7 @@ def main() -> None:
     first, *others = pooled.items.values()
     assert all(
         (x.meanings, x.clusters) == (first.meanings, first.clusters) for x in others
-    )  # queries are joined by place
+    )  # queries are joined by position
     found: dict[str, Any] = {"methods": {}}
     for method in METHODS:
         alike = study.utterances if method in SOUNDALIKE_METHODS else None
@@ -171,16 +171,16 @@ def measured(
 
 def backgrounds(corpus: Corpus) -> list[int]:
     """How many utterances of a language each half of each fold leaves to estimate on."""
-    place = fold_order(list(corpus.items["en"].clusters))
-    here = np.array([place[c] for c in corpus.items["en"].clusters])
+    position = fold_order(list(corpus.items["en"].clusters))
+    here = np.array([position[c] for c in corpus.items["en"].clusters])
     return [int(((here % FOLDS != f) & (here // FOLDS % 2 == half)).sum()) for f in range(FOLDS) for half in (0, 1)]
 
 
 def nested(methods: dict[str, Any], corpus: Corpus) -> dict[str, Any]:
     """What is chosen for each fold by the queries outside it, and the hits that the choices make inside."""
     clusters = np.asarray(corpus.items["en"].clusters)
-    place = fold_order(list(clusters))
-    fold = np.array([place[c] % FOLDS for c in clusters])
+    position = fold_order(list(clusters))
+    fold = np.array([position[c] % FOLDS for c in clusters])
     hits = {m: np.array(list(r["hits"].values())) for m, r in methods.items() if m != "cascade"}
     chosen = [max(hits, key=lambda m, f=f: hits[m][:, fold != f].mean()) for f in range(FOLDS)]
     combined = np.stack([hits[chosen[f]][:, i] for i, f in enumerate(fold)], axis=1)

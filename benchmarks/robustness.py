@@ -56,12 +56,12 @@ The recipe `robustness` takes a parallel corpus and a pivot (English unless `piv
 
 - R@1 of retrieval to and from the pivot's speech, by each of `methods` (duration alone is among them, as a control);
 - BLEU, chrF and off-target rate of its speech translated into English, and WER and CER of its transcripts;
-- whether Whisper has a token for it. One that has none is asked under related tokens, of which the rule `{
+- whether Whisper has a token for it. One that has none is decoded under proxy languages' tokens, of which the rule `{
         DEFAULT_RULE
     }` takes one without
   references ([unseen.md](unseen.md)); the report has its scores against permuted references too.
 
-Beside them stand two distances to the pivot, and Spearman's rank correlation of every measure with each, over all languages and
+With them are two distances to the pivot, and Spearman's rank correlation of every measure with each, over all languages and
 over those with a token alone (a language without one is mostly a distant one, so the two must be kept apart). p is by permutation of
 the languages. All scores have 95% intervals over clusters of sentences, and the report draws R@1 and BLEU against distance.
 
@@ -90,7 +90,7 @@ FLEURS can't be fetched from the machine that wrote this page: these are the rec
         results["settings"]["model"]
     }, {rows[0]["n"]} prompts of each language, frames pooled
 by {results["settings"]["pool"]} for retrieval; {found["rules"][0]}. **Four languages,
-all of them Indo-European and seen by Whisper, can't answer the question**: with four, p is never below 0.083, and the table shows only that the
+all of them Indo-European and seen by Whisper, can't settle this**: with four, p is never below 0.083, and the table shows only that the
 machinery runs on real speech. {lost}
 
 {languages_table(rows, main_method, others)}

@@ -83,7 +83,7 @@ def compared(
     items: Sequence[Item],
     meanings: Sequence[str],
 ) -> dict[str, Any]:
-    """One row: the coarse search beside the exhaustive one."""
+    """One row: the coarse search and the exhaustive one."""
     row = {
         "setting": name,
         "size": size,
@@ -93,7 +93,10 @@ def compared(
         "first": float((fast[1].candidates[:, 0] == slow[1].candidates[:, 0]).mean()),
     }
     for label, (_, ranking) in (("fast", fast), ("slow", slow)):
-        hits = [[items[i].meaning == m for i in places] for places, m in zip(ranking.candidates, meanings, strict=True)]
+        hits = [
+            [items[i].meaning == m for i in positions]
+            for positions, m in zip(ranking.candidates, meanings, strict=True)
+        ]
         row[f"{label}_r1"], row[f"{label}_r10"] = (
             float(np.mean([h[0] for h in hits])),
             float(np.mean([any(h) for h in hits])),

@@ -2,7 +2,7 @@
 
 All pairs of two languages of the prompts, both directions, in one run: the contenders take turns, and a ratio is the median
 over the turns of two times that were taken side by side. PyLate and maxsim-cpu are slow, so they get fewer utterances, and ours the
-same ones beside them. R@1 takes longer and doesn't depend on what else the machine does: it is kept in runs/speed.json.
+same ones with them. R@1 takes longer and doesn't depend on what else the machine does: it is kept in runs/speed.json.
 Writes docs/speed.md and its picture. With ``--folds`` it only prints what evaluating the default method costs against plain SeqSim.
 """
 
@@ -253,7 +253,7 @@ Mean R@1 of the 20 pairs, frames pooled by {POOL}: {100 * quality["float32"]:.2f
 `pylate` is `colbert_scores` (1.6.0), one query against batches of zero-padded documents, as its `rerank` calls it; `pylate-all` the same with batches on both sides, as its
 signature offers; `pylate-pairs` its pairwise form, where
 nothing is padded. `maxsim-cpu` (0.1.0) is written for short queries: its products take 8 query frames at D = 512, and beyond that it
-crashes or returns wrong scores; `maxsim-cpu-rows` feeds it 8 rows at a time and adds up. What each does is told in
+crashes or returns wrong scores; `maxsim-cpu-rows` feeds it 8 rows at a time and adds up. What each does is described in
 [`benchmarks/peers.py`](../benchmarks/peers.py).
 
 ## Cost grows linearly in each side

@@ -73,7 +73,7 @@ def page(found: dict[str, Any], clusters: Sequence[str]) -> str:
     costs = found["costs"]
     encode, padded, translating = costs["encoding"], costs["encoding, speech+8"], costs["translating"]
     low, high = interval(best, clusters, cascade)
-    against = "ahead of" if low > 0 else "behind" if high < 0 else "not told apart from"
+    against = "ahead of" if low > 0 else "behind" if high < 0 else "not significantly different from"
     return f"""# How SeqSim works, and what improves it
 
 Written by `make study` (`benchmarks/retrieval.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
@@ -103,10 +103,10 @@ that nothing is learnt from parallel speech. The whole gallery is always searche
 as missed there ({found["too_long"]} of {n * len(found["seconds"])}).
 
 **The default** is `{DEFAULT_METHOD}`: {points(mean(best))}, gain {gain(best, base, clusters)}; with frames that are not pooled, on the eight pairs with English, {points(mean(whole[1]))}, gain {gain(whole[1], whole[0], clusters)}. It is
-the best of those that need no labels. The relative place in the utterance, one more dimension of each frame, suits whole sentences in languages of like
+the best of those that need no labels. The relative position in the utterance, one more dimension of each frame, suits whole sentences in languages of like
 word order, and these five are such; `whitened-csls` leaves it out.
 
-**Chosen by the data.** The settings of the table (shrinkage 0.1, k 5, place 0.1, duration 0.02) were found by trials on these same prompts. So the choice was
+**Chosen by the data.** The settings of the table (shrinkage 0.1, k 5, position 0.1, duration 0.02) were found by trials on these same prompts. So the choice was
 repeated without the test fold, on frames pooled by 8: of {len(found["grid"]) - 1} settings of the default, the one that does best on the other folds' queries is used in each fold
 ({"; ".join(dict.fromkeys(fitted["chosen"]))}). R@1 {points(mean(fitted["hits"]))}, gain over `{BASE}` {gain(fitted["hits"], grid_base, clusters)}. The same for the methods of the table chooses
 {", ".join(f"`{c}`" for c in dict.fromkeys(chosen["chosen"]))}: R@1 {points(mean(chosen["hits"]))}, gain {gain(chosen["hits"], base, clusters)}.
@@ -229,7 +229,7 @@ def sense(methods: dict[str, Any]) -> str:
     )
     return (
         f"With few sound-alikes `{DEFAULT_METHOD}` finds {points(few)}%, {few / chance:.0f} times chance; with many {points(many)}%. The halves differ in subject, too, and in how "
-        "many near-duplicates a prompt has (so R@1 with near-duplicates counted as right stands beside it): it is an association, and bounds the question rather than settles it."
+        "many near-duplicates a prompt has (so R@1 with near-duplicates counted as right is given with it): it is an association, and bounds the effect rather than settles it."
     )
 
 

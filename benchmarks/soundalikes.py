@@ -97,7 +97,7 @@ def control_rows(
     Returns:
         A row for ``few`` and one for ``many`` (a half without queries has none): ``soundalikes``, ``share`` (the
         half's mean), and ``n``, ``n_clusters``, ``r1``, ``r1_ci`` (cluster bootstrap, 95%), ``chance``, ``r1_cluster``
-        and ``chance_cluster`` of `RetrievalResult`. Read R@1 beside ``r1_cluster``: where a sound-alike is common
+        and ``chance_cluster`` of `RetrievalResult`. Read R@1 with ``r1_cluster``: where a sound-alike is common
         to many prompts ("conference"), it leads to a near-duplicate of the answer as well as to the answer.
 
     Raises:

@@ -104,8 +104,8 @@ def page(
 ) -> str:
     """docs/state-formats.md."""
     test = [u for u in utterances if u.split == "test"]
-    heard = sorted({u.language for u in test})
-    new, old = ([f"{kind} {s}-{to}" for s in heard if s != to] for kind, to in (("new", TARGET), ("translate", "en")))
+    tested = sorted({u.language for u in test})
+    new, old = ([f"{kind} {s}-{to}" for s in tested if s != to] for kind, to in (("new", TARGET), ("translate", "en")))
     rows = [
         *(row(name(k), [k], after, test, SEEDS) for k in new),
         row(f"**all into {TARGET}**", new, after, test, SEEDS),

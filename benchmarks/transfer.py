@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def keep(recipe: Path, results: Results) -> None:
-    """Put a study's results beside its page."""
+    """Put a study's results where its page is."""
     write_text(
         DATA / f"{recipe.stem}.json", json.dumps(as_json(results), ensure_ascii=False, separators=(",", ":")) + "\n"
     )
@@ -210,16 +210,16 @@ def transfer_table(row: StudyRow) -> str:
 
 def curves(target: str, pareto: list[Variant]) -> str:
     """Gain and loss by interpolation weight, on test."""
-    told = [
+    lines = [
         f"`{p.name}`: " + "; ".join(f"{gain:+.1f}, {loss:+.1f}" for gain, loss in p.curve)
         for p in pareto
         if p.target == target and p.curve
     ]
-    if not told:
+    if not lines:
         return ""
     return (
         "Gain on the sources never trained on, and change of X→English, by interpolation weight, from 0 to the largest: "
-        + ". ".join(told)
+        + ". ".join(lines)
         + ".\n"
     )
 
@@ -243,8 +243,8 @@ def chosen(row: StudyRow) -> str:
     if row.candidates == 1:
         return ""
     differing = [{k: v for k, v in c.items() if k not in ("fold", "source", "alpha")} for c in row.chosen]
-    told = dict.fromkeys(", ".join(f"{k} {v}" for k, v in own.items() if k != "epochs") for own in differing)
-    return f" (of {row.candidates} on dev: {'; '.join(told)})"
+    settings = dict.fromkeys(", ".join(f"{k} {v}" for k, v in own.items() if k != "epochs") for own in differing)
+    return f" (of {row.candidates} on dev: {'; '.join(settings)})"
 
 
 def relation(rows: list[StudyRow]) -> str:
@@ -258,7 +258,7 @@ def relation(rows: list[StudyRow]) -> str:
     }
     pairs = sorted(gains)
     gain = np.array([gains[p] for p in pairs])
-    heard = np.array([t for _, t in pairs])
+    tested = np.array([t for _, t in pairs])
     lines = []
     for method, name in names.items():
         path = ROOT / "runs" / "study" / f"method-{method}.json"
@@ -268,13 +268,13 @@ def relation(rows: list[StudyRow]) -> str:
         r1 = np.array([np.mean([*hits[f"{s}-{t}"], *hits[f"{t}-{s}"]]) for s, t in pairs])
         for what, a, b in (
             ("all pairs", r1, gain),
-            ("less the mean of each test language", *(less_mean(v, heard) for v in (r1, gain))),
+            ("less the mean of each test language", *(less_mean(v, tested) for v in (r1, gain))),
         ):
             found = rank_correlation(np.round(a, 9).tolist(), np.round(b, 9).tolist())
             lines.append([name, what, f"{found.value:+.2f}", f"{found.p:.3f}"])
     return f"""
 Does alignment predict transfer? Spearman's rank correlation of R@1 between the two languages (mean of both directions, [seqsim.md](seqsim.md)) with the
-gain, {len(pairs)} pairs of a source language and another one heard; p by permutation of the pairs ({found.signature}).
+gain, {len(pairs)} pairs of a source language and another one tested; p by permutation of the pairs ({found.signature}).
 
 {table(["R@1 by", "", "correlation", "p"], lines)}
 """

@@ -1,4 +1,4 @@
-"""Speed of `interlingua translate` beside its peers, on the same recordings and the same weights: docs/translate-speed.md.
+"""Speed of `interlingua translate` and its peers, on the same recordings and the same weights: docs/translate-speed.md.
 
 All take turns in one run on a machine that has nothing else to do; a contender's time is the median of its turns. Reading the
 recordings is counted, loading the model is not. Texts are compared with ours, so that speed isn't bought with quality.
@@ -186,7 +186,7 @@ def page(found: Mapping[str, Any], turns: int, origin: Mapping[str, Any]) -> str
 Written by `make bench-translate` (`benchmarks/translate.py`), not by hand: {origin["started"][:10]}, {device["name"]}, {device["threads"]} threads,
 ctranslate2 {origin["packages"]["ctranslate2"]}. Whisper-base into English, one run, {turns} turns each (one for those that take more than
 {PATIENCE} times our time), medians. All contenders have the same weights, the
-language given, and greedy search where nothing else is said; peers are given what suits them (the head of `benchmarks/translate_peers.py`), and read ready-made 16 kHz
+language given, and greedy search unless stated otherwise; peers are given what suits them (the head of `benchmarks/translate_peers.py`), and read ready-made 16 kHz
 WAV. `x real time` is seconds of computing per second of audio; `ratio` is a peer's time over ours.
 """
     ]

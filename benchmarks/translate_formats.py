@@ -1,7 +1,7 @@
 """The packaged Whisper-base in the formats of OpenAI's package and of whisper.cpp, written once into the cache.
 
 Both name their tensors alike, and differ from Hugging Face in the names only. `openai_checkpoint` is a `torch.save` of the
-dimensions and the tensors. ggml (`ggml_file`), little-endian, every number an int32 unless said otherwise: the magic; eleven
+dimensions and the tensors. ggml (`ggml_file`), little-endian, every number an int32 unless stated otherwise: the magic; eleven
 sizes and the file's number format; mel filters: bands, bins, float32 values; vocabulary: count, then each token's length and
 bytes; then, to the end, each tensor: number of dimensions, length of its name, number format, dimensions (innermost first),
 name, data. Matrices and convolutions are float16 or blocks of integers; all else is float32.

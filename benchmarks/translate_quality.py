@@ -65,11 +65,11 @@ def main() -> None:
     """Measure what isn't there yet; write the page."""
     utterances = some_of([u for u in prepare_prompts() if u.language in SOURCES])
     recordings = [Recording(u.id, u.audio, u.language, u.id) for u in utterances]
-    answers = {s.name: said(s.name, s.options, recordings) for s in SETTINGS}
+    outputs = {s.name: said(s.name, s.options, recordings) for s in SETTINGS}
     few = [u for source in SOURCES for u in [u for u in utterances if u.language == source][:HARD_EACH]]
     hard = hard_recordings(few)
     invented = {name: said(f"hard, {name}", options, hard) for name, options in HARD.items()}
-    write_text(PAGE, page(answers, invented, utterances, few))
+    write_text(PAGE, page(outputs, invented, utterances, few))
     print(f"{PAGE} written")
 
 
@@ -108,7 +108,7 @@ def said(name: str, options: TranslationOptions, recordings: Sequence[Recording]
 # ---------------------------------------------------------------- the page
 
 
-def page(answers: Mapping[str, Said], invented: Mapping[str, Said], utterances: Any, few: Any) -> str:
+def page(outputs: Mapping[str, Said], invented: Mapping[str, Said], utterances: Any, few: Any) -> str:
     """All of it, as Markdown."""
     return f"""# What the choices of `interlingua translate` cost and save
 
@@ -121,13 +121,13 @@ Whisper was trained on windows of 30 s. `speech+N` is the speech and N seconds o
 ([encoding](encoding.md)); too little, and the decoder doesn't see the end and loops. Guards notice most of that, and decode again with the
 full window. Differences are to `{REFERENCE}` (30 s windows, no guards, no VAD) and, where there are guards, to the same with guards; pooled over
 the four languages, with 95% intervals over clusters of near-duplicates. A context is good enough whose interval begins above -1. The default,
-`speech+4` with guards and VAD, has {difference(answers[CHOSEN], answers[REFERENCE], utterances, "chrf")} against `{REFERENCE}` and
-{difference(answers[CHOSEN], answers[GUARDED], utterances, "chrf")} against `{GUARDED}`; without VAD, which cuts otherwise,
-{difference(answers[CHOSEN.removesuffix(", VAD")], answers[GUARDED], utterances, "chrf")}.
+`speech+4` with guards and VAD, has {difference(outputs[CHOSEN], outputs[REFERENCE], utterances, "chrf")} against `{REFERENCE}` and
+{difference(outputs[CHOSEN], outputs[GUARDED], utterances, "chrf")} against `{GUARDED}`; without VAD, which cuts otherwise,
+{difference(outputs[CHOSEN.removesuffix(", VAD")], outputs[GUARDED], utterances, "chrf")}.
 
 | setting | chrF | BLEU | decoded again | flagged | chrF against `{GUARDED}` |
 | --- | --- | --- | --- | --- | --- |
-{chr(10).join(context_row(s.name, answers, utterances) for s in SETTINGS)}
+{chr(10).join(context_row(s.name, outputs, utterances) for s in SETTINGS)}
 
 ## Inventions
 
@@ -142,14 +142,14 @@ Speech that goes on, and speech that is cut off in the middle ({len(few)} uttera
 
 | recordings | {" | ".join(HARD)} |
 | --- |{" --- |" * len(HARD)}
-{trailing_rows(invented, answers, few)}
-{cut_rows(invented, answers, few)}
+{trailing_rows(invented, outputs, few)}
+{cut_rows(invented, outputs, few)}
 """
 
 
-def context_row(name: str, answers: Mapping[str, Said], utterances: Sequence[Utterance]) -> str:
+def context_row(name: str, outputs: Mapping[str, Said], utterances: Sequence[Utterance]) -> str:
     """One setting against the reference."""
-    side, reference, guarded = answers[name], answers[REFERENCE], answers[GUARDED]
+    side, reference, guarded = outputs[name], outputs[REFERENCE], outputs[GUARDED]
     cells = ["", ""] if name == REFERENCE else [difference(side, reference, utterances, m) for m in ("chrf", "bleu")]
     again = flagged = last = ""
     if "guards" in name:
@@ -191,9 +191,9 @@ def silent_row(kind: str, invented: Mapping[str, Said]) -> str:
     return f"| {kind} ({n} min) | {' | '.join(cells)} |"
 
 
-def trailing_rows(invented: Mapping[str, Said], answers: Mapping[str, Said], few: Sequence[Utterance]) -> str:
+def trailing_rows(invented: Mapping[str, Said], outputs: Mapping[str, Said], few: Sequence[Utterance]) -> str:
     """10 s of silence behind: chrF against the same utterances without it, and texts that have grown."""
-    reference = answers[REFERENCE]
+    reference = outputs[REFERENCE]
     changes, grown = [], []
     for rows in invented.values():
         mine = {u.id: rows[f"10 s behind/{u.id}"] for u in few}
@@ -205,9 +205,9 @@ def trailing_rows(invented: Mapping[str, Said], answers: Mapping[str, Said], few
     )
 
 
-def cut_rows(invented: Mapping[str, Said], answers: Mapping[str, Said], few: Sequence[Utterance]) -> str:
+def cut_rows(invented: Mapping[str, Said], outputs: Mapping[str, Said], few: Sequence[Utterance]) -> str:
     """Half an utterance: texts that are longer than that of the whole one, and those of them without a flag."""
-    reference = answers[REFERENCE]
+    reference = outputs[REFERENCE]
     cells = []
     for rows in invented.values():
         longer = [r for u in few if words(r := rows[f"cut off/{u.id}"]) > words(reference[u.id])]

@@ -105,7 +105,7 @@ interlingua run recipes/unseen-fleurs.yaml
 ```
 
 Of English only the texts (`data/en_us/test.tsv`) are read: they are the references, joined by the sentence's id. A recording whose sentence English lacks
-is skipped, and the report says how many. Recordings of one sentence are resampled together. The report has BLEU, chrF, WER and CER beside published
+is skipped, and the report says how many. Recordings of one sentence are resampled together. The report has BLEU, chrF, WER and CER next to published
 figures: `published: published.json` in the recipe names a file of your own, `{{"unseen": [{{"language": "kea", "bleu": …, "wer": …}}]}}`; without it the column
 says that they aren't known here.
 """
@@ -153,14 +153,14 @@ def words(unseen: list[dict[str, Any]], controls: list[dict[str, Any]]) -> str:
     """What the voice costs, and whether translation goes on where transcription fails."""
     bleu = sorted(r["candidates"][0]["bleu"]["value"] for r in controls)
     wrong = sorted(r["error"]["words"]["value"] for r in controls if r.get("error"))
-    heard = sorted(r["error"]["words"]["value"] for r in unseen if r.get("error") and above_chance(r))
+    rates = sorted(r["error"]["words"]["value"] for r in unseen if r.get("error") and above_chance(r))
     said = (
         f"**What this voice and text cost where the language is known**: the controls reach a BLEU of {bleu[0]:.1f} to "
         f"{bleu[-1]:.1f}, and a WER of {wrong[0]:.0f} to {wrong[-1]:.0f}%. "
     )
-    if heard:
+    if rates:
         said += (
-            f"The unseen languages whose translations are above chance have a WER of {heard[0]:.0f} to {heard[-1]:.0f}% under "
+            f"The unseen languages whose translations are above chance have a WER of {rates[0]:.0f} to {rates[-1]:.0f}% under "
             "the same token: what comes through is more than chance, and how much of use it is the examples show."
         )
     return said
@@ -189,13 +189,13 @@ def token_table(rows: list[dict[str, Any]]) -> str:
     """chrF under every candidate."""
     lines = []
     for row in rows:
-        told = [
+        scores = [
             f"{'**' if c['token'] == row['chosen'] else ''}`{c['token']}` {c['chrf']['value']:.1f}"
             f"{'**' if c['token'] == row['chosen'] else ''}{' ★' if c['token'] == row['oracle'] else ''}"
             for c in row["candidates"]
         ]
         rules = [f"`{found['token']}`" for found in row["rules"].values()]
-        lines.append([f"{row['name']}{', own token forbidden' if row['seen'] else ''}", ", ".join(told), *rules])
+        lines.append([f"{row['name']}{', own token forbidden' if row['seen'] else ''}", ", ".join(scores), *rules])
     return table(["language", "chrF under each token", *(f"`{rule}`" for rule in rows[0]["rules"])], lines)
 
 
@@ -218,7 +218,7 @@ def rules_section(declaration: dict[str, Any], prompts: dict[str, Any]) -> str:
         parts.append(table(head, lines))
     return f"""## How the rules do
 
-`first` takes the closest relative; `likelihood` the token whose translations the model finds likeliest; `heard` the candidate
+`first` takes the closest relative; `likelihood` the token whose translations the model finds likeliest; `detection` the candidate
 that Whisper's language detection hears most; `agreement` the one whose translations agree most (chrF) with those under the other
 candidates. Mean over languages; the last column is paired. {verdict(declaration, prompts)}
 
@@ -239,14 +239,14 @@ Languages that have a token, on real speech, with their own token forbidden ({
 
 def verdict(*studies: dict[str, Any]) -> str:
     """Whether the default rule beats the closest relative, and which rule has the highest mean."""
-    told = []
+    verdicts = []
     for name, results in zip(("the Declaration", "the prompts"), studies, strict=True):
         default = next(r for r in results["unseen_rules"] if r["default"])
         best = max(results["unseen_rules"], key=lambda r: r["chrf"])
         low, high = default["against_first"]["ci"]
-        better = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
-        told.append(f"on {name} `{DEFAULT_RULE}` is {better} `first`, and `{best['rule']}` has the highest mean")
-    return f"**{'; '.join(told).replace('on', 'On', 1)}.**"
+        better = "better than" if low > 0 else "worse than" if high < 0 else "not significantly different from"
+        verdicts.append(f"on {name} `{DEFAULT_RULE}` is {better} `first`, and `{best['rule']}` has the highest mean")
+    return f"**{'; '.join(verdicts).replace('on', 'On', 1)}.**"
 
 
 def above_chance(row: dict[str, Any]) -> bool:

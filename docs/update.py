@@ -63,7 +63,7 @@ def improved(found: dict[str, Any]) -> str:
     """README's paragraph on the methods."""
     r1 = {m: 100 * float(np.mean(list(r["hits"].values()))) for m, r in found["methods"].items()}
     return (
-        f"*Better, without labels: whitened frames with their place, and CSLS (`--method {DEFAULT_METHOD}`, the default) reach "
+        f"*Better, without labels: whitened frames with their position, and CSLS (`--method {DEFAULT_METHOD}`, the default) reach "
         f"{r1[DEFAULT_METHOD]:.1f}% where SeqSim reaches {r1['seqsim']:.1f}% on the same frames (pooled by 4), and the cascade that translates first "
         f"{r1['cascade']:.1f}% ([how, and what else was tried](docs/seqsim.md), by `make study`).*"
     )

@@ -19,7 +19,7 @@ The tree (each class is public; catch the widest that you can handle)::
     ├── ModelError                  a model can't be used
     │   ├── ModelNotFoundError      no source has it; names every source tried
     │   ├── ModelFormatError        the folder or file is not a Whisper model
-    │   ├── EnglishOnlyModelError   multilingual work asked of an English-only checkpoint
+    │   ├── EnglishOnlyModelError   a multilingual task on an English-only checkpoint
     │   └── UntrainedTaskError      a task the checkpoint was never trained on (turbo: translation)
     ├── StoreError                  a frame store can't be used
     │   └── StoreMismatchError      frames of another model, layer, context, pooling or dtype

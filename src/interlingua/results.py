@@ -583,8 +583,8 @@ class Results(Record, frozen=True, kw_only=True):
     def scores(self, method: str) -> dict[Pair, Retrieval]:
         """One method's results by ordered pair of two different languages, in the languages' order."""
         found = {r.pair: r for r in self.retrieval if r.method == method and r.query != r.candidate}
-        place = {code: i for i, code in enumerate(self.languages)}
-        return dict(sorted(found.items(), key=lambda item: (place[item[0][0]], place[item[0][1]])))
+        order = {code: i for i, code in enumerate(self.languages)}
+        return dict(sorted(found.items(), key=lambda item: (order[item[0][0]], order[item[0][1]])))
 
 
 class Ranked(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -144,7 +144,7 @@ def test_lhotse_a_supervision_outside_a_cut_counts_from_the_recording(second):
 
 
 def test_lhotse_supervisions_without_recordings(second):
-    with pytest.raises(CorpusError, match="no recordings lie beside these supervisions"):
+    with pytest.raises(CorpusError, match="no recordings belong to these supervisions"):
         read("lhotse", jsonl(second / "s.jsonl", lhotse_supervision()))
 
 

@@ -292,7 +292,7 @@ def test_from_the_publishers_files_to_the_report(recipe, tmp_path, capsys):
     for text in ("Language distance", "Correlations", "Kabuverdianu", "hollow diamonds", "Wolof"):
         assert text in page
     assert (tmp_path / "out" / "tables" / "correlations.csv").exists()
-    answers = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "answers").iterdir()}
+    outputs = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "outputs").iterdir()}
     capsys.readouterr()
     assert run(["run", str(recipe)]) == 0
     assert capsys.readouterr().err.count("to encode: 0 utterances") == 2
@@ -301,7 +301,7 @@ def test_from_the_publishers_files_to_the_report(recipe, tmp_path, capsys):
     kept = {r.utterance.id: r for r in load_utterances(tmp_path / "out")}  # the ranks from what an earlier run left
     assert kept.keys() == before.keys()
     assert all(kept[i].retrieval == before[i].retrieval for i in kept)
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "answers").iterdir()} == answers
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "outputs").iterdir()} == outputs
 
 
 def test_one_model_is_held_through_retrieval(wav_manifest, tiny_whisper_folder, tmp_path, monkeypatch):

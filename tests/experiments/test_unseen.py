@@ -37,7 +37,7 @@ from interlingua.translation.unseen import (
     agreement,
     candidate_tokens,
     choose_token,
-    heard_most,
+    likeliest_languages,
     rule_scores,
 )
 from interlingua.types import AudioRef, Hypothesis
@@ -74,11 +74,11 @@ def test_all_unseen_languages_of_fleurs_have_a_relative():
     assert set(UNSEEN_LANGUAGES) <= set(RELATED)
 
 
-def test_what_is_heard_most_is_summed_over_recordings():
-    heard = {"a": {"es": 0.6, "it": 0.4}, "b": {"it": 0.5, "pt": 0.45, "es": 0.05}}
-    assert heard_most(heard) == ["it", "es", "pt"]
-    assert heard_most(heard, without=["it"]) == ["es", "pt"]
-    assert heard_most({}) == []
+def test_language_probabilities_are_summed_over_recordings():
+    detected = {"a": {"es": 0.6, "it": 0.4}, "b": {"it": 0.5, "pt": 0.45, "es": 0.05}}
+    assert likeliest_languages(detected) == ["it", "es", "pt"]
+    assert likeliest_languages(detected, without=["it"]) == ["es", "pt"]
+    assert likeliest_languages({}) == []
 
 
 # ---------------------------------------------------------------- the rules
@@ -101,7 +101,7 @@ HEARD = {"a": {"pt": 0.1, "es": 0.7, "it": 0.0}, "b": {"pt": 0.5, "es": 0.2}}
     [
         ("first", {"pt": [0, 0], "es": [-1, -1], "it": [-2, -2]}, "pt"),
         ("likelihood", {"pt": [-0.9, -0.7], "es": [-0.8], "it": [-0.1, -0.2]}, "it"),  # loops are likely
-        ("heard", {"pt": [0.1, 0.5], "es": [0.7, 0.2], "it": [0.0, 0.0]}, "es"),
+        ("detection", {"pt": [0.1, 0.5], "es": [0.7, 0.2], "it": [0.0, 0.0]}, "es"),
     ],
 )
 def test_the_rules_on_hand_made_numbers(rule, scores, chosen):
@@ -227,7 +227,7 @@ def test_how_often_an_utterance_is_decoded():
     assert outputs_of("fr", WHISPER, {}) == 2  # its own token: a translation and a transcript
     assert outputs_of("ast", WHISPER, {}) == len(RELATED["ast"]) + 1
     assert outputs_of("fr", WHISPER, {"fr": ("it", "es")}, forbidden=("fr",)) == 2 + 3
-    assert outputs_of("gd", WHISPER, {}) == 4 + 1  # what is heard most
+    assert outputs_of("gd", WHISPER, {}) == 4 + 1  # the likeliest languages
 
 
 def own(manifest):
@@ -251,7 +251,7 @@ def study(wav_manifest, tiny_whisper_folder, tmp_path):
 
 
 def texts_kept(out, name) -> dict[str, str]:
-    lines = (out / "answers" / f"{name}.jsonl").read_text().splitlines()
+    lines = (out / "outputs" / f"{name}.jsonl").read_text().splitlines()
     return {row["id"]: row["value"][0] for row in map(json.loads, lines)}
 
 
@@ -277,13 +277,13 @@ def test_the_study_from_end_to_end(study):
     assert [s["source"] for s in results["samples"]] == ["fr"] * 3 + ["de"] * 3 + ["ast"] * 3
     kept = texts_kept(study.out, f"fr-as-{rows['fr', False]['chosen']}-translate")
     assert {s["id"]: s["hypothesis"] for s in results["samples"][:3]} == kept
-    heard = {(r.utterance.id, t.system): t for r in load_utterances(study.out) for t in r.transcripts}
+    detected = {(r.utterance.id, t.system): t for r in load_utterances(study.out) for t in r.transcripts}
     systems = {(r["language"], f"{study.model} as {r['chosen']}") for r in rows.values()}
-    assert {(i.split("/")[0], system) for i, system in heard} == systems
-    assert len(heard) == 4 * 3  # three utterances of each row
+    assert {(i.split("/")[0], system) for i, system in detected} == systems
+    assert len(detected) == 4 * 3  # three utterances of each row
     kept = texts_kept(study.out, "de-as-de-transcribe")
-    assert {i: t.hypothesis for (i, _), t in heard.items() if i.startswith("de/")} == kept
-    wrong = np.mean([t.error for (i, _), t in heard.items() if i.startswith("de/")])  # all say two words
+    assert {i: t.hypothesis for (i, _), t in detected.items() if i.startswith("de/")} == kept
+    wrong = np.mean([t.error for (i, _), t in detected.items() if i.startswith("de/")])  # all say two words
     assert rows["de", True]["error"]["words"]["value"] == pytest.approx(wrong)
     table = {r["rule"]: r for r in results["unseen_rules"]}
     assert table["first"]["languages"] == ["fr", "ast"]
@@ -294,11 +294,11 @@ def test_the_study_from_end_to_end(study):
     assert news[0].startswith("to encode: 9 utterances, ")
     assert f"; to decode: {n} outputs of 9 utterances" in news[0]
     news.clear()
-    answers = {p: p.stat().st_mtime_ns for p in (study.out / "answers").iterdir()}
+    outputs = {p: p.stat().st_mtime_ns for p in (study.out / "outputs").iterdir()}
     again, _ = load_results(run_unseen_study(study, log=news.append))
     assert again["unseen"] == results["unseen"]
     assert news[0].startswith("to encode: 0 utterances, ")
-    assert {p: p.stat().st_mtime_ns for p in (study.out / "answers").iterdir()} == answers
+    assert {p: p.stat().st_mtime_ns for p in (study.out / "outputs").iterdir()} == outputs
 
 
 def test_a_recording_that_cannot_be_read_counts_against_the_score(study, tmp_path):
@@ -320,7 +320,7 @@ def test_a_recording_that_is_fixed_is_decoded_then(study, tmp_path):
     assert "failures" not in results
     said = [{s["id"]: s["hypothesis"] for s in r["samples"] if s["source"] == "de"} for r in (results, expected)]
     assert said[0] == said[1]
-    assert '"de/two"' in (study.out / "answers" / "de-heard.jsonl").read_text()
+    assert '"de/two"' in (study.out / "outputs" / "de-languages.jsonl").read_text()
 
 
 def test_a_language_of_which_nothing_can_be_read_is_named_with_the_reason(study, tmp_path):
@@ -413,7 +413,7 @@ def test_published_figures_are_read_before_the_work(fleurs, tiny_whisper_folder,
     with pytest.raises(UsageError, match=r"unseen, row 1: no bleu or chrf") as error:
         run_unseen_study(study, log=lambda line: None)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "out" / "answers").exists()
+    assert not (tmp_path / "out" / "outputs").exists()
 
 
 def test_fleurs_without_english_says_what_to_fetch(fleurs, tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 WRITE = os.environ.get("INTERLINGUA_GOLDEN") == "write"
 
-KEYS: dict[str, str] = {"left_out": "skipped"}
+KEYS: dict[str, str] = {"left_out": "skipped", "heard": "detection"}
 """Key of a golden result -> what it is called now in results.json, utterances.jsonl, manifests; the same if absent."""
 
 WORDS = {"signature", "reason", "name", "title", "seconds", "timings", "provenance", "settings", "samples", "speakers"}
@@ -121,14 +121,17 @@ def without_words(value: Any) -> Any:
 def _as_then(value: Any) -> Any:
     if not KEYS:
         return value
-    then = {new: old for old, new in KEYS.items()}
     if isinstance(value, dict):
-        return {then.get(k, k): _as_then(v) for k, v in value.items()}
+        return {_then(k): _as_then(v) for k, v in value.items()}
     return [_as_then(v) for v in value] if isinstance(value, list) else value
 
 
+def _then(key: str) -> str:
+    return next((old for old, new in KEYS.items() if new == key), key)
+
+
 def _word(value: Any) -> str:
-    return "+".join(value) if isinstance(value, list) else str(value)
+    return "+".join(value) if isinstance(value, list) else _then(str(value))
 
 
 # ---------------------------------------------------------------- golden files

@@ -331,7 +331,7 @@ def test_languages_that_the_model_lacks_are_refused(tiny_whisper):
         list(translator.translate_all([("a", sweep(1, 300))], []))
 
 
-def test_a_language_without_a_token_is_heard_as_a_related_one(tiny_whisper):
+def test_a_language_without_a_token_has_a_related_proxy(tiny_whisper):
     class Relatives(Scripted):
         """Under Galician it says what it says under Spanish; under the others, something else each."""
 
@@ -350,12 +350,12 @@ def test_a_language_without_a_token_is_heard_as_a_related_one(tiny_whisper):
     assert (asturian.target, asturian.token) == ("ast", "es")
     assert len(lines) == 1
     assert "Asturian has no token" in lines[0]
-    assert "heard as Spanish" in lines[0]
+    assert "proxy language Spanish" in lines[0]
     chosen = translator.translate(sweep(1, 300), source="ast", spoken_as="ca")
     assert (chosen.language, chosen.token, chosen.text) == ("ast", "ca", "one two")
 
 
-def test_a_language_that_nobody_knows_relatives_of_is_heard_as_whisper_hears_it(tiny_whisper):
+def test_a_language_that_nobody_knows_relatives_of_has_the_detected_proxy(tiny_whisper):
     engine, lines = Scripted(tiny_whisper, GOOD), []
     translator = Translator(engine, TranslationOptions(segmentation=UNCUT, guards=False))
     (said,) = translator.translate_all([("a", sweep(1, 300))], source="nah", log=lines.append)

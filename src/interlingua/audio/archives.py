@@ -38,7 +38,7 @@ class Listing:
 
 
 def read_member(path: Path, member: str) -> bytes:
-    """The bytes of one member of a tar, tar.gz, zip or parquet file, told apart by content, not by name.
+    """The bytes of one member of a tar, tar.gz, zip or parquet file, recognised by content, not by name.
 
     ``row=123`` of a parquet file is the audio of its 124th row, in the column ``audio`` unless as
     ``row=123/column=speech``.
@@ -330,10 +330,10 @@ class _Parquet:
         data = value.get("bytes") if isinstance(value, dict) else value
         if isinstance(data, bytes):
             return data
-        beside = value.get("path") if isinstance(value, dict) else None
-        if isinstance(beside, str) and not refusal(beside):
+        neighbour = value.get("path") if isinstance(value, dict) else None
+        if isinstance(neighbour, str) and not refusal(neighbour):
             try:
-                return (self._path.parent / beside).read_bytes()
+                return (self._path.parent / neighbour).read_bytes()
             except FileNotFoundError:
                 pass
         raise AudioNotFoundError(f"{self._path}: {member} has no audio bytes in it; fetch a file that has them")

@@ -255,7 +255,7 @@ class _Stretch:
             raise _no_samples(name, self.offset)
         if self.last is not None and self.last - end > TOLERANCE * SAMPLE_RATE:
             raise TruncatedAudioError(
-                f"{name}: {self.duration:g} s from {self.offset:g} s asked for, but it ends at "
+                f"{name}: {self.duration:g} s from {self.offset:g} s requested, but it ends at "
                 f"{end / SAMPLE_RATE:.2f} s; correct the duration or fetch it again"
             )
         piece = samples[self.first - start : None if self.last is None else self.last - start]
@@ -647,7 +647,7 @@ def _frames(track: _Track) -> Iterator[Any]:
     except in MP3 a tag behind the last frame, or a seam of at most 0.1 s between joined files.
     """
     gapless, mp3 = track.kind in _GAPLESS, track.kind == "mp3"
-    heard = 0.0  # seconds decoded: from the stream's start to the last frame's end
+    decoded = 0.0  # seconds decoded: from the stream's start to the last frame's end
     lost = 0.0  # seconds of packets that broke after the first frame
     begun = False
     problem: av.FFmpegError | None = None
@@ -662,12 +662,12 @@ def _frames(track: _Track) -> Iterator[Any]:
             if problem is not None and begun and (not mp3 or lost > TOLERANCE):
                 raise _broken(track.name, problem)
             position = None if begun and gapless else track.position(frame)
-            heard = (heard if position is None else position) + frame.samples / frame.sample_rate
+            decoded = (decoded if position is None else position) + frame.samples / frame.sample_rate
             begun = True
             yield frame
-    if track.declared and (not begun or heard < track.declared - TOLERANCE):
+    if track.declared and (not begun or decoded < track.declared - TOLERANCE):
         raise TruncatedAudioError(
-            f"{track.name}: ends after {heard:.2f} s, its header says {track.declared:.2f} s; fetch it again"
+            f"{track.name}: ends after {decoded:.2f} s, its header says {track.declared:.2f} s; fetch it again"
         )
     if problem is not None and not begun and not track.known:
         raise NotAudioError(f"{track.name}: nothing in it can be decoded; name another file") from problem

@@ -81,10 +81,10 @@ def align(
         if side.lacking:
             note(f"interlingua: {side.side.id}: no words: {side.lacking}")
     if json:
-        told = {"matches": [], **msgspec.to_builtins(found)}
+        summary = {"matches": [], **msgspec.to_builtins(found)}
         for name, one in (("query", found.query), ("candidate", found.candidate)):
-            told[name] |= {"probability": one.probability, "transcribed": one.transcribed}
-        emit({**told, "method": method, "model": whisper.model_name, "picture": str(out)})
+            summary[name] |= {"probability": one.probability, "transcribed": one.transcribed}
+        emit({**summary, "method": method, "model": whisper.model_name, "picture": str(out)})
     else:
         _print(found)
         print(f"picture: {out}")
@@ -107,13 +107,13 @@ def _find(manifest: Path, ids: Sequence[str]) -> "list[Utterance]":
 
 def _print(found: "Alignment") -> None:
     for name, side in (("query", found.query), ("candidate", found.candidate)):
-        print(f"{name + ':':10} {_heard(side)}")
+        print(f"{name + ':':10} {_transcript(side)}")
     print(f"SeqSim:    {', '.join(f'{name} {getattr(found, name.lower()):.3f}' for name in SCORES)}")
     if found.matches:
         _print_words(found.matches)
 
 
-def _heard(side: "Side") -> str:
+def _transcript(side: "Side") -> str:
     from interlingua.languages import language_name
 
     language = language_name(side.language)

@@ -53,12 +53,12 @@ def encode(
 
     utterances = read_manifest(manifest, languages, log=note)
     part = parse_shard(shard) if shard else (0, 1)
-    mine = shard_of(utterances, *part)
+    chosen = shard_of(utterances, *part)
     where, how = resolve_device(device, compute)
     made = ENCODERS[encoder](model, context=context, layer=layer, device=where, compute=how)
-    need = estimate_bytes(mine, replace(made.spec, pooling=pool, dtype=dtype, rate=made.rate), made.dim)
+    need = estimate_bytes(chosen, replace(made.spec, pooling=pool, dtype=dtype, rate=made.rate), made.dim)
     if need > WORTH_SAYING:
-        note(f"interlingua: {len(mine)} utterances will take about {need / 1e9:,.1f} GB of frames")
+        note(f"interlingua: {len(chosen)} utterances will take about {need / 1e9:,.1f} GB of frames")
     frames, report = encode_manifest(utterances, made, store, pooling=pool, dtype=dtype, shard=part)
     for failed, why in report.failed.items():
         note(f"interlingua: {failed}: {why}")

@@ -167,7 +167,7 @@ def translation(
     run = Run(out or Path(), log=note)
     utterances = [u for u in read_manifest(manifest, languages, log=note) if u.language != TARGET]
     if not utterances:
-        raise CorpusError(f"{manifest}: nothing to translate; every utterance that was asked for is in English")
+        raise CorpusError(f"{manifest}: nothing to translate; every utterance requested is in English")
     frames = FrameStore.open(store)
     where, _ = resolve_device(device)
     whisper = load_whisper(model, device=where)

@@ -57,13 +57,13 @@ def search(
         raise UsageError(f"--top {top} --check {check}: use 1 or more, and 0 or more")
     chosen = get_method(PAPER_METHOD if plain else method)
     stages = () if exhaustive else tuple(Stage.parse(text) for text in coarse)
-    asked, held = FrameStore.open(queries), FrameStore.open(gallery)
+    query_store, gallery_store = FrameStore.open(queries), FrameStore.open(gallery)
     unlabelled = FrameStore.open(background) if background else None
     where, how = resolve_device(device, compute)
-    with track(len(asked), "searching") as advance:
+    with track(len(query_store), "searching") as advance:
         found, agreed = search_stores(
-            asked,
-            held,
+            query_store,
+            gallery_store,
             chosen,
             top=top,
             background=unlabelled,
@@ -74,11 +74,11 @@ def search(
             advance=advance,
         )
     if agreed is not None:
-        best, checked = min(top, len(held)), min(check, len(asked))
+        best, checked = min(top, len(gallery_store)), min(check, len(query_store))
         note(f"interlingua: {agreed:.1%} of the exhaustive ranking's {best} best were found ({checked} queries)")
     if json:
         rows = [msgspec.structs.asdict(row) for row in found]
-        emit({"results": rows, "agreement": agreed, "queries": len(asked), "gallery": len(held)})
+        emit({"results": rows, "agreement": agreed, "queries": len(query_store), "gallery": len(gallery_store)})
     else:
         for row in found:
             print(f"{row.query}\t{row.rank}\t{row.candidate}\t{row.score:.4f}")

@@ -79,13 +79,13 @@ def check_utterances(
     whether the text is in the language (None: unknown). ``done`` is called with 1 after each utterance.
     """
     ids: set[str] = set()
-    heard: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for utterance in utterances:
         if utterance.id in ids:
             yield Finding(utterance.id, "id", "another utterance has it; give every recording an id of its own")
         ids.add(utterance.id)
         yield from _check_texts(utterance, written_in)
-        yield from _check_audio(utterance, decode, heard)
+        yield from _check_audio(utterance, decode, digests)
         done(1)
 
 
@@ -105,12 +105,12 @@ def _tells(text: str) -> bool:
     return sum(c.isalpha() for c in text) >= LETTERS
 
 
-def _check_audio(utterance: Utterance, decode: bool, heard: dict[str, str]) -> Iterator[Finding]:
+def _check_audio(utterance: Utterance, decode: bool, digests: dict[str, str]) -> Iterator[Finding]:
     try:
         digest = audio_hash(utterance.audio)
-        if digest in heard:
-            yield Finding(utterance.id, "duplicate", f"the same audio as {heard[digest]}")
-        heard.setdefault(digest, utterance.id)
+        if digest in digests:
+            yield Finding(utterance.id, "duplicate", f"the same audio as {digests[digest]}")
+        digests.setdefault(digest, utterance.id)
         if decode:
             rate, samples = sample_rate_of(utterance.audio), load_audio(utterance.audio)
             yield from _check_samples(utterance, rate, samples)

@@ -21,8 +21,8 @@ from interlingua.types import Utterance
 FETCH = (
     "fetch Common Voice 4 (cv-corpus-4-2019-12-10) of the source language from "
     "https://commonvoice.mozilla.org/datasets and unpack it as ROOT/<src>/{validated.tsv,clips/*.mp3}; put "
-    "covost_v2.<src>_<tgt>.tsv(.tar.gz) from https://github.com/facebookresearch/covost beside it (<src> and <tgt> as "
-    "in fr, zh-CN)"
+    "covost_v2.<src>_<tgt>.tsv(.tar.gz) from https://github.com/facebookresearch/covost in the same "
+    "folder (<src> and <tgt> as in fr, zh-CN)"
 )
 SPLITS = ("train", "dev", "test")
 

@@ -36,8 +36,8 @@ def read_europarl_st(
         chosen = {p: code for p, code in below.items() if wanted is None or code in wanted}
         if not chosen:
             has = ", ".join(p.name for p in below)
-            asked = f"target {', '.join(targets)} is here, only {has}" if targets and has else "target is here"
-            raise CorpusError(f"{folder}: no {asked}. {FETCH}")
+            requested = f"target {', '.join(targets)} is here, only {has}" if targets and has else "target is here"
+            raise CorpusError(f"{folder}: no {requested}. {FETCH}")
         there = sorted({p.parent.name for target in chosen for p in target.glob("*/segments.lst")})
         if split is None and NOISY in there:
             log(f"europarl_st {spoken}: skipped {NOISY}, whose translations were judged bad; --split {NOISY} reads it")

@@ -13,7 +13,7 @@ from interlingua.errors import FetchError, HashMismatchError
 from interlingua.files import check_sha256
 
 MOST_SECONDS = 600  # for one command
-_ASKED = 100  # paths in one request to the hub
+_PER_REQUEST = 100  # paths in one request to the hub
 
 
 class CommandError(FetchError):
@@ -48,8 +48,8 @@ def download_files(
 
     with _explained(repository, by_hand):
         known: dict[str, Any] = {}
-        for start in range(0, len(names), _ASKED):
-            some = list(names[start : start + _ASKED])
+        for start in range(0, len(names), _PER_REQUEST):
+            some = list(names[start : start + _PER_REQUEST])
             for file in huggingface_hub.HfApi().get_paths_info(
                 repository, some, repo_type="dataset", revision=revision
             ):

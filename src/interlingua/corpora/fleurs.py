@@ -64,7 +64,7 @@ def read_fleurs(
     """
     base = root / "data" if (root / "data").is_dir() else root
     folders = language_folders(base, languages, _holds_fleurs, FETCH, log)
-    beside = folders if references is None else language_folders(base, references, _holds_fleurs, FETCH)
+    referenced = folders if references is None else language_folders(base, references, _holds_fleurs, FETCH)
     found = 0
     for name in SPLITS if split is None else (_split(split),):
         parts = [part for folder, code in folders if (part := _part(folder, code, name))]
@@ -74,7 +74,7 @@ def read_fleurs(
         if missing and parts:
             log(f"fleurs: no {name} of {', '.join(missing)} is here")
         found += len(parts)
-        others = [part for folder, code in beside if (part := _part(folder, code, name))]
+        others = [part for folder, code in referenced if (part := _part(folder, code, name))]
         sentences = {part.code: _sentences(part, text) for part in others if [part] != parts}
         for part in parts:
             yield from _read(part, _TEXT[text], sentences, log)
@@ -102,10 +102,10 @@ def fleurs_code(language: str) -> str:
     >>> fleurs_code("zh"), fleurs_code("es"), fleurs_code("pt_br"), fleurs_code("jw")
     ('cmn_hans_cn', 'es_419', 'pt_br', 'jv_id')
     """
-    asked = language.strip().lower().replace("-", "_")
+    requested = language.strip().lower().replace("-", "_")
     ours = normalise_language(language)
     for code in LANGUAGES:
-        if code == asked or normalise_language(code) == ours:
+        if code == requested or normalise_language(code) == ours:
             return code
     raise UsageError(f"FLEURS has no {language!r}; it has {' '.join(LANGUAGES)}")
 
@@ -132,10 +132,10 @@ class _Part:
         return f"{folder_name(self.folder)}/{self.split}"
 
 
-def _split(asked: str) -> str:
-    name = split_name(asked)
+def _split(requested: str) -> str:
+    name = split_name(requested)
     if name not in SPLITS:
-        raise UsageError(f"--split {asked}: FLEURS has {', '.join(SPLITS)}")
+        raise UsageError(f"--split {requested}: FLEURS has {', '.join(SPLITS)}")
     return name
 
 

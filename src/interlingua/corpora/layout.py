@@ -52,12 +52,12 @@ def language_folders(
     if languages is None:
         return there
     chosen: dict[Path, str] = {}
-    for asked in languages:
-        same = [(p, code) for p, code in there if _plain(folder_name(p)) == _plain(asked)]
-        found = same or [(p, code) for p, code in there if code == normalise_language(asked)]
+    for requested in languages:
+        same = [(p, code) for p, code in there if _plain(folder_name(p)) == _plain(requested)]
+        found = same or [(p, code) for p, code in there if code == normalise_language(requested)]
         if not found:
             names = ", ".join(folder_name(p) for p, _ in there)
-            raise CorpusError(f"{root}: no {asked!r} is here, only {names}. {fetch}")
+            raise CorpusError(f"{root}: no {requested!r} is here, only {names}. {fetch}")
         chosen.update(found)
     return list(chosen.items())
 

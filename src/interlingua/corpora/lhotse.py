@@ -58,8 +58,8 @@ def read_lhotse(
     spoken = normalise_language(language) if language else None
     manifests = [m for m in _manifests(root, log) if split is None or m.split == split_name(split)]
     if not manifests:
-        asked = f" whose name says {split}" if split else ""
-        raise CorpusError(f"{root}: no manifest of cuts, recordings or supervisions{asked} is here. {FETCH}")
+        requested = f" whose name says {split}" if split else ""
+        raise CorpusError(f"{root}: no manifest of cuts, recordings or supervisions{requested} is here. {FETCH}")
     seen: set[str] = set()
     for manifest in manifests:
         skipped = Skipped(manifest.path.name, log)
@@ -119,22 +119,21 @@ def _manifests(root: Path, log: Log) -> list[_Manifest]:
     if root != folder:
         if root not in kinds:
             raise ManifestError(f"{root}: its first line is no cut, recording or supervision of Lhotse's")
-        asked = [root]
+        tables = [root]
     else:
-        asked = [p for p, kind in kinds.items() if kind == "cuts"]
-        if asked and len(asked) < len(kinds):
-            log(
-                f"{root}: cuts are here; {len(kinds) - len(asked)} manifests of recordings and supervisions aren't read"
-            )
-        asked = asked or [p for p, kind in kinds.items() if kind == "supervisions"] or list(kinds)
+        tables = [p for p, kind in kinds.items() if kind == "cuts"]
+        others = len(kinds) - len(tables)
+        if tables and others:
+            log(f"{root}: cuts are here; {others} manifests of recordings and supervisions aren't read")
+        tables = tables or [p for p, kind in kinds.items() if kind == "supervisions"] or list(kinds)
     made = []
-    for path in asked:
+    for path in tables:
         kind = kinds[path]
         if kind == "recordings" and (partner := _partner(path, "recordings", "supervisions", kinds)):
             path, kind = partner, "supervisions"
         recordings = _partner(path, "supervisions", "recordings", kinds) if kind == "supervisions" else None
         if kind == "supervisions" and recordings is None:
-            raise CorpusError(f"{path}: no recordings lie beside these supervisions. {FETCH}")
+            raise CorpusError(f"{path}: no recordings belong to these supervisions. {FETCH}")
         made.append(_Manifest(path, kind, recordings))
     return made
 
@@ -152,8 +151,12 @@ def _kind(path: Path, root: Path, log: Log) -> str | None:
 
 
 def _partner(path: Path, kind: str, other: str, kinds: Mapping[Path, str]) -> Path | None:
-    beside = path.with_name(path.name.replace(kind, other))
-    for candidate in (beside, beside.with_name(beside.name.removesuffix(".gz")), beside.with_name(f"{beside.name}.gz")):
+    partner = path.with_name(path.name.replace(kind, other))
+    for candidate in (
+        partner,
+        partner.with_name(partner.name.removesuffix(".gz")),
+        partner.with_name(f"{partner.name}.gz"),
+    ):
         if kinds.get(candidate) == other:
             return candidate
     same = [p for p, k in kinds.items() if k == other]
@@ -238,12 +241,12 @@ class _Sources:
         refuse(recording, where)
         if recording.transforms:
             return "augmented (transforms): save the manifest before augmentation"
-        asked = {channels} if isinstance(channels, int) else set(channels) if channels is not None else None
+        requested = {channels} if isinstance(channels, int) else set(channels) if channels is not None else None
         for source in recording.sources:
             held = set(source.channels or [0])
-            if asked is None and len(recording.sources) == 1:
-                asked = held
-            if asked == held:
+            if requested is None and len(recording.sources) == 1:
+                requested = held
+            if requested == held:
                 return self._file(recording, source, where)
         return "one channel of several, or several files: write each channel to a file"
 

@@ -87,9 +87,9 @@ def read_mass(
     refuse_split("mass", split)
     base = root / "dataset" if (root / "dataset").is_dir() else root
     folders = language_folders(base, languages, _holds_verses, FETCH, log)
-    beside = folders if references is None else language_folders(base, references, _holds_verses, FETCH)
-    texts = {code: _texts(folder) for folder, code in dict.fromkeys([*folders, *beside])}
-    others = {code for _, code in beside}
+    referenced = folders if references is None else language_folders(base, references, _holds_verses, FETCH)
+    texts = {code: _texts(folder) for folder, code in dict.fromkeys([*folders, *referenced])}
+    others = {code for _, code in referenced}
     for folder, code in folders:
         yield from _read(folder, code, texts, others, titles, log)
 
@@ -145,8 +145,8 @@ def _recordings(folder: Path) -> dict[str, str]:
         raise error
 
     return {
-        name.removesuffix(".wav").removesuffix("_one_channel"): f"{place}/{name}"
-        for place, _, names in os.walk(folder, onerror=stop)
+        name.removesuffix(".wav").removesuffix("_one_channel"): f"{folder_of}/{name}"
+        for folder_of, _, names in os.walk(folder, onerror=stop)
         for name in sorted(names)
         if name.endswith(".wav")
     }

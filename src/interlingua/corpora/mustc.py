@@ -40,11 +40,11 @@ def read_mustc(
         lacking = f"target {', '.join(targets)}" if targets and there else "folder of a target"
         raise CorpusError(f"{root}: no {lacking} is here, {has}. {FETCH}")
     names = sorted({p.name for folder in chosen for p in (folder / "data").iterdir() if _tables(p)})
-    asked = None if split is None else "tst-COMMON" if split == "test" else split_name(split)
-    if not names or (asked is not None and asked not in names):
+    requested = None if split is None else "tst-COMMON" if split == "test" else split_name(split)
+    if not names or (requested is not None and requested not in names):
         has = f", only {', '.join(names)}" if names else ""
         raise CorpusError(f"{root}: no split{f' {split}' if split else ''} is here{has}. {FETCH}")
-    for name in names if asked is None else [asked]:
+    for name in names if requested is None else [requested]:
         skipped = Skipped(f"mustc {name}", log)
         parts = [
             _segments(folder / "data" / name, folder.name.removeprefix("en-"), code, skipped)

@@ -141,7 +141,7 @@ def _kept(
     if not prepared.utterances:
         raise CorpusError(
             "no utterance is left to write: every row was skipped, as the lines above say, or none is of the "
-            "languages and the split asked for"
+            "languages and the split requested"
         )
 
 

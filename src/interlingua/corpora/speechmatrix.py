@@ -52,8 +52,8 @@ def read_speechmatrix(
         and (wanted is None or all(normalise_language(code) in wanted for code in pair))
     ]
     if not tables:
-        asked = f" of {', '.join(languages)}" if languages else ""
-        raise CorpusError(f"{folder}: no pair{asked} (<a>-<b>.tsv.gz) is here. {FETCH}")
+        requested = f" of {', '.join(languages)}" if languages else ""
+        raise CorpusError(f"{folder}: no pair{requested} (<a>-<b>.tsv.gz) is here. {FETCH}")
     placed: set[tuple[str, int]] = set()  # recordings of earlier pairs: archive and byte
     with ExitStack() as stack:
         archives = _Archives(root / "audios", stack)

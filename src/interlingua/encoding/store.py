@@ -80,10 +80,10 @@ class FrameStore:
     def require(self, spec: FrameSpec, dim: int) -> None:
         """Raise StoreMismatchError unless this store holds frames of exactly this kind."""
         for field in fields(FrameSpec):
-            mine, theirs = getattr(self.spec, field.name), getattr(spec, field.name)
-            if mine != theirs:
+            held, wanted = getattr(self.spec, field.name), getattr(spec, field.name)
+            if held != wanted:
                 raise StoreMismatchError(
-                    f"{self.path}: holds frames with {field.name} {mine!r}, not {theirs!r}; "
+                    f"{self.path}: holds frames with {field.name} {held!r}, not {wanted!r}; "
                     "use another store folder, or the same settings"
                 )
         if self.dim != dim:

@@ -123,9 +123,9 @@ class WhisperEncoder:
                 encoded[i] = frames
         result: list[Encoded] = []
         for i in range(len(batch)):
-            mine = [j for j, owner in enumerate(owners) if owner == i]
-            parts = [encoded[j] for j in mine]
-            result.append((np.concatenate(parts), sum(windows[j][1] for j in mine)))  # type: ignore[arg-type]
+            own = [j for j, owner in enumerate(owners) if owner == i]
+            parts = [encoded[j] for j in own]
+            result.append((np.concatenate(parts), sum(windows[j][1] for j in own)))  # type: ignore[arg-type]
         return result
 
     def _windows(self, samples: Samples) -> list[tuple[Samples, int]]:

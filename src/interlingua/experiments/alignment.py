@@ -69,8 +69,8 @@ def listen(
             language = likeliest(chances)
             probability = round(chances[language], 4)
         if not text:
-            (heard,) = translate_frames(whisper, [Frames(id, frames, n_speech)], language, task="transcribe")
-            text, transcribed = heard.text, True
+            (hypothesis,) = translate_frames(whisper, [Frames(id, frames, n_speech)], language, task="transcribe")
+            text, transcribed = hypothesis.text, True
     words, lacking = _place(whisper, samples, language, text)
     side = Side(
         id=id,

@@ -74,11 +74,11 @@ class CorpusSource:
         if self.split and all(u.split is None for u in found):
             log(f"{self.root}: it has no splits; all of it is taken as {self.split}")
             return found
-        mine = [u for u in found if self.split in (None, u.split)]
-        if not mine:
+        chosen = [u for u in found if self.split in (None, u.split)]
+        if not chosen:
             there = ", ".join(sorted({str(u.split) for u in found}))
             raise CorpusError(f"{self.root}: no utterance in split {self.split!r}; it has {there}")
-        return mine
+        return chosen
 
     def _prepared(self, folder: Path, log: Callable[[str], None]) -> list[Utterance]:
         path = self._manifest(folder)

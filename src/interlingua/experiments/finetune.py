@@ -231,9 +231,9 @@ def slot_of(whisper: Whisper, target: str, languages: Sequence[str], taught: Tar
 def named_targets(whisper: Whisper, target: str, token: str, prompt: PromptKind, sources: Sequence[str]) -> Targets:
     """The targets of a fine-tuned model: the new one, and those before."""
     taught = read_targets(whisper.source.path)
-    mine = {target: Target(None if prompt == "source-translate" else token, prompt)}
+    new = {target: Target(None if prompt == "source-translate" else token, prompt)}
     return Targets(
-        targets={**mine, **{t: how for t, how in (taught.targets if taught else {}).items() if t != target}},
+        targets={**new, **{t: how for t, how in (taught.targets if taught else {}).items() if t != target}},
         base=taught.base if taught else Base(whisper.model_name, whisper.revision),
         sources=tuple(dict.fromkeys([*(taught.sources if taught else ()), *sources])),
     )

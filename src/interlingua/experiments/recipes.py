@@ -78,8 +78,8 @@ def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, insi
     for name, value in content.items():
         if name not in known:
             raise UsageError(f"{path}: no setting {inside}{name!r}; there are {', '.join(sorted(known))}")
-        for inner, place, held in _within(known[name], name, value):
-            _require_known(held, inner, path, f"{place}: ")
+        for inner, where, held in _within(known[name], name, value):
+            _require_known(held, inner, path, f"{where}: ")
 
 
 def _within(hint: Any, name: str, value: Any) -> Iterator[tuple[type[Any], str, Mapping[str, Any]]]:

@@ -162,11 +162,11 @@ def measure(
         CorpusError: too few clusters for a method, or no sentence that two languages share.
     """
     chosen = {name: get_method(name) for name in methods}
-    asked = corpus.pairs if pairs is None else pairs
-    usable = [(a, b) for a, b in asked if relevance(corpus.items[a], corpus.items[b]).any()]
+    requested = corpus.pairs if pairs is None else pairs
+    usable = [(a, b) for a, b in requested if relevance(corpus.items[a], corpus.items[b]).any()]
     skipped = [
         f"{name_of(a)} and {name_of(b)}: no sentence is recorded in both; nothing can be retrieved between them"
-        for a, b in asked
+        for a, b in requested
         if (a, b) not in usable
     ]
     if not usable:

@@ -116,13 +116,13 @@ def claim(out: Path, settings: Mapping[str, Any]) -> None:
         held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as e:
         raise ResultsError(f"{path}: not readable ({e}); delete {out}, or name another --out") from e
-    mine = json.loads(json.dumps(msgspec.to_builtins(dict(settings), enc_hook=str)))
-    for name, value in mine.items():
+    given = json.loads(json.dumps(msgspec.to_builtins(dict(settings), enc_hook=str)))
+    for name, value in given.items():
         if name in held and held[name] != value:
             raise ResultsError(
                 f"{out}: begun with {name} {held[name]!r}, not {value!r}; name another --out, or delete {out}"
             )
-    write_text(path, json.dumps({**held, **mine}, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps({**held, **given}, indent=1, ensure_ascii=False) + "\n")
 
 
 def kept(path: Path, make: Callable[[], T], kind: type[T]) -> T:

@@ -402,11 +402,11 @@ def _rule(study: TransferStudy, name: str, utterances: Sequence[Utterance], trai
     if corpus.name == "fleurs":
         facts.append("the reference is the parallel sentence in the language that is written")
     if name in study.tests:
-        facts.append(f"{_said_in(utterances, trained)} utterances say, word for word, what one in train does")
+        facts.append(f"{_repeated_in(utterances, trained)} utterances repeat a text of train verbatim")
     return "; ".join(fact for fact in facts if fact)
 
 
-def _said_in(utterances: Sequence[Utterance], others: Sequence[Utterance]) -> int:
+def _repeated_in(utterances: Sequence[Utterance], others: Sequence[Utterance]) -> int:
     """How many utterances have the same text as one of ``others``."""
     held = {(u.language, tuple(words_of(u.text))) for u in others if u.text}
     return sum((u.language, tuple(words_of(u.text))) in held for u in utterances if u.text)

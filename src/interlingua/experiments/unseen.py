@@ -44,12 +44,12 @@ from interlingua.results import Candidate, Permuted, Published, Results, RuleCho
 from interlingua.translation import Engine, decode_frames, detect_frames, fast_engine
 from interlingua.translation.unseen import (
     DEFAULT_RULE,
-    MOST_HEARD,
+    MOST_DETECTED,
     RULES,
     Rule,
     candidate_tokens,
     choose_token,
-    heard_most,
+    likeliest_languages,
     rule_scores,
 )
 from interlingua.types import Difference, Hypothesis, Score, Utterance
@@ -59,7 +59,7 @@ MOST_TOKENS: dict[Task, int] = {"translate": 128, "transcribe": 224}
 """Longer translations of 30 s are loops; transcripts need more, in scripts with a token a letter."""
 PERMUTATIONS = 5
 COPIED_WORDS = 8  # a run of so many words of the reference counts as copied
-FRAMES, OUTPUTS = "frames.lance", "answers"  # in the folder of the results
+FRAMES, OUTPUTS = "frames.lance", "outputs"  # in the folder of the results
 DRAW_SEED = 0  # of the utterances, where not all are taken
 
 _CHARACTERS = "zh"  # a language whose error rate `score_transcripts` counts by characters
@@ -280,13 +280,13 @@ class KeptDecoder:
         held = kept_by_id(path, self._origins(utterances), make, tuple[str, float | None])
         return {i: Hypothesis(i, text, log_probability=chance) for i, (text, chance) in held.items()}
 
-    def heard(self, utterances: Sequence[Utterance]) -> dict[str, dict[str, float]]:
+    def detected(self, utterances: Sequence[Utterance]) -> dict[str, dict[str, float]]:
         """Utterance id -> language -> probability, of utterances of one language."""
 
         def make(ids: Sequence[str]) -> Iterator[dict[str, dict[str, float]]]:
             yield detect_frames(self._engine, self._store.read(ids))
 
-        path = self._path(f"{utterances[0].language}-heard")
+        path = self._path(f"{utterances[0].language}-languages")
         return kept_by_id(path, self._origins(utterances), make, dict[str, float])
 
     def _path(self, name: str) -> Path:
@@ -306,7 +306,7 @@ def outputs_of(
     n = 2 if language in known else 0
     if not n or language in forbidden:
         others = [code for code in known if code != language]
-        n += 1 + (len(tokens.get(language) or candidate_tokens(language, others)) or MOST_HEARD)
+        n += 1 + (len(tokens.get(language) or candidate_tokens(language, others)) or MOST_DETECTED)
     return n
 
 
@@ -318,15 +318,15 @@ def language_row(
 ) -> tuple[UnderTokens, Translations]:
     """One language under every candidate token, and its translations.
 
-    ``tokens`` empty: the language's own, else `candidate_tokens`, else `heard_most`. Raises CorpusError if no recording
-    can be read.
+    ``tokens`` empty: the language's own, else `candidate_tokens`, else `likeliest_languages`. Raises CorpusError if no
+    recording can be read.
     """
     language = utterances[0].language
-    heard = decoder.heard(utterances)
+    detected = decoder.detected(utterances)
     known = [code for code in decoder.whisper.languages if not (without_own and code == language)]
     candidates = list(normalise_languages(tokens)) or candidate_tokens(language, known)
-    candidates = candidates or heard_most(heard, without=(language, ENGLISH))
-    if not candidates and not heard:
+    candidates = candidates or likeliest_languages(detected, without=(language, ENGLISH))
+    if not candidates and not detected:
         first = utterances[0].id
         why = decoder.failed.get(first, "no frames")
         raise CorpusError(
@@ -343,7 +343,7 @@ def language_row(
     chrf = {c.token: c.chrf.value for c in scored}
     rules: dict[str, RuleChoice] = {}
     for rule in RULES:
-        found = rule_scores(rule, translations, heard)
+        found = rule_scores(rule, translations, detected)
         means = {token: float(np.mean(values)) for token, values in found.items() if values}
         rules[rule] = RuleChoice(token=choose_token(found), scores=means)
     chosen = str(rules[DEFAULT_RULE].token)

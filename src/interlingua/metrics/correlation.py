@@ -40,14 +40,14 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
     signature = f"spearman|ties:mean-rank|p:two-sided|orders:{orders}{'' if exact else f'|seed:{PERMUTATION_SEED}'}"
     if n < _LEAST or len(set(a)) == 1 or len(set(b)) == 1:
         return Correlation(None, None, n, signature)
-    ours, theirs = (_ranks(np.asarray(side, float)) for side in (a, b))
-    spread = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
-    value = float(ours @ theirs) / spread
+    ranks_a, ranks_b = (_ranks(np.asarray(side, float)) for side in (a, b))
+    spread = float(np.linalg.norm(ranks_a) * np.linalg.norm(ranks_b))
+    value = float(ranks_a @ ranks_b) / spread
     if exact:
-        shuffled = np.array(list(permutations(theirs)))
+        shuffled = np.array(list(permutations(ranks_b)))
     else:
-        shuffled = np.random.default_rng(PERMUTATION_SEED).permuted(np.tile(theirs, (orders, 1)), axis=1)
-    as_much = int((np.abs(shuffled @ ours) / spread >= abs(value) - 1e-12).sum())
+        shuffled = np.random.default_rng(PERMUTATION_SEED).permuted(np.tile(ranks_b, (orders, 1)), axis=1)
+    as_much = int((np.abs(shuffled @ ranks_a) / spread >= abs(value) - 1e-12).sum())
     p = as_much / orders if exact else (1 + as_much) / (1 + orders)
     return Correlation(round(value, 12), p, n, signature)
 

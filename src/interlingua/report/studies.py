@@ -79,8 +79,8 @@ def headline(results: Results) -> tuple[str, str] | None:
     study = results.robustness
     for c in study.correlations if study else []:
         if study and (c.measure, c.method, c.kind) == ("to_pivot", study.methods[0], "typological") and not c.seen_only:
-            told = f"rank correlation of {measure_name(c.measure, c.method, study.pivot)}, with typological distance"
-            return f"ρ {Number(c.value, digits=2, signed=True).shown}", f"{told}, {c.n} languages (p {P(c.p).shown})"
+            note = f"rank correlation of {measure_name(c.measure, c.method, study.pivot)}, with typological distance"
+            return f"ρ {Number(c.value, digits=2, signed=True).shown}", f"{note}, {c.n} languages (p {P(c.p).shown})"
     unseen = [r.scores.chrf.value for r in results.unseen if not r.seen and r.scores.chrf.value is not None]
     if not unseen:
         return None

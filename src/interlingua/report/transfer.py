@@ -53,10 +53,10 @@ def headline(results: Results) -> tuple[str, str] | None:
     gain, loss = pools.get(NEW), pools.get(OLD)
     if gain is None or gain.value is None:
         return None
-    told = f"chrF on the new target from sources {_NEVER} {difference(gain).interval}"
+    explained = f"chrF on the new target from sources {_NEVER} {difference(gain).interval}"
     if loss is not None and loss.value is not None:
-        told += f"; {difference(loss).shown} from X into English {difference(loss).interval}"
-    return difference(gain).shown, told
+        explained += f"; {difference(loss).shown} from X into English {difference(loss).interval}"
+    return difference(gain).shown, explained
 
 
 def new_target(results: Results, *_: Any) -> list[Block]:
@@ -331,8 +331,8 @@ def _cells(row: object, metric: str) -> list[Cell]:
 
 def _reasons(rows: Iterable[object]) -> list[Block]:
     changes = [(label, getattr(r, metric)) for r in rows for metric, (label, _) in _METRICS.items()]
-    told = list(dict.fromkeys(f"{label}: {change.reason}" for label, change in changes if change.reason))
-    return [Bullets(told)] if told else []
+    reasons = list(dict.fromkeys(f"{label}: {change.reason}" for label, change in changes if change.reason))
+    return [Bullets(reasons)] if reasons else []
 
 
 def _study_signatures(rows: Iterable[tuple[object, str]]) -> list[Block]:

@@ -19,7 +19,7 @@ from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 Arrays = Mapping[str, np.ndarray]
 
 PAGE_ROWS = 2000  # of a table; its files hold all
-HEARD_ROWS = 40  # of a table, with players
+PLAYER_ROWS = 40  # of a table, with players
 PLAYER_CHARACTERS = 1_500_000  # of a table's recordings in the page
 CLIP_SECONDS = 15  # longer recordings are cut
 _BIT_RATE = 24_000  # bits a second: enough for speech of 8 kHz bandwidth
@@ -92,11 +92,11 @@ def _searchable(
         return []
     shown = [evenly(len(body), PAGE_ROWS * len(body) // total) for body in bodies]
     n_shown = sum(len(positions) for positions in shown)
-    heard = _give_voice(bodies, shown)
+    players = _add_players(bodies, shown)
     begins = accumulate((len(body) for body in bodies), initial=0)
     if n_shown < total:
         caption += f" Here: {n_shown} of {total} rows, evenly from the worst to the best of each pair of languages."
-    if heard:
+    if players:
         caption += f" A few rows, from the worst to the best, have recordings to hear: their first {CLIP_SECONDS} s."
     table = Table(
         name=name,
@@ -108,13 +108,13 @@ def _searchable(
         filters=filters,
         page_rows=frozenset(b + i for b, positions in zip(begins, shown, strict=False) for i in positions),
     )
-    return [Folded(f"{total} rows to search{' and hear' if heard else ''}", [table])]
+    return [Folded(f"{total} rows to search{' and hear' if players else ''}", [table])]
 
 
-def _give_voice(bodies: list[list[list[Cell]]], shown: Sequence[Sequence[int]]) -> bool:
+def _add_players(bodies: list[list[list[Cell]]], shown: Sequence[Sequence[int]]) -> bool:
     """Adds players to a few rows of each body, in turns because of the limit; False: no audio is readable."""
     left = PLAYER_CHARACTERS
-    each = max(2, HEARD_ROWS // len(bodies))
+    each = max(2, PLAYER_ROWS // len(bodies))
     chosen = [
         [body[positions[i]] for i in evenly(len(positions), each)]
         for body, positions in zip(bodies, shown, strict=True)

@@ -112,21 +112,21 @@ class Gallery:
         scores = self._score(sides[poolings[0]], self._packed[poolings[0]])
         around = None
         if self._method.hubness != "none":
-            heard = self._pack(known, known, {poolings[0]})[poolings[0]] if background is not None else None
-            to_candidates = scores if heard is None else self._score(heard, self._packed[poolings[0]])
+            packed = self._pack(known, known, {poolings[0]})[poolings[0]] if background is not None else None
+            to_candidates = scores if packed is None else self._score(packed, self._packed[poolings[0]])
             around = neighbourhood(to_candidates.T, self._method.neighbours)
         scores = self._corrected(scores, around)
         chosen = _best(scores, keeps[0])
         rows, exact = np.empty((len(queries), top), dtype=np.int64), np.empty((len(queries), top), dtype=np.float32)
         for n in range(len(queries)):
-            mine, mine_scores = chosen[n], scores[n, chosen[n]]
+            kept, kept_scores = chosen[n], scores[n, chosen[n]]
             for p, keep in zip(poolings[1:], keeps[1:], strict=True):
-                mine = np.sort(mine)  # in the gallery's order, so that ties go to the earlier one
-                found = self._score(sides[p].take([n]), self._packed[p].take(mine))
-                mine_scores = self._corrected(found, around if around is None else around[mine])[0]
-                best = _best(mine_scores[None], keep)[0]
-                mine, mine_scores = mine[best], mine_scores[best]
-            rows[n], exact[n] = mine, mine_scores
+                kept = np.sort(kept)  # in the gallery's order, so that ties go to the earlier one
+                found = self._score(sides[p].take([n]), self._packed[p].take(kept))
+                kept_scores = self._corrected(found, around if around is None else around[kept])[0]
+                best = _best(kept_scores[None], keep)[0]
+                kept, kept_scores = kept[best], kept_scores[best]
+            rows[n], exact[n] = kept, kept_scores
             if advance:
                 advance(1)
         return Ranking(rows, exact)
@@ -202,10 +202,10 @@ def search_stores(
                 f"{store.path}: {len(store)} utterances are too few to estimate on, {LEAST_UTTERANCES} are needed; "
                 "use --method seqsim, or --background for the queries"
             )
-    (names, asked), (ids, held) = (([f.id for f in s], [f.speech for f in s]) for s in ([*queries], [*gallery]))
+    (names, frames), (ids, candidates) = (([f.id for f in s], [f.speech for f in s]) for s in ([*queries], [*gallery]))
     known = None if background is None else [f.speech for f in background]
-    index = Gallery(held, method, stages=stages, compute=compute, device=device)
-    ranking = index.search(asked, top, background=known, advance=advance)
+    index = Gallery(candidates, method, stages=stages, compute=compute, device=device)
+    ranking = index.search(frames, top, background=known, advance=advance)
     found = [
         Found(name, rank, ids[position], float(score))
         for name, positions, scores in zip(names, ranking.candidates, ranking.scores, strict=True)
@@ -213,9 +213,9 @@ def search_stores(
     ]
     if not check:
         return found, None
-    some = asked[:check]
-    whole = Gallery(held, method, stages=(), compute=compute, device=device)
-    return found, agreement(ranking.first(len(some)), whole.search(some, top, background=known or asked))
+    some = frames[:check]
+    whole = Gallery(candidates, method, stages=(), compute=compute, device=device)
+    return found, agreement(ranking.first(len(some)), whole.search(some, top, background=known or frames))
 
 
 def agreement(found: Ranking, exhaustive: Ranking) -> float:

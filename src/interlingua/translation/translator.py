@@ -27,7 +27,13 @@ from interlingua.translation.engines import Decoding, Engine, likeliest, load_en
 from interlingua.translation.formats import Segment, Translation
 from interlingua.translation.guards import Flag, begins_doubled, flags_of
 from interlingua.translation.segments import Chunk, Output, Segmentation, chunks_of, segments_of, speech_regions
-from interlingua.translation.unseen import DEFAULT_RULE, candidate_tokens, choose_token, heard_most, rule_scores
+from interlingua.translation.unseen import (
+    DEFAULT_RULE,
+    candidate_tokens,
+    choose_token,
+    likeliest_languages,
+    rule_scores,
+)
 from interlingua.translation.words import join_tokens
 from interlingua.types import SAMPLE_RATE, Hypothesis, Samples
 
@@ -338,7 +344,7 @@ class _ChunkDecoder:
         probabilities: dict[str, dict[str, float]] = {}
         if not candidates:
             probabilities = {ids[c]: p for batch in batches for c, p in self._listen(batch)}
-            candidates = heard_most(probabilities)
+            candidates = likeliest_languages(probabilities)
         chosen = candidates[0]
         if len(candidates) > 1:
             translations: dict[str, dict[str, Hypothesis]] = {code: {} for code in candidates}
@@ -351,8 +357,8 @@ class _ChunkDecoder:
                         hypotheses[i] = Hypothesis(i, text, found.tokens, found.log_probability)
             chosen = choose_token(rule_scores(DEFAULT_RULE, translations, probabilities))
         log(
-            f"{language_name(language)} has no token in {whisper.model_name}: heard as {language_name(chosen)}, of "
-            f"{', '.join(candidates)} (rule: {DEFAULT_RULE}; docs/unseen.md); --as names another"
+            f"{language_name(language)} has no token in {whisper.model_name}: proxy language {language_name(chosen)}, "
+            f"of {', '.join(candidates)} (rule: {DEFAULT_RULE}; docs/unseen.md); --as names another"
         )
         return chosen
 

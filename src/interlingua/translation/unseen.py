@@ -12,14 +12,14 @@ from interlingua.languages import normalise_language
 from interlingua.metrics import segment_scores
 from interlingua.types import Hypothesis
 
-Rule = Literal["first", "likelihood", "heard", "agreement"]
+Rule = Literal["first", "likelihood", "detection", "agreement"]
 """How a candidate is chosen: ``first``: the closest relative; ``likelihood``: the highest mean log-probability of the
-translations; ``heard``: Whisper's own language detection; ``agreement``: the translations that agree most with the
+translations; ``detection``: Whisper's own language detection; ``agreement``: the translations that agree most with the
 others'."""
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 DEFAULT_RULE: Rule = "agreement"  # highest mean in docs/unseen.md, but not significantly above ``first``
-MOST_HEARD = 4  # candidates that language detection gives where `RELATED` has none
+MOST_DETECTED = 4  # candidates that language detection gives where `RELATED` has none
 
 RELATED: dict[str, tuple[str, ...]] = {
     # Closest branch of the family first (Glottolog's tree), then the language that gave a creole or a constructed
@@ -56,7 +56,9 @@ RELATED: dict[str, tuple[str, ...]] = {
 
 
 def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[str]:
-    """Language tokens to try, the closest relative first; a language's own alone if it has one; none: use `heard_most`.
+    """Language tokens to try, the closest relative first; a language's own alone if it has one.
+
+    Empty: use `likeliest_languages`.
 
     Leave a language out of ``whisper_languages`` to treat it as one without a token.
     """
@@ -66,14 +68,14 @@ def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[st
     return [code for code in RELATED.get(language, ()) if code in whisper_languages]
 
 
-def heard_most(heard: Mapping[str, Mapping[str, float]], without: Sequence[str] = ()) -> list[str]:
-    """The likeliest languages over all recordings, by summed probability; ``heard``: id -> language -> probability."""
+def likeliest_languages(detected: Mapping[str, Mapping[str, float]], without: Sequence[str] = ()) -> list[str]:
+    """The likeliest languages by summed probability; ``detected``: id -> language -> probability."""
     sums: dict[str, float] = {}
-    for probabilities in heard.values():
+    for probabilities in detected.values():
         for code, p in probabilities.items():
             if code not in without:
                 sums[code] = sums.get(code, 0.0) + p
-    return sorted(sums, key=lambda code: -sums[code])[:MOST_HEARD]
+    return sorted(sums, key=lambda code: -sums[code])[:MOST_DETECTED]
 
 
 def choose_token(scores: Mapping[str, Sequence[float]]) -> str:
@@ -84,17 +86,17 @@ def choose_token(scores: Mapping[str, Sequence[float]]) -> str:
 def rule_scores(
     rule: Rule,
     translations: Mapping[str, Mapping[str, Hypothesis]],
-    heard: Mapping[str, Mapping[str, float]],
+    detected: Mapping[str, Mapping[str, float]],
 ) -> dict[str, list[float]]:
     """Input of `choose_token`: candidate, the closest relative first -> a score for each utterance, in id order.
 
-    ``translations``: candidate -> id -> translation into English; ``heard``: id -> language -> probability.
+    ``translations``: candidate -> id -> translation into English; ``detected``: id -> language -> probability.
     """
     ids = sorted({i for hypotheses in translations.values() for i in hypotheses})
     if rule == "first":
         return {code: [-float(position)] * len(ids) for position, code in enumerate(translations)}
-    if rule == "heard":
-        return {code: [heard.get(i, {}).get(code, 0.0) for i in ids] for code in translations}
+    if rule == "detection":
+        return {code: [detected.get(i, {}).get(code, 0.0) for i in ids] for code in translations}
     if rule == "agreement":
         return agreement({c: {i: h.text for i, h in hypotheses.items()} for c, hypotheses in translations.items()})
     found = {

@@ -20,7 +20,7 @@ for (const box of document.querySelectorAll(".searchable")) {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     rows.forEach((row, i) => {
-      const fits = (players[i] || !heard.checked)
+      const fits = (players[i] || !playable.checked)
         && words.every((word) => texts[i].includes(word))
         && chosen.every(([select, column]) => !select.value || row.cells[column].textContent === select.value);
       row.hidden = !fits;
@@ -40,9 +40,9 @@ for (const box of document.querySelectorAll(".searchable")) {
     chosen.push([select, head.cellIndex]);
   }
   const players = rows.map((row) => row.querySelector("audio") !== null);
-  const heard = document.createElement("input");
-  heard.type = "checkbox";
-  if (players.includes(true)) label("with recordings ", heard);
+  const playable = document.createElement("input");
+  playable.type = "checkbox";
+  if (players.includes(true)) label("with recordings ", playable);
   controls.append(shown);
   box.before(controls);
   apply();
