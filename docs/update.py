@@ -13,8 +13,9 @@ import numpy as np
 from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.files import write_text
 from interlingua.report import alignment_heatmap, recall_heatmap
-from interlingua.results import Corpus, Metric, Results, Retrieval, load_results, name_of
+from interlingua.results import Corpus, Results, Retrieval, load_results, name_of
 from interlingua.retrieval.methods import DEFAULT_METHOD, method_label
+from interlingua.types import Score
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- begin: written by docs/update.py -->", "<!-- end -->"
@@ -158,8 +159,10 @@ def both(results: Results, a: str, b: str) -> str:
     return f"{scores[a, b].r1:.3f} {scores[b, a].r1:.3f}"
 
 
-def interval(score: Metric) -> str:
+def interval(score: Score | None) -> str:
     """A score with its interval."""
+    if score is None or score.ci is None:
+        return "–"
     return f"{score.value:.1f} [{score.ci[0]:.1f}, {score.ci[1]:.1f}]"
 
 

@@ -570,11 +570,11 @@ def test_arrays_of_an_older_result_dont_stay(tmp_path):
         (None, "no such file"),
         ("{", "not a readable results file"),
         (b"\xff\xfe\x00", "not a readable results file"),
-        ("[]", "not a results file of schema 1"),
-        ('{"title": "x"}', "not a results file of schema 1"),
-        ('{"schema": 2}', "not a results file of schema 1"),
-        ('{"schema": 1, "retrieval": [{"query": 1}]}', "Expected `str`, got `int`"),
-        ('{"schema": 1, "answers": []}', "unknown field `answers`"),
+        ("[]", "not a results file of schema 2"),
+        ('{"title": "x"}', "not a results file of schema 2"),
+        ('{"schema": 1}', "not a results file of schema 2"),
+        ('{"schema": 2, "retrieval": [{"query": 1}]}', "Expected `str`, got `int`"),
+        ('{"schema": 2, "answers": []}', "unknown field `answers`"),
     ],
 )
 def test_an_unreadable_result_folder(tmp_path, call, content, said):

@@ -17,10 +17,11 @@ from interlingua.report import alignment_heatmap, recall_heatmap, write_report
 from interlingua.report.plots import spread
 from interlingua.report.retrieval import summarise
 from interlingua.report.tables import percent
+from interlingua.results import SCHEMA
 from interlingua.retrieval.methods import DEFAULT_METHOD
 
 LANGUAGES = ("en", "es", "fr", "it", "ru")
-SIGNATURE = "positives:all-recordings|ties:pessimistic|bootstrap:clusters|n:2000|seed:12345|ci:95"
+SIGNATURE = "positives:all-recordings|unanswerable:skipped|ties:pessimistic|bootstrap:clusters|n:2000|seed:12345|ci:95"
 EASE = {"en": 0.42, "es": 0.30, "fr": 0.40, "it": 0.48, "ru": 0.24}
 LEVELS = {"seqsim": 1.0, "mean-pool": 0.55, "duration": 0.06, "seqsim:log-mel": 0.09}
 
@@ -499,11 +500,11 @@ def test_unusable_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no such file"):
         write_report(tmp_path / "nowhere")
     (tmp_path / "results.json").write_text(json.dumps({"schema": 99}))
-    with pytest.raises(ResultsError, match="schema 1"):
+    with pytest.raises(ResultsError, match=f"schema {SCHEMA}"):
         write_report(tmp_path)
     results = fake_results()
     results["retrieval"][3]["r1"] = "high"
-    (tmp_path / "results.json").write_text(json.dumps({"schema": 1, **results}))
+    (tmp_path / "results.json").write_text(json.dumps({"schema": SCHEMA, **results}))
     with pytest.raises(ResultsError, match=r"retrieval\[3\]\.r1"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()

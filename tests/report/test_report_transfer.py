@@ -16,6 +16,7 @@ from helpers import save_results
 from interlingua.errors import ResultsError
 from interlingua.report import write_report
 from interlingua.report.plots import place_labels
+from interlingua.results import SCHEMA
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -231,7 +232,7 @@ def test_sparse_records_make_a_page(tmp_path: Path) -> None:
 def test_damaged_record_is_an_error_that_says_where(tmp_path: Path, damage: Any, where: str) -> None:
     results = copy.deepcopy(fake_transfer())
     damage(results)
-    (tmp_path / "results.json").write_text(json.dumps({"schema": 1, **results}))
+    (tmp_path / "results.json").write_text(json.dumps({"schema": SCHEMA, **results}))
     with pytest.raises(ResultsError, match=where):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()

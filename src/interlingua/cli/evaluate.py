@@ -45,7 +45,7 @@ def retrieval(
         concatenate: stores of the same utterances at other layers, whose frames, each made unit, are joined to these.
         texts: for the cascade: file of its English texts (JSON lines), written where it is absent.
         model: for the cascade: the model that made the frames.
-        out: result folder for results.json, arrays.npz and report.html.
+        out: result folder for results.json, arrays.npz and report.html; those of an earlier evaluation are replaced.
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
@@ -147,7 +147,7 @@ def translation(
         model: the model that made the frames.
         languages: source languages; default: all but English.
         device: where to decode.
-        out: result folder for results.json and report.html.
+        out: result folder for results.json and report.html; those of an earlier evaluation are replaced.
         json: print the results as JSON.
     """
     from interlingua.corpora import read_manifest
@@ -230,7 +230,7 @@ def outputs(
         comet: also score by COMET, in its own environment (made by `interlingua doctor --comet`).
         comet_model: COMET's model: hub id or local checkpoint in the hub's layout. Default: Unbabel/wmt22-comet-da.
         worst: how many of each system's worst outputs to list, by target.
-        out: result folder for results.json and report.html.
+        out: result folder for results.json and report.html; those of an earlier evaluation are replaced.
         json: print the results as JSON.
     """
     import msgspec

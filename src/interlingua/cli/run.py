@@ -39,6 +39,8 @@ def run(recipes: tuple[Path, ...], *, dry_run: bool = False) -> int:
             failed[path] = str(e) if isinstance(e, InterlinguaError) else f"{type(e).__name__}: {e}"
             note(f"interlingua: {path}: failed: {failed[path]}")
     if len(several) > 1:
+        done = "checked" if dry_run else "done"
         for path, settings in several:
-            note(f"interlingua: {path}: {'failed: ' + failed[path] if path in failed else f'done, {settings.out}'}")
+            outcome = f"failed: {failed[path]}" if path in failed else f"{done}, {settings.out}"
+            note(f"interlingua: {path}: {outcome}")
     return 1 if failed else 0

@@ -129,6 +129,6 @@ def translate(
     if report.flagged:
         named = ", ".join(f"{n} {flag}" for flag, n in sorted(report.flagged.items()))
         note(f"interlingua: look at what is flagged in the JSON: {named} (docs/translate.md says what that means)")
-    if out:
+    if out and (report.segments or report.present):
         note(f"interlingua: written to {out}")
     return 1 if report.failed else 0

@@ -45,6 +45,8 @@ def read_recipe(path: Path) -> Settings:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise UsageError(f"{path}: no such file; name a recipe, such as recipes/retrieval-prompts.yaml") from e
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         raise UsageError(f"{path}: no readable YAML ({' '.join(str(e).split())})") from e
     if not isinstance(content, dict) or content.get("recipe") not in RECIPES:

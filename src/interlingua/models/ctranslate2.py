@@ -36,7 +36,6 @@ _SPEC = "WhisperSpec"
 _BFLOAT16 = 5  # numpy has none: its bits are kept as uint16
 _DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2", _BFLOAT16: "<u2"}
 _HEAD_SIZE = 64  # of every Whisper; used where the file doesn't state the number of heads
-_GELU = 3
 
 Variables = dict[str, np.ndarray]
 """Variable name (aliases included) -> memory-mapped, unaligned array; bfloat16 appears as uint16."""

@@ -140,7 +140,7 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
         chance_r5=_chance(n_relevant, len(candidates), 5),
         chance_r10=_chance(n_relevant, len(candidates), 10),
         signature=(
-            "positives:all-recordings|ties:pessimistic|bootstrap:clusters|"
+            "positives:all-recordings|unanswerable:skipped|ties:pessimistic|bootstrap:clusters|"
             f"{draws_signature(RETRIEVAL_DRAWS)}|ci:{CI_LEVEL}"
         ),
         ranks=all_ranks,
