@@ -125,8 +125,8 @@ Pooling frames by p on both sides makes SeqSim p² times cheaper. A coarse pass 
 SeqSim ranks those alone. `--coarse {DEFAULT}` (the default of `interlingua search`) pools by 8 and keeps 300, pools by 4 and keeps 60 of these, and ranks them exactly.
 
 {n} English prompts (every third) search a French gallery of {len(items)}: the prompts, {len(items) - prompts} copies with noise, another speed, or a narrow band, of which {spliced} are spliced with
-another prompt and so are distractors. All copies of a sentence are right answers. Ranked by `{DEFAULT_METHOD}`: the gallery is whitened by itself, the queries by all English prompts, among which each candidate's neighbourhood is taken, too (frames pooled as in the first pass); so R@1 here is not that of held-out estimates.
-**Recall@10**: the share of the exhaustive ranking's ten best that the coarse search returns.
+another prompt and so are distractors. All copies of a sentence are relevant. Ranked by `{DEFAULT_METHOD}`: the gallery is whitened by itself, the queries by all English prompts, among which each candidate's neighbourhood is taken, too (frames pooled as in the first pass); so R@1 here is not that of held-out estimates.
+**Recall@10**: the proportion of the exhaustive ranking's ten best that the coarse search returns.
 
 ## At {SIZES[-1]} candidates
 

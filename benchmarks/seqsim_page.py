@@ -154,7 +154,7 @@ one random order, so few utterances are fewer different ones. The last row is al
 
 {soundalikes(methods)}
 
-Prompts of each pair split at the median share of content words that sound like a word of the translation (rough phonetic
+Prompts of each pair split at the median proportion of content words that sound like a word of the translation (rough phonetic
 spellings, [`soundalikes.py`](../benchmarks/soundalikes.py)); each half is searched in the whole gallery. {sense(methods)}
 """
 
@@ -211,7 +211,8 @@ def soundalikes(methods: dict[str, Any]) -> str:
             cells += [points(share), points(r1), points(mates)]
         rows.append([f"`{m}`", *cells])
     return table(
-        ["", "few sound-alikes: share, %", "R@1", "R@1 near-dup.", "many: share, %", "R@1", "R@1 near-dup."], rows
+        ["", "few sound-alikes: proportion, %", "R@1", "R@1 near-dup.", "many: proportion, %", "R@1", "R@1 near-dup."],
+        rows,
     )
 
 

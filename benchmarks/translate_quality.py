@@ -1,6 +1,6 @@
 """What the choices of `interlingua translate` cost and save in quality: docs/translate-quality.md.
 
-Answers are kept in runs/translate-quality, so that it goes on where it was.
+Outputs are kept in runs/translate-quality, so that it goes on where it was.
 """
 
 import json

@@ -74,7 +74,7 @@ Unseen languages under the token that the rule `{
         PERMUTATIONS
     } ways of dealing the references out to other articles, paired;
 p by randomisation. A model that writes likely phrases of the Declaration whatever it hears has 0 there. Above it (interval over 0):
-{codes(above)}; not: {codes(below)}. "Copied" is the share of the reference's words in runs of {
+{codes(above)}; not: {codes(below)}. "Copied" is the proportion of the reference's words in runs of {
         COPIED_WORDS
     } or more that stand word for word in the translation: the Declaration is on the web in English, and a model that knew it by heart would copy.
 {words(unseen, controls)} BLEU of unseen languages above that of permuted references (p < 0.05): {

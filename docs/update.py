@@ -126,7 +126,7 @@ def results_page(full: Results, found: Results) -> str:
         ),
         "## One match, frame by frame",
         "![SeqSim alignment](images/alignment.png)",
-        "The best-scoring right answer of 3 to 8 s: an illustration, not a measurement.",
+        "The best-scoring correct match of 3 to 8 s: an illustration, not a measurement.",
         "## Translation into English, before any training",
         table(
             ["source", "n", "BLEU [95% CI]", "chrF [95% CI]"],

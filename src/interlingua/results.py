@@ -46,7 +46,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 class Retrieval(Record, frozen=True, kw_only=True):
     """One method on one ordered language pair; proportions in 0-1.
 
-    ``n`` queries have an answer among the candidates; ``n_unanswerable`` more have none and count nowhere.
+    ``n`` queries have a relevant candidate; ``n_unanswerable`` more have none and count nowhere.
     """
 
     query: str
@@ -588,7 +588,7 @@ class Results(Record, frozen=True, kw_only=True):
 
 
 class Ranked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The rank of a query's answer (1 = first; None: no frames or no answer), and the id of the first candidate."""
+    """The rank of a query's relevant candidate (1 = first; None: no frames, or none), and the first one's id."""
 
     rank: int | None = None
     first: str | None = None

@@ -19,7 +19,7 @@ from interlingua.errors import ResultsError, StoreMismatchError, UntrainedTaskEr
 from interlingua.experiments import cascade
 from interlingua.experiments.cascade import cascade_scores, english_texts
 from interlingua.models import load_sentence_encoder
-from interlingua.retrieval.evaluate import ranks_of_best_answer
+from interlingua.retrieval.evaluate import ranks_of_best_relevant
 from interlingua.types import AudioRef
 
 
@@ -236,6 +236,6 @@ def test_real_prompts_find_their_translations(base_whisper, prompts_manifest, tm
         [texts.get(u.id) for u in spanish], [texts.get(u.id) for u in english], load_sentence_encoder()
     )
     assert np.isnan(scores[-1]).all()
-    ranks = ranks_of_best_answer(scores, np.eye(len(meanings), dtype=bool))
+    ranks = ranks_of_best_relevant(scores, np.eye(len(meanings), dtype=bool))
     assert ranks[-1] == np.inf
     assert (ranks[:-1] == 1).sum() >= 4, texts

@@ -294,10 +294,10 @@ def test_pair_near_chance_is_named(tmp_path: Path) -> None:
     results["retrieval"][-1]["n_unanswerable"] = 98
     near = "Russian → Spanish: 0.9%, 95% interval 0.0% to 2.3%; chance 0.5%"
     (line,) = summarise(records(results)).near_chance
-    assert line == f"{near}. 98 of 313 queries have no answer and are skipped"
+    assert line == f"{near}. 98 of 313 queries have no relevant candidate and are skipped"
     changed = page_of(tmp_path, results)
     assert "98 more are skipped, whose sentence nobody recorded in the other language." in changed
-    assert "Queries without an answer, skipped: 98." in changed
+    assert "Queries without a relevant candidate, skipped: 98." in changed
     assert "A pair near chance" in changed
     assert near in changed
     assert "†" in changed

@@ -14,7 +14,7 @@ from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.retrieval import Corpus, measure
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.retrieval.evaluate import Items, bootstrap_means, evaluate_scores, ranks_of_best_answer
+from interlingua.retrieval.evaluate import Items, bootstrap_means, evaluate_scores, ranks_of_best_relevant
 from interlingua.retrieval.features import duration_similarity, mean_pool_cosine
 from interlingua.retrieval.seqsim import seqsim
 from interlingua.types import Frames, FrameSpec
@@ -31,7 +31,7 @@ def items(*meanings: str, clusters=()) -> Items:
 
 
 def ranks(scores, relevant) -> list[float]:
-    return ranks_of_best_answer(matrix(*scores), np.array(relevant, dtype=bool)).tolist()
+    return ranks_of_best_relevant(matrix(*scores), np.array(relevant, dtype=bool)).tolist()
 
 
 # ---------------------------------------------------------------- ranks
@@ -87,7 +87,7 @@ def test_recall_and_mrr_equal_the_slow_loop(data, queries, candidates):
     row = st.lists(cells, min_size=len(candidates), max_size=len(candidates))
     scores = data.draw(st.lists(row, min_size=len(queries), max_size=len(queries)))
     if not set(queries) & set(candidates):
-        with pytest.raises(ValueError, match="no query has an answer"):
+        with pytest.raises(ValueError, match="no query has a relevant candidate"):
             evaluate_scores(matrix(*scores), items(*queries), items(*candidates))
         return
     everything = [slow_rank(r, [c == q for c in candidates]) for r, q in zip(scores, queries, strict=True)]
@@ -149,7 +149,7 @@ def test_chance_is_what_random_scores_reach():
     runs = []
     for _ in range(400):
         scores = rng.permuted(np.tile(np.arange(12, dtype=np.float32), (6, 1)), axis=1)
-        reached = ranks_of_best_answer(scores, np.array(queries.meanings)[:, None] == np.array(candidates.meanings))
+        reached = ranks_of_best_relevant(scores, np.array(queries.meanings)[:, None] == np.array(candidates.meanings))
         runs.append([(reached <= k).mean() for k in (1, 5, 10)])
     result = evaluate_scores(scores, queries, candidates)
     assert np.mean(runs, axis=0) == pytest.approx([result.chance, result.chance_r5, result.chance_r10], abs=0.02)

@@ -56,7 +56,7 @@ from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 
 _FREE = ("manifest", "out", "log")  # paths and logging may change when a run resumes
-MOST_OF_DISK = 0.8  # share of the free disk that states may take
+MOST_OF_DISK = 0.8  # proportion of the free disk that states may take
 WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
 
 

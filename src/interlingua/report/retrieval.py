@@ -127,7 +127,11 @@ def _near_line(score: Retrieval) -> str:
     ci = f", 95% interval {percent(score.r1_ci[0])} to {percent(score.r1_ci[1])}" if score.r1_ci else ""
     line = f"{score.pair_name}: {percent(score.r1)}{ci}; chance {percent(score.chance or 0.0)}"
     gone = score.n_unanswerable
-    return f"{line}. {gone} of {gone + (score.n or 0)} queries have no answer and are skipped" if gone else line
+    return (
+        f"{line}. {gone} of {gone + (score.n or 0)} queries have no relevant candidate and are skipped"
+        if gone
+        else line
+    )
 
 
 def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
@@ -167,8 +171,8 @@ def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
         about = results.similarity
         title = f"Every score of {name_of(about.query)} → {name_of(about.candidate)} ({method_label(about.method)})."
         caption = (
-            "A row is a query, a column a candidate, in the same order: right answers lie on the diagonal. Stripes are "
-            "utterances that score high with everything."
+            "A row is a query, a column a candidate, in the same order: relevant candidates lie on the diagonal. "
+            "Stripes are utterances that score high with everything."
         )
         blocks.append(Picture(plots.similarity_svg(results, arrays), title, caption))
     return blocks
@@ -203,7 +207,7 @@ def pairs(results: Results, *_: Any) -> list[Block]:
         caption.append("† near chance.")
     for label, values in (
         ("Queries", [s.n for s in scores]),
-        ("Queries without an answer, skipped", [s.n_unanswerable or None for s in scores]),
+        ("Queries without a relevant candidate, skipped", [s.n_unanswerable or None for s in scores]),
         ("Candidates", [s.n_candidates for s in scores]),
         ("Clusters of near-duplicates", [s.n_clusters for s in scores]),
     ):

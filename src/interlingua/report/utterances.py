@@ -26,7 +26,7 @@ _BIT_RATE = 24_000  # bits a second: enough for speech of 8 kHz bandwidth
 
 
 def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
-    """The rank of each query's answer under the main method, and the first candidate; the worst first."""
+    """The rank of each query's relevant candidate under the main method, and the first candidate."""
     method = results.main_method or ""
     utterances = {r.utterance.id: r.utterance for r in kept}
     by_pair: dict[Pair, list[tuple[Utterance, Ranked]]] = {}
@@ -40,9 +40,9 @@ def queries(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -
         body: list[list[Cell]] = []
         for query, found in sorted(by_pair[pair], key=lambda m: (-(m[1].rank or float("inf")), m[0].id)):
             first = utterances.get(found.first or "")
-            answer = replace(_text(first), note=first.id) if first else Text(found.first or "nothing")
+            first_candidate = replace(_text(first), note=first.id) if first else Text(found.first or "nothing")
             right = "right" if found.rank == 1 else "wrong"
-            body.append([query.id, languages, right, _text(query), answer, count(found.rank)])
+            body.append([query.id, languages, right, _text(query), first_candidate, count(found.rank)])
         bodies.append(body)
     head = ["Query", "Languages", "First", "Text", "Found first", "Rank"]
     caption = (

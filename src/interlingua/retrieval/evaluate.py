@@ -72,8 +72,9 @@ class Items:
 class RetrievalResult:
     """Recall and MRR of one ordered pair, each in 0-1, with the values of a random ranking.
 
-    ``r1_cluster`` and ``chance_cluster`` also count a near-duplicate of the answer as right. ``n_unanswerable`` queries
-    have no answer and count nowhere. ``ranks`` covers every query: infinity for a miss, NaN for an unanswerable one.
+    ``r1_cluster`` and ``chance_cluster`` also count near-duplicates of relevant candidates as right. ``n_unanswerable``
+    queries have no relevant candidate and count nowhere. ``ranks`` covers every query: infinity for a miss, NaN for an
+    unanswerable one.
     """
 
     n: int
@@ -96,7 +97,7 @@ class RetrievalResult:
 
 
 def relevance(queries: Items, candidates: Items) -> Bool[np.ndarray, "_N _M"]:
-    """Candidates that answer each query: those of the same meaning."""
+    """Relevant candidates of each query: those of the same meaning."""
     same: np.ndarray = np.asarray(queries.meanings)[:, None] == np.asarray(candidates.meanings)[None, :]
     return same
 
@@ -104,7 +105,7 @@ def relevance(queries: Items, candidates: Items) -> Bool[np.ndarray, "_N _M"]:
 def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> RetrievalResult:
     """Evaluate an (N, M) score matrix of N queries against M candidates; NaN is a score that can't win.
 
-    Raises ValueError if the matrix doesn't fit the items, or no query has an answer.
+    Raises ValueError if the matrix doesn't fit the items, or no query has a relevant candidate.
     """
     if scores.shape != (len(queries), len(candidates)):
         raise ValueError(f"scores are {scores.shape}, the items are ({len(queries)}, {len(candidates)})")
@@ -113,10 +114,10 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
     relevant = relevance(queries, candidates)
     answerable = relevant.any(axis=1)
     if not answerable.any():
-        raise ValueError("no query has an answer among the candidates")
+        raise ValueError("no query has a relevant candidate")
     relevant, scores, clusters = relevant[answerable], scores[answerable], np.asarray(queries.clusters)[answerable]
     mates = relevant | (clusters[:, None] == np.asarray(candidates.clusters)[None, :])
-    ranks = ranks_of_best_answer(scores, relevant)
+    ranks = ranks_of_best_relevant(scores, relevant)
     reciprocal = 1 / ranks
     hits = (ranks <= 1).astype(float)
     n_relevant = relevant.sum(axis=1)
@@ -134,7 +135,7 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
         r10=float((ranks <= 10).mean()),
         mrr=float(reciprocal.mean()),
         mrr_ci=mrr_ci,
-        r1_cluster=float((ranks_of_best_answer(scores, mates) <= 1).mean()),
+        r1_cluster=float((ranks_of_best_relevant(scores, mates) <= 1).mean()),
         chance_cluster=_chance(mates.sum(axis=1), len(candidates), 1),
         chance=_chance(n_relevant, len(candidates), 1),
         chance_r5=_chance(n_relevant, len(candidates), 5),
@@ -147,7 +148,7 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
     )
 
 
-def ranks_of_best_answer(scores: Matrix, relevant: np.ndarray) -> Ranks:
+def ranks_of_best_relevant(scores: Matrix, relevant: np.ndarray) -> Ranks:
     """Rank (1 = first) of each query's best relevant candidate, from scores and booleans (N, M); infinity if none."""
     scores = np.where(np.isnan(scores), -np.inf, scores)
     best = np.where(relevant, scores, -np.inf).max(axis=1)
@@ -166,7 +167,7 @@ def bootstrap_means(values: Sequence[np.ndarray], clusters: Sequence[str]) -> li
 
 
 def _chance(n_relevant: np.ndarray, n_candidates: int, k: int) -> float:
-    """Expected R@k of a random ranking: 1 - the chance that k draws without replacement miss every answer."""
+    """Expected R@k of a random ranking: 1 - the chance that k draws without replacement miss all relevant ones."""
     k = min(k, n_candidates)
     misses = np.ones(len(n_relevant))
     for drawn in range(k):

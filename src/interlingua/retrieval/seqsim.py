@@ -100,7 +100,7 @@ def pack(
             raise ValueError(f"frames are {width} and {utterance.shape[1]} wide; they must be equally wide")
     total = sum(map(len, utterances))
     room = torch.zeros(total + _ROUND, width, dtype=getattr(torch, compute), device=device)
-    shares = torch.empty(total, device=device)
+    frame_weights = torch.empty(total, device=device)
     scale = _int8_unit(width) if compute == "int8" else 1.0
     finite, start = [], 0
     for i, utterance in enumerate(utterances):
@@ -112,10 +112,10 @@ def pack(
         here = slice(start, start + len(rows))
         rows = rows / torch.where(norms > 0, norms, 1) if finite[-1] else torch.zeros_like(rows)
         room[here] = _as_int8(rows) if compute == "int8" else rows
-        shares[here] = 1 / len(rows) if weights is None else _shares(weights[i], len(rows))
+        frame_weights[here] = 1 / len(rows) if weights is None else _frame_weights(weights[i], len(rows))
         start += len(rows)
     lengths, known = [len(u) for u in utterances], torch.tensor(finite, device=device)
-    return Packed(room, lengths, shares, known, weights is not None, scale)
+    return Packed(room, lengths, frame_weights, known, weights is not None, scale)
 
 
 def _as_int8(rows: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,7 @@ def _rotation(dim: int) -> torch.Tensor:
     return torch.from_numpy(np.linalg.qr(random)[0].astype(np.float32))
 
 
-def _shares(weights: np.ndarray, n: int) -> torch.Tensor:
+def _frame_weights(weights: np.ndarray, n: int) -> torch.Tensor:
     total = float(weights.sum())
     if len(weights) != n or not total > 0:
         raise ValueError(f"{len(weights)} weights that sum to {total} don't fit {n} frames")

@@ -26,7 +26,7 @@ COMPRESSION = 2.4  # of text that repeats itself (Radford et al., arXiv 2212.043
 LOG_PROBABILITY = -1.0  # ditto
 NO_SPEECH = 0.6  # ditto
 LOOP_REPEATS = 4  # of a piece of text in a row
-LOOP_SHARE = 0.4  # of the text that those take up
+LOOP_PROPORTION = 0.4  # of the text that those take up
 LEAST_LETTERS = 25  # of a text whose language is identified
 DOUBLED_WORDS = 3
 
@@ -48,7 +48,9 @@ def repeats_itself(text: str) -> bool:
     """
     spaced = text + " "  # so that the last of several sentences matches those before it
     return any(
-        len(found[0]) >= LOOP_SHARE * len(text) and len(found[0]) > LOOP_REPEATS and not _DIGITS.fullmatch(found[0])
+        len(found[0]) >= LOOP_PROPORTION * len(text)
+        and len(found[0]) > LOOP_REPEATS
+        and not _DIGITS.fullmatch(found[0])
         for found in _LOOP.finditer(spaced)
     )
 
