@@ -38,7 +38,7 @@ def call(capsys, tmp_path, monkeypatch):
 
 @pytest.fixture
 def converted(monkeypatch, tmp_path):
-    """A cache of its own for the tiny model's CTranslate2 twin."""
+    """A cache of its own for the tiny model's CTranslate2 engine."""
     monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))
 
 

@@ -267,13 +267,13 @@ def test_saved_and_loaded_bit_for_bit(tiny_whisper_folder, tmp_path, dtype):
 
 def test_a_ctranslate2_model_is_saved_too(whisper, tiny_whisper_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))
-    twin = load_whisper(ctranslate2_folder(tiny_whisper_folder))
-    again = load_whisper(save_whisper(twin, tmp_path / "saved"))
-    assert same_weights(twin, again)
+    converted = load_whisper(ctranslate2_folder(tiny_whisper_folder))
+    again = load_whisper(save_whisper(converted, tmp_path / "saved"))
+    assert same_weights(converted, again)
     assert same_weights(whisper, again)
     assert read_targets(again.source.path) is None
     for name in ("suppress_tokens", "begin_suppress_tokens", "alignment_heads", "lang_to_id"):
-        theirs = getattr(twin.model.generation_config, name)
+        theirs = getattr(converted.model.generation_config, name)
         theirs = [list(pair) for pair in theirs] if name == "alignment_heads" else theirs
         assert getattr(again.model.generation_config, name) == theirs
 

@@ -305,7 +305,7 @@ def test_hf_home_is_respected(checkpoint, tmp_path):
 
 
 def test_resolve_ctranslate2_repository(hub, tmp_path):
-    hub_snapshot(hub.cache, ct2(tmp_path / "twin", tiny_model()), "Systran/faster-whisper-tiny")
+    hub_snapshot(hub.cache, ct2(tmp_path / "converted", tiny_model()), "Systran/faster-whisper-tiny")
     assert resolve("Systran/faster-whisper-tiny").kind == "ctranslate2"
 
 
@@ -363,7 +363,7 @@ def test_not_found_names_every_source(monkeypatch):
         assert part in text
     assert "interlingua doctor --fetch" in text
     assert "\n" not in text
-    with pytest.raises(ModelNotFoundError, match="not asked \\(offline\\)"):
+    with pytest.raises(ModelNotFoundError, match="not queried \\(offline\\)"):
         resolve("base", offline=True)
     with pytest.raises(ModelNotFoundError, match="connect to the hub or give a folder"):
         resolve("small")
@@ -538,7 +538,7 @@ def test_pip_is_missing_or_fails(tmp_path, monkeypatch):
 @pytest.mark.parametrize("n_mels", [80, 128])
 def test_ctranslate2_round_trip(tmp_path, dtype, n_mels):
     model = tiny_model(n_mels=n_mels, decoder_layers=1)
-    whisper = load_whisper(ct2(tmp_path / "twin", model, dtype))
+    whisper = load_whisper(ct2(tmp_path / "converted", model, dtype))
     expected, found = model.state_dict(), whisper.model.state_dict()
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -556,7 +556,7 @@ def test_ctranslate2_round_trip(tmp_path, dtype, n_mels):
 
 
 def test_ctranslate2_settings(tmp_path):
-    generation = load_whisper(ct2(tmp_path / "twin", tiny_model())).model.generation_config
+    generation = load_whisper(ct2(tmp_path / "converted", tiny_model())).model.generation_config
     assert generation.suppress_tokens == [1, 2]
     assert generation.begin_suppress_tokens == [3]
     assert generation.alignment_heads == [[1, 0]]
@@ -593,7 +593,7 @@ def test_number_of_heads_follows_the_width_where_the_file_is_silent():
     ],
 )
 def test_malformed_model_bin(tmp_path, damage, reason):
-    folder = ct2(tmp_path / "twin", tiny_model())
+    folder = ct2(tmp_path / "converted", tiny_model())
     (folder / "model.bin").write_bytes(damage((folder / "model.bin").read_bytes()))
     with pytest.raises(ModelFormatError, match=reason) as caught:
         load_whisper(folder)
@@ -609,9 +609,9 @@ def test_ctranslate2_twin_of_a_hugging_face_folder(checkpoint):
     folder = ctranslate2_folder(checkpoint)
     assert ctranslate2_folder(checkpoint) == folder  # from the cache
     assert ctranslate2_folder(folder) == folder
-    original, twin = load_whisper(checkpoint), load_whisper(folder)
+    original, converted = load_whisper(checkpoint), load_whisper(folder)
     for name, value in original.model.state_dict().items():
-        assert torch.equal(value, twin.model.state_dict()[name]), name
+        assert torch.equal(value, converted.model.state_dict()[name]), name
     features = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = original.model.model.encoder(features).last_hidden_state

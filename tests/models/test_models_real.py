@@ -25,7 +25,7 @@ def whisper(folder):
 
 
 @pytest.fixture(scope="module")
-def twin(folder):
+def engine(folder):
     return ctranslate2.models.Whisper(str(folder), compute_type="float32", intra_threads=1)
 
 
@@ -132,16 +132,16 @@ def test_facts(whisper):
     )
 
 
-def test_encoder_agrees_with_ctranslate2(whisper, twin, features):
+def test_encoder_agrees_with_ctranslate2(whisper, engine, features):
     with torch.inference_mode():
         ours = whisper.model.model.encoder(features).last_hidden_state.numpy()
-    theirs = np.array(twin.encode(ctranslate2.StorageView.from_array(features.numpy())))
+    theirs = np.array(engine.encode(ctranslate2.StorageView.from_array(features.numpy())))
     assert ours.shape == theirs.shape == (1, 1500, 512)
     assert np.abs(ours - theirs).max() < 3e-3  # the states themselves reach 24
     assert np.abs(ours - theirs).mean() < 1e-5
 
 
-def test_greedy_tokens_agree_with_ctranslate2(whisper, twin):
+def test_greedy_tokens_agree_with_ctranslate2(whisper, engine):
     """In pure noise Whisper-base hallucinates a sentence; both engines must dream the same one."""
     noise = np.random.default_rng(0).normal(size=5 * SAMPLE_RATE) * 0.1
     features = whisper.feature_extractor(noise, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
@@ -149,15 +149,15 @@ def test_greedy_tokens_agree_with_ctranslate2(whisper, twin):
         ours = whisper.model.generate(features, language="en", task="transcribe", max_new_tokens=8)[0].tolist()
     prompt = whisper.prompt("en", "transcribe")
     view = ctranslate2.StorageView.from_array(features.numpy())
-    theirs = twin.generate(view, [prompt], beam_size=1)[0].sequences_ids[0]
+    theirs = engine.generate(view, [prompt], beam_size=1)[0].sequences_ids[0]
     text = [token for token in ours if token < whisper.tokenizer.eos_token_id]
     assert len(text) >= 4
     assert text == theirs[: len(text)]
     assert whisper.tokenizer.decode(ours, skip_special_tokens=True).isprintable()
 
 
-def test_detects_a_language(whisper, twin, features):
+def test_detects_a_language(whisper, engine, features):
     with torch.inference_mode():
         token = whisper.model.detect_language(features).item()
     view = ctranslate2.StorageView.from_array(features.numpy())
-    assert whisper.tokenizer.decode([token]) == twin.detect_language(view)[0][0][0]
+    assert whisper.tokenizer.decode([token]) == engine.detect_language(view)[0][0][0]

@@ -281,7 +281,7 @@ def test_not_found_names_every_source(empty_machine, monkeypatch):
         assert part in text
     assert "\n" not in text
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelNotFoundError, match=r"hub: not asked \(offline\); package registry: not asked"):
+    with pytest.raises(ModelNotFoundError, match=r"hub: not queried \(offline\); package registry: not queried"):
         resolve_sentence_encoder()
     with pytest.raises(ModelNotFoundError) as caught:
         resolve_sentence_encoder("owner/other")

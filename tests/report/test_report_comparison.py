@@ -380,13 +380,13 @@ def test_a_robustness_study_beside_plain_retrieval(tmp_path: Path, runs: list[Pa
 
 def test_transcripts_of_systems_are_compared_in_pairs(tmp_path: Path) -> None:
     said = [utterance("fr", f"m{i}", text=f"numéro {i} à {i}") for i in range(8)]
-    texts, heard = {u.id: str(u.text) for u in said}, {}
+    texts, transcripts = {u.id: str(u.text) for u in said}, {}
     for name, wrong in (("a", 5), ("b", 2)):
-        heard[name] = {i: "zéro" if n < wrong else t for n, (i, t) in enumerate(texts.items())}
+        transcripts[name] = {i: "zéro" if n < wrong else t for n, (i, t) in enumerate(texts.items())}
         log = UtteranceLog(said)
-        log.transcribed(name, "fr", heard[name], texts)
+        log.transcribed(name, "fr", transcripts[name], texts)
         scores = {
-            "error": msgspec.to_builtins(score_transcripts(heard[name], texts, language="fr")),
+            "error": msgspec.to_builtins(score_transcripts(transcripts[name], texts, language="fr")),
             "comet": {"value": 0.81234},
         }
         rows = [
@@ -395,8 +395,8 @@ def test_transcripts_of_systems_are_compared_in_pairs(tmp_path: Path) -> None:
         ]
         save_results(tmp_path / name, {"outputs": rows}, utterances=log.results)
     made = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html")
-    tallies = [transcript_errors(heard[name], texts, language="fr") for name in ("b", "a")]
-    expected = pooled_difference(*([t] for t in tallies))
+    statistics = [transcript_errors(transcripts[name], texts, language="fr") for name in ("b", "a")]
+    expected = pooled_difference(*([t] for t in statistics))
     for row in table(made, "outputs-error").values():
         assert float(row["b − a"]) == pytest.approx(expected.value, rel=1e-5)
         assert float(row["p, b"]) == pytest.approx(expected.p_randomisation)
