@@ -383,5 +383,5 @@ def test_a_wrong_recipe_is_one_line_with_the_file(tmp_path, text, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_recipe(path)
     assert str(path) in str(caught.value)
-    with pytest.raises(UsageError, match="no readable YAML"):
+    with pytest.raises(UsageError, match="no such file"):
         read_recipe(tmp_path / "missing.yaml")
