@@ -17,7 +17,7 @@ from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.experiments.recipes import read_recipe
 from interlingua.models import offline
 from interlingua.progress import track
-from interlingua.results import Results, Retrieval, as_json, finite, load_results, provenance, save_results
+from interlingua.results import SCHEMA, Results, Retrieval, as_json, finite, load_results, provenance, save_results
 
 
 @pytest.fixture
@@ -545,7 +545,7 @@ def test_results_round_trip(tmp_path):
     assert path == tmp_path / "a" / "b" / "results.json"
     loaded, stored = load_results(tmp_path / "a" / "b")
     assert loaded == results
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == SCHEMA
     np.testing.assert_array_equal(stored["similarity"], arrays["similarity"])
 
 
