@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-state-formats bench-unseen bench-robustness bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-state-formats bench-unseen bench-robustness bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -26,6 +26,9 @@ demo-full: setup  ## the same, unpooled and on everything: runs/demo-full/report
 
 test: setup  ## all tests, those with the real model and real speech included
 	$(BIN)/python -m pytest
+
+golden: setup  ## every figure of tests/golden again, minutes of real speech included
+	INTERLINGUA_GOLDEN=compare $(BIN)/python -m pytest tests/test_golden.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

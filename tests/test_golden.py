@@ -11,6 +11,7 @@ which also is the one place that knows the keys of results.json).
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -439,6 +440,11 @@ OTHER_MACHINE = 0.03
 place with it, which is 1 of 40 queries, 0.025 of R@1. Ranks are the same for 99 of 100 queries, texts for 9 of 10."""
 
 
+whole = pytest.mark.skipif(
+    not os.environ.get("INTERLINGUA_GOLDEN"), reason="minutes of every method and the whole demo: make golden runs them"
+)
+
+
 def check_real(name: str, found: dict) -> None:
     """Compare what the real model made, with the tolerance of this machine."""
     if WRITE:
@@ -495,8 +501,25 @@ WITHOUT_TEXTS = tuple(method for method in METHODS if method != "cascade")
 
 
 @pytest.mark.model
+@whole
 def test_every_method_on_every_pair_of_real_speech(speech, frames, tmp_path):
     check_real("retrieval", retrieval(speech, frames, tmp_path, WITHOUT_TEXTS))
+
+
+@pytest.mark.model
+def test_the_paper_s_method_and_the_default_on_every_pair(speech, frames, tmp_path):
+    found = retrieval(speech, frames, tmp_path, ("seqsim", "whitened-position-csls"))
+    if not WRITE:
+        golden = read_golden("retrieval")
+        same = golden.pop("machine") == machine()
+        golden = {key: {k: v for k, v in golden[key].items() if k in found[key]} for key in golden}
+        assert all(golden[key].keys() == found[key].keys() for key in golden)
+        if not same:
+            equal, queries = rank_agreement(golden.pop("ranks"), found.pop("ranks"))
+            assert equal >= 0.99 * queries, f"{queries - equal} of {queries} ranks differ"
+        found = json.loads(json.dumps(found))
+        wrong = differences(stated(golden), stated(found), SAME_MACHINE if same else OTHER_MACHINE)
+        assert not wrong, "\n".join(wrong[:40])
 
 
 @pytest.mark.model
@@ -535,6 +558,7 @@ def test_search_and_alignment_of_real_speech(speech, tmp_path, printed):
 
 
 @pytest.mark.model
+@whole
 def test_the_demo_on_a_cut(tmp_path):
     cut = ("--languages", "en", "fr", "--min-words", "17", "--translate", "2", "--pool", "4", "--device", "cpu")
     call("demo", *cut, "--out", tmp_path / "demo")
