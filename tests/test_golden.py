@@ -445,8 +445,8 @@ whole = pytest.mark.skipif(
 )
 
 
-def check_real(name: str, found: dict) -> None:
-    """Compare what the real model made, with the tolerance of this machine."""
+def check_real(name: str, found: dict, *, part: bool = False) -> None:
+    """Compare what the real model made, with the tolerance of this machine; ``part``: only the rows that are found."""
     if WRITE:
         check(name, {"machine": machine(), **found})
         return
@@ -454,6 +454,9 @@ def check_real(name: str, found: dict) -> None:
     same = golden.pop("machine") == machine()
     if golden.pop("compute", None) != found.pop("compute", None):
         pytest.skip("frames were made in bfloat16 where the figures were written, which this CPU multiplies slowly")
+    if part:
+        golden = {key: {k: v for k, v in golden[key].items() if k in found[key]} for key in golden}
+        assert all(golden[key].keys() == found[key].keys() for key in golden)
     if not same:
         places, queries = rank_agreement(golden.pop("ranks", {}), found.get("ranks", {}))
         assert places >= 0.99 * queries, f"{queries - places} of {queries} ranks differ"
@@ -508,18 +511,9 @@ def test_every_method_on_every_pair_of_real_speech(speech, frames, tmp_path):
 
 @pytest.mark.model
 def test_the_paper_s_method_and_the_default_on_every_pair(speech, frames, tmp_path):
-    found = retrieval(speech, frames, tmp_path, ("seqsim", "whitened-position-csls"))
-    if not WRITE:
-        golden = read_golden("retrieval")
-        same = golden.pop("machine") == machine()
-        golden = {key: {k: v for k, v in golden[key].items() if k in found[key]} for key in golden}
-        assert all(golden[key].keys() == found[key].keys() for key in golden)
-        if not same:
-            equal, queries = rank_agreement(golden.pop("ranks"), found.pop("ranks"))
-            assert equal >= 0.99 * queries, f"{queries - equal} of {queries} ranks differ"
-        found = json.loads(json.dumps(found))
-        wrong = differences(stated(golden), stated(found), SAME_MACHINE if same else OTHER_MACHINE)
-        assert not wrong, "\n".join(wrong[:40])
+    if not WRITE:  # these are parts of the same figures
+        methods = ("seqsim", "whitened-position-csls")
+        check_real("retrieval", retrieval(speech, frames, tmp_path, methods), part=True)
 
 
 @pytest.mark.model
@@ -532,8 +526,10 @@ def test_cascade_and_translation_of_real_speech(speech, tmp_path, capsys):
     cascade = ("--method", "cascade", "--texts", tmp_path / "texts.jsonl", *made, "--out", tmp_path / "out")
     capsys.readouterr()
     code = run([str(a) for a in ("evaluate", "retrieval", *manifest, *cascade)])
-    if code == 2:
-        pytest.skip(f"the cascade's sentence encoder can't be had here: {capsys.readouterr().err}")
+    problem = capsys.readouterr().err
+    if code == 2 and "no source has" in problem:  # only a missing encoder; any other error is a failure
+        pytest.skip(f"the cascade's sentence encoder can't be had here: {problem}")
+    assert code == 0, problem
     found |= {**tables(tmp_path / "out", "retrieval"), "ranks": ranks_of(tmp_path / "out")}
     check_real("cascade", found)
 
