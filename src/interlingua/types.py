@@ -113,12 +113,16 @@ class FrameSpec:
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Encoder frames of one utterance, (T, D); retrieval reads the first ``n_speech``, decoding and training all T."""
+    """Encoder frames of one utterance, (T, D); retrieval reads the first ``n_speech``, decoding and training all T.
+
+    ``utterance`` is the manifest's line, kept in the store; reading frames doesn't read it.
+    """
 
     id: str
     values: FrameArray
     n_speech: int
     audio_hash: str = ""
+    utterance: Utterance | None = None
 
     @property
     def speech(self) -> FrameArray:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from interlingua.audio import Recording, audio_hash, decode, load_audio
 from interlingua.audio.archives import read_member
 from interlingua.encoding import Context, FrameStore, WhisperEncoder, encode_manifest, pool_frames
 from interlingua.encoding import pipeline as encode
+from interlingua.encoding.store import line_of
 from interlingua.errors import AudioError, StoreMismatchError, TooLongAudioError, UsageError
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
 from interlingua.types import SAMPLE_RATE, AudioRef, Frames
@@ -271,6 +273,18 @@ def test_changed_audio_is_encoded_anew(tiny_whisper, recordings, tmp_path):
     store, report = encode_manifest(recordings, encoder, tmp_path / "s.lance")
     assert (report.encoded, encoder.seen, len(store)) == (1, 1, 5)
     assert store.read([recordings[2].id])[0].n_speech == 50
+
+
+def test_the_store_knows_its_utterances_and_learns_what_changed_without_encoding_again(
+    tiny_whisper, recordings, tmp_path
+):
+    encoder, path = WhisperEncoder(tiny_whisper), tmp_path / "frames.lance"
+    encode_manifest(recordings, encoder, path)
+    renamed = [msgspec.structs.replace(recordings[0], text="corrected"), *recordings[1:]]
+    store, report = encode_manifest(renamed, encoder, path)
+    assert report.encoded == 0
+    assert store.lines() == {u.id: line_of(u) for u in renamed}
+    assert store.lines([recordings[0].id]) == {recordings[0].id: line_of(renamed[0])}
 
 
 def test_broken_recordings_are_reported_and_the_others_kept(tiny_whisper, recordings, tmp_path):

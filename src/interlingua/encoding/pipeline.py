@@ -15,7 +15,7 @@ import numpy as np
 
 from interlingua.audio import Recording
 from interlingua.encoding.encoder import Encoded, SpeechEncoder, pool_frames
-from interlingua.encoding.store import FrameStore
+from interlingua.encoding.store import FrameStore, line_of
 from interlingua.encoding.whisper import Context
 from interlingua.errors import AudioError, StoreError, UsageError
 from interlingua.progress import track
@@ -47,8 +47,8 @@ def encode_manifest(
     """Encode the utterances that the store lacks, and return the store, created if absent.
 
     `CHUNK_UTTERANCES` utterances are committed together; the same call resumes a killed run. An utterance whose audio
-    changed is encoded again; one that fails now loses its frames. A pooled store keeps the speech frames only:
-    pooling is for retrieval, where the context isn't read.
+    changed is encoded again, one whose manifest line changed is described anew; one that fails now loses its frames. A
+    pooled store keeps the speech frames only: pooling is for retrieval, where the context isn't read.
 
     ``shard`` (i, n) encodes part i of n only (`shard_of`); ``pooling`` frames are averaged into one.
 
@@ -64,9 +64,10 @@ def encode_manifest(
     if not Path(store_path).exists():  # before the folder is created
         require_space(store_path, estimate_bytes([u for u in utterances if seconds_known(u)], spec, encoder.dim))
     store = FrameStore.open_or_create(store_path, spec, encoder.dim)
-    held, read = store.hashes(), _Reader()
+    held, known, read = store.hashes(), store.lines(), _Reader()
     failed: dict[str, str] = {}
     todo: list[Utterance] = []
+    altered: list[Utterance] = []  # in their manifest line alone
     encoded = present = 0
     with track(len(utterances), label) as advance:
 
@@ -83,6 +84,8 @@ def encode_manifest(
                 failed[u.id] = str(e)
             else:
                 present += same
+                if same and known.get(u.id) != line_of(u):
+                    altered.append(u)
                 if not same:
                     todo.append(u)
                     continue
@@ -94,6 +97,7 @@ def encode_manifest(
                 store.write(frames)
                 encoded += len(frames)
                 advance(len(chunk))
+    store.describe(altered)
     store.delete(list(failed))
     return store, EncodeReport(encoded, present, failed)
 
@@ -227,7 +231,7 @@ def _encode_chunk(
         if not np.isfinite(stored).all():
             failed[utterance.id] = f"{utterance.audio.path}: its frames overflow; encode with --compute float32"
             continue
-        result.append(Frames(utterance.id, stored, n_speech, digest))
+        result.append(Frames(utterance.id, stored, n_speech, digest, utterance))
     return result
 
 

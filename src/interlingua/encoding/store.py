@@ -1,22 +1,23 @@
 """The frame store: encoder frames of many utterances in one Lance dataset, versioned and appendable.
 
-One row an utterance: ``id``, ``n_speech``, ``audio_hash`` and ``frames`` (a list of D-wide vectors); the schema's
-metadata is a `FrameSpec`. As int8, every frame has its own scale in ``scales`` and is read as float16. Every write
-is one Lance commit: a killed run leaves the last complete version.
+One row an utterance: ``id``, ``n_speech``, ``audio_hash``, ``utterance`` (its manifest line, JSON) and ``frames`` (a
+list of D-wide vectors); the schema's metadata is a `FrameSpec`. As int8, every frame has its own scale in ``scales``
+and is read as float16. Every write is one Lance commit: a killed run leaves the last complete version.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import lance
+import msgspec
 import numpy as np
 import pyarrow as pa
 
 from interlingua.errors import StoreError, StoreMismatchError
-from interlingua.types import FrameArray, Frames, FrameSpec
+from interlingua.types import FrameArray, Frames, FrameSpec, Utterance
 
 _ARROW = {"float16": pa.float16(), "float32": pa.float32(), "int8": pa.int8()}
 _FORMAT = "interlingua-frames-1"
@@ -30,6 +31,8 @@ class FrameStore:
         self._dataset = dataset
         self.spec = spec
         self.dim = dim
+        self._columns = [name for name in dataset.schema.names if name != "utterance"]  # of frames
+        self._described = "utterance" in dataset.schema.names  # older stores don't know their utterances
         self._rows: dict[str, int] | None = None
 
     @classmethod
@@ -124,6 +127,25 @@ class FrameStore:
         table = self._table_of("id", "n_speech")
         return dict(zip(table["id"].to_pylist(), table["n_speech"].to_pylist(), strict=True))
 
+    def lines(self, ids: Iterable[str] | None = None) -> dict[str, str]:
+        """Utterance id -> its manifest line, of all or some utterances; empty in a store of an older version."""
+        if not self._described:
+            return {}
+        with self._damage_named():
+            table = self._dataset.to_table(columns=["id", "utterance"], filter=None if ids is None else among(ids))
+        pairs = zip(table["id"].to_pylist(), table["utterance"].to_pylist(), strict=True)
+        return {i: line for i, line in pairs if line}
+
+    def describe(self, utterances: Sequence[Utterance]) -> None:
+        """Replace the manifest lines of utterances that the store holds, in one commit; frames stay."""
+        chosen = [u for u in utterances if u.id in self]
+        if chosen and self._described:
+            schema = pa.schema([pa.field("id", pa.string(), nullable=False, metadata=_KEY), ("utterance", pa.string())])
+            columns = {"id": [u.id for u in chosen], "utterance": [line_of(u) for u in chosen]}
+            table = pa.table(columns, schema=schema)
+            self._dataset.merge_insert("id").when_matched_update_all().execute(table)
+            self._reopen()
+
     def write(self, frames: Sequence[Frames]) -> None:
         """Add utterances in one commit; those already in the store are replaced."""
         if not frames:
@@ -138,8 +160,7 @@ class FrameStore:
         """Remove utterances in one commit; unknown ids are ignored."""
         held = [i for i in ids if i in self]
         if held:
-            quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in held)
-            self._dataset.delete(f"id in ({quoted})")
+            self._dataset.delete(among(held))
             self._reopen()
 
     def read(self, ids: Sequence[str]) -> list[Frames]:
@@ -154,14 +175,14 @@ class FrameStore:
         # Lance takes rows in any order; sorted ones are read in one sweep.
         order = np.argsort([index[i] for i in ids], kind="stable")
         with self._damage_named():
-            table = self._dataset.take([index[ids[j]] for j in order])
+            table = self._dataset.take([index[ids[j]] for j in order], columns=self._columns)
         found: list[Frames | None] = [None] * len(ids)
         for j, frames in zip(order, self._frames(table), strict=True):
             found[j] = frames
         return [f for f in found if f is not None]
 
     def __iter__(self) -> Iterator[Frames]:
-        batches = self._dataset.to_batches()
+        batches = self._dataset.to_batches(columns=self._columns)
         while True:
             with self._damage_named():
                 batch = next(batches, None)
@@ -205,13 +226,16 @@ class FrameStore:
             pa.array([f.n_speech for f in frames], pa.int32()),
             pa.array([f.audio_hash for f in frames]),
         ]
+        if self._described:
+            lines = [None if f.utterance is None else line_of(f.utterance) for f in frames]
+            columns.append(pa.array(lines, pa.string()))
         stored: np.ndarray = values
         if self.spec.dtype == "int8":
             stored, scales = quantize(values)
             columns.append(pa.ListArray.from_arrays(offsets, pa.array(scales)))
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), self.dim)
         columns.append(pa.ListArray.from_arrays(offsets, vectors))
-        return pa.Table.from_arrays(columns, schema=_schema(self.spec, self.dim))
+        return pa.Table.from_arrays(columns, schema=_schema(self.spec, self.dim, self._described))
 
     def _frames(self, table: pa.Table) -> Iterator[Frames]:
         for batch in table.to_batches():
@@ -227,6 +251,16 @@ class FrameStore:
                 yield Frames(ids[row], values, n_speech, hashes[row])
 
 
+def line_of(utterance: Utterance) -> str:
+    """The manifest line of an utterance, JSON."""
+    return msgspec.json.encode(utterance).decode()
+
+
+def among(ids: Iterable[str]) -> str:
+    """Lance's filter for the rows of these ids."""
+    return "id in (" + ", ".join("'" + i.replace("'", "''") + "'" for i in ids) + ")"
+
+
 def quantize(values: FrameArray) -> tuple[np.ndarray, np.ndarray]:
     """Frames (T, D) -> int8 (T, D) and the step of each frame (T,), float32: its largest magnitude is 127 steps."""
     exact = values.astype(np.float32)
@@ -239,7 +273,7 @@ def dequantize(values: np.ndarray, scales: np.ndarray) -> FrameArray:
     return np.asarray(values * scales[:, None], dtype=np.float16)
 
 
-def _schema(spec: FrameSpec, dim: int) -> pa.Schema:
+def _schema(spec: FrameSpec, dim: int, described: bool = True) -> pa.Schema:
     metadata = {"format": _FORMAT, "dim": str(dim)} | {k: str(v) for k, v in asdict(spec).items()}
     frames = pa.list_(pa.list_(_ARROW[spec.dtype], dim))
     scales = [pa.field("scales", pa.list_(pa.float32()))] if spec.dtype == "int8" else []
@@ -248,6 +282,7 @@ def _schema(spec: FrameSpec, dim: int) -> pa.Schema:
             pa.field("id", pa.string(), nullable=False, metadata=_KEY),
             pa.field("n_speech", pa.int32()),
             pa.field("audio_hash", pa.string()),
+            *([pa.field("utterance", pa.string())] if described else []),
             *scales,
             pa.field("frames", frames),
         ],
