@@ -60,7 +60,7 @@ def result_folder(folder: Path, *, audio: bool = True) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlingua.report.plots.recall_svg", lambda *args, **options: "<svg></svg>")
+    monkeypatch.setattr("interlingua.report.plots.svg", lambda *args, **options: "<svg></svg>")
 
 
 def csv_rows(folder: Path, name: str) -> list[dict[str, str]]:

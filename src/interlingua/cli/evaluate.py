@@ -235,7 +235,6 @@ def outputs(
     """
     import msgspec
 
-    from interlingua.cli.outputs import print_outputs
     from interlingua.corpora import read_manifest
     from interlingua.errors import UsageError
     from interlingua.experiments.outputs import evaluate_outputs, groups_of, missing_ids, read_systems, unscored
@@ -243,6 +242,8 @@ def outputs(
     from interlingua.experiments.utterances import UtteranceLog
     from interlingua.languages import normalise_languages
     from interlingua.metrics import COMET_MODEL
+    from interlingua.report import outputs as page
+    from interlingua.report.tables import as_text
     from interlingua.resampling import BOOTSTRAP_SEED
 
     if worst < 0:
@@ -282,7 +283,8 @@ def outputs(
     seeds = {"bootstrap and randomisation": BOOTSTRAP_SEED}
     _finish(run, found, log, out, json, seeds)
     if not json:
-        print_outputs(found)
+        for section in (page.systems, page.compared, page.by_duration, page.worst):
+            print(as_text(section(found)))
     return 1 if missing else 0
 
 

@@ -32,6 +32,7 @@ from interlingua.report.tables import (
     Table,
     difference,
     p_value,
+    scaled,
     score,
     signatures,
 )
@@ -168,27 +169,17 @@ def _facts(runs: Sequence[Run]) -> tuple[list[Block], list[Block]]:
         | origin_facts(run.results.provenance)
         for run in runs
     ]
-    rows: dict[bool, list[list[Cell]]] = {True: [], False: []}
-    for name in dict.fromkeys(name for facts in found for name in facts):
-        values = [facts.get(name, DASH) for facts in found]
-        differ = len(set(values)) > 1
-        rows[differ].append([name, *(values if differ else values[:1])])
-    heads = {True: ["Setting", *(run.name for run in runs)], False: ["Setting", "Value"]}
-    differing, same = (
-        [
-            Table(
-                name=title.lower(),
-                title=title,
-                head=heads[differ],
-                bodies=[rows[differ]],
-                text_columns=len(heads[differ]),
-            )
-        ]
-        if rows[differ]
-        else []
-        for differ, title in ((True, "What differs"), (False, "What is the same"))
-    )
-    return list(differing), list(same)
+    rows = {
+        name: [facts.get(name, DASH) for facts in found] for name in dict.fromkeys(n for facts in found for n in facts)
+    }
+    differing = [[name, *values] for name, values in rows.items() if len(set(values)) > 1]
+    same = [[name, values[0]] for name, values in rows.items() if len(set(values)) == 1]
+    heads = ["Setting", *(run.name for run in runs)], ["Setting", "Value"]
+    sides: list[list[Block]] = []
+    for title, head, body in zip(("What differs", "What is the same"), heads, (differing, same), strict=True):
+        made = Table(name=title.lower(), title=title, head=head, bodies=[body], text_columns=len(head))
+        sides.append([made] if body else [])
+    return sides[0], sides[1]
 
 
 def _retrieval(runs: Sequence[Run]) -> list[Block]:
@@ -225,7 +216,7 @@ def _recall(runs: Sequence[Run], methods: Sequence[str | None]) -> list[dict[str
             mean = Score(value=100 * fmean(of_run[pair].r1 for pair in common))
             entries[f"Mean of {len(common)} pairs"] = Entry(mean, Kept("ranks", method or "", common))
         for pair, r in of_run.items():
-            r1 = _scaled(Score(value=r.r1, ci=r.r1_ci), 100)
+            r1 = scaled(Score(value=r.r1, ci=r.r1_ci), 100)
             entries[r.pair_name] = Entry(r1, Kept("ranks", method or "", [pair]))
         found.append(entries)
     return found
@@ -236,14 +227,10 @@ def _heat_maps(runs: Sequence[Run], methods: Sequence[str | None]) -> list[Block
     if len(drawn) < 2:
         return []
     top = max(plots.colour_top(run.results) for run, _ in drawn)
-    maps = [
-        Picture(
-            plots.recall_svg(run.results, method, small=True, top=top, name=f"recall-of-run-{i}"),
-            run.name,
-            f"{method_label(method)}; rows: query, columns: candidates.",
-        )
-        for i, (run, method) in enumerate(drawn, start=1)
-    ]
+    maps = []
+    for i, (run, method) in enumerate(drawn, start=1):
+        svg = plots.svg(f"recall-of-run-{i}", plots.recall, run.results, method, small=True, top=top)
+        maps.append(Picture(svg, run.name, f"{method_label(method)}; rows: query, columns: candidates."))
     return [Heading("R@1, %, on the same colour scale"), Gallery(maps)]
 
 
@@ -261,14 +248,13 @@ def _languages(runs: Sequence[Run]) -> list[Block]:
     if not labels:
         return []
     head = ["Language", *(run.name for run in runs)]
-    rows: list[list[Cell]] = [
-        [label, *(of_run[label][0] if label in of_run else None for of_run in found)] for label in labels
-    ]
+    rows = [[label, *(of_run[label][0] if label in of_run else None for of_run in found)] for label in labels]
     caption = "Under the token that each run's default rule took without references, or the language's own."
-    tokens = Table(
-        name="languages-tokens", title="Tokens", head=head, bodies=[rows], caption=caption, text_columns=len(head)
-    )
-    blocks: list[Block] = [tokens]
+    blocks: list[Block] = [
+        Table(
+            name="languages-tokens", title="Tokens", head=head, bodies=[rows], caption=caption, text_columns=len(head)
+        )
+    ]
     for measure, title in COLUMNS.items():
         entries = [{label: scores[measure] for label, (_, scores) in of_run.items()} for of_run in found]
         what = "Transcripts" if measure in ("wer", "cer") else "Translation into English"
@@ -289,7 +275,10 @@ def _of_languages(run: Run) -> dict[str, tuple[str, dict[str, Entry]]]:
             "wer": Kept("transcripts", system, [(language, language)]),
             "cer": Kept("transcripts", system, [(language, language)], characters=True),
         }
-        entries = {m: Entry(_scaled(scores[m], 100 if m == "off_target" else 1), kept.get(m)) for m in COLUMNS}
+        entries = {
+            m: Entry(found and scaled(found, 100 if m == "off_target" else 1), kept.get(m))
+            for m, found in ((m, scores[m]) for m in COLUMNS)
+        }
         label = name_of(language) + (", its own token forbidden" if forbidden else "")
         found.setdefault(label, (token, entries))
 
@@ -306,14 +295,11 @@ def _correlations(runs: Sequence[Run]) -> list[Block]:
     pivot = runs[0].results.robustness.pivot if runs[0].results.robustness else ""
     found: list[dict[str, Entry]] = []
     for study in (run.results.robustness for run in runs):
-        held = study.correlations if study and study.pivot == pivot else []
-        found.append(
-            {
-                f"{measure_name(c.measure, c.method, pivot)}, {c.kind}{', with a token' if c.seen_only else ''}":
-                Entry(None if c.value is None else Score(value=c.value))
-                for c in held
-            }
-        )  # fmt: skip
+        entries: dict[str, Entry] = {}
+        for c in study.correlations if study and study.pivot == pivot else []:
+            label = f"{measure_name(c.measure, c.method, pivot)}, {c.kind}{', with a token' if c.seen_only else ''}"
+            entries[label] = Entry(None if c.value is None else Score(value=c.value))
+        found.append(entries)
     caption = f"Spearman's rank correlation with the distance to {name_of(pivot)}; differences are not tested."
     made = side_by_side(runs, "correlations-compared", "ρ", found, caption, what="Measure and distance", digits=2)
     return [Folded("Rank correlations with distance", made)] if made else []
@@ -355,8 +341,7 @@ def _outputs(runs: Sequence[Run]) -> list[Block]:
     for measure in (m for m in labels if m != "chrf"):  # redundant next to chrF++
         label, scale, digits = labels[measure]
         entries = [
-            {name: Entry(_scaled(r.scores.get(measure), scale), kept(r, measure)) for name, r in of_run.items()}
-            for of_run in rows
+            {name: Entry(_held(r, measure, scale), kept(r, measure)) for name, r in of_run.items()} for of_run in rows
         ]
         of_measure = f"outputs-{measure}".replace("_", "-")
         blocks += side_by_side(runs, of_measure, label, entries, f"{label} of systems' outputs.", digits=digits)
@@ -380,43 +365,35 @@ def _fine_tuning(runs: Sequence[Run]) -> list[Block]:
         found: list[dict[str, Entry]] = []
         for run in runs:
             entries: dict[str, Entry] = {}
-            for r in run.results.transfer:
-                kept = Kept("translations", "after", [(r.source, r.target)])
-                if measure == "error":  # the languages named aren't kept
-                    kept = Kept("transcripts", "after", [(r.source, r.source)])
-                    entry = Entry(r.error.after, kept if task == "transcribe" else None)
-                else:
-                    entry = Entry(r.chrf.after, kept)
-                entries |= {r.name: entry} if r.task == task else {}
+            for r in (r for r in run.results.transfer if r.task == task):
+                if measure == "chrf":
+                    entries[r.name] = Entry(r.chrf.after, Kept("translations", "after", [(r.source, r.target)]))
+                else:  # the languages named aren't kept
+                    kept = Kept("transcripts", "after", [(r.source, r.source)]) if task == "transcribe" else None
+                    entries[r.name] = Entry(r.error.after, kept)
             found.append(entries)
         blocks += side_by_side(runs, f"transfer-{task}", label, found, f"{title}, after fine-tuning: {label}.")
     return blocks
 
 
 def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
-    points = [variant for run in runs if (variant := _point(run)) is not None]
+    points = []
+    for run in runs:
+        pooled = {row.pool: row.chrf for row in run.results.transfer_pooled}
+        gain, loss = pooled.get(transfer.NEW), pooled.get(transfer.OLD)
+        if gain and loss and gain.value is not None and loss.value is not None:
+            points.append(Variant(name=run.name, gain=gain, loss=loss))
     blocks = transfer.pareto(Results(pareto=points)) if len(points) > 1 else []
     for side, label in (("gain", "Gain on the new target, chrF"), ("loss", "Change on the old tasks, chrF")):
         found: list[dict[str, Entry]] = []
         for run in runs:
             entries = {}
             for v in run.results.pareto:
-                name = ", ".join(
-                    part for part in (f"{v.name} → {name_of(v.target)}" if v.target else v.name, v.test) if part
-                )
-                point: Difference = getattr(v, side)
-                entries[name] = Entry(Score(value=point.value, ci=point.ci, signature=point.signature))
+                named = f"{v.name} → {name_of(v.target)}" if v.target else v.name
+                entries[f"{named}, {v.test}" if v.test else named] = Entry(getattr(v, side))
             found.append(entries)
         blocks += side_by_side(runs, f"variants-{side}", label, found, f"{label}, by variant.", what="Variant")
     return blocks
-
-
-def _point(run: Run) -> Variant | None:
-    pooled = {row.pool: row.chrf for row in run.results.transfer_pooled}
-    gain, loss = pooled.get(transfer.NEW), pooled.get(transfer.OLD)
-    if gain is None or loss is None or gain.value is None or loss.value is None:
-        return None
-    return Variant(name=run.name, gain=gain, loss=loss)
 
 
 def side_by_side(
@@ -445,7 +422,9 @@ def side_by_side(
     names = [run.name for run in runs]
     blocks: list[Block] = []
     if len(lines) <= _DRAWN:
-        drawn = plots.runs_svg([(label, scores) for label, (scores, _) in lines.items()], names, quantity, name)
+        drawn = plots.svg(
+            name, plots.side_by_side, [(label, scores) for label, (scores, _) in lines.items()], names, quantity
+        )
         blocks.append(Picture(drawn, caption, "Bars: 95% intervals. The axis need not begin at 0.", wide=True))
     rows: list[list[Cell]] = [
         [
@@ -519,8 +498,6 @@ def _outcomes(run: Run, kept: Kept, pair: Pair) -> dict[str, tuple[str, str]]:
     }
 
 
-def _scaled(metric: Score | None, scale: float) -> Score | None:
-    if metric is None or metric.value is None:
-        return None
-    ci = metric.ci and (scale * metric.ci[0], scale * metric.ci[1])
-    return Score(value=scale * metric.value, ci=ci, n=metric.n, signature=metric.signature)
+def _held(row: SystemScores, measure: str, scale: float) -> Score | None:
+    found = row.scores.get(measure)
+    return None if found is None or found.value is None else scaled(found, scale)

@@ -1,7 +1,8 @@
 """Translations and transcripts on the page: systems' scores, differences, scores by duration, and examples."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from interlingua.report.tables import (
     Folded,
     Heading,
     Number,
-    Table,
     Texts,
     count,
     difference,
     score,
     signatures,
+    table,
 )
 from interlingua.results import BadOutput, Results, Sample, ScoreLabels, SystemScores, UtteranceResult, name_of
 
@@ -27,9 +28,12 @@ SHOWN = 3  # samples of a source language, bad outputs of a system and target; m
 _METRICS = {"chrf++": "chrF++", "wer": "WER", "cer": "CER"}
 _TASKS = {"translate": "Translations", "transcribe": "Transcripts"}
 _NOT_SCORED = "not scored"
-_POOLED = "All: the mean of the languages' scores."
-_DIFFERENT = "p: two-sided, by paired bootstrap / by approximate randomisation, not corrected for the number of rows."
+_DIFFERENT = (
+    "Paired differences with 95% intervals. p: two-sided, by paired bootstrap / by approximate randomisation, not "
+    "corrected for the number of rows."
+)
 Arrays = Mapping[str, np.ndarray]
+Columns = Mapping[str, Callable[[SystemScores], Cell]]
 
 
 def translation(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult]) -> list[Block]:
@@ -37,14 +41,16 @@ def translation(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult
     samples = _samples(results.samples, fold=not kept)
     if not results.translation:
         return samples
-    with_system = any(t.system for t in results.translation)
-    rows: list[list[Cell]] = []
-    for t in results.translation:
-        n = t.n if t.n is not None else next((m.n for m in (t.bleu, t.chrf) if m and m.n), None)
-        rows.append([t.pair_name, *([t.system] if with_system else []), count(n), score(t.bleu), score(t.chrf)])
-    head = ["Direction", *(["System"] if with_system else []), "n", "BLEU [95% CI]", "chrF [95% CI]"]
-    columns = 2 if with_system else 1
-    shown = Table(name="translation", title="Translation", head=head, bodies=[rows], text_columns=columns)
+    columns: dict[str, Callable[[Any], Cell]] = {"Direction": lambda t: t.pair_name}
+    if any(t.system for t in results.translation):
+        columns["System"] = lambda t: t.system
+    text = len(columns)
+    columns |= {
+        "n": lambda t: count(t.n if t.n is not None else next((m.n for m in (t.bleu, t.chrf) if m and m.n), None)),
+        "BLEU [95% CI]": lambda t: score(t.bleu),
+        "chrF [95% CI]": lambda t: score(t.chrf),
+    }
+    shown = table("translation", "Translation", [results.translation], columns, text_columns=text)
     signed = signatures(
         (label, t.pair_name, metric.signature)
         for t in results.translation
@@ -56,17 +62,31 @@ def translation(results: Results, arrays: Arrays, kept: Sequence[UtteranceResult
 
 def systems(results: Results, *_: Any) -> list[Block]:
     """Every system's scores by source language, and pooled."""
-    return _by_task(results.outputs, results.score_labels, _scores)
+    columns: Columns = {
+        "System": lambda r: r.system,
+        "n": lambda r: count(r.n),
+        "Missing": lambda r: count(r.missing),
+    }
+    caption = "In brackets: 95% intervals. Missing outputs count as empty."
+    pooled = " All: the mean of the languages' scores."
+    return _scored(results.outputs, results.score_labels, "Scores of {}", columns, caption, pooled)
 
 
 def compared(results: Results, *_: Any) -> list[Block]:
     """Each system against the first."""
-    return _by_task(results.outputs_compared, results.score_labels, _differences)
+    columns: Columns = {"Systems": lambda r: f"{r.system} − {r.against}", "n": lambda r: count(r.n)}
+    return _scored(results.outputs_compared, results.score_labels, "Differences of {}", columns, _DIFFERENT)
 
 
 def by_duration(results: Results, *_: Any) -> list[Block]:
     """Scores by duration of the utterances."""
-    return _by_task(results.outputs_by_duration, results.score_labels, _durations)
+    columns: Columns = {
+        "System": lambda r: r.system,
+        "Duration": lambda r: r.duration,
+        "n": lambda r: count(r.n),
+    }
+    caption = "In brackets: 95% intervals. All source languages are one corpus here."
+    return _scored(results.outputs_by_duration, results.score_labels, "Scores of {} by duration", columns, caption)
 
 
 def worst(results: Results, *_: Any) -> list[Block]:
@@ -115,105 +135,56 @@ def _bad(output: BadOutput) -> list[tuple[str, str | None, str]]:
     ]
 
 
-def _by_task(rows: Sequence[SystemScores], labels: ScoreLabels, show: Callable[..., list[Block]]) -> list[Block]:
-    found = {title: [r for r in rows if r.task == task] for task, title in _TASKS.items()}
-    return [
-        block
-        for title, of_task in found.items()
-        if of_task
-        for block in [Heading(title), *show(of_task, title.lower(), labels)]
-    ]
-
-
-def _scores(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> list[Block]:
-    measures = _held(rows)
-    head = [*_languages_head(rows), "System", "n", "Missing", *_heads(measures, labels)]
-    body = [[*_languages(r), r.system, count(r.n), count(r.missing), *_values(r, measures, labels)] for r in rows]
-    caption = ["In brackets: 95% intervals. Missing outputs count as empty."]
-    caption += [_POOLED] if any(r.source is None for r in rows) else []
-    return _shown(rows, f"Scores of {what}", head, body, caption, measures, labels)
-
-
-def _durations(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> list[Block]:
-    measures = _held(rows)
-    head = [*_languages_head(rows), "System", "Duration", "n", *_heads(measures, labels)]
-    body = [[*_languages(r), r.system, r.duration, count(r.n), *_values(r, measures, labels)] for r in rows]
-    caption = ["In brackets: 95% intervals. All source languages are one corpus here."]
-    return _shown(rows, f"Scores of {what} by duration", head, body, caption, measures, labels, text=1)
-
-
-def _differences(rows: Sequence[SystemScores], what: str, labels: ScoreLabels) -> list[Block]:
-    measures = [m for m in _held(rows) if m != "chrf"]  # redundant next to chrF++
-    head = [*_languages_head(rows), "Systems", "n", *(labels[m][0] for m in measures)]
-    body = [
-        [*_languages(r), f"{r.system} − {r.against}", count(r.n), *(_difference(r, m, labels) for m in measures)]
-        for r in rows
-    ]
-    caption = [f"Paired differences with 95% intervals. {_DIFFERENT}"]
-    return _shown(rows, f"Differences of {what}", head, body, caption, measures, labels)
-
-
-def _shown(
-    rows: Sequence[SystemScores],
-    title: str,
-    head: Sequence[str],
-    body: Sequence[Sequence[Cell]],
-    caption: Sequence[str],
-    measures: Iterable[str],
-    labels: ScoreLabels,
-    *,
-    text: int = 0,
+def _scored(
+    rows: Sequence[SystemScores], labels: ScoreLabels, title: str, about: Columns, caption: str, pooled: str = ""
 ) -> list[Block]:
-    bodies: dict[tuple[str, str | None, str | None], list[Sequence[Cell]]] = {}
-    for r, cells in zip(rows, body, strict=True):
-        bodies.setdefault((r.system, r.against, r.target if r.task == "translate" else None), []).append(cells)
-    found = [
-        (labels[m][0], f"{r.spoken} → {name_of(r.target)}" if r.target else r.spoken, held)
-        for r in rows
-        for m in measures
-        if (held := r.scores.get(m)) is not None
-    ]
-    reasons = dict.fromkeys(f"{label} isn't scored: {held.reason}." for label, _, held in found if held.reason)
-    made = Table(
-        name=title.lower().replace(" ", "-"), title=title, head=head, bodies=list(bodies.values()),
-        caption=" ".join(caption), text_columns=len(_languages_head(rows)) + 1 + text,
-    )  # fmt: skip
-    signed = signatures((label, what, held.signature) for label, what, held in found)
+    """Each task's rows, under the columns ``about`` and those of the measures; ``pooled``: a caption where some are."""
+    blocks: list[Block] = []
+    for task, what in _TASKS.items():
+        if of_task := [r for r in rows if r.task == task]:
+            named = title.format(what.lower())
+            note = caption + (pooled if any(r.source is None for r in of_task) else "")
+            blocks += [Heading(what), *_of_task(of_task, task == "translate", labels, named, about, note)]
+    return blocks
+
+
+def _of_task(
+    rows: Sequence[SystemScores], translated: bool, labels: ScoreLabels, title: str, about: Columns, caption: str
+) -> list[Block]:
+    different = rows[0].against is not None
+    held = list(dict.fromkeys(m for r in rows for m in r.scores))
+    measures = [m for m in held if m != "chrf"] if different else held  # redundant next to chrF++
+    columns: dict[str, Callable[[SystemScores], Cell]] = {
+        "Source": lambda r: r.spoken.capitalize() if r.source is None else r.spoken
+    }
+    if translated:
+        columns["Target"] = lambda r: name_of(r.target or "")
+    columns |= about
+    text = list(columns).index("n")
+    for m in measures:
+        if m == "error" and not different:
+            columns["Unit"] = _unit
+        columns[labels[m][0]] = partial(_cell, m, labels, different)
+    groups: dict[tuple[str, str | None, str | None], list[SystemScores]] = {}
+    for r in rows:
+        groups.setdefault((r.system, r.against, r.target if translated else None), []).append(r)
+    made = table(title.lower().replace(" ", "-"), title, groups.values(), columns, caption, text_columns=text)
+    found = [(labels[m][0], r, r.scores[m]) for r in rows for m in measures if m in r.scores]
+    reasons = dict.fromkeys(f"{label} isn't scored: {one.reason}." for label, _, one in found if one.reason)
+    signed = signatures(
+        (label, f"{r.spoken} → {name_of(r.target)}" if r.target else r.spoken, one.signature) for label, r, one in found
+    )
     return [made, *([Bullets(list(reasons))] if reasons else []), *signed]
 
 
-def _held(rows: Sequence[SystemScores]) -> list[str]:
-    return list(dict.fromkeys(m for r in rows for m in r.scores))
-
-
-def _heads(measures: Iterable[str], labels: ScoreLabels) -> list[str]:
-    return [head for m in measures for head in (["Unit"] if m == "error" else []) + [labels[m][0]]]
-
-
-def _values(row: SystemScores, measures: Iterable[str], labels: ScoreLabels) -> list[Cell]:
-    cells: list[Cell] = []
-    for measure in measures:
-        found = row.scores.get(measure)
-        _, scale, digits = labels[measure]
-        shown: Cell = score(found, scale, digits=digits)
-        if measure == "error":
-            unit = ((found and found.signature) or "").partition("|")[0]
-            cells.append(unit.upper() if unit in ("wer", "cer") else "")
-        cells.append(_NOT_SCORED if found is not None and found.reason is not None else shown)
-    return cells
-
-
-def _difference(row: SystemScores, measure: str, labels: ScoreLabels) -> Cell:
+def _cell(measure: str, labels: ScoreLabels, different: bool, row: SystemScores) -> Cell:
     found = row.scores.get(measure)
+    _, scale, digits = labels[measure]
     if found is not None and found.reason is not None:
         return _NOT_SCORED
-    return difference(found, digits=labels[measure][2], both_p=True)
+    return difference(found, digits=digits, both_p=True) if different else score(found, scale, digits=digits)
 
 
-def _languages_head(rows: Sequence[SystemScores]) -> list[str]:
-    return ["Source", "Target"] if rows[0].task == "translate" else ["Source"]
-
-
-def _languages(row: SystemScores) -> list[str]:
-    source = row.spoken.capitalize() if row.source is None else row.spoken
-    return [source, name_of(row.target or "")] if row.task == "translate" else [source]
+def _unit(row: SystemScores) -> str:
+    unit = ((row.error and row.error.signature) or "").partition("|")[0]
+    return unit.upper() if unit in ("wer", "cer") else ""

@@ -9,8 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count, groupby, pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,7 +29,7 @@ from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
 from interlingua.models.whisper import FRAME_SECONDS
 from interlingua.report.tables import percent, span
-from interlingua.results import Alignment, Change, Match, Results, Score, Side, Variant, name_of
+from interlingua.results import Alignment, Change, Distant, Match, Results, Score, Side, Variant, name_of
 from interlingua.retrieval.methods import PAPER_METHOD, method_label
 
 INK = "#1c1c1c"
@@ -79,11 +78,11 @@ def png(figure: Figure, path: Path) -> Path:
     return path
 
 
-def svg(draw: Callable[[], Figure], name: str) -> str:
-    """An SVG element for a page: no header, ids made unique by ``name``, the page's colours."""
+def svg(name: str, draw: Callable[..., Figure], *arguments: Any, **options: Any) -> str:
+    """A drawing as an SVG element for a page: no header, ids made unique by ``name``, the page's colours."""
     out = io.StringIO()
     with style(STAND_IN), matplotlib.rc_context({"svg.hashsalt": name}):
-        draw().savefig(
+        draw(*arguments, **options).savefig(
             out, format="svg", dpi=150, bbox_inches="tight", pad_inches=0.03, transparent=True,
             metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
         )  # fmt: skip
@@ -105,33 +104,16 @@ _WORD_POINTS = 8.0
 def recall_heatmap(results: Results, path: Path, method: str = PAPER_METHOD) -> Path:
     """Write a PNG of R@1, queries as rows; ResultsError if ``method`` was not run on any pair of two languages."""
     with style(INK):
-        return png(_recall(results, method, intervals=False, title=True), path)
+        return png(recall(results, method, title=True), path)
 
 
 def alignment_heatmap(results: Results, arrays: Mapping[str, np.ndarray], path: Path) -> Path:
     """Write a PNG of two utterances' frame similarities, matched words framed; ResultsError without alignment."""
     with style(INK):
-        figure = _alignment(results, arrays)
+        figure = alignment(results, arrays)
         _frame_words(figure.axes[0], results.alignment.matches if results.alignment else [])
         _explain(figure, results)
         return png(figure, path)
-
-
-def recall_svg(
-    results: Results, method: str, *, small: bool = False, top: float | None = None, name: str | None = None
-) -> str:
-    """The recall heat map for the page; ``small``: no intervals, names and colour bar; ``name`` must be unique."""
-    return svg(lambda: _recall(results, method, intervals=not small, small=small, top=top), name or f"recall-{method}")
-
-
-def similarity_svg(results: Results, arrays: Mapping[str, np.ndarray]) -> str:
-    """The stored score matrix for the page: a row for each query, a column for each candidate."""
-    return svg(lambda: _similarity(results, arrays), "similarity")
-
-
-def alignment_svg(results: Results, arrays: Mapping[str, np.ndarray]) -> str:
-    """The alignment for the page."""
-    return svg(lambda: _alignment(results, arrays), "alignment")
 
 
 def colour_top(results: Results) -> float:
@@ -152,19 +134,14 @@ def has_matrix(arrays: Mapping[str, np.ndarray], name: str) -> bool:
     )
 
 
-def _ink() -> str:
-    return str(matplotlib.rcParams["text.color"])
-
-
-def _recall(
-    results: Results,
-    method: str,
-    *,
-    intervals: bool,
-    small: bool = False,
-    top: float | None = None,
-    title: bool = False,
+def recall(
+    results: Results, method: str, *, small: bool = False, top: float | None = None, title: bool = False
 ) -> Figure:
+    """R@1 of each pair; ``small``: without intervals, names and colour bar; ``top``: of the colours, see `colour_top`.
+
+    Raises:
+        ResultsError: ``method`` was run on no pair of two languages.
+    """
     scores = results.scores(method)
     if not scores:
         run = ", ".join(results.methods) or "none"
@@ -192,7 +169,7 @@ def _recall(
             if found is None:
                 continue
             look["color"] = _readable_on(image, found.r1)
-            ci = found.r1_ci if intervals and size <= _INTERVALS_UP_TO else None
+            ci = found.r1_ci if not (small or title) and size <= _INTERVALS_UP_TO else None
             axes.text(column, row - (0.1 if ci else 0), f"{100 * found.r1:.{digits}f}", **look)
             if ci:
                 look["fontsize"] = points * 0.68
@@ -223,7 +200,8 @@ def _recall(
     return figure
 
 
-def _similarity(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
+def similarity(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
+    """The stored score matrix: a row for each query, a column for each candidate."""
     about = results.similarity
     if about is None or not has_matrix(arrays, "similarity"):
         raise ResultsError("no score matrix in this result folder (similarity)")
@@ -240,25 +218,26 @@ def _similarity(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _alignment(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
-    alignment = results.alignment
-    if alignment is None or not has_matrix(arrays, "alignment"):
+def alignment(results: Results, arrays: Mapping[str, np.ndarray]) -> Figure:
+    """Two utterances' frame similarities, with their words and the best matches."""
+    found = results.alignment
+    if found is None or not has_matrix(arrays, "alignment"):
         raise ResultsError("no alignment in this result folder")
     matrix = np.ma.masked_invalid(arrays["alignment"].astype(np.float64))
     n, m = matrix.shape
-    down = alignment.query.seconds or n * FRAME_SECONDS  # older results name no seconds
-    across = alignment.candidate.seconds or m * FRAME_SECONDS
-    height, width = _alignment_inches(alignment, down, across)
+    down = found.query.seconds or n * FRAME_SECONDS  # older results name no seconds
+    across = found.candidate.seconds or m * FRAME_SECONDS
+    height, width = _alignment_inches(found, down, across)
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     image = _matrix_image(axes, matrix, extent=(0, across, down, 0))
     _best_matches(axes, matrix, down, across)
-    _place_words(axes, alignment.query, down, height, along="y")
-    _place_words(axes, alignment.candidate, across, width, along="x")
+    _place_words(axes, found.query, down, height, along="y")
+    _place_words(axes, found.candidate, across, width, along="x")
     axes.set_xlim(0, across)
     axes.set_ylim(down, 0)
-    axes.set_ylabel(f"{name_of(alignment.query.language)}, seconds", fontsize=9)
-    axes.set_xlabel(f"{name_of(alignment.candidate.language)}, seconds", fontsize=9)
+    axes.set_ylabel(f"{name_of(found.query.language)}, seconds", fontsize=9)
+    axes.set_xlabel(f"{name_of(found.candidate.language)}, seconds", fontsize=9)
     axes.tick_params(labelsize=8)
     _slim_bar(figure, image, "cosine similarity of two frames")
     return figure
@@ -342,7 +321,14 @@ def _place_words(axes: Axes, side: Side, length: float, inches: float, *, along:
     gap = 1.15 * _WORD_POINTS / 72 * length / inches * (1.2 if along == "x" else 1.0)
     gap = min(gap, length / len(words))
     for (word, _, _), centre, position in zip(words, centres, spread(centres, gap, length), strict=True):
-        leader = {"arrowstyle": "-", "color": _ink(), "linewidth": 0.4, "alpha": 0.5, "shrinkA": 0, "shrinkB": 0}
+        leader = {
+            "arrowstyle": "-",
+            "color": matplotlib.rcParams["text.color"],
+            "linewidth": 0.4,
+            "alpha": 0.5,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
         if along == "y":
             at, to, axis = (1.0, centre), (1.025, position), axes.get_yaxis_transform()
             look: dict[str, Any] = {"va": "center"}
@@ -451,41 +437,8 @@ Row = tuple[str, str, Change]
 """Group (or empty), label, scores."""
 
 
-def changes_svg(rows: Sequence[Row], quantity: str, name: str) -> str:
+def changes(rows: Sequence[Row], quantity: str) -> Figure:
     """A row for each label, before (hollow) and after (filled) with intervals, under headings of groups."""
-    return svg(lambda: _changes(rows, quantity), name)
-
-
-def runs_svg(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str], quantity: str, name: str) -> str:
-    """A row for each label with a mark and its interval for each run; the first run's mark is hollow."""
-    return svg(lambda: _runs(rows, runs, quantity), name)
-
-
-def pareto_svg(variants: Sequence[Variant], name: str) -> str:
-    """A point for each variant: x the change on old tasks, y the gain on the new target."""
-    return svg(lambda: _pareto(variants), name)
-
-
-@dataclass(frozen=True)
-class DistantPoint:
-    """A language: its distance, its score with interval, and whether the model has a token for it."""
-
-    name: str
-    distance: float
-    value: float
-    ci: tuple[float, float] | None
-    seen: bool
-
-
-def distance_svg(points: Sequence[DistantPoint], x: str, y: str, name: str, chance: float | None = None) -> str:
-    """Scores against distance: filled circles have a token, hollow diamonds have none; bars are intervals.
-
-    ``x`` and ``y`` are the axes' labels, ``name`` is unique on the page, ``chance`` is drawn as a dashed line.
-    """
-    return svg(lambda: _distances(points, x, y, chance), name)
-
-
-def _changes(rows: Sequence[Row], quantity: str) -> Figure:
     middles: list[float] = []
     headings: list[tuple[float, str]] = []
     height = 0.0
@@ -511,7 +464,8 @@ def _changes(rows: Sequence[Row], quantity: str) -> Figure:
     return figure
 
 
-def _runs(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str], quantity: str) -> Figure:
+def side_by_side(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str], quantity: str) -> Figure:
+    """A row for each label with a mark and its interval for each run; the first run's mark is hollow."""
     row = _RUNS_APART * len(runs) + _RUNS_BETWEEN
     middles = [row * (i + 0.5) for i in range(len(rows))]
     figure, axes = _row_axes(row * len(rows), middles, [label for label, _ in rows], quantity)
@@ -556,7 +510,8 @@ def _legend(axes: Axes, marks: Sequence[tuple[str, str, Mapping[str, Any]]]) -> 
     )  # fmt: skip
 
 
-def _pareto(variants: Sequence[Variant]) -> Figure:
+def pareto(variants: Sequence[Variant]) -> Figure:
+    """A point for each variant: x the change on old tasks, y the gain on the new target."""
     figure = Figure(figsize=(7.2, 5.0))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axhline(0, color=STAND_IN, linewidth=0.6, alpha=0.4)
@@ -585,17 +540,21 @@ def _pareto(variants: Sequence[Variant]) -> Figure:
     return figure
 
 
-def _distances(points: Sequence[DistantPoint], x: str, y: str, chance: float | None) -> Figure:
+def distances(scores: Sequence[tuple[Distant, Score]], x: str, y: str, chance: float | None = None) -> Figure:
+    """Scores against typological distance: filled circles have a token, hollow diamonds have none; bars are intervals.
+
+    ``x`` and ``y`` are the axes' labels; ``chance`` is drawn as a dashed line.
+    """
     figure = Figure(figsize=(6.4, 3.9))
     axes = figure.add_axes((0, 0, 1, 1))
     lines: list[np.ndarray] = []
-    for p in points:
-        if p.ci is not None:
-            axes.plot([p.distance, p.distance], p.ci, color=STAND_IN, linewidth=0.9, alpha=0.6)
-            lines.append(np.array([(p.distance, p.ci[0]), (p.distance, p.ci[1])]))
-        look = _FILLED if p.seen else _HOLLOW
-        marker = "o" if p.seen else "D"
-        axes.plot([p.distance], [p.value], linestyle="", marker=marker, zorder=3, clip_on=False, **look)
+    points = [(float(r.distance["typological"] or 0), score.value) for r, score in scores]
+    for (language, score), (distance, value) in zip(scores, points, strict=True):
+        if score.ci is not None:
+            axes.plot([distance, distance], score.ci, color=STAND_IN, linewidth=0.9, alpha=0.6)
+            lines.append(np.array([(distance, end) for end in score.ci]))
+        marker, look = ("o", _FILLED) if language.seen else ("D", _HOLLOW)
+        axes.plot([distance], [value], linestyle="", marker=marker, zorder=3, clip_on=False, **look)
     if chance is not None:
         axes.axhline(chance, color=STAND_IN, linewidth=0.8, linestyle=(0, (5, 3)), alpha=0.7)
         axes.annotate(
@@ -608,7 +567,7 @@ def _distances(points: Sequence[DistantPoint], x: str, y: str, chance: float | N
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
     axes.tick_params(axis="y", labelsize=9)
     axes.set_ylabel(y, fontsize=9)
-    _label_points(axes, [p.name for p in points], [(p.distance, p.value) for p in points], lines)
+    _label_points(axes, [name_of(r.language) for r, _ in scores], points, lines)
     return figure
 
 
@@ -624,6 +583,7 @@ _FIRST, _STEP = 7.0, 6.0  # points: distance of the nearest labels, and between 
 _DIRECTIONS = np.pi / 8 * np.array([1, 7, 0, 8, 4, 12, 15, 9, 2, 6, 14, 10, 3, 5, 13, 11])  # the best first
 _BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6, "alpha": 0.8}  # a label, above lines
 _SAMPLED, _LEADER = 4.0, 14.0  # points: between positions to avoid; least distance of a label with a leader
+_TRIES = 100  # distances
 _CROSSING, _OUTSIDE = 4.0, 200.0  # cost of a covered obstacle, and of a label out of bounds
 
 
@@ -674,32 +634,17 @@ def place_labels(
         obstacles: (N, 2) positions to avoid in addition to the points.
         bounds: width and height of the picture, whose corner is (0, 0).
     """
-    centres: list[np.ndarray] = []
+    gaps, order = _FIRST + _STEP * np.arange(_TRIES)[:, None], np.arange(len(_DIRECTIONS))
+    away = np.stack([np.cos(_DIRECTIONS), np.sin(_DIRECTIONS)], axis=1)
     avoid = np.vstack([np.asarray(obstacles, float).reshape(-1, 2), np.repeat(np.asarray(points), 8, axis=0)])
+    placed: list[tuple[np.ndarray, np.ndarray]] = []
     for point, size in zip(points, sizes, strict=True):
-        best, least = np.zeros(2), np.inf
-        for distance in (_FIRST + _STEP * i for i in count()):
-            if distance >= least:  # nothing farther costs less
-                break
-            for order, angle in enumerate(_DIRECTIONS):
-                away = np.array([np.cos(angle), np.sin(angle)])
-                centre = np.asarray(point) + away * (np.asarray(size) / 2 + distance)
-                if _overlaps(centre, size, centres, sizes):
-                    continue
-                half = np.asarray(size) / 2
-                cost = distance + 0.1 * order
-                cost += _CROSSING * int((np.abs(avoid - centre) < half + 2).all(axis=1).sum())
-                cost += _OUTSIDE * bool((centre < half).any() or (centre > np.asarray(bounds) - half).any())
-                if cost < least:
-                    best, least = centre, cost
-        centres.append(best)
-    return [(float(x), float(y)) for x, y in centres]
-
-
-def _overlaps(
-    centre: np.ndarray, size: tuple[float, float], placed: Sequence[np.ndarray], sizes: Sequence[tuple[float, float]]
-) -> bool:
-    return any(
-        bool((np.abs(centre - other) < (np.asarray(size) + np.asarray(its)) / 2).all())
-        for other, its in zip(placed, sizes, strict=False)
-    )
+        half = np.asarray(size) / 2
+        tries = np.asarray(point) + away * (half + gaps[:, :, None])  # (distances, directions, 2)
+        covered = (np.abs(avoid - tries[:, :, None]) < half + 2).all(axis=-1).sum(axis=-1)
+        outside = ((tries < half) | (tries > np.asarray(bounds) - half)).any(axis=-1)
+        cost = gaps + 0.1 * order + _CROSSING * covered + _OUTSIDE * outside
+        for centre, its in placed:
+            cost[(np.abs(tries - centre) < half + its).all(axis=-1)] = np.inf
+        placed.append((tries.reshape(-1, 2)[cost.argmin()], half))
+    return [(float(x), float(y)) for (x, y), _ in placed]

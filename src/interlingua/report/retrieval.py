@@ -151,7 +151,9 @@ def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
         gone = sum(s.n_unanswerable for s in scores.values())
         caption += f"; {gone} more are skipped, whose sentence nobody recorded in the other language." if gone else "."
     title = f"R@1 in per cent, by {method_label(method)}."
-    blocks: list[Block] = [Picture(plots.recall_svg(results, method, top=top), title, caption)]
+    blocks: list[Block] = [
+        Picture(plots.svg(f"recall-{method}", plots.recall, results, method, top=top), title, caption)
+    ]
     n_pairs = len(results.languages) * (len(results.languages) - 1)
     small = []
     for other in (m for m in results.methods if m != method):
@@ -162,7 +164,8 @@ def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
             )
             text += f" over {len(found)} {'pair' if len(found) == 1 else 'pairs'}"
             text += "; · not run." if len(found) < n_pairs else "."
-            small.append(Picture(plots.recall_svg(results, other, small=True, top=top), method_label(other), text))
+            drawn = plots.svg(f"recall-{other}", plots.recall, results, other, small=True, top=top)
+            small.append(Picture(drawn, method_label(other), text))
     if small:
         blocks += [Heading("Other methods and controls, on the same colour scale"), Gallery(small)]
     if results.skipped and not results.unseen and results.robustness is None:
@@ -174,7 +177,7 @@ def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
             "A row is a query, a column a candidate, in the same order: relevant candidates lie on the diagonal. "
             "Stripes are utterances that score high with everything."
         )
-        blocks.append(Picture(plots.similarity_svg(results, arrays), title, caption))
+        blocks.append(Picture(plots.svg("similarity", plots.similarity, results, arrays), title, caption))
     return blocks
 
 
@@ -310,7 +313,9 @@ def alignment(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
         ]
         if scores:
             caption += f" Of these best matches: {'; '.join(scores)}."
-        blocks.append(Picture(plots.alignment_svg(results, arrays), "How to read it.", caption, wide=True))
+        blocks.append(
+            Picture(plots.svg("alignment", plots.alignment, results, arrays), "How to read it.", caption, wide=True)
+        )
     return blocks
 
 

@@ -1,7 +1,8 @@
 """Studies over many languages on the page: distance to a pivot, languages without a token, published figures."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -19,14 +20,14 @@ from interlingua.report.tables import (
     difference,
     number,
     p_value,
+    scaled,
     score,
     signatures,
+    table,
 )
 from interlingua.results import (
-    Candidate,
     Difference,
     Distant,
-    Interval,
     RankCorrelation,
     Results,
     Retrieval,
@@ -92,16 +93,53 @@ def distances(results: Results, *_: Any) -> list[Block]:
     found = results.robustness
     if found is None:
         return []
-    rules: list[Block] = [Bullets(found.rules)] if found.rules else []
-    marks = [("R@1", r.language, m.signature) for r in found.languages if (m := r.to_pivot.get(found.methods[0]))]
+    method, *others = found.methods
+    marks = [
+        ("R@1", name_of(r.language), r.to_pivot[method].signature) for r in found.languages if method in r.to_pivot
+    ]
     marks += [
-        (label, r.language, metric.signature)
+        (label, name_of(r.language), getattr(r, field).signature)
         for r in found.languages
         for field, label in COLUMNS.items()
-        if (metric := getattr(r, field)) is not None
+        if getattr(r, field) is not None
     ]
-    named = signatures((label, name_of(code), signature) for label, code, signature in marks)
-    return [*_pictures(found), _table(found), *_by_method(found), *rules, *named]
+    ordered = sorted(found.languages, key=_distance)
+    groups = [r for r in ordered if r.seen], [r for r in ordered if not r.seen]
+    unknown = [name_of(r.language) for r in found.languages if None in r.distance.values()]
+    caption = (
+        f"R@1 by {method_label(method)}. In brackets: 95% intervals. Below the rule, if there is one: languages that "
+        "Whisper has no token for, under a proxy language's. WER counts characters where words aren't spaced. "
+        f"{_DISTANCE}"
+    )
+    caption += f" A distance isn't known of {', '.join(unknown)}." if unknown else ""
+    columns: dict[str, Callable[[Distant], Cell]] = {
+        "Language": lambda r: Text(name_of(r.language), note=r.family or ""),
+        "Token": lambda r: r.token,
+        "n": lambda r: count(r.n),
+        "Typological": lambda r: number(r.distance.get("typological"), digits=2),
+        "Genealogical": lambda r: number(r.distance.get("genealogical"), digits=2),
+        f"R@1 to {found.pivot}, %": partial(_recall, "to_pivot", method),
+        f"R@1 from {found.pivot}, %": partial(_recall, "from_pivot", method),
+        "BLEU": lambda r: score(r.bleu),
+        "chrF": lambda r: score(r.chrf),
+        "Off target, %": lambda r: score(r.off_target, 100),
+        "WER, %": lambda r: score(r.wer),
+        "CER, %": lambda r: score(r.cer),
+    }
+    title = f"Every language and its distance to {name_of(found.pivot)}"
+    made = [table("robustness", title, groups, columns, caption, text_columns=2)]
+    if others:
+        columns = {"Language": lambda r: name_of(r.language)}
+        for m in others:
+            columns[f"{method_label(m)}, to {found.pivot}"] = partial(_recall, "to_pivot", m)
+            columns[f"{method_label(m)}, from {found.pivot}"] = partial(_recall, "from_pivot", m)
+        columns["Chance"] = lambda r: number(
+            r.to_pivot[others[0]].chance if others[0] in r.to_pivot else None, 100, digits=2
+        )
+        caption = "R@1, %, with 95% intervals."
+        made.append(table("robustness-methods", "R@1 of the other methods", groups, columns, caption))
+    rules = [Bullets(found.rules)] if found.rules else []
+    return [*_pictures(found), *made, *rules, *signatures(marks)]
 
 
 def correlations(results: Results, *_: Any) -> list[Block]:
@@ -112,29 +150,27 @@ def correlations(results: Results, *_: Any) -> list[Block]:
     pairs = {(c.measure, c.method, c.kind, c.seen_only): c for c in found.correlations}
     measures = list(dict.fromkeys((c.measure, c.method) for c in found.correlations))
     unseen = any(not r.seen for r in found.languages)
-    head = ["Measure", "Distance", "ρ", "n", "p", *(["ρ, with a token", "n, with a token", "p, with a token"] * unseen)]
-    bodies: list[list[list[Cell]]] = [
-        [
-            [
-                measure_name(measure, method, found.pivot),
-                title.lower(),
-                *_correlation(pairs.get((measure, method, kind, False))),
-                *(_correlation(pairs.get((measure, method, kind, True))) if unseen else []),
-            ]
-            for measure, method in measures
-        ]
-        for kind, title in _KINDS.items()
-    ]
-    made = Table(
-        name="correlations",
-        title=f"Rank correlation of every measure with the distance to {name_of(found.pivot)}",
-        head=head,
-        bodies=bodies,
-        caption=" ".join(_CAUTION if unseen else _CAUTION[:-1]),
-        text_columns=2,
-    )
+
+    def cell(show: Callable[[RankCorrelation], Cell], seen_only: bool, row: tuple[str, str | None, str]) -> Cell:
+        correlation = pairs.get((*row, seen_only))
+        return None if correlation is None else show(correlation)
+
+    shown: dict[str, Callable[[RankCorrelation], Cell]] = {
+        "ρ": lambda c: Number(c.value, digits=2, signed=True),
+        "n": lambda c: str(c.n),
+        "p": lambda c: P(c.p),
+    }
+    columns: dict[str, Callable[[Any], Cell]] = {
+        "Measure": lambda row: measure_name(row[0], row[1], found.pivot),
+        "Distance": lambda row: _KINDS[row[2]].lower(),
+    }
+    for seen_only, suffix in ((False, ""), *([(True, ", with a token")] if unseen else [])):
+        columns |= {f"{label}{suffix}": partial(cell, show, seen_only) for label, show in shown.items()}
+    title = f"Rank correlation of every measure with the distance to {name_of(found.pivot)}"
+    groups = [[(*measure, kind) for measure in measures] for kind in _KINDS]
+    caption = " ".join(_CAUTION if unseen else _CAUTION[:-1])
     marks = (("Correlation", c.measure, c.signature) for c in found.correlations if c.value is not None)
-    return [made, *signatures(marks)]
+    return [table("correlations", title, groups, columns, caption, text_columns=2), *signatures(marks)]
 
 
 def measure_name(measure: str, method: str | None, pivot: str) -> str:
@@ -150,46 +186,32 @@ def unseen(results: Results, *_: Any) -> list[Block]:
     rows = results.unseen
     if not rows:
         return []
-    groups = [
+    groups = (
         [r for r in rows if not r.seen],
         [r for r in rows if r.forbidden],
         [r for r in rows if r.seen and not r.forbidden],
-    ]
-    bodies: list[list[list[Cell]]] = [
-        [
-            [
-                _named(r),
-                r.chosen,
-                count(r.n),
-                score(r.scores.bleu),
-                score(r.scores.chrf),
-                difference(_above(r)),
-                p_value(_above(r)),
-                number(r.copied, 100),
-                score(r.scores.off_target, 100),
-                *(score(_error(r, unit)) for unit in ("words", "characters")),
-            ]
-            for r in group
-        ]
-        for group in groups
-        if group
-    ]
-    head = ["Language", "Token", "n", "BLEU", "chrF", "Above permuted", "p", "Copied, %"]
-    made = Table(
-        name="unseen",
-        title="Translation into English under a proxy language's token",
-        head=[*head, "Off target, %", "WER, %", "CER, %"],
-        bodies=bodies,
-        caption=" ".join(_UNSEEN),
-        text_columns=2,
     )
-    skipped: list[Block] = [Bullets(results.skipped)] if results.skipped else []
-    marks = (
-        (label, name_of(r.language), metric.signature)
-        for r in rows
-        for label, metric in (*_translation(r.scores), ("WER", _error(r, "words")), ("CER", _error(r, "characters")))
-        if metric is not None
-    )
+    columns: dict[str, Callable[[UnderTokens], Cell]] = {
+        "Language": _named,
+        "Token": lambda r: r.chosen,
+        "n": lambda r: count(r.n),
+        "BLEU": lambda r: score(r.scores.bleu),
+        "chrF": lambda r: score(r.scores.chrf),
+        "Above permuted": lambda r: difference(_above(r)),
+        "p": lambda r: p_value(_above(r)),
+        "Copied, %": lambda r: number(r.copied, 100),
+        "Off target, %": lambda r: score(r.scores.off_target, 100),
+        "WER, %": lambda r: score(_error(r, "words")),
+        "CER, %": lambda r: score(_error(r, "characters")),
+    }
+    title = "Translation into English under a proxy language's token"
+    made = table("unseen", title, groups, columns, " ".join(_UNSEEN), text_columns=2)
+    skipped = [Bullets(results.skipped)] if results.skipped else []
+    marks: list[tuple[str, str, str | None]] = []
+    for r in rows:
+        scores = {"BLEU": r.scores.bleu, "chrF": r.scores.chrf, "Off target": r.scores.off_target}
+        errors = {"WER": _error(r, "words"), "CER": _error(r, "characters")}
+        marks += [(label, name_of(r.language), held.signature) for label, held in (scores | errors).items() if held]
     return [made, *skipped, *signatures(marks)]
 
 
@@ -198,48 +220,30 @@ def tokens(results: Results, *_: Any) -> list[Block]:
     rows = [r for r in results.unseen if len(r.candidates) > 1]
     if not rows:
         return []
-    bodies: list[list[list[Cell]]] = [
-        [
-            [
-                _named(r),
-                c.token,
-                ", ".join(what for what, token in (("taken", r.chosen), ("best", r.oracle)) if token == c.token),
-                score(c.bleu),
-                score(c.chrf),
-                score(c.off_target, 100),
-            ]
-            for c in r.candidates
-        ]
-        for r in rows
-    ]
-    made = Table(
-        name="tokens",
-        title="Every token that was tried",
-        head=["Language", "Token", "", "BLEU", "chrF", "Off target, %"],
-        bodies=bodies,
-        caption="In the order of kinship. Taken: by the default rule, without references; best: by them.",
-        text_columns=3,
-    )
-    rules: list[list[Cell]] = [
-        [
-            Text(r.rule, note="the default" if r.default else ""),
-            f"{r.right} of {len(r.languages)}",
-            number(r.chrf),
-            number(r.loss),
-            difference(r.against_first if r.rule != "first" else None),
-        ]
-        for r in results.unseen_rules
-    ]
-    if not rules:
-        return [made]
-    by_rule = Table(
-        name="rules",
-        title="Rules that take a token without references",
-        head=["Rule", "Best token taken", "chrF", "Below the best", "Against first [95% CI]"],
-        bodies=[rules],
-        caption=f"Means over {', '.join(name_of(code) for code in results.unseen_rules[0].languages)}.",
-    )
-    return [made, by_rule]
+    columns: dict[str, Callable[[Any], Cell]] = {
+        "Language": lambda row: _named(row[0]),
+        "Token": lambda row: row[1].token,
+        "": lambda row: ", ".join(
+            what for what, token in (("taken", row[0].chosen), ("best", row[0].oracle)) if token == row[1].token
+        ),
+        "BLEU": lambda row: score(row[1].bleu),
+        "chrF": lambda row: score(row[1].chrf),
+        "Off target, %": lambda row: score(row[1].off_target, 100),
+    }
+    groups = [[(r, candidate) for candidate in r.candidates] for r in rows]
+    caption = "In the order of kinship. Taken: by the default rule, without references; best: by them."
+    made = [table("tokens", "Every token that was tried", groups, columns, caption, text_columns=3)]
+    if rules := results.unseen_rules:
+        columns = {
+            "Rule": lambda r: Text(r.rule, note="the default" if r.default else ""),
+            "Best token taken": lambda r: f"{r.right} of {len(r.languages)}",
+            "chrF": lambda r: number(r.chrf),
+            "Below the best": lambda r: number(r.loss),
+            "Against first [95% CI]": lambda r: difference(r.against_first if r.rule != "first" else None),
+        }
+        caption = f"Means over {', '.join(name_of(code) for code in rules[0].languages)}."
+        made.append(table("rules", "Rules that take a token without references", [rules], columns, caption))
+    return list(made)
 
 
 def published(results: Results, *_: Any) -> list[Block]:
@@ -250,9 +254,12 @@ def published(results: Results, *_: Any) -> list[Block]:
         pair = " → ".join(name_of(code) for code in (r.source, r.target) if code)
         method = method_label(r.method) if r.task == "retrieval" else r.method
         scale, digits = (100, 2 if chance else 1) if r.metric == "r1" else (1, 4 if r.metric == "comet" else 1)
+        theirs: Cell = r.published if isinstance(r.published, str) else None
+        if isinstance(r.published, float):
+            theirs = number(r.published, scale, digits=min(digits, 1) if scale == 100 else digits)
         metric = "R@1, %" if r.metric == "r1" else r.metric
         first = "mean of all pairs" if chance else pair
-        rows.append([first, r.test, method, metric, *_both(r.ours, r.published, scale, digits)])
+        rows.append([first, r.test, method, metric, number(r.ours, scale, digits=digits), theirs])
     if not rows:
         return []
     caption = "Figures of others come from the file that the recipe names; none is filled in from memory."
@@ -263,122 +270,34 @@ def published(results: Results, *_: Any) -> list[Block]:
     return [Table(name="published", title=title, head=head, bodies=[rows], caption=caption, text_columns=4)]
 
 
-def _both(ours: float, theirs: float | str, scale: float, digits: int) -> list[Cell]:
-    return [
-        number(ours, scale, digits=digits),
-        number(theirs, scale, digits=min(digits, 1) if scale == 100 else digits)
-        if isinstance(theirs, float)
-        else theirs,
-    ]
-
-
 def _pictures(found: Robustness) -> list[Block]:
     pivot, method = name_of(found.pivot), found.methods[0]
-    blocks: list[Block] = []
+    placed = [r for r in found.languages if r.distance.get("typological") is not None]
     x = f"typological distance to {pivot} (URIEL)"
-    retrieved = [(r, m) for r in found.languages if (m := r.to_pivot.get(method))]
-    recall = _points((r, m.r1, m.r1_ci, 100) for r, m in retrieved)
-    if recall:
+    blocks: list[Block] = []
+    retrieved = [(r, r.to_pivot[method]) for r in placed if method in r.to_pivot]
+    if retrieved:
         chances = {round(m.chance, 9) for _, m in retrieved if m.chance is not None}
-        svg = plots.distance_svg(
-            recall, x, "R@1, %", "distance-recall", 100 * chances.pop() if len(chances) == 1 else None
-        )
+        recall = [(r, scaled(Score(value=m.r1, ci=m.r1_ci), 100)) for r, m in retrieved]
+        chance = 100 * chances.pop() if len(chances) == 1 else None
+        svg = plots.svg("distance-recall", plots.distances, recall, x, "R@1, %", chance)
         title = f"R@1 of retrieval to {pivot}, against distance ({method_label(method)})."
         blocks.append(Picture(svg, title, _HOW))
-    bleu = _points((r, r.bleu.value, r.bleu.ci, 1) for r in found.languages if r.bleu)
-    if bleu:
-        svg = plots.distance_svg(bleu, x, "BLEU", "distance-bleu")
+    if bleu := [(r, r.bleu) for r in placed if r.bleu and r.bleu.value is not None]:
+        svg = plots.svg("distance-bleu", plots.distances, bleu, x, "BLEU")
         blocks.append(Picture(svg, "BLEU of speech into English, against distance.", _HOW))
     return blocks
 
 
-def _points(rows: Iterable[tuple[Distant, float | None, Interval | None, float]]) -> list[plots.DistantPoint]:
-    return [
-        plots.DistantPoint(name_of(r.language), at, scale * value, ci and (scale * ci[0], scale * ci[1]), r.seen)
-        for r, value, ci, scale in rows
-        if value is not None and (at := r.distance.get("typological")) is not None
-    ]
+def _distance(r: Distant) -> tuple[float, str]:
+    """The nearest first, unknown distances last."""
+    distance = r.distance.get("typological")
+    return (math.inf if distance is None else distance, r.language)
 
 
-def _table(found: Robustness) -> Table:
-    method, pivot = found.methods[0], found.pivot
-    unknown = [name_of(r.language) for r in found.languages if None in r.distance.values()]
-    caption = [
-        f"R@1 by {method_label(method)}. In brackets: 95% intervals. Below the rule, if there is one: languages that "
-        "Whisper has no token for, under a proxy language's. WER counts characters where words aren't spaced.",
-        _DISTANCE,
-    ]
-    caption += [f"A distance isn't known of {', '.join(unknown)}."] if unknown else []
-    bodies: list[list[list[Cell]]] = [
-        [
-            [
-                Text(name_of(r.language), note=r.family or ""),
-                r.token,
-                count(r.n),
-                *(number(r.distance.get(kind), digits=2) for kind in _KINDS),
-                _recall(r.to_pivot.get(method)),
-                _recall(r.from_pivot.get(method)),
-                *(score(getattr(r, field), 100 if field == "off_target" else 1) for field in COLUMNS),
-            ]
-            for r in group
-        ]
-        for group in _groups(found)
-    ]
-    head = ["Language", "Token", "n", *_KINDS.values(), f"R@1 to {pivot}, %", f"R@1 from {pivot}, %"]
-    return Table(
-        name="robustness",
-        title=f"Every language and its distance to {name_of(pivot)}",
-        head=[*head, *COLUMNS.values()],
-        bodies=bodies,
-        caption=" ".join(caption),
-        text_columns=2,
-    )
-
-
-def _by_method(found: Robustness) -> list[Block]:
-    others = found.methods[1:]
-    if not others:
-        return []
-    bodies: list[list[list[Cell]]] = [
-        [
-            [
-                name_of(r.language),
-                *(_recall(of.get(m)) for m in others for of in (r.to_pivot, r.from_pivot)),
-                number(r.to_pivot[others[0]].chance if others[0] in r.to_pivot else None, 100, digits=2),
-            ]
-            for r in group
-        ]
-        for group in _groups(found)
-    ]
-    ways = (f"{method_label(m)}, {way} {found.pivot}" for m in others for way in ("to", "from"))
-    made = Table(
-        name="robustness-methods",
-        title="R@1 of the other methods",
-        head=["Language", *ways, "Chance"],
-        bodies=bodies,
-        caption="R@1, %, with 95% intervals.",
-    )
-    return [made]
-
-
-def _groups(found: Robustness) -> list[list[Distant]]:
-    """Languages with a token, and those without; the nearest first, unknown distances last."""
-
-    def order(r: Distant) -> tuple[float, str]:
-        distance = r.distance.get("typological")
-        return (math.inf if distance is None else distance, r.language)
-
-    ordered = sorted(found.languages, key=order)
-    groups = [[r for r in ordered if r.seen], [r for r in ordered if not r.seen]]
-    return [group for group in groups if group]
-
-
-def _recall(found: Retrieval | None) -> Number:
+def _recall(way: str, method: str, row: Distant) -> Number:
+    found: Retrieval | None = getattr(row, way).get(method)
     return Number(None) if found is None else number(found.r1, 100, found.r1_ci)
-
-
-def _correlation(found: RankCorrelation | None) -> list[Cell]:
-    return [None] * 3 if found is None else [Number(found.value, digits=2, signed=True), str(found.n), P(found.p)]
 
 
 def _named(r: UnderTokens) -> Text:
@@ -393,7 +312,3 @@ def _above(r: UnderTokens) -> Difference | None:
 
 def _error(r: UnderTokens, unit: str) -> Score | None:
     return (r.error or {}).get(unit)
-
-
-def _translation(c: Candidate) -> Sequence[tuple[str, Score]]:
-    return ("BLEU", c.bleu), ("chrF", c.chrf), ("Off target", c.off_target)

@@ -8,8 +8,11 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
 
 from interlingua.results import Difference, Interval, Score
 from interlingua.types import AudioRef
@@ -295,6 +298,33 @@ def tables_of(blocks: Iterable[Block]) -> list[Table]:
     return found
 
 
+def as_text(blocks: Iterable[Block]) -> str:
+    """Blocks for a terminal: tables with aligned columns, without captions; no pictures."""
+    lines: list[str] = []
+    for block in blocks:
+        if isinstance(block, str | Heading):
+            lines += ["", block if isinstance(block, str) else block.text]
+        elif isinstance(block, Bullets):
+            lines += ["", *block.items]
+        elif isinstance(block, Signatures):
+            lines += ["", "Signatures", *(f"  {what}: {mark}" for what, mark in block.items)]
+        elif isinstance(block, Texts):
+            for group in block.groups:
+                kept = [(label, " ".join((text or "(empty)").split())) for label, text, _ in group if text is not None]
+                lines += ["", *(f"  {label}: {text}" for label, text in kept)]
+        elif isinstance(block, Folded):
+            lines.append(as_text(block.blocks))
+        elif isinstance(block, Table):
+            rows = [list(block.head), *([_plain(cell) for cell in row] for row in block.rows)]
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            lines += ["", block.title]
+            for row in rows:
+                cells = zip(row, widths, strict=True)
+                aligned = (c.ljust(w) if i < block.text_columns else c.rjust(w) for i, (c, w) in enumerate(cells))
+                lines.append("  " + "  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
 def named_apart(blocks: Iterable[Block], taken: set[str]) -> list[Block]:
     """Blocks whose tables have unique file names: taken ones are numbered."""
     made: list[Block] = []
@@ -310,6 +340,20 @@ def named_apart(blocks: Iterable[Block], taken: set[str]) -> list[Block]:
             block = replace(block, name=stem)
         made.append(block)
     return made
+
+
+def table(
+    name: str,
+    title: str,
+    groups: Iterable[Iterable[Any]],
+    columns: Mapping[str, Callable[[Any], Cell]],
+    caption: str = "",
+    **options: Any,
+) -> Table:
+    """A table of groups of records: a row for each record; ``columns``: head -> what makes a record's cell."""
+    bodies = [[[cell(record) for cell in columns.values()] for record in group] for group in groups]
+    held = [body for body in bodies if body]
+    return Table(name=name, title=title, head=list(columns), bodies=held, caption=caption, **options)
 
 
 def signatures(items: Iterable[tuple[str, str, str | None]]) -> list[Block]:
@@ -343,6 +387,12 @@ def number(
 def score(metric: Score | None, scale: float = 1, *, digits: int = 1) -> Number:
     """A score with its interval, or a dash."""
     return Number(None) if metric is None else number(metric.value, scale, metric.ci, digits=digits)
+
+
+def scaled(found: Score, scale: float) -> Score:
+    """A score and its interval, both times ``scale``."""
+    ci = found.ci and (scale * found.ci[0], scale * found.ci[1])
+    return msgspec.structs.replace(found, value=scale * found.value, ci=ci)
 
 
 def difference(found: Difference | None, *, digits: int = 1, both_p: bool = False) -> Number:

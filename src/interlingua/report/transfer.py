@@ -1,6 +1,7 @@
 """Fine-tuning on the page: the new target, old tasks, both pooled, gain and loss, and a study's variants."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from interlingua.report import plots
@@ -20,8 +21,11 @@ from interlingua.report.tables import (
     p_value,
     score,
     signatures,
+    table,
 )
 from interlingua.results import Change, Pooled, Results, StudyPool, StudyRow, Transfer, Variant, name_of
+
+Columns = Mapping[str, Callable[[Any], Cell]]
 
 NEW, OLD = "new, sources never trained on", "into English"  # pools
 _TRAINED, _NEVER = "trained on", "never trained on"
@@ -73,11 +77,10 @@ def new_target(results: Results, *_: Any) -> list[Block]:
         if group
     )
     drawn = [(_group(r.trained).capitalize(), _source(r, rows), r.chrf) for r in rows]
-    held = [group for group in groups.values() if group]
     return [
         f"Speech into {targets} text. Source languages {sources}.",
         *_changes(drawn, "transfer", f"chrF into {targets}, by source language."),
-        _translations("new-target", f"Into {targets}", held, with_group=True),
+        _translations("new-target", f"Into {targets}", list(groups.values()), with_group=True),
         *_signatures(rows),
     ]
 
@@ -120,25 +123,16 @@ def pooled(results: Results, *_: Any) -> list[Block]:
     found = results.transfer_pooled
     if not found:
         return []
-    rows: list[list[Cell]] = [
-        [
-            _POOLS.get(row.pool, row.pool),
-            _languages(row),
-            count(row.chrf.n if row.chrf else None),
-            difference(row.chrf),
-            p_value(row.chrf),
-        ]
-        for row in found
-    ]
-    shown = Table(
-        name="pooled",
-        title="Pooled differences",
-        head=["Pool", "Source languages", "n", "chrF, after − before [95% CI]", "p"],
-        bodies=[rows],
-        caption=f"Means over the languages of the differences of their scores. {_P}",
-        text_columns=2,
-    )
-    return [shown, *signatures(("chrF", _POOLS.get(r.pool, r.pool), r.chrf.signature) for r in found if r.chrf)]
+    columns: Columns = {
+        "Pool": lambda r: _POOLS.get(r.pool, r.pool),
+        "Source languages": _languages,
+        "n": lambda r: count(r.chrf.n if r.chrf else None),
+        "chrF, after − before [95% CI]": lambda r: difference(r.chrf),
+        "p": lambda r: p_value(r.chrf),
+    }
+    caption = f"Means over the languages of the differences of their scores. {_P}"
+    made = table("pooled", "Pooled differences", [found], columns, caption, text_columns=2)
+    return [made, *signatures(("chrF", _POOLS.get(r.pool, r.pool), r.chrf.signature) for r in found if r.chrf)]
 
 
 def pareto(results: Results, *_: Any) -> list[Block]:
@@ -146,64 +140,61 @@ def pareto(results: Results, *_: Any) -> list[Block]:
     variants = results.pareto
     if not variants:
         return []
-    blocks: list[Block] = []
-    bodies: list[list[list[Cell]]] = []
     by_test: dict[tuple[str, str], list[Variant]] = {}
     for v in variants:
         by_test.setdefault((v.target, v.test), []).append(v)
-    targets, tests = (any(named) for named in zip(*by_test, strict=True))
+    blocks: list[Block] = []
     for i, ((target, test), found) in enumerate(by_test.items()):
         named = ", ".join(part for part in (name_of(target) if target else "", test) if part)
-        into = f"{named}: what" if named else "What"
         caption = (
             f"Upwards: chrF gained on the new target, pooled over sources {_NEVER}. To the right: change in chrF from "
             "X into English, pooled; left of 0, something was lost. Bars: 95% intervals; +: the model before training."
         )
         if any(v.curve for v in found):
             caption += " Thin lines: interpolated weights, from none of the change to all."
-        title = f"{into} each variant gains, and what it costs."
-        blocks.append(Picture(plots.pareto_svg(found, f"pareto-{i}"), title, caption, wide=True))
-        where = [*([name_of(target)] if targets else []), *([test] if tests else [])]
-        bodies.append([[v.name, *where, difference(v.gain), difference(v.loss)] for v in found])
-    head = ["Variant", *(["New target"] if targets else []), *(["Test"] if tests else []), _GAIN, _LOSS]
-    shown = Table(
-        name="gain-against-loss", title="Gain against loss", head=head, bodies=bodies,
-        caption="chrF differences, after less before.", text_columns=1 + targets + tests,
-    )  # fmt: skip
+        title = f"{named}: what each variant gains" if named else "What each variant gains"
+        drawn = plots.svg(f"pareto-{i}", plots.pareto, found)
+        blocks.append(Picture(drawn, f"{title}, and what it costs.", caption, wide=True))
+    columns: dict[str, Callable[[Any], Cell]] = {"Variant": lambda v: v.name}
+    if any(v.target for v in variants):
+        columns["New target"] = lambda v: name_of(v.target)
+    if any(v.test for v in variants):
+        columns["Test"] = lambda v: v.test
+    text = len(columns)
+    columns |= {_GAIN: lambda v: difference(v.gain), _LOSS: lambda v: difference(v.loss)}
+    caption = "chrF differences, after less before."
+    made = table("gain-against-loss", "Gain against loss", by_test.values(), columns, caption, text_columns=text)
     signed = signatures(
         (what, f"{v.name} → {name_of(v.target)}" if v.target else v.name, point.signature)
         for v in variants
         for what, point in (("Gain", v.gain), ("Change on the old tasks", v.loss))
     )
-    return [*blocks, shown, *signed]
+    return [*blocks, made, *signed]
 
 
 def variants(results: Results, *_: Any) -> list[Block]:
     """Every variant of a study in every test: sources trained on, sources never trained on, into English."""
     blocks: list[Block] = []
     for test, target, rows in _by_test(results.study):
+        pools: dict[str, list[tuple[StudyRow, StudyPool]]] = {}
+        for r in rows:
+            for p in r.pooled:
+                pools.setdefault(p.pool, []).append((r, p))
         held = [(r, p) for r in rows for p in r.pooled]
-        measures = _scored(p for _, p in held)
-        pools: dict[str, list[list[Cell]]] = {}
-        for r, p in held:
-            cells: list[Cell] = [Text(r.variant, _pool(p.pool, target)), _languages(p)]
-            cells.append(count(p.chrf.difference.n if p.chrf.difference else None))
-            pools.setdefault(p.pool, []).append([*cells, *(cell for m in measures for cell in _cells(p, m))])
-        title = f"{test}, into {name_of(target)}"
-        drawn = [
-            (_capital(_pool(pool, target)), r.variant, p.chrf) for pool in pools for r, p in held if p.pool == pool
-        ]
+        drawn = [(_pool(pool, target), r.variant, p.chrf) for pool, found in pools.items() for r, p in found]
+        drawn = [(name[:1].upper() + name[1:], variant, change) for name, variant, change in drawn]
+        columns: Columns = {
+            "Variant": lambda row: Text(row[0].variant, _pool(row[1].pool, row[0].target)),
+            "Source languages": lambda row: _languages(row[1]),
+            "n": lambda row: count(row[1].chrf.difference.n if row[1].chrf.difference else None),
+            **_measures([p for _, p in held], lambda row: row[1]),
+        }
+        title, name = f"{test}, into {name_of(target)}", f"variants-{test}-{target}"
+        caption = f"Means over the source languages. {_STUDY}"
         blocks += [
             Heading(title),
-            *_changes(drawn, f"variants-{test}-{target}", f"chrF before and after, by variant: {title}."),
-            Table(
-                name=f"variants-{test}-{target}",
-                title=f"Variants in {title}",
-                head=["Variant", "Source languages", "n", *(h for m in measures for h in _heads(m))],
-                bodies=list(pools.values()),
-                caption=f"Means over the source languages. {_STUDY}",
-                text_columns=2,
-            ),
+            *_changes(drawn, name, f"chrF before and after, by variant: {title}."),
+            table(name, f"Variants in {title}", pools.values(), columns, caption, text_columns=2),
             *_reasons(p for _, p in held),
             *_study_errors(test, target, title, rows),
             *_study_signatures((p, r.variant) for r, p in held),
@@ -219,25 +210,17 @@ def variants_by_language(results: Results, *_: Any) -> list[Block]:
         tabled = [row for row in rows if row.table]
         blocks += [Heading(title)] if tabled else []
         for i, row in enumerate(tabled):
-            measures = _scored(row.table)
-            body: list[list[Cell]] = [
-                [
-                    Text(r.name, _group(r.trained) if r.trained or r.task == "new" else ""),
-                    count(r.n),
-                    *(cell for m in measures for cell in _cells(r, m)),
-                    *(score(side, 100) for side in (r.off_target.before, r.off_target.after)),
-                ]
-                for r in row.table
-            ]
-            head = ["Direction", "n", *(h for m in measures for h in _heads(m))]
+            columns: Columns = {
+                "Direction": lambda r: Text(r.name, _group(r.trained) if r.trained or r.task == "new" else ""),
+                "n": lambda r: count(r.n),
+                **_measures(row.table, lambda r: r),
+                "Off target before, %": lambda r: score(r.off_target.before, 100),
+                "Off target after, %": lambda r: score(r.off_target.after, 100),
+            }
             trained = ", ".join(name_of(s) for s in row.sources)
-            made = Table(
-                name=f"languages-{test}-{target}-{row.variant}",
-                title=f"{row.variant} in {title}, by source language",
-                head=[*head, "Off target before, %", "Off target after, %"],
-                bodies=[body],
-                caption=f"{row.variant}, trained on {trained}. {_STUDY} Of several seeds the first is shown.",
-            )
+            caption = f"{row.variant}, trained on {trained}. {_STUDY} Of several seeds the first is shown."
+            name = f"languages-{test}-{target}-{row.variant}"
+            made = table(name, f"{row.variant} in {title}, by source language", [row.table], columns, caption)
             shown = [made, *_reasons(row.table), *_study_signatures((r, r.name) for r in row.table)]
             blocks += shown if i == 0 else [Folded(row.variant, shown)]
     return blocks
@@ -247,59 +230,57 @@ def _changes(
     rows: Sequence[plots.Row], name: str, title: str, quantity: str = "chrF (higher is better)"
 ) -> list[Block]:
     drawn = [row for row in rows if any(m is not None and m.value is not None for m in (row[2].before, row[2].after))]
-    return [Picture(plots.changes_svg(drawn, quantity, name), title, f"{_HOW} {_PAIRED}", wide=True)] if drawn else []
+    if not drawn:
+        return []
+    return [Picture(plots.svg(name, plots.changes, drawn, quantity), title, f"{_HOW} {_PAIRED}", wide=True)]
 
 
 def _translations(name: str, title: str, groups: Sequence[Sequence[Transfer]], *, with_group: bool = False) -> Table:
-    head = ["Direction", "n", "chrF before", "chrF after", "chrF difference", "p", "BLEU before", "BLEU after"]
-    bodies: list[list[list[Cell]]] = [
-        [
-            [
-                Text(r.name, _group(r.trained) if with_group else ""),
-                count(r.n),
-                *_both(r.chrf),
-                difference(r.chrf.difference),
-                p_value(r.chrf.difference),
-                *_both(r.bleu),
-                *_both(r.off_target, 100),
-            ]
-            for r in group
-        ]
-        for group in groups
-    ]
+    columns: Columns = {
+        "Direction": lambda r: Text(r.name, _group(r.trained) if with_group else ""),
+        "n": lambda r: count(r.n),
+        "chrF before": lambda r: score(r.chrf.before),
+        "chrF after": lambda r: score(r.chrf.after),
+        "chrF difference": lambda r: difference(r.chrf.difference),
+        "p": lambda r: p_value(r.chrf.difference),
+        "BLEU before": lambda r: score(r.bleu.before),
+        "BLEU after": lambda r: score(r.bleu.after),
+        "Off target before, %": lambda r: score(r.off_target.before, 100),
+        "Off target after, %": lambda r: score(r.off_target.after, 100),
+    }
     caption = (
         f"In brackets: 95% intervals. Difference: paired, after − before. {_P} Off target: outputs that aren't in the "
         "target language."
     )
-    head += ["Off target before, %", "Off target after, %"]
-    return Table(name=name, title=title, head=head, bodies=bodies, caption=caption)
+    return table(name, title, groups, columns, caption)
 
 
 def _errors(name: str, title: str, rows: Sequence[Transfer], caption: str) -> Table:
-    compared = any(r.error.difference for r in rows)
-    head = ["Language", "Unit", "n", "Before, % [95% CI]", "After, % [95% CI]", *(["Difference", "p"] * compared)]
-    body: list[list[Cell]] = []
-    for r in rows:
-        tested: list[Cell] = [difference(r.error.difference), p_value(r.error.difference)]
-        body.append([r.name, r.error.unit, count(r.n), *_both(r.error), *(tested if compared else [])])
-    return Table(name=name, title=title, head=head, bodies=[body], caption=caption, text_columns=2)
+    columns: dict[str, Callable[[Any], Cell]] = {
+        "Language": lambda r: r.name,
+        "Unit": lambda r: r.error.unit,
+        "n": lambda r: count(r.n),
+        "Before, % [95% CI]": lambda r: score(r.error.before),
+        "After, % [95% CI]": lambda r: score(r.error.after),
+    }
+    if any(r.error.difference for r in rows):
+        columns["Difference"] = lambda r: difference(r.error.difference)
+        columns["p"] = lambda r: p_value(r.error.difference)
+    return table(name, title, [rows], columns, caption, text_columns=2)
 
 
 def _study_errors(test: str, target: str, title: str, rows: Sequence[StudyRow]) -> list[Block]:
-    tasks = [task for task in _ERRORS if any(task in r.errors for r in rows)]
-    if not tasks:
-        return []
-    body: list[list[Cell]] = [
-        [r.variant, *(number(value) for task in tasks for value in r.errors.get(task, (None, None)))] for r in rows
-    ]
-    made = Table(
-        name=f"errors-{test}-{target}",
-        title=f"Transcripts and languages named in {title}",
-        head=["Variant", *(f"{_ERRORS[task]}, {side}, %" for task in tasks for side in ("before", "after"))],
-        bodies=[body],
-        caption="Means over the source languages: WER, or CER where words aren't spaced.",
-    )
-    return [made]
+    columns: dict[str, Callable[[Any], Cell]] = {"Variant": lambda r: r.variant}
+    for task in [task for task in _ERRORS if any(task in r.errors for r in rows)]:
+        for i, side in enumerate(("before", "after")):
+            columns[f"{_ERRORS[task]}, {side}, %"] = partial(_error, task, i)
+    caption = "Means over the source languages: WER, or CER where words aren't spaced."
+    made = table(f"errors-{test}-{target}", f"Transcripts and languages named in {title}", [rows], columns, caption)
+    return [made] if len(columns) > 1 else []
+
+
+def _error(task: str, side: int, row: StudyRow) -> Cell:
+    return number(row.errors[task][side] if task in row.errors else None)
 
 
 def _by_test(rows: Sequence[StudyRow]) -> list[tuple[str, str, list[StudyRow]]]:
@@ -310,23 +291,27 @@ def _by_test(rows: Sequence[StudyRow]) -> list[tuple[str, str, list[StudyRow]]]:
     return [(test, target, found) for (test, target), found in groups.items()]
 
 
-def _scored(rows: Iterable[object]) -> list[str]:
-    """The metrics that some row has, or has a reason to lack."""
+def _measures(rows: Iterable[object], scores: Callable[[Any], object]) -> Columns:
+    """Columns of the metrics that some row has, or has a reason to lack; ``scores``: of a table's record."""
+    columns: dict[str, Callable[[Any], Cell]] = {}
     held = list(rows)
-    return [m for m in _METRICS if any(getattr(r, m).before or getattr(r, m).reason for r in held)]
 
+    def column(metric: str, shown: Callable[[Change, int], Cell], unscored: str) -> Callable[[Any], Cell]:
+        def cell(record: Any) -> Cell:
+            change: Change = getattr(scores(record), metric)
+            return unscored if change.reason else shown(change, _METRICS[metric][1])
 
-def _heads(metric: str) -> list[str]:
-    label = _METRICS[metric][0]
-    return [f"{label} before", f"{label} after", f"{label} difference", f"{label} p"]
+        return cell
 
-
-def _cells(row: object, metric: str) -> list[Cell]:
-    change: Change = getattr(row, metric)
-    digits = _METRICS[metric][1]
-    if change.reason:
-        return ["not scored", DASH, DASH, DASH]
-    return [*_both(change, digits=digits), difference(change.difference, digits=digits), p_value(change.difference)]
+    for metric, (label, _) in _METRICS.items():
+        if any(getattr(r, metric).before or getattr(r, metric).reason for r in held):
+            columns |= {
+                f"{label} before": column(metric, lambda c, digits: score(c.before, digits=digits), "not scored"),
+                f"{label} after": column(metric, lambda c, digits: score(c.after, digits=digits), DASH),
+                f"{label} difference": column(metric, lambda c, digits: difference(c.difference, digits=digits), DASH),
+                f"{label} p": column(metric, lambda c, _: p_value(c.difference), DASH),
+            }
+    return columns
 
 
 def _reasons(rows: Iterable[object]) -> list[Block]:
@@ -356,21 +341,12 @@ def _marks(label: str, of: str, change: Change) -> list[tuple[str, str, str | No
     return sides + ([(f"{label}, difference", of, change.difference.signature)] if change.difference else [])
 
 
-def _both(change: Change, scale: float = 1, *, digits: int = 1) -> list[Cell]:
-    return [score(m, scale, digits=digits) for m in (change.before, change.after)]
-
-
 def _pool(pool: str, target: str) -> str:
     return f"into {name_of(target)}, {pool.removeprefix('new, ')}" if pool.startswith("new, ") else pool
 
 
 def _languages(row: Pooled | StudyPool) -> str:
     return ", ".join(name_of(code) for code in row.languages)
-
-
-def _capital(text: str) -> str:
-    """``capitalize`` would lower the capitals of languages."""
-    return text[:1].upper() + text[1:]
 
 
 def _group(trained: bool | None) -> str:
