@@ -1,17 +1,25 @@
-"""A large gallery out of one language's prompts: perturbed copies of each, until there are enough.
+"""Galleries of any size out of the prompts: real speech, multiplied by a stated recipe; everything follows from the seed.
 
-A benchmark of search needs thousands of utterances, and the prompts are 215 in a language. Their copies are
-what a real collection also has: other recordings of the same sentence (noise, other speeds, narrow bands: they keep the
-prompt's meaning), and recordings that share half a sentence (spliced ones: distractors, with a meaning of their own).
-Everything follows from the seed, and a larger gallery begins with the smaller one, so that one store serves both.
+* **Originals**: prompts of four English words or more, as they are: 215 in each language.
+* **Held out**: the meanings of every sixth cluster of near-duplicates. They stand in the gallery as originals, once in
+  each language, and in nothing else, so that their recordings are queries for their translations. (``held=False``: no
+  meaning is treated so.)
+* **Copies**, the languages in turn: an original (one in three), or a splice, two or three prompts of the language in a
+  row with pauses between: a sentence that exists nowhere else, from prompts of one word too. Then one to three of:
+  speed (0.9 to 1.1 times, pitch kept), pitch (up to 3 semitones, speed kept), noise (pink, or four other voices, at
+  5 to 25 dB), a telephone's or low-pass band, and a room (decay of 0.2 to 0.7 s).
+* **Beyond what is encoded** (`multiplied`): frames of the head of one copy and of the tail of another, cut anywhere,
+  with a tenth of the language's deviation as noise. No encoder has seen these joins.
 
-    .venv/bin/python benchmarks/gallery.py en 5160        # runs/gallery-en.lance
+A larger gallery begins with the smaller one, so that one store serves both.
+
+    .venv/bin/python benchmarks/gallery.py 10000 en es fr it ru      # runs/gallery-en-es-fr-it-ru.lance, pooled by 4
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,83 +30,154 @@ from interlingua.encoding import CHUNK_UTTERANCES, SpeechEncoder, WhisperEncoder
 from interlingua.encoding.store import FrameStore
 from interlingua.models import load_whisper
 from interlingua.progress import track
-from interlingua.types import SAMPLE_RATE, Frames, Samples, Utterance
+from interlingua.types import SAMPLE_RATE, AudioRef, FrameArray, Frames, Samples, Utterance
 
-KINDS = ("noise", "speed", "band", "spliced", "speed+noise", "band+noise", "speed+band", "spliced+noise")
-SNR = (5.0, 20.0)  # dB
-CHANGE = (0.05, 0.15)  # of the speed, up or down
+LANGUAGES = ("en", "es", "fr", "it", "ru")
+WORDS = 4  # of an original, in English; shorter prompts are spliced only
+HELD = 6  # every sixth cluster
+SPLICED = 2 / 3  # of the copies
+LONGEST = 6.0  # seconds of a prompt that is copied
+PAUSE = (0.05, 0.4)  # seconds between spliced prompts
+EFFECTS = ("speed", "pitch", "noise", "band", "room")
+SPEED = (0.9, 1.1)
+SEMITONES = 3.0
+SNR = (5.0, 25.0)  # dB
 TELEPHONE = ((250.0, 400.0), (3000.0, 3800.0))  # Hz: where telephone bands begin and end; 300 to 3400 is the standard's
 LOW_PASS = (1500.0, 4000.0)  # Hz: where low-pass filters end
 BABBLE = 4  # prompts that talk at once
-FADE = 160  # samples: 10 ms
-PAUSE = 0.1  # of the mean amplitude: quieter is a pause
-RECIPE = 1  # raise it when the copies change: frames of another recipe are made anew
+DECAY = (0.2, 0.7)  # seconds until a room's sound has fallen by 60 dB
+DIRECT = (0.0, 10.0)  # dB, of the direct sound over the room's
+CUT = (0.3, 0.7)  # of an utterance: where `multiplied` cuts
+JITTER = 0.1  # of a dimension's deviation
+RECIPE = 2  # raise it when the copies change: frames of another recipe are made anew
 
 Random = np.random.Generator
-Loader = Callable[[int], Samples]  # the n-th prompt's samples
 
 
 @dataclass(frozen=True)
 class Item:
-    """An utterance of the gallery; a distractor's meaning and cluster are its own."""
+    """An utterance of the gallery, and the originals that it came from.
+
+    ``kind`` is "original", or what was done: "spliced+noise". A splice's meaning joins those of its parts by +.
+    """
 
     id: str
-    kind: str  # "original" or one of KINDS
+    language: str
+    kind: str
+    sources: tuple[str, ...]
     meaning: str
-    cluster: str
-    recipe: str  # what the samples were made by
-    samples: Callable[[], Samples]
+    held: bool = False
+    recipe: str = ""  # what the samples were made by
+    samples: Callable[[], Samples] | None = None  # None: made of frames
 
 
-def perturbed(utterances: Sequence[Utterance], total: int, seed: int) -> list[Item]:
-    """``total`` items: the utterances as they are, then copies of each in turn, with every kind in turn.
+def gallery(total: int, languages: Sequence[str] = LANGUAGES, *, held: bool = True, seed: int = 0) -> list[Item]:
+    """The first ``total`` items: the originals that are held out, other originals and copies in turn, copies.
 
-    Raises:
-        ValueError: ``total`` is below the number of utterances, or they are all of one cluster (nothing to splice in).
+    Raises ValueError if ``total`` is too small for those held out.
     """
-    if total < len(utterances):
-        raise ValueError(f"a gallery of {total} can't hold {len(utterances)} originals")
-    if len({u.cluster for u in utterances}) < 2:
-        raise ValueError("utterances of at least two clusters are needed")
-    load = cache(lambda n: load_audio(utterances[n].audio))
-    items = []
-    for i in range(total):
-        copy, n = divmod(i, len(utterances))
-        u = utterances[n]
-        kind = KINDS[(copy + n) % len(KINDS)] if copy else "original"
-        name = f"{u.id}~{copy}.{kind}" if copy else u.id
-        own = "spliced" in kind
-        items.append(
-            Item(
-                id=name,
-                kind=kind,
-                meaning=name if own else str(u.meaning),
-                cluster=name if own else str(u.cluster),
-                recipe=f"gallery {RECIPE}, seed {seed}, item {i}",
-                samples=partial(make, utterances, load, n, kind, seed, i),
-            )
-        )
-    return items
+    whole = {u.id for u in prepare_prompts(languages=tuple(languages))}
+    utterances = prepare_prompts(languages=tuple(languages), min_words=1)  # whose clusters also hold the short ones
+    utterances.sort(key=lambda u: (str(u.meaning), languages.index(u.language)))  # any stretch has all languages alike
+    kept_apart = set(sorted({u.group for u in utterances if u.id in whole})[::HELD]) if held else set()
+    parts = {lang: [u for u in utterances if u.language == lang and u.group not in kept_apart] for lang in languages}
+    load = lru_cache(256)(lambda path: load_audio(AudioRef(path)))
+    first, originals = [], []
+    for u in utterances:
+        if u.id in whole:
+            apart = u.group in kept_apart
+            made = _item(u.id, (u,), "original", apart, f"gallery {RECIPE}", partial(load_audio, u.audio))
+            (first if apart else originals).append(made)
+    if total < len(first):
+        raise ValueError(f"a gallery of {total} can't hold the {len(first)} originals that are held out")
+    copies = []
+    for i in range(total - len(first)):
+        language, rng = languages[i % len(languages)], np.random.default_rng((seed, i))
+        several = bool(rng.random() < SPLICED)
+        fit = [u for u in parts[language] if several or u.id in whole]
+        fit = [u for u in fit if float(u.duration or 0) <= LONGEST]
+        own = [fit[n] for n in rng.choice(len(fit), 2 + int(rng.random() < 1 / 3) if several else 1, replace=False)]
+        effects = [EFFECTS[n] for n in np.sort(rng.choice(len(EFFECTS), rng.integers(1, 4), replace=False))]
+        kind = "+".join([*(["spliced"] if several else []), *effects])
+        samples = partial(_make, own, parts[language], load, effects, seed, i)
+        name, recipe = f"{language}/{i}.{kind}", f"gallery {RECIPE}, seed {seed}, copy {i}"
+        copies.append(_item(name, own, kind, False, recipe, samples))
+    n = len(languages)
+    turns = max(len(originals), len(copies))
+    mixed = [item for at in range(0, turns, n) for item in [*originals[at : at + n], *copies[at : at + n]]]
+    return [*first, *mixed][:total]
 
 
-def make(utterances: Sequence[Utterance], load: Loader, n: int, kind: str, seed: int, i: int) -> Samples:
-    """Item ``i``: the n-th prompt, with what ``kind`` names done to it."""
-    rng = np.random.default_rng((seed, i))
-    others = [m for m, u in enumerate(utterances) if u.cluster != utterances[n].cluster]
-    samples = load(n)
-    for step in kind.split("+"):
-        if step == "spliced":
-            partners = np.random.default_rng((seed, n)).permutation(others)  # another one for every copy
-            samples = splice(samples, load(int(partners[i // len(utterances) % len(partners)])))
-        elif step == "speed":
-            samples = resample(samples, 1 + rng.choice([-1, 1]) * rng.uniform(*CHANGE))
-        elif step == "band":
+def _item(
+    name: str, own: Sequence[Utterance], kind: str, held: bool, recipe: str, samples: Callable[[], Samples]
+) -> Item:
+    meaning = "+".join(str(u.meaning) for u in own)
+    return Item(name, own[0].language, kind, tuple(u.id for u in own), meaning, held, recipe, samples)
+
+
+def _make(
+    own: Sequence[Utterance],
+    others: Sequence[Utterance],
+    load: Callable[[str], Samples],
+    effects: Sequence[str],
+    seed: int,
+    i: int,
+) -> Samples:
+    """Copy ``i``: the prompts in a row, then the effects."""
+    rng = np.random.default_rng((seed, i, 1))
+    samples = in_a_row([load(u.audio.path) for u in own], rng)
+    for effect in effects:
+        if effect == "speed":
+            samples = stretch(samples, 1 / rng.uniform(*SPEED))
+        elif effect == "pitch":
+            ratio = 2 ** (rng.uniform(-SEMITONES, SEMITONES) / 12)
+            samples = resample(stretch(samples, ratio), ratio)
+        elif effect == "noise":
+            other = [load(others[n].audio.path) for n in rng.choice(len(others), BABBLE, replace=False)]
+            noise = pink_noise(len(samples), rng) if rng.random() < 0.5 else babble(len(samples), other, rng)
+            samples = add_noise(samples, noise, rng.uniform(*SNR))
+        elif effect == "band":
             edges = TELEPHONE if rng.random() < 0.5 else ((0.0, 0.0), LOW_PASS)
             samples = band_pass(samples, *(rng.uniform(*edge) for edge in edges))
-        elif step == "noise":
-            noise = pink_noise(len(samples), rng) if rng.random() < 0.5 else babble(len(samples), load, others, rng)
-            samples = add_noise(samples, noise, rng.uniform(*SNR))
+        else:
+            samples = in_room(samples, rng.uniform(*DECAY), rng.uniform(*DIRECT), rng)
     return (samples / max(1.0, float(np.abs(samples).max()))).astype(np.float32)
+
+
+def in_a_row(parts: Sequence[Samples], rng: Random) -> Samples:
+    """Parts equally loud, with silences between."""
+    loudness = [max(float(np.sqrt(np.square(p).mean())), 1e-6) for p in parts]
+    pieces: list[Samples] = []
+    for part, own in zip(parts, loudness, strict=True):
+        pieces += [part * (loudness[0] / own), np.zeros(round(rng.uniform(*PAUSE) * SAMPLE_RATE), np.float32)]
+    return np.concatenate(pieces[:-1])
+
+
+def stretch(samples: Samples, ratio: float, window: int = 640, seek: int = 160) -> Samples:
+    """``ratio`` times as long at the same pitch: windows overlap by half, each begun where it fits the one before.
+
+    WSOLA (Verhelst & Roelands, ICASSP 1993); ``window`` and ``seek`` are samples.
+    """
+    hop, fade = window // 2, np.hanning(window + 1)[:window]
+    padded = np.pad(samples.astype(np.float64), (seek, 2 * window + 2 * seek))
+    count = max(1, round(len(samples) * ratio) // hop)
+    out = np.zeros((count + 1) * hop)
+    follows = padded[seek : seek + window]  # what would come next in the recording
+    for n in range(count):
+        at = min(round(n * hop / ratio), len(samples)) + seek
+        around = padded[at - seek : at + seek + window]
+        best = at - seek + int(np.correlate(around, follows).argmax()) if n else at
+        out[n * hop : n * hop + window] += padded[best : best + window] * fade
+        follows = padded[best + hop : best + hop + window]
+        if len(follows) < window:
+            break
+    return out
+
+
+def resample(samples: Samples, speed: float) -> Samples:
+    """Played ``speed`` times as fast, as a tape is: the pitch moves along."""
+    n = max(1, round(len(samples) / speed))
+    return np.interp(np.arange(n) * (len(samples) / n), np.arange(len(samples)), samples)
 
 
 def add_noise(samples: Samples, noise: Samples, snr: float) -> Samples:
@@ -109,56 +188,67 @@ def add_noise(samples: Samples, noise: Samples, snr: float) -> Samples:
 
 def pink_noise(n: int, rng: Random) -> Samples:
     """Noise whose power falls with 1 / frequency."""
-    spectrum = np.fft.rfft(rng.normal(size=n))
-    return np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), n)
+    size = 1 << n.bit_length()
+    spectrum = np.fft.rfft(rng.normal(size=size))
+    return np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), size)[:n]
 
 
-def babble(n: int, load: Loader, others: Sequence[int], rng: Random) -> Samples:
-    """Other prompts at once, equally loud, each begun somewhere and repeated until the end."""
+def babble(n: int, voices: Sequence[Samples], rng: Random) -> Samples:
+    """Voices at once, equally loud, each begun somewhere and repeated until the end."""
     total = np.zeros(n)
-    for m in rng.choice(others, size=min(BABBLE, len(others)), replace=False):
-        voice = load(int(m))
+    for voice in voices:
         voice = np.roll(voice, rng.integers(len(voice))) / max(float(np.sqrt(np.square(voice).mean())), 1e-6)
         total += np.resize(voice, n)
     return total
 
 
-def resample(samples: Samples, speed: float) -> Samples:
-    """Played ``speed`` times as fast, as a tape is: the pitch moves along. Exact for a band-limited period."""
-    n = max(1, round(len(samples) / speed))
-    return np.fft.irfft(np.fft.rfft(samples), n) * (n / len(samples))
-
-
 def band_pass(samples: Samples, low: float, high: float, edge: float = 100.0) -> Samples:
     """Frequencies from ``low`` to ``high`` Hz, with cosine edges ``edge`` Hz wide outside; 0 Hz passes if ``low`` is 0."""
-    frequencies = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    size = 1 << len(samples).bit_length()
+    frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     outside = np.maximum(np.maximum(low - frequencies, frequencies - high), 0) / edge
     gain = 0.5 + 0.5 * np.cos(np.pi * np.minimum(outside, 1))
-    return np.fft.irfft(np.fft.rfft(samples) * gain, len(samples))
+    return np.fft.irfft(np.fft.rfft(samples, size) * gain, size)[: len(samples)]
 
 
-def splice(head: Samples, tail: Samples) -> Samples:
-    """The beginning of one and the end of another, equally loud, cross-faded at the cuts."""
-    begin, end = head[: cut_point(head)], tail[cut_point(tail) :]
-    end = end * (np.sqrt(np.square(head).mean()) / max(float(np.sqrt(np.square(tail).mean())), 1e-6))
-    fade = min(FADE, len(begin), len(end))
-    ramp = np.linspace(0, 1, fade)
-    seam = begin[len(begin) - fade :] * (1 - ramp) + end[:fade] * ramp
-    return np.concatenate([begin[: len(begin) - fade], seam, end[fade:]])
+def in_room(samples: Samples, decay: float, direct: float, rng: Random) -> Samples:
+    """With the sound of a room: noise that falls by 60 dB in ``decay`` seconds, ``direct`` dB below the voice."""
+    n = round(decay * SAMPLE_RATE)
+    response = rng.normal(size=n) * 10 ** (-3 * np.arange(n) / n)
+    response *= 10 ** (-direct / 20) / np.sqrt(np.square(response).sum())
+    response[0] = 1
+    size = 1 << (len(samples) + n).bit_length()
+    return np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
 
 
-def cut_point(samples: Samples) -> int:
-    """The middle of the quietest 60 ms of the middle half if they are a pause, else the middle."""
-    width = 3 * SAMPLE_RATE // 50
-    quarter = len(samples) // 4
-    sums = np.cumsum(np.abs(samples[quarter : len(samples) - quarter]), dtype=np.float64)
-    if len(sums) <= width:
-        return len(samples) // 2
-    loudness = (sums[width:] - sums[:-width]) / width
-    quietest = int(loudness.argmin())
-    if loudness[quietest] > PAUSE * np.abs(samples).mean():
-        return len(samples) // 2
-    return quarter + quietest + 1 + width // 2
+def multiplied(
+    items: Sequence[Item], frames: Sequence[FrameArray], total: int, seed: int = 0
+) -> Iterator[tuple[Item, FrameArray]]:
+    """``total`` further utterances made of the frames, (T, D) each, of encoded items that aren't held out."""
+    usable = [n for n, item in enumerate(items) if not item.held]
+    languages = sorted({items[n].language for n in usable})
+    of = {language: [n for n in usable if items[n].language == language] for language in languages}
+    deviation = {
+        language: np.concatenate([frames[n] for n in own[:500]]).std(axis=0, dtype=np.float32)
+        for language, own in of.items()
+    }
+    for i in range(total):
+        language, rng = languages[i % len(languages)], np.random.default_rng((seed, i, 2))
+        head, tail = (of[language][n] for n in rng.choice(len(of[language]), 2, replace=False))
+        begin, end = (
+            frames[n][piece]
+            for n, piece in (
+                (head, slice(None, max(1, round(rng.uniform(*CUT) * len(frames[head]))))),
+                (tail, slice(min(len(frames[tail]) - 1, round(rng.uniform(*CUT) * len(frames[tail]))), None)),
+            )
+        )
+        joined = np.concatenate([begin, end]).astype(np.float32)
+        joined += JITTER * deviation[language] * rng.standard_normal(joined.shape, dtype=np.float32)
+        sources = (*items[head].sources, *items[tail].sources)
+        yield (
+            Item(f"{language}/frames-{i}", language, "frames", sources, f"frames-{language}-{i}"),
+            joined.astype(frames[head].dtype),
+        )
 
 
 def encode_items(items: Sequence[Item], encoder: SpeechEncoder, path: str | Path, pooling: int = 1) -> FrameStore:
@@ -172,7 +262,7 @@ def encode_items(items: Sequence[Item], encoder: SpeechEncoder, path: str | Path
     with track(len(todo), f"encoding {Path(path).stem}") as advance:
         for start in range(0, len(todo), CHUNK_UTTERANCES):
             chunk = todo[start : start + CHUNK_UTTERANCES]
-            encoded = encoder.encode([item.samples() for item in chunk])
+            encoded = encoder.encode([item.samples() for item in chunk if item.samples])
             pooled = [pool_frames(values[:n], pooling).astype(np.float16) for values, n in encoded]
             store.write([Frames(i.id, f, len(f), i.recipe) for i, f in zip(chunk, pooled, strict=True)])
             advance(len(chunk))
@@ -180,24 +270,24 @@ def encode_items(items: Sequence[Item], encoder: SpeechEncoder, path: str | Path
 
 
 def gallery_frames(
-    language: str, total: int, pooling: int = 1, path: str | Path | None = None, seed: int = 0
+    total: int,
+    languages: Sequence[str] = LANGUAGES,
+    *,
+    held: bool = True,
+    pooling: int = 4,
+    path: str | Path | None = None,
+    seed: int = 0,
 ) -> tuple[FrameStore, list[Item]]:
-    """The gallery of a language and its frames; read those with ``store.read([item.id for item in items])``.
+    """A gallery and its frames, encoded; read those with ``store.read([item.id for item in items])``.
 
-    Whisper-base without context, in bfloat16 where the machine has it; 0.1 to 0.2 s an item on two cores.
-
-    Args:
-        language: of the prompts: en, es, fr, it or ru.
-        total: items, the 215 originals among them.
-        pooling: frames averaged into one.
-        path: the store; default runs/gallery-<language>.lance.
-        seed: of the perturbations; another one makes the copies anew.
+    Whisper-base without context, in bfloat16 where the machine has it. The store's default is
+    runs/gallery-<languages>.lance.
     """
-    items = perturbed([u for u in prepare_prompts() if u.language == language], total, seed)
+    items = gallery(total, languages, held=held, seed=seed)
     device = best_device()
     encoder = WhisperEncoder(load_whisper("base", device=device, dtype=best_compute(device)), context="speech")
-    return encode_items(items, encoder, path or f"runs/gallery-{language}.lance", pooling), items
+    return encode_items(items, encoder, path or f"runs/gallery-{'-'.join(languages)}.lance", pooling), items
 
 
 if __name__ == "__main__":
-    gallery_frames(sys.argv[1], int(sys.argv[2]))
+    gallery_frames(int(sys.argv[1]), sys.argv[2:] or LANGUAGES)

@@ -43,7 +43,7 @@ def main() -> None:
     """Measure and write the page."""
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     frames, meanings, _ = prompt_frames()
-    store, items = gallery_frames(LANGUAGE, SIZES[-1])
+    store, items = gallery_frames(SIZES[-1], (LANGUAGE,), held=False, pooling=1)
     held = [f.speech.astype(np.float32) for f in store.read([item.id for item in items])]
     prompts = len(meanings)
     queries, meanings = frames[QUERY][::EVERY], meanings[::EVERY]
@@ -124,8 +124,8 @@ Written by `make bench-search` (`benchmarks/search.py`), not by hand: {made["sta
 Pooling frames by p on both sides makes SeqSim p² times cheaper. A coarse pass over the whole gallery keeps the best candidates of each query, and exact
 SeqSim ranks those alone. `--coarse {DEFAULT}` (the default of `interlingua search`) pools by 8 and keeps 300, pools by 4 and keeps 60 of these, and ranks them exactly.
 
-{n} English prompts (every third) search a French gallery of {len(items)}: the prompts, {len(items) - prompts} copies with noise, another speed, or a narrow band, of which {spliced} are spliced with
-another prompt and so are distractors. All copies of a sentence are relevant. Ranked by `{DEFAULT_METHOD}`: the gallery is whitened by itself, the queries by all English prompts, among which each candidate's neighbourhood is taken, too (frames pooled as in the first pass); so R@1 here is not that of held-out estimates.
+{n} English prompts (every third) search a French gallery of {len(items)}: the prompts, {len(items) - prompts} copies by the recipe of `benchmarks/gallery.py`, of which {spliced} are two or three prompts in a row
+and so are distractors. All copies of a sentence are relevant. Ranked by `{DEFAULT_METHOD}`: the gallery is whitened by itself, the queries by all English prompts, among which each candidate's neighbourhood is taken, too (frames pooled as in the first pass); so R@1 here is not that of held-out estimates.
 **Recall@10**: the proportion of the exhaustive ranking's ten best that the coarse search returns.
 
 ## At {SIZES[-1]} candidates
