@@ -24,8 +24,8 @@ demo: setup  ## retrieve, translate and report on real speech: runs/demo/report.
 demo-full: setup  ## the same, unpooled and on everything: runs/demo-full/report.html
 	$(BIN)/interlingua demo --full
 
-test: setup  ## all tests, those with the real model and real speech included
-	$(BIN)/python -m pytest
+test: setup  ## all tests, those with the real model and real speech included: two processes of one thread, 4 GB each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 golden: setup  ## every figure of tests/golden again, minutes of real speech included
 	INTERLINGUA_GOLDEN=compare $(BIN)/python -m pytest tests/test_golden.py
