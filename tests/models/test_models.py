@@ -36,6 +36,7 @@ from interlingua.errors import (
 )
 from interlingua.models import ctranslate2 as ctranslate2_format
 from interlingua.models import ctranslate2_folder, load_whisper, offline, resolve
+from interlingua.models.ctranslate2 import open_ctranslate2
 from interlingua.models import hub as hub_module
 from interlingua.models.hub import weights_revision
 from interlingua.models.whisper import complete_settings
@@ -615,7 +616,7 @@ def test_ctranslate2_twin_of_a_hugging_face_folder(checkpoint):
     features = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = original.model.model.encoder(features).last_hidden_state
-    engine = ctranslate2.models.Whisper(str(folder), compute_type="float32", intra_threads=1)
+    engine = open_ctranslate2(folder, compute="float32")
     found = np.array(engine.encode(ctranslate2.StorageView.from_array(features.numpy())))
     assert np.abs(found - expected.numpy()).max() < 1e-4
 
