@@ -36,8 +36,8 @@ from interlingua.errors import (
 )
 from interlingua.models import ctranslate2 as ctranslate2_format
 from interlingua.models import ctranslate2_folder, load_whisper, offline, resolve
-from interlingua.models.ctranslate2 import open_ctranslate2
 from interlingua.models import hub as hub_module
+from interlingua.models.ctranslate2 import open_ctranslate2
 from interlingua.models.hub import weights_revision
 from interlingua.models.whisper import complete_settings
 
