@@ -12,7 +12,7 @@ sys.path += [str(path) for path in Path(__file__).parent.iterdir() if path.is_di
 
 # Axis names in annotations are checked in every call of these modules; set up before anything imports them.
 # An axis has one size within a call; those that begin with an underscore (_T, _S) differ between arrays.
-CHECKED = ["encoding", "retrieval", "metrics", "translation", "finetuning"]
+CHECKED = ["encoding", "retrieval", "metrics", "translation", "index", "finetuning"]
 install_import_hook([f"interlingua.{name}" for name in CHECKED], "checking.checked")
 
 

@@ -19,6 +19,7 @@ ORDER = (  # a module or a package each
     "retrieval",
     "metrics",
     "translation",
+    "index",
     "results",
     "finetuning",
     "experiments",
@@ -27,7 +28,7 @@ ORDER = (  # a module or a package each
     "cli",
 )
 APART = ("retrieval", "translation")  # neither may know the other
-KNOW_BOTH = ("results", "experiments", "report", "doctor", "cli")
+KNOW_BOTH = ("index", "results", "experiments", "report", "doctor", "cli")
 
 
 def violations(

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 import cyclopts
 
 from interlingua import __version__
-from interlingua.cli import align, corpus, demo, doctor, encode, evaluate, export, finetune, report, search, translate
+from interlingua.cli import (
+    align,
+    corpus,
+    demo,
+    doctor,
+    encode,
+    evaluate,
+    export,
+    finetune,
+    mine,
+    report,
+    search,
+    translate,
+)
 from interlingua.cli import run as recipe
 from interlingua.cli.output import note
 from interlingua.errors import InterlinguaError
@@ -24,7 +37,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     default_parameter=cyclopts.Parameter(negative="", consume_multiple=True),  # --languages en fr
 )
-for part in (demo, doctor, corpus, encode, search, align, translate, evaluate, finetune, export, recipe, report):
+for part in (demo, doctor, corpus, encode, search, align, mine, translate, evaluate, finetune, export, recipe, report):
     app.command(part.app)
 
 

@@ -1,0 +1,1 @@
+"""Search and mining: from collections of recordings to parallel speech."""
