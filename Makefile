@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-state-formats bench-unseen bench-robustness bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-state-formats bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -76,6 +76,9 @@ bench-unseen: setup  ## languages without a token, synthetic speech: docs/unseen
 
 bench-robustness: setup  ## retrieval and translation against language distance: docs/robustness.md (half an hour on two cores)
 	$(BIN)/python benchmarks/robustness.py
+
+bench-documents: setup  ## mine --document on talks spliced from prompts: docs/documents.md (half an hour of a core; frames are kept)
+	$(BIN)/python benchmarks/documents.py
 
 bench-translate: setup translate-peers  ## docs/translate-speed.md
 	$(BIN)/python benchmarks/translate.py

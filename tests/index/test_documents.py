@@ -152,7 +152,7 @@ def test_the_band_follows_the_path(monkeypatch):
 
 
 def test_around_holds_the_path_and_both_ends():
-    near = around([documents.Step(4, 1, 20, 1, 1.0, 1.0)], (10, 40), 2)
+    near = around([(4, 20, (1, 1))], (10, 40), 2)
     assert near[0, 0]
     assert near[4, 20]
     assert near[9, 39]

@@ -39,7 +39,10 @@ Times = Sequence[tuple[float, float]]
 """Start and end of each segment, seconds."""
 
 Move = tuple[int, int]
-"""Consecutive segments of A and of B that make a pair."""
+"""How many consecutive segments of A and of B make a pair."""
+
+Position = tuple[int, int, Move]
+"""A pair on the path: the first segments of A and of B, and how many."""
 
 
 class DocumentPair(Pair, frozen=True, kw_only=True):
@@ -77,7 +80,7 @@ class DocumentOptions:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A pair on the path: ``m`` segments of A from ``i`` on, and ``n`` of B from ``j`` on."""
+    """A pair found: ``m`` segments of A from ``i`` on, and ``n`` of B from ``j`` on."""
 
     i: int
     m: int
@@ -190,10 +193,14 @@ def align_segments(
     near = np.ones((len(a), len(b)), dtype=bool)
     if max(near.shape) > 2 * BAND:
         rough = SpanScores(a, b, options.join)
-        path = best_path({move: rough(*move) for move in moves}, times_a, times_b, options)
+        path = best_path({move: margin(rough(*move)) for move in moves}, times_a, times_b, options)
         near = around(path, near.shape, BAND)
     scores = {move: span_scores(a, b, move, near, compute=compute, device=device) for move in moves}
-    return best_path(scores, times_a, times_b, options)
+    margins = {move: margin(s) for move, s in scores.items()}
+    return [
+        Step(i, m, j, n, float(scores[m, n][i, j]), float(margins[m, n][i, j]))
+        for i, j, (m, n) in best_path(margins, times_a, times_b, options)
+    ]
 
 
 class SpanScores:
@@ -258,32 +265,38 @@ def span_scores(
     return scores
 
 
-def best_path(scores: Mapping[Move, Matrix], times_a: Times, times_b: Times, options: DocumentOptions) -> list[Step]:
+def margin(scores: Matrix) -> Matrix:
+    """A pair's score less the mean of its row's mean and its column's: of all stretches of as many segments; NaN stays.
+
+    Vecalign's normaliser, with the whole other recording (or the band of it) in place of a sample.
+    """
+    known = ~np.isnan(scores)
+    filled = np.where(known, scores, 0)
+    rows, columns = (filled.sum(axis) / np.maximum(known.sum(axis), 1) for axis in (1, 0))
+    return np.asarray(scores - (rows[:, None] + columns) / 2, dtype=np.float32)
+
+
+def best_path(
+    margins: Mapping[Move, Matrix], times_a: Times, times_b: Times, options: DocumentOptions
+) -> list[Position]:
     """The monotone path of most gain through the segments, which may leave out any of them.
 
-    A pair gains (margin - t) sqrt(seconds): ``seconds`` is its mean duration, its margin is s - (r_a + r_b) / 2, where
-    r is a stretch's mean score against all stretches of as many segments on the other side, and t is the quantile
-    ``options.skip`` of the margins of all pairs of single segments. NaN scores, and stretches that join segments beyond
-    ``options.longest``, make no pairs.
+    A pair gains (margin - t) sqrt(d): d is its mean duration, t the quantile ``options.skip`` of the margins of all
+    pairs of single segments. NaN, and stretches that join segments beyond ``options.longest``, make no pairs.
     """
-    margins = {move: _margin(s) for move, s in scores.items()}
     single = margins[1, 1]
     threshold = np.quantile(single[~np.isnan(single)], options.skip)
     gains = {}
-    for (m, n), margin in margins.items():
+    for (m, n), found in margins.items():
         duration = (_joined([e - s for s, e in times_a], m)[:, None] + _joined([e - s for s, e in times_b], n)) / 2
         fits = _fits(times_a, m, options.longest)[:, None] & _fits(times_b, n, options.longest)
-        gain = (margin - threshold) * np.sqrt(duration)
-        gains[m, n] = np.where(fits & ~np.isnan(margin), gain, -np.inf)
-    return [
-        Step(i, m, j, n, float(scores[m, n][i, j]), float(margins[m, n][i, j]))
-        for i, j, (m, n) in _most_gain(gains, len(times_a), len(times_b))
-    ]
+        gains[m, n] = np.where(fits & ~np.isnan(found), (found - threshold) * np.sqrt(duration), -np.inf)
+    return _most_gain(gains, len(times_a), len(times_b))
 
 
-def around(path: Sequence[Step], shape: tuple[int, int], band: int) -> Bool[np.ndarray, "N M"]:
+def around(path: Sequence[Position], shape: tuple[int, int], band: int) -> Bool[np.ndarray, "N M"]:
     """Which pairs of segments are within ``band`` segments of the path, along either side."""
-    corners = [(0, 0), *((s.i, s.j) for s in path), (shape[0] - 1, shape[1] - 1)]
+    corners = [(0, 0), *((i, j) for i, j, _ in path), (shape[0] - 1, shape[1] - 1)]
     i, j = np.array(corners).T
     rows, columns = np.arange(shape[0]), np.arange(shape[1])
     beside = np.abs(columns - np.interp(rows, i, j)[:, None]) <= band
@@ -325,7 +338,7 @@ def as_textgrid(pairs: Sequence[DocumentPair]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _most_gain(gains: Mapping[Move, Matrix], n_a: int, n_b: int) -> list[tuple[int, int, Move]]:
+def _most_gain(gains: Mapping[Move, Matrix], n_a: int, n_b: int) -> list[Position]:
     """First segments and moves of the best path; of equal gains, pairs come before gaps."""
     moves = list(gains)
     skip_a, skip_b = len(moves), len(moves) + 1
@@ -351,13 +364,6 @@ def _most_gain(gains: Mapping[Move, Matrix], n_a: int, n_b: int) -> list[tuple[i
         else:
             i, j = (i - 1, j) if k == skip_a else (i, j - 1)
     return path[::-1]
-
-
-def _margin(scores: Matrix) -> Matrix:
-    known = ~np.isnan(scores)
-    filled = np.where(known, scores, 0)
-    rows, columns = (filled.sum(axis) / np.maximum(known.sum(axis), 1) for axis in (1, 0))
-    return np.asarray(scores - (rows[:, None] + columns) / 2, dtype=np.float32)
 
 
 def _joined(values: Sequence[float] | np.ndarray, n: int) -> Float32[np.ndarray, "_N"]:
