@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from jaxtyping import TypeCheckError
 
 from interlingua.errors import UsageError
 from interlingua.retrieval.features import duration_similarity, mean_pool_cosine
@@ -392,6 +393,11 @@ def test_different_widths_are_refused():
 def test_different_widths_among_the_candidates_are_a_clear_error():
     with pytest.raises(ValueError, match="wide"):
         seqsim([torch.ones(2, 5)], [torch.ones(2, 5), torch.ones(2, 4)])
+
+
+def test_shapes_are_checked_where_tests_run():
+    with pytest.raises(TypeCheckError):
+        seqsim_pair(np.ones(3, np.float32), np.ones((2, 3), np.float32))
 
 
 def test_the_reference_refuses_utterances_without_frames():
