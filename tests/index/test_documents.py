@@ -27,7 +27,7 @@ from interlingua.index.documents import (
 from interlingua.index.pairs import as_tsv
 from interlingua.retrieval.features import with_position
 from interlingua.retrieval.reference import seqsim_pair
-from interlingua.types import SAMPLE_RATE
+from interlingua.types import SAMPLE_RATE, AudioRef
 
 WIDTH = 24
 
@@ -261,6 +261,9 @@ def test_an_unreadable_recording_is_named(tmp_path, encoder):
     text.write_text("no audio at all\n" * 99)
     with pytest.raises(AudioNotFoundError, match=r"gone\.wav"):
         align_documents(tmp_path / "gone.wav", text, encoder)
+    sound = write_wav(tmp_path / "sound.wav", np.zeros(SAMPLE_RATE, np.float32))
+    with pytest.raises(NotAudioError, match=r"talk\.mp3"):  # before anything is encoded
+        align_documents(sound, text, encoder)
     with pytest.raises(NotAudioError, match=r"talk\.mp3"):
         align_documents(text, text, encoder)
 
@@ -342,7 +345,9 @@ def test_the_same_language_or_recording_twice_is_warned_of(talk, base_whisper):
     warnings = []
     en, fr = folder / "talk_en.wav", folder / "talk_fr.wav"
     align_documents(en, fr, WhisperEncoder(base_whisper), languages=("en", "en"), log=warnings.append)
-    pairs = align_documents(en, en, WhisperEncoder(base_whisper), languages=("en", "en"), log=warnings.append)
-    assert ["English" in w for w in warnings] == [True, False]
+    stretch = AudioRef(str(en), offset=0.5)
+    pairs = align_documents(stretch, stretch, WhisperEncoder(base_whisper), log=warnings.append)
+    assert ["both recordings are English" in w for w in warnings] == [True, False]
     assert "same recording" in warnings[1]
     assert all((p.start_a, p.end_a) == (p.start_b, p.end_b) for p in pairs)
+    assert abs(pairs[0].start_a - 1.0) < 0.5  # in the file, not in the stretch

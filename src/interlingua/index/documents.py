@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from interlingua.audio import AudioSource, audio_hash, load_audio
+from interlingua.audio import AudioSource, load_audio
 from interlingua.encoding import SpeechEncoder, pool_frames
 from interlingua.errors import AudioError, UsageError
 from interlingua.files import write_text
@@ -115,32 +115,33 @@ def align_documents(
         AudioError: a recording can't be read, or no speech is found in it.
     """
     names = [_name(source, side) for source, side in ((a, "A"), (b, "B"))]
-    if audio_hash(a) == audio_hash(b):
-        log(f"{names[0]} and {names[1]} are the same recording")
-    elif languages[0] and languages[0] == languages[1]:
-        log(f"both recordings are {language_name(languages[0])}: it's a match of words rather than of meaning")
-    times: list[Times] = []
-    frames: list[list[FrameArray]] = []
-    for source, name in zip((a, b), names, strict=True):
-        samples = load_audio(source)
-        spans = speech_regions(samples, SEGMENTS)
-        if not spans:
+    if languages[0] and languages[0] == languages[1]:
+        log(f"both recordings are {language_name(languages[0])}: pairs will match words rather than meanings")
+    recordings = [load_audio(source) for source in (a, b)]
+    times: list[Times] = [[span.seconds for span in speech_regions(r, SEGMENTS)] for r in recordings]
+    for name, found in zip(names, times, strict=True):
+        if not found:
             raise AudioError(f"{name}: no speech is found in it; listen to it, or name another recording")
-        times.append([span.seconds for span in spans])
-        frames.append(encode_segments(samples, times[-1], encoder, label=f"encoding {Path(name).name}"))
+    if np.array_equal(recordings[0], recordings[1]):
+        log(f"{names[0]} and {names[1]} are the same recording")
+    frames = [
+        encode_segments(samples, found, encoder, label=f"encoding {Path(name).name}")
+        for samples, found, name in zip(recordings, times, names, strict=True)
+    ]
     whitened = corrected(frames[0], frames[1])
     steps = align_segments(*whitened, times[0], times[1], options or DocumentOptions(), compute=compute, device=device)
+    starts = [(source.offset or 0.0) if isinstance(source, AudioRef) else 0.0 for source in (a, b)]
     return [
         DocumentPair(
             id_a=f"{Path(names[0]).stem}-{number:04}",
             audio_a=names[0],
-            start_a=round(times[0][s.i][0], 3),
-            end_a=round(times[0][s.i + s.m - 1][1], 3),
+            start_a=round(starts[0] + times[0][s.i][0], 3),
+            end_a=round(starts[0] + times[0][s.i + s.m - 1][1], 3),
             language_a=languages[0],
             id_b=f"{Path(names[1]).stem}-{number:04}",
             audio_b=names[1],
-            start_b=round(times[1][s.j][0], 3),
-            end_b=round(times[1][s.j + s.n - 1][1], 3),
+            start_b=round(starts[1] + times[1][s.j][0], 3),
+            end_b=round(starts[1] + times[1][s.j + s.n - 1][1], 3),
             language_b=languages[1],
             score=round(s.score, 4),
             margin=round(s.margin, 4),
