@@ -56,23 +56,24 @@ def read_lhotse(
     """
     wanted = None if languages is None else normalise_languages(languages)
     spoken = normalise_language(language) if language else None
-    manifests = [m for m in _manifests(root, log) if split is None or m.split == split_name(split)]
+    manifests = [m for m in _manifests(root, log) if split is None or _split(m[0]) == split_name(split)]
     if not manifests:
         requested = f" whose name says {split}" if split else ""
         raise CorpusError(f"{root}: no manifest of cuts, recordings or supervisions{requested} is here. {FETCH}")
     seen: set[str] = set()
-    for manifest in manifests:
-        skipped = Skipped(manifest.path.name, log)
-        base = manifest.path.parent if audio_root is None else Path(audio_root)
-        sources = _Sources(base, None if audio_folder is None else Path(audio_folder), keep_missing)
-        for utterance in _Reading(manifest, sources, spoken, skipped).utterances():
-            if wanted is not None and utterance.language not in wanted:
-                continue
-            if utterance.id in seen:
-                skipped.add("its id stands already before", utterance.id)
-                continue
-            seen.add(utterance.id)
-            yield utterance
+    for path, recordings in manifests:
+        skipped = Skipped(path.name, log)
+        base = path.parent if audio_root is None else Path(audio_root)
+        reading = _Reading(base, audio_folder, keep_missing, spoken, _split(path), skipped)
+        for cut, where in _cuts(path, recordings, skipped):
+            for utterance in reading.utterances(cut, where):
+                if wanted is not None and utterance.language not in wanted:
+                    continue
+                if utterance.id in seen:
+                    skipped.add("its id stands already before", utterance.id)
+                    continue
+                seen.add(utterance.id)
+                yield utterance
         skipped.report()
 
 
@@ -97,19 +98,13 @@ def kind_of(row: Row) -> str | None:
 # --- which files -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Manifest:
-    path: Path
-    kind: str
-    recordings: Path | None = None
-
-    @property
-    def split(self) -> str | None:
-        words = [w for w in re.split(r"[._-]", self.path.name) if w in _SPLITS]
-        return split_name(words[-1]) if words else None
+def _split(path: Path) -> str | None:
+    words = [w for w in re.split(r"[._-]", path.name) if w in _SPLITS]
+    return split_name(words[-1]) if words else None
 
 
-def _manifests(root: Path, log: Log) -> list[_Manifest]:
+def _manifests(root: Path, log: Log) -> list[tuple[Path, Path | None]]:
+    """Manifests to read, each with that of its recordings: None for cuts, itself for recordings alone."""
     folder = root if root.is_dir() else root.parent
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and (is_json(p) or p == root)]
     kinds = {p: kind for p in files if (kind := _kind(p, root, log))}
@@ -134,7 +129,7 @@ def _manifests(root: Path, log: Log) -> list[_Manifest]:
         recordings = _partner(path, "supervisions", "recordings", kinds) if kind == "supervisions" else None
         if kind == "supervisions" and recordings is None:
             raise CorpusError(f"{path}: no recordings belong to these supervisions. {FETCH}")
-        made.append(_Manifest(path, kind, recordings))
+        made.append((path, path if kind == "recordings" else recordings))
     return made
 
 
@@ -221,54 +216,29 @@ def _lines(path: Path, kind: type[L]) -> Iterator[tuple[L, str]]:
             raise ManifestError(f"{where}: no line of Lhotse's ({e}); write the manifest again") from e
 
 
-def _positive(value: float | None, name: str, where: str) -> float | None:
-    return None if value is None else seconds(value, f"{where}: {name}")
-
-
-# --- where the audio is ----------------------------------------------------------------------------------
-
-
-class _Sources:
-    def __init__(self, base: Path, folder: Path | None, keep_missing: bool) -> None:
-        self._base = base
-        self._folder = folder
-        self._keep_missing = keep_missing
-
-    def find(self, recording: _Recording | None, channels: int | list[int] | None, where: str) -> Path | str:
-        """The file that holds exactly these channels (None: all), or the reason why there is none."""
-        if recording is None or recording.sources is None:
-            return "no recording"
+def _cuts(path: Path, recordings: Path | None, skipped: Skipped) -> Iterator[tuple[_Cut, str]]:
+    """Cuts and their lines; a recording, or a supervision with its recording, is a cut of all of it."""
+    if recordings is None:
+        yield from _lines(path, _Cut)
+        return
+    held: dict[str, _Recording] = {}
+    for recording, where in _lines(recordings, _Recording):
         refuse(recording, where)
-        if recording.transforms:
-            return "augmented (transforms): save the manifest before augmentation"
-        requested = {channels} if isinstance(channels, int) else set(channels) if channels is not None else None
-        for source in recording.sources:
-            held = set(source.channels or [0])
-            if requested is None and len(recording.sources) == 1:
-                requested = held
-            if requested == held:
-                return self._file(recording, source, where)
-        return "one channel of several, or several files: write each channel to a file"
-
-    def _file(self, recording: _Recording, source: _Source, where: str) -> Path | str:
-        if source.type == "memory":
-            if self._folder is None:
-                raise ManifestError(
-                    f"{where}: the manifest holds audio itself; give the option audio_folder to write it to"
-                )
-            try:
-                data = base64.b64decode(source.source, validate=True)
-            except (binascii.Error, ValueError):
-                return "audio in the manifest that isn't base64"
-            return write_audio(self._folder, str(recording.id), data)
-        if source.type != "file":
-            return f"a source of type {source.type!r}"
-        path = clip_path(self._base, source.source, where)
-        if self._keep_missing or is_file(path):
-            return path
-        if path == Path(source.source):
-            return NO_FILE
-        return f"{NO_FILE}; relative paths are taken from {self._base}, the option audio_root names another folder"
+        if recordings == path:
+            yield _Cut(id=recording.id, duration=recording.duration, recording=recording), where
+        else:
+            held[str(recording.id)] = recording
+    if recordings == path:
+        return
+    unused = set(held)
+    for line, where in _lines(path, _Supervision):
+        if (found := held.get(str(line.recording_id))) is None:
+            skipped.add("its recording isn't in the other manifest", f"{line.id} ({line.recording_id})")
+            continue
+        unused.discard(str(line.recording_id))
+        yield _Cut(id=line.id, channel=line.channel, supervisions=[line], recording=found), where
+    for name in sorted(unused):
+        skipped.add("a recording without supervision", name)
 
 
 def refuse(recording: _Recording, where: str) -> None:
@@ -289,77 +259,79 @@ def refuse(recording: _Recording, where: str) -> None:
 # --- utterances ------------------------------------------------------------------------------------------
 
 
+def _positive(duration: float | None, where: str) -> float | None:
+    return None if duration is None else seconds(duration, f"{where}: duration")
+
+
 @dataclass
 class _Reading:
-    manifest: _Manifest
-    sources: _Sources
+    base: Path
+    audio_folder: str | None
+    keep_missing: bool
     language: str | None
+    split: str | None
     skipped: Skipped
 
-    def utterances(self) -> Iterator[Utterance]:
-        if self.manifest.kind == "cuts":
-            return self._cuts()
-        return self._joined() if self.manifest.kind == "supervisions" else self._recordings()
-
-    def _cuts(self) -> Iterator[Utterance]:
-        for row, where in _lines(self.manifest.path, _Cut):
-            cut = _sole_track(row)
-            if isinstance(cut, str):
-                self.skipped.add(cut, str(row.id))
-                continue
-            path = self.sources.find(cut.recording, cut.channel, where)
-            if isinstance(path, str):
-                self.skipped.add(path, f"{where} ({row.id})")
-                continue
-            start, duration = _positive(cut.start, "start", where) or 0.0, _positive(cut.duration, "duration", where)
-            if not cut.supervisions:
-                yield from self._bare(row.id, AudioRef(str(path), start, duration), duration)
-            whole = None if cut.recording is None else _positive(cut.recording.duration, "duration", where)
-            for supervision in cut.supervisions or []:
-                yield from self._supervised(supervision, path, start + (supervision.start or 0.0), whole, where)
-
-    def _joined(self) -> Iterator[Utterance]:
-        recordings: dict[str, _Recording] = {}
-        for row, where in _lines(self.manifest.recordings or self.manifest.path, _Recording):
-            refuse(row, where)
-            recordings[str(row.id)] = row
-        unused = set(recordings)
-        for line, where in _lines(self.manifest.path, _Supervision):
-            recording = recordings.get(str(line.recording_id))
-            if recording is None:
-                self.skipped.add("its recording isn't in the other manifest", f"{line.id} ({line.recording_id})")
-                continue
-            unused.discard(str(line.recording_id))
-            path = self.sources.find(recording, line.channel, where)
-            if isinstance(path, str):
-                self.skipped.add(path, f"{where} ({line.id})")
-                continue
-            whole = _positive(recording.duration, "duration", where)
-            yield from self._supervised(line, path, line.start or 0.0, whole, where)
-        for name in sorted(unused):
-            self.skipped.add("a recording without supervision", name)
-
-    def _recordings(self) -> Iterator[Utterance]:
-        for row, where in _lines(self.manifest.path, _Recording):
-            path = self.sources.find(row, None, where)
-            if isinstance(path, str):
-                self.skipped.add(path, f"{where} ({row.id})")
-                continue
-            yield from self._bare(row.id, AudioRef(str(path)), _positive(row.duration, "duration", where))
-
-    def _bare(self, name: Any, audio: AudioRef, duration: float | None) -> Iterator[Utterance]:
-        if self.language is None:
-            self.skipped.add(_NO_LANGUAGE, str(name))
+    def utterances(self, row: _Cut, where: str) -> Iterator[Utterance]:
+        cut = _sole_track(row)
+        if isinstance(cut, str):
+            self.skipped.add(cut, str(row.id))
             return
+        path = self._file(cut.recording, cut.channel, where)
+        if isinstance(path, str):
+            self.skipped.add(path, f"{where} ({row.id})")
+            return
+        duration, whole = _positive(cut.duration, where), cut.recording and _positive(cut.recording.duration, where)
+        start = None if cut.start is None else seconds(cut.start, f"{where}: start")
+        for supervision in cut.supervisions or []:
+            yield from self._supervised(supervision, path, (start or 0.0) + (supervision.start or 0.0), whole, where)
+        if cut.supervisions:
+            return
+        if self.language is None:
+            self.skipped.add(_NO_LANGUAGE, str(row.id))
+            return
+        audio = AudioRef(str(path), start, None if start is None else duration)
         yield Utterance(
-            id=str(name), audio=audio, language=self.language, split=self.manifest.split, duration=duration or None
+            id=str(row.id), audio=audio, language=self.language, split=self.split, duration=duration or None
         )
+
+    def _file(self, recording: _Recording | None, channels: int | list[int] | None, where: str) -> Path | str:
+        """The file that holds exactly these channels (None: all), or the reason why there is none."""
+        if recording is None or recording.sources is None:
+            return "no recording"
+        refuse(recording, where)
+        if recording.transforms:
+            return "augmented (transforms): save the manifest before augmentation"
+        requested = {channels} if isinstance(channels, int) else set(channels) if channels is not None else None
+        if requested is None and len(recording.sources) == 1:
+            requested = set(recording.sources[0].channels or [0])
+        source = next((s for s in recording.sources if set(s.channels or [0]) == requested), None)
+        if source is None:
+            return "one channel of several, or several files: write each channel to a file"
+        if source.type == "memory":
+            if self.audio_folder is None:
+                raise ManifestError(
+                    f"{where}: the manifest holds audio itself; give the option audio_folder to write it to"
+                )
+            try:
+                data = base64.b64decode(source.source, validate=True)
+            except (binascii.Error, ValueError):
+                return "audio in the manifest that isn't base64"
+            return write_audio(Path(self.audio_folder), str(recording.id), data)
+        if source.type != "file":
+            return f"a source of type {source.type!r}"
+        path = clip_path(self.base, source.source, where)
+        if self.keep_missing or is_file(path):
+            return path
+        if path == Path(source.source):
+            return NO_FILE
+        return f"{NO_FILE}; relative paths are taken from {self.base}, the option audio_root names another folder"
 
     def _supervised(
         self, supervision: _Supervision, path: Path, begin: float, whole: float | None, where: str
     ) -> Iterator[Utterance]:
         name = str(supervision.id)
-        duration = _positive(supervision.duration, "duration", where)
+        duration = _positive(supervision.duration, where)
         if not duration:
             self.skipped.add("a supervision without duration", name)
             return
@@ -390,7 +362,7 @@ class _Reading:
             language=spoken,
             text=(supervision.text or "").strip() or None,
             translations=translations,
-            split=self.manifest.split,
+            split=self.split,
             speaker=None if speaker in (None, "") else str(speaker),
             gender=supervision.gender or None,
             duration=duration,
