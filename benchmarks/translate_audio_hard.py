@@ -11,7 +11,7 @@ import numpy as np
 from interlingua.audio import load_audio
 from interlingua.errors import FetchError
 from interlingua.files import atomic_folder, cache_dir
-from interlingua.types import SAMPLE_RATE, Samples, Utterance
+from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 
 SECONDS = 60  # of each recording without speech
 MUSIC_PACKAGE = "asterisk-moh-opsound-g722"  # Debian's; five pieces, CC-BY-SA 3.0
@@ -63,7 +63,7 @@ def music() -> dict[str, Samples]:
                 if hashlib.sha256(data).hexdigest() != digest:
                     raise FetchError(f"{name} of {MUSIC_PACKAGE} is another version; nothing is kept")
                 (target / f"{name}.g722").write_bytes(data)
-    return {f"music/{n}": load_audio(folder / f"{n}.g722", offset=0, duration=SECONDS) for n in MUSIC}
+    return {f"music/{n}": load_audio(AudioRef(str(folder / f"{n}.g722"), 0, SECONDS)) for n in MUSIC}
 
 
 def cut_off(utterances: Sequence[Utterance]) -> dict[str, Samples]:

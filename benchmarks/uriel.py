@@ -15,9 +15,9 @@ import langcodes
 import numpy as np
 
 from interlingua.errors import FetchError
+from interlingua.fetch import download_wheel
 from interlingua.files import sha256_file, write_text
 from interlingua.languages import UNSEEN_LANGUAGES, WHISPER_LANGUAGES
-from interlingua.models.offline import download_wheel
 
 PACKAGE = "lang2vec==1.1.2"
 SHA256 = "bc43eddce15175ee1561c8a0566f56e42019d5987ea6c2890770a1b5d1f48fa4"

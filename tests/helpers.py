@@ -16,7 +16,15 @@ from tokenizers.models import BPE
 from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from interlingua import results
+from interlingua.audio import Recording
 from interlingua.languages import WHISPER_LANGUAGES
+from interlingua.metrics import (
+    SystemOutputs,
+    off_target,
+    pooled_difference,
+    transcript_errors,
+    translation_statistics,
+)
 from interlingua.translation import TransformersEngine, likeliest
 from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 
@@ -105,6 +113,11 @@ def write_wav(path: Path, samples: Samples) -> Path:
     return path
 
 
+def audio_hash(audio: AudioRef) -> str:
+    """The hash of a recording that is read for it alone."""
+    return Recording.read(audio).hash(audio)
+
+
 def utterance(language: str = "en", meaning: str | None = "hello", **fields) -> Utterance:
     """An utterance of which a test needs to say only what matters to it."""
     name = fields.pop("id", f"{language}/{meaning}")
@@ -188,3 +201,19 @@ def detect_language(whisper, states) -> tuple[str, float]:
     engine = TransformersEngine(whisper)
     (found,) = engine.detect(engine.load([states]))
     return likeliest(found), found[likeliest(found)]
+
+
+def score_transcripts(outputs, references, *, language, clusters=None):
+    """The error rate of transcripts, by utterance id."""
+    return transcript_errors(SystemOutputs(outputs, references, clusters, language, source=language)).score()
+
+
+def off_target_rate(outputs, target, *, references, sources=(), clusters=None):
+    """The proportion of outputs in another language than the target."""
+    return off_target(SystemOutputs(outputs, references, clusters, target), sources).score()
+
+
+def compare_translations(after, before, references, *, target, metric, clusters=None):
+    """The score of ``after`` less that of ``before`` on the same utterances."""
+    sides = (SystemOutputs(side, references, clusters, target) for side in (after, before))
+    return pooled_difference(*([translation_statistics(side, metric)] for side in sides))

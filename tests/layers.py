@@ -13,6 +13,7 @@ ORDER = (  # a module or a package each
     "registry",
     "resampling",
     "audio",
+    "fetch",
     "corpora",
     "models",
     "encoding",

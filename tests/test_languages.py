@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers import score_transcripts
 from interlingua.errors import UsageError
 from interlingua.finetuning.data import text_example
 from interlingua.languages import (
@@ -12,7 +13,6 @@ from interlingua.languages import (
     normalise_language,
     normalise_languages,
 )
-from interlingua.metrics import score_transcripts
 
 FLEURS = {  # every code whose part before the underscore isn't ours
     "cmn_hans_cn": "zh",

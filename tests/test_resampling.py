@@ -5,13 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from interlingua.metrics import (
-    compare_translations,
-    detection_errors,
-    off_target_rate,
-    score_transcripts,
-    score_translations,
-)
+from helpers import compare_translations, off_target_rate, score_transcripts
+from interlingua.metrics import SystemOutputs, detection_errors, score_translations
 from interlingua.resampling import BOOTSTRAP_SEED, RETRIEVAL_DRAWS, SCORE_DRAWS, cluster_draws
 from interlingua.retrieval.evaluate import Items, evaluate_scores
 
@@ -23,7 +18,7 @@ SIGNATURES = {
     "BLEU": lambda: score_translations(OUTPUTS, REFERENCES, target="en", metric="bleu").signature,
     "WER": lambda: score_transcripts(OUTPUTS, REFERENCES, language="en").signature,
     "off target": lambda: off_target_rate(OUTPUTS, "en", references=REFERENCES).signature,
-    "language error": lambda: detection_errors({"u": "fr"}, {"u": "en"}).signature,
+    "language error": lambda: detection_errors(SystemOutputs({"u": "fr"}, {"u": "en"}, None, "")).score().signature,
     "difference": lambda: compare_translations(OUTPUTS, REFERENCES, REFERENCES, target="en", metric="chrf").signature,
 }
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from helpers import sweep, write_wav
-from interlingua.audio import archives, audio_hash, duration_of, load_audio, sample_rate_of
+from helpers import audio_hash, sweep, write_wav
+from interlingua.audio import archives, duration_of, load_audio, sample_rate_of
 from interlingua.audio.archives import list_members, read_member, row_member
 from interlingua.errors import AudioError, AudioNotFoundError, TruncatedAudioError
 from interlingua.types import AudioRef
@@ -68,7 +68,7 @@ def test_a_member_is_its_file(archive, tmp_path):
         inside, outside = AudioRef(str(path), member=member), tmp_path / "out.wav"
         outside.write_bytes(data)
         np.testing.assert_array_equal(load_audio(inside), load_audio(outside))
-        assert audio_hash(inside) == audio_hash(outside)
+        assert audio_hash(inside) == audio_hash(AudioRef(str(outside)))
         assert duration_of(inside) == duration_of(outside)
         assert sample_rate_of(inside) == 16_000
 
@@ -78,11 +78,6 @@ def test_a_stretch_of_a_member(archive):
     whole = load_audio(AudioRef(str(path), member=members[1]))
     part = load_audio(AudioRef(str(path), offset=0.1, duration=0.2, member=members[1]))
     np.testing.assert_array_equal(part, whole[1600:4800])
-
-
-def test_paths_are_relative_to_the_base(archive):
-    path, members = archive
-    assert duration_of(AudioRef(path.name, member=members[0]), base=path.parent) == pytest.approx(0.4)
 
 
 def test_members_in_any_order_and_twice(archive):

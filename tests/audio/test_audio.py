@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers import write_wav
-from interlingua.audio import Recording, audio_hash, declared_duration, duration_of, load_audio
+from helpers import audio_hash, write_wav
+from interlingua.audio import Recording, declared_duration, duration_of, load_audio
 from interlingua.audio.decode import _Track
 from interlingua.errors import (
     AudioError,
@@ -200,12 +200,13 @@ def test_content_and_length(path):
 
 def test_a_path_a_string_bytes_and_a_file_object_are_alike(path):
     samples = load_audio(path)
-    format = "g722" if path.suffix == ".g722" else None
     data = path.read_bytes()
     with path.open("rb") as file:
-        others = [str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file]
+        others = [str(path), file]
+        if path.suffix != ".g722":  # known by the file's name alone
+            others += [data, bytearray(data), memoryview(data), io.BytesIO(data)]
         for other in others:
-            np.testing.assert_array_equal(load_audio(other, format=format), samples)
+            np.testing.assert_array_equal(load_audio(other), samples)
 
 
 def test_duration_agrees_with_the_samples(path):
@@ -218,13 +219,12 @@ def test_a_file_object_is_read_from_where_it_stands():
     np.testing.assert_array_equal(load_audio(file), load_audio(wav()))
 
 
-def test_gsm_by_name_and_by_hint(tmp_path):
+def test_gsm_by_name(tmp_path):
     frames = b"".join(bytes([0xD0 | i % 16]) + bytes((i * 7 + j * 13) % 256 for j in range(32)) for i in range(60))
     (tmp_path / "a.gsm").write_bytes(frames)
     samples = load_audio(tmp_path / "a.gsm")
     assert len(samples) == 60 * 320  # 20 ms each
     assert np.abs(samples).max() > 0.01
-    np.testing.assert_array_equal(samples, load_audio(frames, format="gsm"))
 
 
 def test_a_raw_ending_does_not_hide_a_known_format(tmp_path):
@@ -321,7 +321,7 @@ def test_a_stretch_is_a_slice(long_files, name, offset, duration):
     whole = load_audio(long_files[name])
     first = round(offset * SAMPLE_RATE)
     last = None if duration is None else first + round(duration * SAMPLE_RATE)
-    found = load_audio(long_files[name], offset=offset, duration=duration)
+    found = load_audio(AudioRef(str(long_files[name]), offset, duration))
     np.testing.assert_allclose(found, whole[first:last], atol=1e-6)
 
 
@@ -333,7 +333,7 @@ def test_a_stretch_of_a_lossy_file(long_files, name):
     for offset, duration in STRETCHES:
         first = round(offset * SAMPLE_RATE)
         last = None if duration is None else first + round(duration * SAMPLE_RATE)
-        found = load_audio(long_files[name], offset=offset, duration=duration)
+        found = load_audio(AudioRef(str(long_files[name]), offset, duration))
         assert abs(len(found) - len(whole[first:last])) <= (16 if duration is None else 0)
         found = found[16:-16]  # Matroska's clock ticks in milliseconds: 16 samples
         near = [whole[first + k :][: len(found)] for k in range(33) if len(whole) >= first + k + len(found)]
@@ -352,27 +352,15 @@ def test_a_stretch_seeks(long_files, monkeypatch):
     monkeypatch.setitem(load_audio.__globals__, "_frames", counting)
     for name in ("a.wav", "a.flac", "a.m4a"):
         decoded.clear()
-        load_audio(long_files[name], offset=15.2, duration=1.0)
+        load_audio(AudioRef(str(long_files[name]), 15.2, 1.0))
         assert sum(decoded) < 6
 
 
-def test_a_stretch_of_an_array():
-    array = chirp(44_100).astype(np.float32)
-    whole = load_audio(array, sample_rate=44_100)
-    found = load_audio(array, sample_rate=44_100, offset=0.7, duration=0.25)
-    np.testing.assert_array_equal(found, whole[11_200:15_200])
-
-
 def test_an_audio_ref(long_files):
-    path = long_files["a.wav"]
-    ref = AudioRef(path.name, offset=4.0, duration=1.5)
-    found = load_audio(ref, base=path.parent)
-    np.testing.assert_array_equal(found, load_audio(path, offset=4.0, duration=1.5))
-    assert duration_of(ref, base=path.parent) == 1.5
-    assert duration_of(AudioRef(path.name, offset=4.0), base=path.parent) == pytest.approx(16.0)
-    np.testing.assert_array_equal(load_audio(AudioRef(str(path))), load_audio(path))
-    with pytest.raises(UsageError, match="brings its own"):
-        load_audio(ref, base=path.parent, offset=1.0)
+    path = str(long_files["a.wav"])
+    assert duration_of(AudioRef(path, offset=4.0, duration=1.5)) == 1.5
+    assert duration_of(AudioRef(path, offset=4.0)) == pytest.approx(16.0)
+    np.testing.assert_array_equal(load_audio(AudioRef(path)), load_audio(path))
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.m4a", "a.g722"])
@@ -380,22 +368,23 @@ def test_past_the_end(long_files, name):
     if name not in long_files:
         pytest.skip("this FFmpeg can't encode it")
     with pytest.raises(EmptyAudioError, match="no samples at 30 s"):
-        load_audio(long_files[name], offset=30.0)
+        load_audio(AudioRef(str(long_files[name]), 30.0))
     with pytest.raises(EmptyAudioError, match="offset"):
-        load_audio(long_files[name], offset=20.4, duration=0.1)
+        load_audio(AudioRef(str(long_files[name]), 20.4, 0.1))
     with pytest.raises(TruncatedAudioError, match="requested"):
-        load_audio(long_files[name], offset=18.0, duration=2.2)
-    samples = load_audio(long_files[name], offset=18.0, duration=2.09)  # 0.1 s may be missing
+        load_audio(AudioRef(str(long_files[name]), 18.0, 2.2))
+    samples = load_audio(AudioRef(str(long_files[name]), 18.0, 2.09))  # 0.1 s may be missing
     assert len(samples) + 2 >= 2.0 * SAMPLE_RATE
     with pytest.raises(EmptyAudioError):
         duration_of(AudioRef(str(long_files[name]), offset=25.0))
 
 
-def test_a_stretch_before_the_cut_can_be_read():
-    data = wav()[: 44 + 32_000]
-    assert len(load_audio(data, offset=0.2, duration=0.5)) == 8_000
+def test_a_stretch_before_the_cut_can_be_read(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav()[: 44 + 32_000])
+    assert len(load_audio(AudioRef(str(path), 0.2, 0.5))) == 8_000
     with pytest.raises(TruncatedAudioError):
-        load_audio(data, offset=0.5, duration=1.0)
+        load_audio(AudioRef(str(path), 0.5, 1.0))
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
@@ -525,13 +514,9 @@ def test_non_finite_after_resampling():
 
 def test_arguments_that_do_not_fit():
     with pytest.raises(UsageError, match="sample_rate"):
-        load_audio(wav(), sample_rate=16_000)
-    with pytest.raises(UsageError, match="format"):
-        load_audio(np.zeros(10), format="wav")
+        load_audio(wav(), sample_rate=8_000)
     with pytest.raises(UsageError, match="sample_rate is 0"):
         load_audio(np.zeros(10), sample_rate=0)
-    with pytest.raises(UsageError, match="no format 'nonsense'"):
-        load_audio(wav(), format="nonsense")
     with pytest.raises(UsageError, match="no audio source"):
         load_audio([0.0, 1.0])
     with pytest.raises(UsageError, match="binary"):
@@ -616,12 +601,7 @@ def test_not_audio(tmp_path, name):
         with pytest.raises(NotAudioError):
             function(tmp_path / name)
     with pytest.raises(NotAudioError):
-        load_audio(NOT_AUDIO[name], format="gsm" if name == "a.gsm" else None)
-
-
-def test_noise_taken_for_mp3():
-    with pytest.raises(AudioError):
-        load_audio(np.random.default_rng(0).bytes(100_000), format="mp3")
+        load_audio(NOT_AUDIO[name])
 
 
 def test_playlists_open_no_other_file(tmp_path, files):
@@ -663,13 +643,14 @@ def test_zero_channels():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_non_finite_float_wav(value, rate):
+def test_non_finite_float_wav(tmp_path, value, rate):
     samples = chirp(rate).astype("<f4")
     samples[rate] = value
     data = wav(samples, rate=rate, tag=3, bits=32)
     with pytest.raises(NonFiniteAudioError):
         load_audio(data)
-    assert len(load_audio(data, duration=0.5)) == 8_000  # the rest can be used
+    (tmp_path / "a.wav").write_bytes(data)
+    assert len(load_audio(AudioRef(str(tmp_path / "a.wav"), duration=0.5))) == 8_000  # the rest can be used
 
 
 def test_overflow_in_the_mean_is_not_finite():
@@ -803,15 +784,13 @@ def test_damage_never_escapes_the_tree(files):
 
 
 def test_too_long(path):
-    format = "g722" if path.suffix == ".g722" else None
-    for source in (path, path.read_bytes()):
+    for source in (path, io.BytesIO(path.read_bytes())) if path.suffix != ".g722" else (path,):
         with pytest.raises(TooLongAudioError, match=r"longer than 1\.5 s"):
-            load_audio(source, format=format, max_seconds=1.5)
+            load_audio(source, max_seconds=1.5)
+    for stretch in ((None, 0.6), (1.0, None)):
         with pytest.raises(TooLongAudioError):
-            load_audio(source, format=format, max_seconds=0.5, duration=0.6)
-        with pytest.raises(TooLongAudioError):
-            load_audio(source, format=format, max_seconds=0.5, offset=1.0)
-        load_audio(source, format=format, max_seconds=0.5, offset=1.0, duration=0.5)
+            load_audio(AudioRef(str(path), *stretch), max_seconds=0.5)
+    load_audio(AudioRef(str(path), 1.0, 0.5), max_seconds=0.5)
 
 
 def test_exactly_the_limit():
@@ -845,34 +824,19 @@ def test_too_long_is_given_up_early(long_files, name, decodes, monkeypatch):
 
 def test_hashes(files, tmp_path):
     path = files["s16.wav"]
-    copy = tmp_path / "other name.wav"
+    copy, shorter = tmp_path / "other name.wav", tmp_path / "shorter.wav"
     copy.write_bytes(path.read_bytes())
-    whole = audio_hash(path)
+    shorter.write_bytes(path.read_bytes()[:-1])
+    whole = audio_hash(AudioRef(str(path)))
     assert len(whole) == 32
     assert int(whole, 16) > 0
-    assert whole == audio_hash(str(copy)) == audio_hash(path.read_bytes()) == audio_hash(io.BytesIO(path.read_bytes()))
-    assert whole == audio_hash(AudioRef(path.name), base=path.parent) == audio_hash(path, offset=0.0)
-    array = np.arange(10, dtype=np.int16)
-    distinct = [
-        whole,
-        audio_hash(path, offset=1.0),
-        audio_hash(path, duration=1.0),
-        audio_hash(path, offset=1.0, duration=1.0),
-        audio_hash(files["a.flac"]),
-        audio_hash(path.read_bytes()[:-1]),
-        audio_hash(array),
-        audio_hash(array, sample_rate=8_000),
-        audio_hash(array, offset=0.1),
-        audio_hash(array.astype(np.int32)),
-        audio_hash(array[None]),
-        audio_hash(array[::-1]),
-        audio_hash(array[:0]),
-    ]
+    assert whole == audio_hash(AudioRef(str(copy))) == audio_hash(AudioRef(str(path), offset=0.0))
+    stretches = [(1.0, None), (None, 1.0), (1.0, 1.0)]
+    distinct = [whole, *(audio_hash(AudioRef(str(path), *stretch)) for stretch in stretches)]
+    distinct += [audio_hash(AudioRef(str(other))) for other in (files["a.flac"], shorter)]
     assert len(set(distinct)) == len(distinct)
-    assert audio_hash(array) == audio_hash(array, sample_rate=SAMPLE_RATE) == audio_hash(array.copy())
-    assert audio_hash(AudioRef(path.name, 1.0, 1.0), base=path.parent) == distinct[3]
     with pytest.raises(UsageError):
-        audio_hash(path, offset=-1.0)
+        audio_hash(AudioRef(str(path), offset=-1.0))
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -923,7 +887,7 @@ def test_files_are_closed(files, tmp_path):
     (tmp_path / "cut.flac").write_bytes(files["a.flac"].read_bytes()[:9_000])
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
-        load_audio(files["a.m4a"], duration=0.1)
+        load_audio(AudioRef(str(files["a.m4a"]), duration=0.1))
         with pytest.raises(TruncatedAudioError):
             load_audio(tmp_path / "cut.flac")
     assert len(list(Path("/proc/self/fd").iterdir())) == before

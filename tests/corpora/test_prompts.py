@@ -347,7 +347,7 @@ def apt(monkeypatch):
                     (doc / f"core-sounds-{language}.txt.gz").write_bytes(gzip.compress(b"busy: Busy.\n"))
 
     made = Apt()
-    monkeypatch.setattr(prompts, "_run", made.run)
+    monkeypatch.setattr(prompts, "run", made.run)
     return made
 
 
@@ -371,7 +371,7 @@ def test_packages_of_another_layout_are_a_failed_fetch(fetch, apt, no_network):
 
 def test_a_failing_command_is_quoted_with_its_last_line(tmp_path):
     with pytest.raises(FetchError, match=r"^`sh -c` failed: the reason$"):
-        prompts._run(["sh", "-c", "echo a warning >&2; echo the reason >&2; exit 3"], tmp_path)
+        prompts.run(["sh", "-c", "echo a warning >&2; echo the reason >&2; exit 3"], tmp_path)
 
 
 # ---------------------------------------------------------------- the real corpus

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from interlingua import fetch
 from interlingua.cli import run as command
-from interlingua.corpora import fetch, read_manifest, udhr
+from interlingua.corpora import read_manifest, udhr
 from interlingua.errors import CorpusError, FetchError
 from interlingua.files import sha256_file
 
@@ -210,7 +211,12 @@ def test_a_command_that_is_not_there_or_fails_is_one_line(tmp_path):
 
 def test_a_wheel_that_nobody_reviewed_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(udhr, "run", lambda command, folder: (folder / "espeakng_loader.whl").write_bytes(b"other"))
+
+    def download(package, folder):
+        (folder / "espeakng_loader.whl").write_bytes(b"other")
+        return folder / "espeakng_loader.whl"
+
+    monkeypatch.setattr(udhr, "download_wheel", download)
     with pytest.raises(FetchError, match="not a package that was reviewed"):
         udhr.fetch_espeak()
     assert not udhr.espeak_folder().exists()

@@ -6,7 +6,7 @@ import re
 import msgspec
 import pytest
 
-from helpers import load_results, save_results, utterance
+from helpers import compare_translations, load_results, off_target_rate, save_results, score_transcripts, utterance
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.errors import OutputsError, UsageError
@@ -21,15 +21,7 @@ from interlingua.experiments.outputs import (
     unscored,
 )
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.metrics import (
-    SystemOutputs,
-    compare_translations,
-    off_target_rate,
-    pooled_score,
-    score_transcripts,
-    score_translations,
-    translation_statistics,
-)
+from interlingua.metrics import SystemOutputs, pooled_score, score_translations, translation_statistics
 from interlingua.report import write_report
 from interlingua.types import AudioRef
 
@@ -417,7 +409,7 @@ def test_a_tokenizer_or_identifier_that_isnt_there_leaves_the_others(files, monk
     def refuse(*arguments, **options):
         raise UsageError("not here; install it")
 
-    monkeypatch.setattr("interlingua.metrics.off_target", refuse)
+    monkeypatch.setattr("interlingua.metrics.offtarget._is_in", refuse)
     monkeypatch.setattr("interlingua.metrics.translation._bleu", refuse)
     (row, *_) = results_of(files(poor=POOR))["outputs"]
     assert row["bleu"] == row["off_target"] == {"reason": "not here; install it"}

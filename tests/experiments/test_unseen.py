@@ -426,7 +426,7 @@ def test_fleurs_without_english_says_what_to_fetch(fleurs, tmp_path):
 @pytest.mark.model
 def test_asturian_by_the_real_model(tmp_path):
     from interlingua.corpora import prepare_udhr, write_manifest
-    from interlingua.corpora.fetch import CommandError
+    from interlingua.fetch import CommandError
 
     try:
         utterances = prepare_udhr(languages=("ast", "es"))

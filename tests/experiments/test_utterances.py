@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import load_results, save_results, utterance
+from helpers import load_results, save_results, score_transcripts, utterance
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
 from interlingua.experiments.finetune import each_output
 from interlingua.experiments.retrieval import Corpus, measure
 from interlingua.experiments.utterances import UtteranceLog, first_of
-from interlingua.metrics import score_transcripts, segment_scores
+from interlingua.metrics import segment_scores
 from interlingua.results import CorpusUsed, Ranked, Results, corpus_hash, load_utterances, provenance
 from interlingua.retrieval.evaluate import Items, evaluate_scores
 from interlingua.types import AudioRef, Frames, FrameSpec

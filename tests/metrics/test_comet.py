@@ -104,7 +104,7 @@ def steps(monkeypatch):
             python.write_text("")
         return "a warning\n" + json.dumps(VERSIONS)
 
-    do.fails, do.error = None, comet._failed("pip", "ERROR: no network")
+    do.fails, do.error = None, CometError("pip: no network")
     monkeypatch.setattr(comet, "_do", do)
     return done, do
 
@@ -122,7 +122,7 @@ def test_set_up_makes_a_venv_with_the_pins_once(cache, steps):
     assert len(done) == 3  # it was ready
 
 
-@pytest.mark.parametrize("error", [comet._failed("pip", "ERROR: no network"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [CometError("pip: no network"), KeyboardInterrupt()])
 def test_a_set_up_that_fails_leaves_nothing_and_is_redone(cache, steps, error):
     done, do = steps
     do.fails, do.error = "pip", error
@@ -147,9 +147,11 @@ def test_a_failed_step_is_one_line_with_its_error():
     script = "import sys; sys.exit('WARNING: x\\nERROR: No matching distribution\\n[notice] a new pip')"
     with pytest.raises(CometError) as caught:
         comet._do("pip", [sys.executable, "-c", script])
-    assert "pip: ERROR: No matching distribution; fix that and run `interlingua doctor --comet`" in str(caught.value)
+    assert "`pip` failed: ERROR: No matching distribution; fix that and run `interlingua doctor --comet`" in str(
+        caught.value
+    )
     assert len(str(caught.value).splitlines()) == 1
-    with pytest.raises(CometError, match="venv: No such file"):
+    with pytest.raises(CometError, match="`venv` can't be run \\(No such file"):
         comet._do("venv", ["/no/such/program"])
 
 

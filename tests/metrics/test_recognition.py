@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from test_statistics import made_up
 
+from helpers import off_target_rate, score_transcripts
 from interlingua.errors import UsageError
 from interlingua.languages import WHISPER_LANGUAGES
-from interlingua.metrics import detection_errors, off_target_rate, offtarget, score_transcripts
+from interlingua.metrics import SystemOutputs, detection_errors, offtarget
 from interlingua.metrics.offtarget import main_script
 from interlingua.resampling import BOOTSTRAP_SEED, SCORE_DRAWS
 
@@ -60,13 +61,14 @@ def test_rates_are_jiwers_and_draws_are_done_by_hand():
 
 def test_languages_named_wrongly_are_counted_and_none_disappears():
     spoken = {"u1": "fr", "u2": "fr", "u3": "it", "u4": "it"}
-    found = detection_errors({"u1": "fr", "u2": "es", "u3": "it"}, spoken, clusters={"u1": "a", "u2": "a"})
+    detected = {"u1": "fr", "u2": "es", "u3": "it"}
+    found = detection_errors(SystemOutputs(detected, spoken, {"u1": "a", "u2": "a"}, "")).score()
     assert found.value == 50
     assert found.n == 4
     assert found.signature.startswith("language-error|bootstrap:clusters:3|")
-    assert detection_errors(spoken, spoken).ci == (0, 0)
+    assert detection_errors(SystemOutputs(spoken, spoken, None, "")).score().ci == (0, 0)
     with pytest.raises(UsageError, match="have no reference"):
-        detection_errors({"x": "fr"}, spoken)
+        detection_errors(SystemOutputs({"x": "fr"}, spoken, None, ""))
 
 
 def test_missing_transcripts_are_wrong_and_unknown_ones_refused():

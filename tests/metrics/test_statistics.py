@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
+from helpers import compare_translations
 from interlingua.errors import UsageError
 from interlingua.metrics import (
     Statistics,
     SystemOutputs,
-    compare_translations,
     draws,
     pooled_difference,
     pooled_score,

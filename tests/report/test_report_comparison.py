@@ -13,16 +13,10 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from helpers import load_results, records, save_results, utterance
+from helpers import compare_translations, load_results, records, save_results, score_transcripts, utterance
 from interlingua.cli import run
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.metrics import (
-    compare_translations,
-    pooled_difference,
-    score_transcripts,
-    score_translations,
-    transcript_errors,
-)
+from interlingua.metrics import SystemOutputs, pooled_difference, score_translations, transcript_errors
 from interlingua.report import write_comparison
 from interlingua.report.studies import unseen
 from interlingua.report.tables import Table
@@ -32,6 +26,10 @@ from interlingua.types import Utterance
 
 N = 24
 WORDS = ("please", "enter", "the", "number", "of", "your", "conference", "followed", "by", "pound", "key", "thank")
+
+
+def _errors(transcripts, references, language):
+    return transcript_errors(SystemOutputs(transcripts, references, None, language, source=language))
 
 
 def speech() -> list[Utterance]:
@@ -303,10 +301,7 @@ def test_unseen_languages_are_compared_in_pairs(tmp_path: Path) -> None:
         assert float(row["p, good"]) == pytest.approx(expected.p_randomisation, abs=1e-6)
     texts = {i: str(kept[0][i].utterance.text) for i in said}
     for measure, language in (("wer", "ast"), ("cer", "zh")):
-        sides = [
-            transcript_errors({i: of_run[i].transcripts[0].hypothesis for i in said}, texts, language=language)
-            for of_run in kept
-        ]
+        sides = [_errors({i: of_run[i].transcripts[0].hypothesis for i in said}, texts, language) for of_run in kept]
         expected = pooled_difference(
             *([replace(side, clusters=[clusters[i] for i in side.ids])] for side in reversed(sides))
         )
@@ -395,7 +390,7 @@ def test_transcripts_of_systems_are_compared_in_pairs(tmp_path: Path) -> None:
         ]
         save_results(tmp_path / name, {"outputs": rows}, utterances=log.results)
     made = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html")
-    statistics = [transcript_errors(transcripts[name], texts, language="fr") for name in ("b", "a")]
+    statistics = [_errors(transcripts[name], texts, "fr") for name in ("b", "a")]
     expected = pooled_difference(*([t] for t in statistics))
     for row in table(made, "outputs-error").values():
         assert float(row["b − a"]) == pytest.approx(expected.value, rel=1e-5)

@@ -60,35 +60,23 @@ _PREROLL = 1  # seconds decoded and dropped after a seek, so that lossy decoders
 _BLOCK = 60 * 48_000  # samples of an array handed to the resampler at a time
 
 
-def load_audio(
-    source: AudioSource,
-    *,
-    sample_rate: int | None = None,
-    format: str | None = None,
-    offset: float | None = None,
-    duration: float | None = None,
-    max_seconds: float = MAX_SECONDS,
-    base: Path | None = None,
-) -> Samples:
-    """Read a recording, or a stretch of one, as float32 mono at 16 kHz: (S,), all finite, channels averaged.
+def load_audio(source: AudioSource, *, sample_rate: int = SAMPLE_RATE, max_seconds: float = MAX_SECONDS) -> Samples:
+    """Read a recording as float32 mono at 16 kHz: (S,), all finite, channels averaged.
 
-    A stretch is cut from the resampled recording, sample for sample (lossy codecs: as exact as their time stamps).
+    An AudioRef's stretch is cut from the resampled recording, sample for sample (lossy codecs: as exact as their time
+    stamps).
 
     Args:
         source: path, bytes, binary file object (read from its position to its end), AudioRef, or an array (S,),
             (channels, S) or (S, channels), the smaller axis being the channels; integers are scaled to [-1, 1).
-        sample_rate: Hz of an array, 16000 by default; a file states its own.
-        format: FFmpeg's name of the container, for bytes without a header (``g722``, ``gsm``).
-        offset: where to begin, seconds; an AudioRef brings its own offset and duration.
-        duration: how much to read, seconds; None means to the end.
+        sample_rate: Hz of an array; a file states its own.
         max_seconds: refuse to read more than this.
-        base: the folder that an AudioRef's relative path is relative to.
 
     Raises:
         AudioNotFoundError: no such file, or no such member of an archive.
         NotAudioError: no audio in it: text, a picture, a silent film, a folder, noise.
-        EmptyAudioError: no samples (or fewer than the resampler can use, some 5 ms), or none after ``offset``.
-        TruncatedAudioError: the data breaks, or ends more than 0.1 s before ``duration`` or an exact header (WAV,
+        EmptyAudioError: no samples (or fewer than the resampler can use, some 5 ms), or none after the offset.
+        TruncatedAudioError: the data breaks, or ends more than 0.1 s before the stretch's end or an exact header (WAV,
             FLAC, AIFF, AU, MP4, Matroska, MP3 with a frame count).
         NonFiniteAudioError: NaN or infinity among the samples.
         NoChannelsError: zero channels.
@@ -96,39 +84,12 @@ def load_audio(
         AudioError: the file can't be read (permission, input/output).
         UsageError: an argument is wrong.
     """
-    source, offset, duration = _resolve(source, offset, duration, base)
-    stretch = _Stretch.checked(offset, duration, max_seconds, _name(source))
+    stretch = _Stretch.checked(source, max_seconds)
     if _is_array(source):
-        if format is not None:
-            raise UsageError("array: format is for files and bytes; leave it out")
         return _from_array(source, sample_rate, stretch)
-    if sample_rate is not None:
+    if sample_rate != SAMPLE_RATE:
         raise UsageError(f"{_name(source)}: sample_rate is for arrays, a file states its own; leave it out")
-    return _from_file(_Input.of(source, format), stretch)
-
-
-def audio_hash(
-    source: AudioSource,
-    *,
-    sample_rate: int | None = None,
-    offset: float | None = None,
-    duration: float | None = None,
-    base: Path | None = None,
-) -> str:
-    """Hex BLAKE2b (128 bits) of a recording's content, for checking whether stored frames still fit.
-
-    A file hashes as its bytes, in an archive too; an array as its type, shape, rate and values. The stretch is part of
-    the hash. Raises AudioError where the file can't be read, and UsageError.
-    """
-    source, offset, duration = _resolve(source, offset, duration, base)
-    if _is_array(source):
-        array = _as_array(source)
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{array.dtype.str} {array.shape} {sample_rate or SAMPLE_RATE}".encode())
-        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-    else:
-        digest = _Input.of(source, None).digest()
-    return _hash_of_stretch(digest, offset, duration)
+    return _from_file(_Input.of(source), stretch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +101,8 @@ class Recording:
 
     @classmethod
     def read(cls, audio: AudioRef) -> "Recording":
-        """Read the file that an AudioRef names, in an archive too; raises AudioError as `audio_hash` does."""
-        media = _Input.of(_resolve(audio, None, None, None)[0], None)
+        """Read the file that an AudioRef names, in an archive too; AudioError where it can't be read."""
+        media = _Input.of(audio)
         if isinstance(media.data, Path):
             with media.open() as file:
                 try:
@@ -152,31 +113,26 @@ class Recording:
         return cls(media, media.digest())
 
     def hash(self, audio: AudioRef) -> str:
-        """As `audio_hash`."""
-        _, offset, duration = _resolve(audio, None, None, None)
-        return _hash_of_stretch(self._digest.copy(), offset, duration)
+        """Hex BLAKE2b (128 bits) of the file's bytes and of the stretch: whether stored frames still fit."""
+        stretch, digest = _Stretch.checked(audio), self._digest.copy()
+        if (stretch.offset, stretch.duration) != (0.0, None):
+            digest.update(f" from {stretch.offset!r} for {stretch.duration!r}".encode())
+        return str(digest.hexdigest())
 
     def samples(self, audio: AudioRef) -> Samples:
         """As `load_audio`; raises AudioError."""
-        _, offset, duration = _resolve(audio, None, None, None)
-        return _from_file(self._media, _Stretch.checked(offset, duration, MAX_SECONDS, self._media.name))
+        return _from_file(self._media, _Stretch.checked(audio))
 
 
-def _hash_of_stretch(digest: Any, offset: float | None, duration: float | None) -> str:
-    if (offset or 0.0, duration) != (0.0, None):
-        digest.update(f" from {offset or 0.0!r} for {duration!r}".encode())
-    return str(digest.hexdigest())
-
-
-def duration_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> float:
+def duration_of(source: FileSource | AudioRef) -> float:
     """Seconds of a recording: by the header of WAV and FLAC, else by decoding all of it; an AudioRef's stretch alone.
 
     Raises AudioError as `load_audio` does (but a FLAC file that was cut passes unnoticed), and UsageError.
     """
-    path, offset, duration = _resolve(source, None, None, base)
-    if duration is not None:
-        return duration
-    media = _Input.of(path, format)
+    stretch = _Stretch.checked(source, math.inf)
+    if stretch.duration is not None:
+        return stretch.duration
+    media = _Input.of(source)
     with _open(media) as track:
         if track.exact and track.declared is not None:
             seconds = track.declared
@@ -187,25 +143,24 @@ def duration_of(source: FileSource | AudioRef, *, format: str | None = None, bas
             seconds = sum(count / rate for rate, count in counts.items())
             if track.declared and 0 < seconds - track.declared <= TOLERANCE:
                 seconds = track.declared  # as in _decode
-    if seconds <= (offset or 0.0):
-        raise _no_samples(media.name, offset or 0.0)
-    return seconds - (offset or 0.0)
+    if seconds <= stretch.offset:
+        raise _no_samples(media.name, stretch.offset)
+    return seconds - stretch.offset
 
 
-def sample_rate_of(source: FileSource | AudioRef, *, format: str | None = None, base: Path | None = None) -> int:
-    """Hz of a recording before resampling; raises AudioError as far as the header shows a fault, and UsageError."""
-    path, _, _ = _resolve(source, None, None, base)
-    with _open(_Input.of(path, format)) as track:
+def sample_rate_of(source: FileSource | AudioRef) -> int:
+    """Hz of a recording before resampling; raises AudioError as far as the header shows a fault."""
+    with _open(_Input.of(source)) as track:
         return int(track.stream.rate)
 
 
-def declared_duration(source: FileSource | AudioRef, *, base: Path | None = None) -> float | None:
+def declared_duration(source: FileSource | AudioRef) -> float | None:
     """Seconds of a recording by its header, without decoding; None if inexact; raises AudioError and UsageError."""
-    path, offset, duration = _resolve(source, None, None, base)
-    if duration is not None:
-        return duration
-    with _open(_Input.of(path, None)) as track:
-        return None if track.declared is None else max(0.0, track.declared - (offset or 0.0))
+    stretch = _Stretch.checked(source, math.inf)
+    if stretch.duration is not None:
+        return stretch.duration
+    with _open(_Input.of(source)) as track:
+        return None if track.declared is None else max(0.0, track.declared - stretch.offset)
 
 
 # --- what the user wants -------------------------------------------------------------------------------
@@ -220,10 +175,15 @@ class _Stretch:
     max_seconds: float
 
     @classmethod
-    def checked(cls, offset: float | None, duration: float | None, max_seconds: float, name: str) -> "_Stretch":
+    def checked(cls, source: Any, max_seconds: float = MAX_SECONDS) -> "_Stretch":
+        """The stretch of an AudioRef, all of anything else."""
+        offset, duration = (source.offset, source.duration) if isinstance(source, AudioRef) else (None, None)
+        for what, seconds in (("offset", offset), ("duration", duration)):
+            if seconds is not None and not 0 <= seconds < math.inf:
+                raise UsageError(f"{_name(source)}: {what} is {seconds} s; give a number of seconds from 0 up")
         stretch = cls(offset or 0.0, duration, max_seconds)
         if duration is not None and duration > max_seconds:
-            raise stretch.too_long(name)
+            raise stretch.too_long(_name(source))
         return stretch
 
     @property
@@ -276,27 +236,21 @@ def _no_samples(name: str, offset: float) -> EmptyAudioError:
 
 
 @dataclass(frozen=True)
-class _Inside:
-    archive: Path
-    member: str
-
-
-@dataclass(frozen=True)
 class _Input:
     name: str
     data: Path | bytes
-    format: str | None
 
     @classmethod
-    def of(cls, source: Any, format: str | None) -> "_Input":
+    def of(cls, source: Any) -> "_Input":
         name = _name(source)
-        if isinstance(source, _Inside):
-            return cls(name, read_member(source.archive, source.member), format)
+        if isinstance(source, AudioRef):
+            path = Path(source.path)
+            return cls(name, path if source.member is None else read_member(path, source.member))
         if isinstance(source, bytes | bytearray | memoryview):
-            return cls(name, bytes(source), format)
+            return cls(name, bytes(source))
         if isinstance(source, str | os.PathLike):
-            return cls(name, Path(source), format)
-        return cls(name, _read(source, name), format)
+            return cls(name, Path(source))
+        return cls(name, _read(source, name))
 
     def digest(self) -> Any:
         digest = hashlib.blake2b(self.data if isinstance(self.data, bytes) else b"", digest_size=16)
@@ -319,28 +273,12 @@ class _Input:
             raise _unreadable(self.name, error) from error
 
 
-def _resolve(
-    source: Any, offset: float | None, duration: float | None, base: Path | None
-) -> tuple[Any, float | None, float | None]:
-    """Unpack an AudioRef and check the stretch."""
-    if isinstance(source, AudioRef):
-        if offset is not None or duration is not None:
-            raise UsageError(f"{source.path}: an AudioRef brings its own offset and duration; leave them out")
-        offset, duration = source.offset, source.duration
-        path = Path(base or ".") / source.path
-        source = path if source.member is None else _Inside(path, source.member)
-    for what, seconds in (("offset", offset), ("duration", duration)):
-        if seconds is not None and not 0 <= seconds < math.inf:
-            raise UsageError(f"{_name(source)}: {what} is {seconds} s; give a number of seconds from 0 up")
-    return source, offset, duration
-
-
 def _name(source: Any) -> str:
     """What messages call a source."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
-    if isinstance(source, _Inside):
-        return f"{source.archive}::{source.member}"
+    if isinstance(source, AudioRef):
+        return source.path if source.member is None else f"{source.path}::{source.member}"
     if isinstance(source, bytes | bytearray | memoryview):
         return "audio bytes"
     if _is_array(source):
@@ -383,8 +321,7 @@ def _as_array(source: Any) -> np.ndarray:
         raise UsageError("array: NumPy can't read it; for a tensor call .detach().cpu() first") from error
 
 
-def _from_array(source: Any, sample_rate: int | None, stretch: _Stretch) -> Samples:
-    rate = SAMPLE_RATE if sample_rate is None else sample_rate
+def _from_array(source: Any, rate: int, stretch: _Stretch) -> Samples:
     if not 1 <= rate <= 1_000_000:
         raise UsageError(f"array: sample_rate is {rate}; give its rate in Hz, such as 16000")
     channels = _channels_first(_as_array(source))
@@ -460,7 +397,7 @@ def _open(media: _Input) -> Iterator[_Track]:
             if not head:
                 raise EmptyAudioError(f"{media.name}: 0 bytes; fetch or record it again")
             known = head.startswith(_MAGIC) or head[4:8] == b"ftyp"
-            format = media.format or (None if known else _RAW.get(Path(media.name).suffix.lower()))
+            format = None if known else _RAW.get(Path(media.name).suffix.lower())
             if format == "gsm" and head[0] >> 4 != 0xD:  # FFmpeg would decode anything
                 raise NotAudioError(f"{media.name}: no GSM 06.10 frames; name another file")
             wav = _wav_header(file, media.name)
@@ -492,8 +429,6 @@ def _container(file: BinaryIO, name: str, format: str | None, wav: "_WavHeader |
         if known:
             raise TruncatedAudioError(f"{name}: ends or breaks inside its header; fetch it again") from error
         raise NotAudioError(f"{name}: FFmpeg finds no audio in it; name another file") from error
-    except ValueError as error:
-        raise UsageError(f"{name}: FFmpeg knows no format {format!r}; leave it out") from error
     with container:
         yield container
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interlingua.audio import audio_hash, load_audio, sample_rate_of
+from interlingua.audio import Recording, sample_rate_of
 from interlingua.errors import AudioError, AudioNotFoundError, EmptyAudioError, TruncatedAudioError
 from interlingua.types import SAMPLE_RATE, Samples, Utterance
 
@@ -107,12 +107,13 @@ def _tells(text: str) -> bool:
 
 def _check_audio(utterance: Utterance, decode: bool, digests: dict[str, str]) -> Iterator[Finding]:
     try:
-        digest = audio_hash(utterance.audio)
+        recording = Recording.read(utterance.audio)
+        digest = recording.hash(utterance.audio)
         if digest in digests:
             yield Finding(utterance.id, "duplicate", f"the same audio as {digests[digest]}")
         digests.setdefault(digest, utterance.id)
         if decode:
-            rate, samples = sample_rate_of(utterance.audio), load_audio(utterance.audio)
+            rate, samples = sample_rate_of(utterance.audio), recording.samples(utterance.audio)
             yield from _check_samples(utterance, rate, samples)
     except AudioError as e:
         kinds = {AudioNotFoundError: "missing", EmptyAudioError: "empty", TruncatedAudioError: "truncated"}

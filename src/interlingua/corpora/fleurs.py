@@ -14,9 +14,9 @@ from typing import Any, Literal
 from interlingua.audio.archives import row_member
 from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_table
-from interlingua.corpora.fetch import download_files
 from interlingua.corpora.layout import Clips, folder_name, language_folders, stem
 from interlingua.errors import CorpusError, UsageError
+from interlingua.fetch import download_files
 from interlingua.languages import normalise_language
 from interlingua.types import SAMPLE_RATE, AudioRef, Utterance
 

@@ -17,10 +17,10 @@ from typing import Any
 from interlingua.audio.archives import row_member
 from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_rows
-from interlingua.corpora.fetch import download_folder
 from interlingua.corpora.layout import NO_FILE, clip_path, is_file, write_audio
 from interlingua.corpora.tables import Columns, Locate, Rows, parse_columns
 from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageError
+from interlingua.fetch import download_folder
 from interlingua.types import AudioRef, Utterance
 
 FETCH = (

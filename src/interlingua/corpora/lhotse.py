@@ -281,7 +281,8 @@ class _Reading:
         if isinstance(path, str):
             self.skipped.add(path, f"{where} ({row.id})")
             return
-        duration, whole = _positive(cut.duration, where), cut.recording and _positive(cut.recording.duration, where)
+        duration = _positive(cut.duration, where)
+        whole = None if cut.recording is None else _positive(cut.recording.duration, where)
         start = None if cut.start is None else seconds(cut.start, f"{where}: start")
         for supervision in cut.supervisions or []:
             yield from self._supervised(supervision, path, (start or 0.0) + (supervision.start or 0.0), whole, where)

@@ -202,27 +202,25 @@ def edit_similarity(a: Sequence[str], b: Sequence[str]) -> float:
     return Levenshtein.normalized_similarity(a, b)
 
 
-def cluster_meanings(
-    texts: Mapping[str, Mapping[str, str]], similarity: float = NEAR_DUPLICATE_SIMILARITY
-) -> dict[str, str]:
+def cluster_meanings(texts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Cluster near-duplicate meanings: meaning -> cluster (named after its first meaning).
 
     Near-duplicates have texts in any one language (``texts``: meaning -> language -> text) with word edit similarity
-    ``similarity`` or more. Clusters are connected components (single linkage): no linked pair straddles a split.
+    2/3 or more. Clusters are connected components (single linkage): no linked pair straddles a split.
     """
     import networkx
 
     words = {m: {lang: words_of(text) for lang, text in texts[m].items()} for m in texts}
-    graph = networkx.Graph((a, b) for a, b in combinations(words, 2) if _near(words[a], words[b], similarity))
+    graph = networkx.Graph((a, b) for a, b in combinations(words, 2) if _near(words[a], words[b]))
     graph.add_nodes_from(words)
     return {m: min(cluster) for cluster in networkx.connected_components(graph) for m in cluster}
 
 
-def _near(a: Mapping[str, list[str]], b: Mapping[str, list[str]], similarity: float) -> bool:
+def _near(a: Mapping[str, list[str]], b: Mapping[str, list[str]]) -> bool:
     for language in a.keys() & b.keys():
-        x, y = a[language], b[language]
-        longer, shorter = max(len(x), len(y)), min(len(x), len(y))
-        if longer and shorter >= similarity * longer and edit_similarity(x, y) >= similarity:
+        shorter, longer = sorted((a[language], b[language]), key=len)
+        enough = NEAR_DUPLICATE_SIMILARITY * len(longer) <= len(shorter)
+        if longer and enough and edit_similarity(shorter, longer) >= NEAR_DUPLICATE_SIMILARITY:
             return True
     return False
 

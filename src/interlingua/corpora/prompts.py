@@ -22,9 +22,9 @@ from pathlib import Path
 import msgspec
 
 from interlingua.corpora.base import Corpus, Log, Names, refuse_split, silent
-from interlingua.corpora.fetch import run as _run
 from interlingua.corpora.prepare import cluster_meanings
 from interlingua.errors import CorpusError, FetchError, HashMismatchError
+from interlingua.fetch import run
 from interlingua.files import atomic_folder, cache_dir, sha256_file
 from interlingua.languages import normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -249,16 +249,16 @@ def _fetch_debian(root: Path, work: Path) -> None:
         raise FetchError("no apt-get here")
     packages = [f"asterisk-core-sounds-{lang}{kind}" for lang in LANGUAGES for kind in ("", "-g722")]
     try:
-        _run(["apt-get", "download", *packages], work)
+        run(["apt-get", "download", *packages], work)
     except FetchError:
         # No package lists yet: read them into a folder of our own, which needs no root and changes nothing.
         (work / "lists" / "partial").mkdir(parents=True)
         (work / "archives" / "partial").mkdir(parents=True)
         private = ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work}"]
-        _run(["apt-get", "update", *private], work)
-        _run(["apt-get", "download", *private, *packages], work)
+        run(["apt-get", "update", *private], work)
+        run(["apt-get", "download", *private, *packages], work)
     for package in sorted(work.glob("*.deb")):
-        _run(["dpkg", "-x", str(package), str(work / "tree")], work)
+        run(["dpkg", "-x", str(package), str(work / "tree")], work)
     share = work / "tree" / "usr" / "share"
     for lang, voice in _VOICE_FOLDERS.items():
         shutil.copytree(share / "asterisk" / "sounds" / voice, root / lang)

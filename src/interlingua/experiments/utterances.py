@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from interlingua.metrics import segment_scores, transcript_errors
+from interlingua.metrics import SystemOutputs, segment_scores, transcript_errors
 from interlingua.results import Ranked, Transcribed, Translated, UtteranceResult
 from interlingua.retrieval.evaluate import Items, Ranks
 from interlingua.types import Matrix, Utterance
@@ -55,7 +55,7 @@ class UtteranceLog:
         self, system: str, language: str, hypotheses: Mapping[str, str], references: Mapping[str, str]
     ) -> None:
         """Keep a system's transcripts of the utterances that have a reference; a missing one is empty."""
-        errors = transcript_errors(hypotheses, references, language=language)
+        errors = transcript_errors(SystemOutputs(hypotheses, references, None, language, source=language))
         unit = errors.signature.partition("|")[0]
         for utterance, error in errors.by_segment().items():
             self._by_id[utterance].transcripts.append(

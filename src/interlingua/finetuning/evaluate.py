@@ -14,10 +14,10 @@ from interlingua.metrics import (
     SystemOutputs,
     TextMetric,
     detection_errors,
-    off_target_rate,
+    off_target,
     pooled_difference,
     pooled_score,
-    score_transcripts,
+    transcript_errors,
     translation_statistics,
 )
 from interlingua.models import Whisper
@@ -25,7 +25,7 @@ from interlingua.models.targets import prompt_tokens, read_targets
 from interlingua.progress import track
 from interlingua.results import Change, Pooled, Transfer
 from interlingua.translation import decode_frames, detect_frames, fast_engine, likeliest
-from interlingua.types import Score, Utterance
+from interlingua.types import Utterance
 
 ENGLISH = "en"  # the output of Whisper's translate task
 TEXT_METRICS: tuple[TextMetric, ...] = ("chrf", "bleu")
@@ -214,10 +214,11 @@ def transfer_rows(
         if not was.references:
             continue
         if kind in ("detect", "transcribe"):
-            changes = {"error": Change(before=_error(kind, was), after=_error(kind, now))}
+            errors = detection_errors if kind == "detect" else transcript_errors
+            changes = {"error": Change(before=errors(was).score(), after=errors(now).score())}
         else:
             changes = {m: _change(now, was, m) for m in TEXT_METRICS}
-            changes["off_target"] = Change(before=_off_target(was), after=_off_target(now))
+            changes["off_target"] = Change(before=off_target(was).score(), after=off_target(now).score())
         rows.append(
             Transfer(
                 task=kind,
@@ -254,15 +255,3 @@ def pooled_rows(
 def _change(after: SystemOutputs, before: SystemOutputs, metric: TextMetric) -> Change:
     now, was = (translation_statistics(side, metric) for side in (after, before))
     return Change(before=was.score(), after=now.score(), difference=pooled_difference([now], [was]))
-
-
-def _error(kind: TaskKind, side: SystemOutputs) -> Score:
-    if kind == "detect":
-        return detection_errors(side.hypotheses, side.references, clusters=side.clusters)
-    return score_transcripts(side.hypotheses, side.references, language=side.source, clusters=side.clusters)
-
-
-def _off_target(side: SystemOutputs) -> Score:
-    return off_target_rate(
-        side.hypotheses, side.target, references=side.references, sources=(side.source,), clusters=side.clusters
-    )

@@ -11,8 +11,8 @@ from interlingua.metrics.comet import (
     score_comet,
     set_up_comet,
 )
-from interlingua.metrics.offtarget import off_target, off_target_rate
-from interlingua.metrics.recognition import detection_errors, score_transcripts, transcript_errors
+from interlingua.metrics.offtarget import off_target
+from interlingua.metrics.recognition import detection_errors, transcript_errors
 from interlingua.metrics.statistics import (
     Cell,
     Metric,
@@ -27,7 +27,6 @@ from interlingua.metrics.statistics import (
 )
 from interlingua.metrics.translation import (
     TextMetric,
-    compare_translations,
     score_translations,
     segment_scores,
     translation_statistics,
@@ -41,19 +40,8 @@ METRICS: Registry[Metric] = Registry(
         "bleu": Metric("bleu", "BLEU", partial(translation_statistics, metric="bleu")),
         "chrf++": Metric("chrf++", "chrF++", partial(translation_statistics, metric="chrf++")),
         "chrf": Metric("chrf", "chrF", partial(translation_statistics, metric="chrf")),
-        "off_target": Metric(
-            "off_target",
-            "Off target, %",
-            lambda o: off_target(
-                o.hypotheses, o.target, references=o.references, sources=(o.source,), clusters=o.clusters
-            ),
-            compared=False,
-        ),
-        "error": Metric(
-            "error",
-            "Error rate, %",
-            lambda o: transcript_errors(o.hypotheses, o.references, language=o.source, clusters=o.clusters),
-        ),
+        "off_target": Metric("off_target", "Off target, %", off_target, compared=False),
+        "error": Metric("error", "Error rate, %", transcript_errors),
     },
 )
 """Metrics of outputs by name; ``error`` is WER, or CER where words aren't spaced. COMET is separate."""
@@ -69,19 +57,16 @@ __all__ = [
     "TextMetric",
     "comet_folder",
     "comet_segments",
-    "compare_translations",
     "detection_errors",
     "draws",
     "find_comet",
     "merged",
     "off_target",
-    "off_target_rate",
     "pooled_difference",
     "pooled_score",
     "pooled_value",
     "ratio",
     "score_comet",
-    "score_transcripts",
     "score_translations",
     "segment_scores",
     "set_up_comet",

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interlingua.errors import CometError
+from interlingua.errors import CometError, FetchError
+from interlingua.fetch import run
 from interlingua.files import atomic_folder, cache_dir, write_text
 from interlingua.metrics import comet_runner
 from interlingua.metrics.statistics import Statistics, SystemOutputs, join, ratio
@@ -34,7 +35,6 @@ SET_UP = "interlingua doctor --comet"
 _RECORD = "interlingua.json"  # written last: the environment's pins, and the versions found in it
 _VERSIONS = "import comet, json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in %r}))"
 _REPORTED = ("unbabel-comet", "torch", "transformers")
-_ADVICE = "notice"  # pip's lines about newer pips, which explain nothing
 
 Segment = tuple[str, str, str]
 """Transcript of the source, hypothesis, reference."""
@@ -111,18 +111,9 @@ def _python(folder: Path) -> Path:
 
 def _do(step: str, command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError as e:
-        raise _failed(step, e.strerror or str(e)) from e
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and _ADVICE not in line]
-        errors = [line for line in lines if line.startswith("ERROR")]
-        raise _failed(step, (errors or lines or [f"exit code {done.returncode}"])[-1])
-    return done.stdout
-
-
-def _failed(step: str, why: str) -> CometError:
-    return CometError(f"COMET's environment can't be set up: {step}: {why}; fix that and run `{SET_UP}` again")
+        return run(command, name=step, seconds=None)
+    except FetchError as e:
+        raise CometError(f"COMET's environment can't be set up: {e}; fix that and run `{SET_UP}` again") from e
 
 
 @dataclass(frozen=True)

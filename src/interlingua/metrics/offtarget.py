@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import cache
 from importlib.metadata import version
 from itertools import groupby
@@ -13,8 +13,7 @@ import langcodes
 
 from interlingua.errors import UsageError
 from interlingua.languages import normalise_language, normalise_languages
-from interlingua.metrics.statistics import Statistics, join, ratio
-from interlingua.types import Score
+from interlingua.metrics.statistics import Statistics, SystemOutputs, join, ratio
 
 USUAL_LANGUAGES = ("en", "es", "fr", "it", "ru", "zh")
 """Candidates besides the target and the sources: the languages of the prompts corpus."""
@@ -32,40 +31,20 @@ _MIXED = {"Hans": {"Hani"}, "Hant": {"Hani"}, "Jpan": {"Hani", "Kana"}, "Kore": 
 _OTHER_CODES = {"jw": "jv"}  # ours -> py3langid's
 
 
-def off_target_rate(
-    hypotheses: Mapping[str, str],
-    target: str,
-    *,
-    references: Mapping[str, str],
-    sources: Collection[str] = (),
-    clusters: Mapping[str, str] | None = None,
-) -> Score:
-    """Proportion (0-1) of outputs that aren't in the target language, with a 95% bootstrap interval over clusters.
+def off_target(outputs: SystemOutputs, sources: Collection[str] = ()) -> Statistics:
+    """Outputs that aren't in the target language, as a proportion (0-1).
 
     A missing output, or one without a letter, is off target. The script decides where no other candidate is written in
-    it; else py3langid chooses among the candidates of that script: the target, ``sources`` (the source languages) and
-    `USUAL_LANGUAGES`. The signature has the rate of the references: the false alarms.
-    Mappings are from utterance id.
+    it; else py3langid chooses among the candidates of that script: the target, the source languages (the outputs' own,
+    and ``sources``) and `USUAL_LANGUAGES`. The signature has the rate of the references: the false alarms.
 
     Raises:
         UsageError: an unknown language, no references, a hypothesis whose id no reference has, or a target that
             py3langid doesn't know among other candidates of its script.
     """
-    return off_target(hypotheses, target, references=references, sources=sources, clusters=clusters).score()
-
-
-def off_target(
-    hypotheses: Mapping[str, str],
-    target: str,
-    *,
-    references: Mapping[str, str],
-    sources: Collection[str] = (),
-    clusters: Mapping[str, str] | None = None,
-) -> Statistics:
-    """Off-target outputs (1 or 0, of 1); see `off_target_rate`."""
-    target = normalise_language(target)
-    candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
-    segments = join(hypotheses, references, clusters)
+    target = normalise_language(outputs.target)
+    candidates = normalise_languages((target, *filter(None, (outputs.source, *sources)), *USUAL_LANGUAGES))
+    segments = join(outputs.hypotheses, outputs.references)
     off = {
         i: (float(not _is_in(t, target, candidates)), 1.0)
         for i, t in zip(segments.ids, segments.hypotheses, strict=True)
@@ -75,11 +54,11 @@ def off_target(
         f"off-target|target:{target}|candidates:{'+'.join(sorted(candidates))}|"
         f"identifier:script+py3langid:{version('py3langid')}|references-off-target:{alarms:.3f}"
     )
-    return ratio(off, clusters, signature)
+    return ratio(off, outputs.clusters, signature, cell=outputs.cell)
 
 
 def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | None:
-    """Whether a text is in the target language, by the rule of `off_target_rate`; None: undecidable."""
+    """Whether a text is in the target language, by the rule of `off_target`; None: undecidable."""
     target = normalise_language(target)
     candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
     try:

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from interlingua.errors import UsageError
-from interlingua.metrics.statistics import Statistics, SystemOutputs, join, pooled_difference
-from interlingua.types import Difference, Score
+from interlingua.metrics.statistics import Statistics, SystemOutputs, join
+from interlingua.types import Score
 
 TextMetric = Literal["bleu", "chrf", "chrf++"]
 """chrF++ counts single words and pairs of words too (`CHRF(word_order=2)`)."""
-
-TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
 
 _TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}  # BLEU's tokenizer by target; 13a elsewhere
 
@@ -56,22 +54,6 @@ def score_translations(
     A missing hypothesis counts as empty; ``target`` chooses BLEU's tokenizer.
     """
     return translation_statistics(SystemOutputs(hypotheses, references, clusters, target), metric).score()
-
-
-def compare_translations(
-    after: Mapping[str, str],
-    before: Mapping[str, str],
-    references: Mapping[str, str],
-    *,
-    target: str,
-    metric: TextMetric,
-    clusters: Mapping[str, str] | None = None,
-) -> Difference:
-    """The corpus score of ``after`` less that of ``before`` on the same utterances; see `score_translations`."""
-    sides = (
-        [translation_statistics(SystemOutputs(side, references, clusters, target), metric)] for side in (after, before)
-    )
-    return pooled_difference(*sides)
 
 
 def segment_scores(

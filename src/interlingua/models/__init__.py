@@ -1,6 +1,5 @@
 """Whisper checkpoints, and a sentence encoder for the cascade baseline: find, fetch, read and load them."""
 
-from interlingua.models.ctranslate2 import Quantization, convert, ctranslate2_folder, open_ctranslate2
 from interlingua.models.hub import ALIASES, ModelSource, quiet, resolve
 from interlingua.models.offline import ALL_MINILM, check_packaged, fetch_packaged, packaged_folder, repair_packaged
 from interlingua.models.sentence import (
@@ -10,7 +9,16 @@ from interlingua.models.sentence import (
     load_sentence_encoder,
     resolve_sentence_encoder,
 )
-from interlingua.models.whisper import Task, Whisper, load_whisper, save_whisper
+from interlingua.models.whisper import (
+    Quantization,
+    Task,
+    Whisper,
+    convert,
+    ctranslate2_folder,
+    load_whisper,
+    open_ctranslate2,
+    save_whisper,
+)
 
 __all__ = [
     "ALIASES",

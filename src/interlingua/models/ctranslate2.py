@@ -1,4 +1,4 @@
-"""CTranslate2: read its Whisper folders of any size as a Hugging Face model, write them, and open its engine.
+"""CTranslate2's Whisper folders of any size, read as a Hugging Face model.
 
 ``model.bin`` (binary version 6, little-endian): uint32 version; string spec name; uint32 spec revision;
 uint32 number of variables, each: string name, uint8 rank, rank * uint32 dimensions, uint8 dtype,
@@ -6,30 +6,20 @@ uint32 bytes, data; then uint32 number of aliases, each: string alias, string va
 A string is a uint16 length (with its NUL) and the bytes. The data isn't aligned.
 """
 
-import json
-import logging
 import math
 import mmap
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from interlingua.errors import ModelFormatError
-from interlingua.files import atomic_folder, cache_dir
-from interlingua.models.hub import ModelSource, one_line, quiet, read_json, resolve
-from interlingua.models.whisper import Whisper, load_tokenizer, save_whisper
+from interlingua.models.hub import one_line, read_json
 
 if TYPE_CHECKING:
     import torch
-
-_log = logging.getLogger(__name__)
-
-Quantization = Literal["float32", "float16", "int8", "int8_float32", "int8_float16"]
-"""CTranslate2's number formats: of the weights, and behind the underscore of what isn't quantised to int8."""
 
 _VERSION = 6
 _SPEC = "WhisperSpec"
@@ -236,69 +226,3 @@ def _generation(ours: dict[str, Any], config: Any) -> dict[str, Any]:
         "return_timestamps": False,
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-# ---------------------------------------------------------------- conversion and the engine
-
-
-def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None = None) -> Path:
-    """A model's folder in CTranslate2's layout; Hugging Face's is converted once and kept in the cache."""
-    source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
-    if source.kind == "ctranslate2":
-        return source.path
-    name = f"{source.name.replace('/', '--')}-{source.revision[:16]}"
-    folder = cache_dir() / "models" / "converted" / name
-    if not folder.is_dir():
-        with atomic_folder(folder) as target:
-            _log.info("converting %s to CTranslate2", source.name)
-            convert(source.path, target)
-    return folder
-
-
-def open_ctranslate2(
-    model: Path | Whisper, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1
-) -> Any:
-    """CTranslate2's Whisper of a folder, or of a model in memory (without adapters); keeps torch's number of threads.
-
-    CTranslate2 sets OpenMP's threads to ``threads``, which would slow all later work of torch in this process.
-    ``workers`` batches run at a time, ``threads`` serve each.
-    """
-    import ctranslate2
-    import torch
-
-    if isinstance(model, Whisper):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "ct2"
-            convert(save_whisper(model, Path(name) / "hf"), folder, compute)
-            return open_ctranslate2(folder, compute=compute, device=device, workers=workers, threads=threads)
-    before = torch.get_num_threads()
-    try:
-        return ctranslate2.models.Whisper(
-            str(model), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
-        )
-    finally:
-        torch.set_num_threads(before)
-
-
-def convert(folder: Path, target: Path, quantization: str | None = None) -> None:
-    """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads; not atomic.
-
-    ``target`` is emptied first; ``quantization`` None keeps the weights' number format. Raises ModelFormatError where
-    the installed ctranslate2 and transformers can't convert the model.
-    """
-    import ctranslate2
-    import transformers
-
-    with quiet():
-        try:
-            converter = ctranslate2.converters.TransformersConverter(str(folder))
-            converter.convert(str(target), quantization=quantization, force=True)
-        except Exception as error:  # the converter reaches into transformers, whose internals move
-            raise ModelFormatError(
-                f"{folder}: ctranslate2 {ctranslate2.__version__} can't convert it with transformers "
-                f"{transformers.__version__} ({one_line(error)}); give a CTranslate2 folder instead"
-            ) from error
-        tokenizer = load_tokenizer(folder)
-    (target / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
-    n_mels = read_json(folder / "config.json").get("num_mel_bins", 80)
-    (target / "preprocessor_config.json").write_text(json.dumps({"feature_size": n_mels}), encoding="utf-8")

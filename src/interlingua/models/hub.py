@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from interlingua.errors import FetchError, ModelFormatError, ModelNotFoundError
+from interlingua.errors import FetchError, ModelFormatError, ModelNotFoundError, UsageError
 from interlingua.files import sha256_file
 from interlingua.models.offline import PACKAGED, fetch_packaged, packaged_folder, packaged_path
 
@@ -292,7 +292,29 @@ def weights_revision(folder: Path, kind: Kind) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-# ---------------------------------------------------------------- other libraries' chatter
+# ---------------------------------------------------------------- loading with transformers
+
+
+def load_pretrained(kind: Any, folder: Path, dtype: Any, *, unused: str | tuple[str, ...] = ()) -> Any:
+    """A model of a transformers class; ModelFormatError: unreadable, or others than ``unused`` are missing."""
+    try:
+        model, loading = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+    except Exception as error:  # safetensors, pickle, OS and shape errors have no common base
+        raise ModelFormatError(f"{folder}: the weights can't be read ({one_line(error)})") from error
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
+    if missing:
+        raise ModelFormatError(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
+    return model
+
+
+def check_device(device: Any) -> None:
+    """Raise UsageError if this machine lacks a device."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {device!s} can't be used here ({one_line(error)}); use cpu") from error
 
 
 @contextmanager

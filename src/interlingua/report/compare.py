@@ -473,7 +473,7 @@ def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Diffe
                 side.append(ratio(hits, clusters, "r1", scale=100))
             else:
                 language = _CHARACTERS if old.characters else pair[0]
-                side.append(transcript_errors(texts, references, language=language, clusters=clusters))
+                side.append(transcript_errors(SystemOutputs(texts, references, clusters, pair[1], source=language)))
     return pooled_difference(*sides)
 
 

