@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from golden import layouts
+import trees
 from golden.compare import (
     WRITE,
     check,
@@ -73,59 +72,110 @@ METHODS = (
 
 # ---------------------------------------------------------------- corpora
 
+
+def of_spoken(tree, utterances=trees.spoken, **options):
+    """A tree of recordings."""
+    return lambda folder: tree(folder / "root", utterances(folder), **options)
+
+
+def below(tree):
+    """A tree in a folder of its own."""
+    return lambda folder: tree(folder / "root")
+
+
 COLUMNS = "columns=meaning=id,text=raw_transcription"
 CORPORA = {  # case -> (corpus, what makes its files, arguments); TMP is the folder of the case
-    "fleurs-tar.gz": ("fleurs", layouts.fleurs, ()),
-    "fleurs-tar": ("fleurs", lambda f: layouts.fleurs(f, "tar"), ("--positives", "first")),
-    "fleurs-unpacked": ("fleurs", lambda f: layouts.fleurs(f, "unpacked"), ("--max-utterances", "2")),
-    "fleurs-parquet": ("fleurs", lambda f: layouts.fleurs(f, "parquet", "dev"), ("--split", "validation")),
+    "fleurs-tar.gz": ("fleurs", of_spoken(trees.fleurs_tree), ()),
+    "fleurs-tar": ("fleurs", of_spoken(trees.fleurs_tree, layout="tar"), ("--positives", "first")),
+    "fleurs-unpacked": ("fleurs", of_spoken(trees.fleurs_tree, layout="unpacked"), ("--max-utterances", "2")),
+    "fleurs-parquet": (
+        "fleurs",
+        of_spoken(trees.fleurs_tree, layout="parquet", split="dev"),
+        ("--split", "validation"),
+    ),
     "fleurs-options": (
         "fleurs",
-        lambda f: layouts.fleurs(f, "unpacked"),
+        of_spoken(trees.fleurs_tree, layout="unpacked"),
         ("--languages", "en", "fr_fr", "--option", "references=ru_ru", "text=normalised"),
     ),
-    "fleurs-rotation-0": ("fleurs", layouts.fleurs_many, ("--fold", "0")),
-    "fleurs-rotation-3": ("fleurs", layouts.fleurs_many, ("--fold", "3", "--max-utterances", "9")),
-    "common-voice-4": ("common-voice", layouts.common_voice, ()),
-    "common-voice-11": ("common-voice", lambda f: layouts.common_voice(f, 11), ("--languages", "fr,ru")),
-    "common-voice-17": ("common-voice", lambda f: layouts.common_voice(f, 17, durations=True), ("--split", "train")),
-    "covost": ("covost", layouts.covost, ()),
+    "fleurs-rotation-0": (
+        "fleurs",
+        of_spoken(trees.fleurs_tree, trees.many, layout="unpacked"),
+        ("--fold", "0"),
+    ),
+    "fleurs-rotation-3": (
+        "fleurs",
+        of_spoken(trees.fleurs_tree, trees.many, layout="unpacked"),
+        ("--fold", "3", "--max-utterances", "9"),
+    ),
+    "common-voice-4": ("common-voice", of_spoken(trees.common_voice_tree), ()),
+    "common-voice-11": (
+        "common-voice",
+        of_spoken(trees.common_voice_tree, release=11),
+        ("--languages", "fr,ru"),
+    ),
+    "common-voice-17": (
+        "common-voice",
+        of_spoken(trees.common_voice_tree, release=17, durations=True),
+        ("--split", "train"),
+    ),
+    "covost": ("covost", of_spoken(trees.covost_tree), ()),
     "covost-prepared": (
         "covost",
-        lambda f: layouts.covost(f, prepared=True),
+        of_spoken(trees.covost_tree, prepared=True),
         ("--option", "targets=ru", "--languages", "en"),
     ),
-    "mass": ("mass", layouts.mass, ()),
-    "mass-titles": ("mass", layouts.mass, ("--option", "titles=yes", "references=fr")),
-    "europarl-st": ("europarl-st", layouts.europarl, ()),
-    "europarl-st-options": ("europarl-st", layouts.europarl, ("--split", "train-noisy", "--option", "targets=de")),
-    "mustc": ("mustc", layouts.mustc, ()),
-    "mustc-options": ("mustc", layouts.mustc, ("--split", "test", "--option", "targets=fr")),
-    "voxpopuli-s2s": ("voxpopuli-s2s", layouts.voxpopuli, ()),
-    "speechmatrix": ("speechmatrix", layouts.speechmatrix, ()),
-    "speechmatrix-options": ("speechmatrix", layouts.speechmatrix, ("--option", "least_score=1.0")),
-    "huggingface-folder": ("huggingface", layouts.audio_folder, ()),
-    "huggingface-folder-of-pairs": ("huggingface", layouts.audio_folder_of_pairs, ()),
-    "huggingface-without-texts": ("huggingface", layouts.audio_without_texts, ("--option", "language=fr")),
-    "huggingface-parquet": ("huggingface", layouts.parquet, ("--option", COLUMNS)),
-    "huggingface-parquet-of-pairs": ("huggingface", layouts.parquet_of_pairs, ("--option", "language=en,fr")),
-    "huggingface-saved": ("huggingface", layouts.saved_data_set, ("--option", "audio_folder=TMP/audio")),
-    "lhotse-cuts": ("lhotse", layouts.lhotse_cuts, ()),
-    "lhotse-recordings": ("lhotse", layouts.lhotse_recordings, ()),
-    "lhotse-memory": ("lhotse", layouts.lhotse_memory, ("--option", "audio_folder=TMP/audio")),
-    "lhotse-bare": ("lhotse", layouts.lhotse_bare, ("--option", "language=fr")),
-    "nemo": ("nemo", layouts.nemo, ()),
-    "plain-csv": ("plain", lambda f: layouts.table(f, layouts.EVERY_COLUMN), ()),
-    "plain-csv-french": ("plain", lambda f: layouts.table(f, layouts.EVERY_COLUMN), ("--languages", "French")),
-    "plain-tsv": ("plain", lambda f: layouts.table(f, layouts.TSV, "t.tsv"), ()),
-    "plain-jsonl": ("plain", lambda f: layouts.table(f, layouts.JSON_LINES, "t.jsonl"), ()),
-    "plain-stretches": ("plain", lambda f: layouts.table(f, layouts.STRETCHES), ()),
+    "mass": ("mass", of_spoken(trees.mass_tree), ()),
+    "mass-titles": (
+        "mass",
+        of_spoken(trees.mass_tree),
+        ("--option", "titles=yes", "references=fr"),
+    ),
+    "europarl-st": ("europarl-st", below(trees.europarl), ()),
+    "europarl-st-options": (
+        "europarl-st",
+        below(trees.europarl),
+        ("--split", "train-noisy", "--option", "targets=de"),
+    ),
+    "mustc": ("mustc", below(trees.mustc), ()),
+    "mustc-options": ("mustc", below(trees.mustc), ("--split", "test", "--option", "targets=fr")),
+    "voxpopuli-s2s": ("voxpopuli-s2s", below(trees.voxpopuli), ()),
+    "speechmatrix": ("speechmatrix", below(trees.speechmatrix), ()),
+    "speechmatrix-options": ("speechmatrix", below(trees.speechmatrix), ("--option", "least_score=1.0")),
+    "huggingface-folder": ("huggingface", below(trees.audio_folder), ()),
+    "huggingface-folder-of-pairs": ("huggingface", below(trees.audio_folder_of_pairs), ()),
+    "huggingface-without-texts": (
+        "huggingface",
+        below(trees.audio_without_texts),
+        ("--option", "language=fr"),
+    ),
+    "huggingface-parquet": ("huggingface", below(trees.parquet), ("--option", COLUMNS)),
+    "huggingface-parquet-of-pairs": (
+        "huggingface",
+        below(trees.parquet_of_pairs),
+        ("--option", "language=en,fr"),
+    ),
+    "huggingface-saved": (
+        "huggingface",
+        below(trees.saved_data_set),
+        ("--option", "audio_folder=TMP/audio"),
+    ),
+    "lhotse-cuts": ("lhotse", trees.lhotse_cuts, ()),
+    "lhotse-recordings": ("lhotse", below(trees.lhotse_recordings), ()),
+    "lhotse-memory": ("lhotse", trees.lhotse_memory, ("--option", "audio_folder=TMP/audio")),
+    "lhotse-bare": ("lhotse", trees.lhotse_bare, ("--option", "language=fr")),
+    "nemo": ("nemo", trees.nemo, ()),
+    "plain-csv": ("plain", lambda f: trees.table(f, trees.EVERY_COLUMN), ()),
+    "plain-csv-french": ("plain", lambda f: trees.table(f, trees.EVERY_COLUMN), ("--languages", "French")),
+    "plain-tsv": ("plain", lambda f: trees.table(f, trees.TSV, "t.tsv"), ()),
+    "plain-jsonl": ("plain", lambda f: trees.table(f, trees.JSON_LINES, "t.jsonl"), ()),
+    "plain-stretches": ("plain", lambda f: trees.table(f, trees.STRETCHES), ()),
     "plain-named-otherwise": (
         "plain",
-        lambda f: layouts.table(f, layouts.NAMED_OTHERWISE),
+        lambda f: trees.table(f, trees.NAMED_OTHERWISE),
         ("--option", "columns=audio=clip,text=said,translation_en=english,speaker=who", "language=fr"),
     ),
-    **{name: ("pairs", lambda f, name=name: layouts.pairs(f, name), ()) for name in layouts.PAIRS},
+    **{name: ("pairs", lambda f, name=name: trees.pairs(f, name), ()) for name in trees.PAIRS},
 }
 SUMMARY = ("utterances", "meanings", "clusters", "seconds", "without_duration", "languages")
 
@@ -145,7 +195,7 @@ def test_every_corpus_as_its_publishers_hand_it_out(tmp_path, printed):
         folder = tmp_path / case
         folder.mkdir()
         found[case] = prepared(name, make(folder), folder, printed, *arguments)
-    table = mass_table(tmp_path / "mass-titles")
+    table = trees.mass_table(tmp_path / "mass-titles" / "scripts", trees.spoken(tmp_path / "mass-titles"))
     found["mass-table"] = prepared("mass", table, tmp_path / "mass-titles", printed)
     every = json.loads(json.dumps(printed("corpus", "list")))
     covered = {name for name, _, _ in CORPORA.values()}
@@ -153,32 +203,8 @@ def test_every_corpus_as_its_publishers_hand_it_out(tmp_path, printed):
     check("corpora", found, tolerance=EXACT)
 
 
-def mass_table(folder: Path) -> Path:
-    """MaSS as its scripts leave it, out of its folders: ``data/<language>_corpus``, and the table of what there is."""
-    root, verses = folder / "scripts" / "data", {}
-    for record in manifest_records(folder / "m.jsonl", folder):
-        language, _, stem = record["id"].partition("/")
-        name = record["meaning"].replace(" ", "_").replace(":", "_verse_")
-        verses.setdefault(name, {})[Path(record["audio"]["path"]).parts[-3]] = stem
-        assert language
-    languages = sorted({language for row in verses.values() for language in row})
-    root.mkdir(parents=True)
-    for language in languages:
-        shutil.move(folder / "root" / "dataset" / language, root / f"{language}_corpus")
-    lines = [["ID", "Label", *languages], ["", "Path", *(f"./data/{name}_corpus/wav/" for name in languages)]]
-    lines += [
-        ["", "Available", *("9" for _ in languages), "Intersection"],
-        ["", "Missing", *("0" for _ in languages), "2"],
-    ]
-    for n, (name, row) in enumerate(sorted(verses.items())):
-        lines.append([str(n), name, *(row.get(language, "Not Available") for language in languages)])
-    table = root / "recap_verses-anName-True.csv"
-    table.write_text("".join(",".join(line) + "\n" for line in lines), encoding="utf-8")
-    return table
-
-
 def test_what_is_wrong_with_a_manifest_and_what_it_holds(tmp_path, printed, capsys):
-    root = layouts.fleurs(tmp_path, "unpacked")
+    root = of_spoken(trees.fleurs_tree, layout="unpacked")(tmp_path)
     call("corpus", "prepare", "fleurs", "--root", root, "--out", tmp_path / "m.jsonl")
     lines = (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()
     first = json.loads(lines[0])
@@ -190,7 +216,7 @@ def test_what_is_wrong_with_a_manifest_and_what_it_holds(tmp_path, printed, caps
     findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     found = {
         "stats": printed("corpus", "stats", tmp_path / "m.jsonl"),
-        "stats of a table": printed("corpus", "stats", layouts.table(tmp_path / "table", layouts.EVERY_COLUMN)),
+        "stats of a table": printed("corpus", "stats", trees.table(tmp_path / "table", trees.EVERY_COLUMN)),
         "findings": sorted([f["id"], f["problem"]] for f in findings),
     }
     check("corpus-counts", found, tolerance=EXACT)

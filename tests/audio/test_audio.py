@@ -391,12 +391,13 @@ def test_a_stretch_before_the_cut_can_be_read(tmp_path):
 @pytest.mark.parametrize("what", ["offset", "duration"])
 def test_a_stretch_that_makes_no_sense(what, value):
     with pytest.raises(UsageError, match=what):
-        load_audio(wav(), **{what: value})
+        load_audio(AudioRef("a.wav", **{what: value}))
 
 
-def test_a_stretch_of_no_length():
+def test_a_stretch_of_no_length(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav())
     with pytest.raises(EmptyAudioError, match="duration"):
-        load_audio(wav(), duration=0.0)
+        load_audio(AudioRef(str(tmp_path / "a.wav"), duration=0.0))
 
 
 # --- arrays
@@ -472,7 +473,6 @@ def test_tensors():
     np.testing.assert_array_equal(load_audio(Tensor(values)), values)
     with pytest.raises(UsageError, match="detach"):
         load_audio(Tensor(values, TypeError("can't convert cuda:0")))
-    assert audio_hash(Tensor(values)) == audio_hash(values)
 
 
 @pytest.mark.parametrize(
@@ -756,12 +756,11 @@ def outcome(data, **arguments):
         return error
 
 
-def test_damage_never_escapes_the_tree(files):
+def test_damage_never_escapes_the_tree(files, tmp_path):
     """Random cuts and random damage of every format: samples or an AudioError of one line."""
     rng = np.random.default_rng(5)
     for name, path in files.items():
-        data = path.read_bytes()
-        format = "g722" if name.endswith("g722") else None
+        data, damaged_file = path.read_bytes(), tmp_path / name
         for _ in range(3):
             at, start = int(rng.integers(len(data))), int(rng.integers(200))
             damaged = [
@@ -770,10 +769,11 @@ def test_damage_never_escapes_the_tree(files):
                 data[:start] + rng.bytes(4) + data[start + 4 :],
             ]
             for broken in damaged:
-                for stretch in ({}, {"offset": 1.3, "duration": 0.2}):
-                    result = outcome(broken, format=format, **stretch)
+                damaged_file.write_bytes(broken)
+                for stretch in ((), (1.3, 0.2)):
+                    result = outcome(AudioRef(str(damaged_file), *stretch))
                     if isinstance(result, AudioError):
-                        assert str(result).startswith("audio bytes: ")
+                        assert str(result).startswith(f"{damaged_file}: ")
                         assert "\n" not in str(result)
                     else:
                         assert result.size

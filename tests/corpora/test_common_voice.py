@@ -39,7 +39,7 @@ def test_train_dev_and_test_are_read_and_validated_is_not(tmp_path, spoken):
     assert [u.split for u in read("common-voice", root, split="validated")[0]] == ["validated"] * 7
     with pytest.raises(CorpusError, match=r"no dev.tsv is here"):
         read("common-voice", root, split="dev")
-    with pytest.raises(UsageError, match=r"--split reported: Common Voice has train, dev, test, validated"):
+    with pytest.raises(UsageError, match=r"--split reported: the common-voice corpus has train, dev, test, validated"):
         read("common-voice", root, split="reported")
 
 
@@ -139,7 +139,7 @@ def test_the_splits_of_covost(tmp_path, spoken):
     assert [u.split for u in found] == ["train", "dev"]
     assert log == [f"covost en: skipped 1 (split 'dev_covost', which CoVoST 2 doesn't use): {CLIP(1002)}"]
     assert [u.split for u in read("covost", root, split="dev")[0]] == ["dev"]
-    with pytest.raises(UsageError, match=r"--split all: CoVoST has train, dev, test"):
+    with pytest.raises(UsageError, match=r"--split all: the covost corpus has train, dev, test"):
         read("covost", root, split="all")
 
 

@@ -15,8 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from helpers import sweep, utterance, write_wav
@@ -25,18 +23,7 @@ from interlingua.corpora import read_manifest
 from interlingua.corpora.base import read_corpus
 from interlingua.errors import CorpusError, FetchError, UsageError
 from interlingua.types import AudioRef
-from trees import clip, fleurs_tree, jsonl, put, read
-
-
-def audio_folder(root: Path) -> Path:
-    for name in ("train/a.wav", "train/b.wav", "test/a.wav"):
-        clip(root / name)
-    put(
-        root / "train" / "metadata.csv",
-        'file_name,transcription,lang\na.wav,NA,en\nb.wav,"Yes, no",en\ngone.wav,x,en\n',
-    )
-    put(root / "test" / "metadata.csv", "file_name,transcription,lang\na.wav,null,fr\n")
-    return root
+from trees import audio_folder, clip, fleurs_tree, jsonl, parquet, put, read, saved_data_set, shard
 
 
 def test_audiofolder(tmp_path):
@@ -82,48 +69,11 @@ def test_audio_without_metadata_has_no_text(tmp_path):
     assert "without texts" in log[0]
 
 
-def shard(path: Path, columns: dict, features: dict) -> Path:
-    """A parquet file as `datasets` writes it: audio as bytes and path, features in the schema's metadata."""
-
-    audio = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    arrays = {
-        name: pa.array(cells, audio) if isinstance(cells[0], dict) else pa.array(cells)
-        for name, cells in columns.items()
-    }
-    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(arrays).replace_schema_metadata(metadata), path, row_group_size=2)
-    return path
-
-
-def hub_like(root: Path) -> Path:
-    """FLEURS in parquet: `id` is the sentence, genders are numbers, one row has no audio."""
-    data = clip(root.parent / "x.wav").read_bytes()
-    columns = {
-        "id": [7, 7, 8],
-        "audio": [
-            {"bytes": data, "path": "../../1.wav"},
-            {"bytes": data, "path": "2.wav"},
-            {"bytes": None, "path": None},
-        ],
-        "path": ["1.wav", "2.wav", "3.wav"],
-        "raw_transcription": ["NA", "Yes", "No"],
-        "gender": [1, 0, -1],
-        "language": ["French"] * 3,
-    }
-    features = {
-        "audio": {"sampling_rate": 16000, "_type": "Audio"},
-        "gender": {"names": ["male", "female"], "_type": "ClassLabel"},
-    }
-    shard(root / "data" / "validation-00000-of-00001.parquet", columns, features)
-    return root
-
-
 HUB_COLUMNS = ("meaning=id", "text=raw_transcription")
 
 
 def test_parquet_audio_stays_where_it_is(tmp_path):
-    found, log = read("huggingface", hub_like(tmp_path / "d"), columns=HUB_COLUMNS)
+    found, log = read("huggingface", parquet(tmp_path / "d"), columns=HUB_COLUMNS)
     path = str(tmp_path / "d" / "data" / "validation-00000-of-00001.parquet")
     assert [(u.audio, u.text, u.meaning, u.gender, u.language, u.split) for u in found] == [
         (AudioRef(path, member="row=0"), "NA", "7", "female", "fr", "dev"),
@@ -150,17 +100,7 @@ def test_parquet_with_an_audio_column_of_another_name_and_with_two(tmp_path):
 
 
 def test_a_saved_data_set(tmp_path):
-
-    data = clip(tmp_path / "x.wav").read_bytes()
-    audio = pa.array([{"bytes": data, "path": "x.wav"}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-    saved = pa.table({"audio": audio, "text": ["NA"], "language": ["en"]})
-    folder = tmp_path / "d" / "train"
-    put(folder / "state.json", json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
-    with (
-        pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as out,
-        pa.ipc.new_stream(out, saved.schema) as stream,
-    ):
-        stream.write_table(saved)
+    saved_data_set(tmp_path / "d")
     with pytest.raises(UsageError, match="give the option audio_folder"):
         read("huggingface", tmp_path / "d")
     (found,) = read("huggingface", tmp_path / "d", audio_folder=str(tmp_path / "out"))[0]
@@ -181,7 +121,7 @@ def datasets(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_the_hubs_audio_is_written_where_it_was_asked_for(tmp_path, datasets):
     out = tmp_path / "out"  # which isn't there yet
-    hub = str(hub_like(tmp_path / "d"))  # `datasets` takes a folder's path for a data set's name, too
+    hub = str(parquet(tmp_path / "d"))  # `datasets` takes a folder's path for a data set's name, too
     found, log = read("huggingface", out, hub=hub, columns=HUB_COLUMNS, split="dev")
     assert [(u.text, u.meaning, u.gender, u.language, u.split) for u in found] == [
         ("NA", "7", "female", "fr", "dev"),
@@ -199,7 +139,7 @@ def test_the_hubs_failures_are_one_line(tmp_path, datasets):
         read("huggingface", tmp_path, hub="nobody/nothing")
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match=r"--split test: .* has validation"):
-        read("huggingface", tmp_path, hub=str(hub_like(tmp_path / "d")), split="test")
+        read("huggingface", tmp_path, hub=str(parquet(tmp_path / "d")), split="test")
 
 
 def test_without_datasets_the_fix_is_named(tmp_path, monkeypatch):

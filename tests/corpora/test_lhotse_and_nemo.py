@@ -8,7 +8,7 @@ import pytest
 from interlingua.audio import load_audio
 from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.types import AudioRef, Utterance
-from trees import clip, jsonl, read
+from trees import clip, jsonl, lhotse_cut, lhotse_recording, lhotse_supervision, read
 
 # ---------------------------------------------------------------- NeMo
 
@@ -62,41 +62,11 @@ def test_nemo_leaves_out_and_names(clips):
         read("nemo", jsonl(path, {"audio_filepath": "a.wav", "duration": "long", "lang": "en"}))
     with pytest.raises(ManifestError, match="no source_lang or lang; prepare a manifest with --option language=CODE"):
         read("nemo", jsonl(path, {"audio_filepath": "a.wav"}))
-    with pytest.raises(UsageError, match="a NeMo manifest is one split"):
+    with pytest.raises(UsageError, match="the nemo corpus has no splits"):
         read("nemo", path, split="dev")
 
 
 # ---------------------------------------------------------------- Lhotse
-
-
-def lhotse_recording(source="a.wav", kind="file", channels=(0,), **more) -> dict:
-    return {
-        "id": more.pop("id", "r"),
-        "sources": [{"type": kind, "channels": list(channels), "source": source}],
-        "sampling_rate": 16000,
-        "num_samples": 16000,
-        "duration": 1.0,
-        "channel_ids": list(channels),
-        **more,
-    }
-
-
-def lhotse_supervision(**more) -> dict:
-    defaults = {
-        "id": "s",
-        "recording_id": "r",
-        "start": 0.0,
-        "duration": 0.3,
-        "channel": 0,
-        "text": "hi",
-        "language": "en",
-    }
-    return {**defaults, **more}
-
-
-def lhotse_cut(recording=None, supervisions=(), **more) -> dict:
-    defaults = {"id": "c", "start": 0.5, "duration": 0.5, "channel": 0, "type": "MonoCut"}
-    return {**defaults, "supervisions": list(supervisions), "recording": recording or lhotse_recording(), **more}
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from interlingua.audio import load_audio
 from interlingua.corpora import read_any
 from interlingua.corpora.mass import BOOKS, verse_of
 from interlingua.errors import CorpusError, ManifestError, UsageError
-from interlingua.languages import language_name
 from interlingua.types import AudioRef
-from trees import mass_stem, mass_tree, read
+from trees import mass_stem, mass_table, mass_tree, read
 
 
 def test_verses_pair_across_orders_and_names_of_books(tmp_path):
@@ -70,33 +69,9 @@ def test_verses_without_audio_and_audio_without_text(tmp_path, spoken):
     assert "mass english: skipped 1 (its name is no verse's): noise" in log
 
 
-def mass_corpora(root, spoken):
-    """What MaSS's scripts leave: ``data/<language>_corpus/{txt,wav}``, and the table of what there is."""
-    mass_tree(root, spoken)
-    found, _ = read("mass", root, titles=True)
-    verses: dict[str, dict[str, str]] = {}
-    for u in found:
-        name = u.meaning.replace(" ", "_").replace(":", "_verse_")
-        verses.setdefault(name, {})[language_name(u.language).lower()] = u.id.partition("/")[2]
-    languages = sorted({language for row in verses.values() for language in row})
-    for language in languages:
-        (root / "data").mkdir(exist_ok=True)
-        (root / "dataset" / language).rename(root / "data" / f"{language}_corpus")
-    rows = [["ID", "Label", *languages], ["", "Path", *(f"./data/{name}_corpus/wav/" for name in languages)]]
-    rows += [
-        ["", "Available", *("9" for _ in languages), "Intersection"],
-        ["", "Missing", *("0" for _ in languages), "2"],
-    ]
-    for n, (name, row) in enumerate(sorted(verses.items())):
-        rows.append([str(n), name, *(row.get(language, "Not Available") for language in languages)])
-    table = root / "data" / "recap_verses-anName-True.csv"
-    table.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
-    return table
-
-
 def test_the_table_of_mass_s_scripts_holds_what_its_folders_hold(tmp_path, spoken):
     before, _ = read("mass", mass_tree(tmp_path / "tree", spoken))
-    table = mass_corpora(tmp_path / "scripts", spoken)
+    table = mass_table(tmp_path / "scripts", spoken)
     found, log = read("mass", table)
     assert {(u.id, u.text, u.meaning) for u in found} == {(u.id, u.text, u.meaning) for u in before}
     assert all(u.translations == next(v.translations for v in before if v.id == u.id) for u in found)
@@ -112,7 +87,7 @@ def test_the_table_of_mass_s_scripts_holds_what_its_folders_hold(tmp_path, spoke
 
 
 def test_a_text_beside_mass_s_table_that_is_no_utf_8_is_named(tmp_path, spoken):
-    table = mass_corpora(tmp_path, spoken)
+    table = mass_table(tmp_path, spoken)
     text = next((tmp_path / "data" / "french_corpus" / "txt").glob("*verse_1.txt"))
     text.write_bytes("voilà".encode("latin-1"))
     with pytest.raises(CorpusError, match=text.name):
@@ -120,7 +95,7 @@ def test_a_text_beside_mass_s_table_that_is_no_utf_8_is_named(tmp_path, spoken):
 
 
 def test_a_table_of_mass_whose_recordings_are_elsewhere(tmp_path, spoken):
-    table = mass_corpora(tmp_path, spoken)
+    table = mass_table(tmp_path, spoken)
     shutil.rmtree(tmp_path / "data" / "russian_corpus")
     log: list[str] = []
     assert {u.language for u in read_any(table, log=log.append)} == {"en", "fr"}
@@ -145,7 +120,7 @@ def test_a_table_of_mass_whose_recordings_are_elsewhere(tmp_path, spoken):
     ],
 )
 def test_a_wrong_table_of_mass_is_named(tmp_path, spoken, change, said):
-    table = mass_corpora(tmp_path, spoken)
+    table = mass_table(tmp_path, spoken)
     text = table.read_text(encoding="utf-8")
     assert change[0] in text
     table.write_text(text.replace(*change), encoding="utf-8")
@@ -155,7 +130,7 @@ def test_a_wrong_table_of_mass_is_named(tmp_path, spoken, change, said):
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_biblenet_s_json(tmp_path, spoken, indent):
-    table = mass_corpora(tmp_path, spoken)
+    table = mass_table(tmp_path, spoken)
     rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[4:]]
     data = [
         {

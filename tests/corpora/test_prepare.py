@@ -284,11 +284,6 @@ def test_near_duplicates(texts, clusters):
     assert cluster_meanings(texts) == dict(zip(texts, clusters.split(), strict=True))
 
 
-def test_a_threshold_of_one_keeps_identical_texts_only():
-    texts = {"a": {"en": "press one now"}, "b": {"en": "press two now"}, "c": {"en": "Press one, now."}}
-    assert cluster_meanings(texts, 1.0) == {"a": "a", "b": "b", "c": "a"}
-
-
 @settings(deadline=None)
 @given(st.integers(1, 40))
 def test_exactly_two_thirds_is_near_at_every_length(k):

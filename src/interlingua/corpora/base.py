@@ -31,8 +31,9 @@ Log = Callable[[str], None]
 Reader = Callable[..., Iterable[Utterance]]
 """(root, *, languages, split, log, options…).
 
-Languages are in the corpus's codes or ours; None: all that are there, as for the split. Raises CorpusError for missing
-or broken files, ManifestError for a wrong line, UsageError for an unknown language, split or option.
+Languages are in the corpus's codes or ours; None: all that are there, as for the split, which `Corpus.split` has
+checked. Raises CorpusError for missing or broken files, ManifestError for a wrong line, UsageError for an unknown
+language or option.
 """
 Download = Callable[[Path, Names, str | None, Log], None]
 
@@ -53,6 +54,7 @@ class Corpus:
         download: fetches the files below a folder (root, languages, split, log); None: only by hand.
         self_fetching: the reader fetches what it needs, and ROOT may be omitted.
         makes_root: an option with which the reader creates ROOT.
+        splits: whether it has any; a tuple names all; None: only some of its tables do.
         units: names of its meanings and clusters.
     """
 
@@ -65,7 +67,7 @@ class Corpus:
     self_fetching: bool = False
     makes_root: str | None = None
     synthetic: bool = False
-    splits: bool = True
+    splits: bool | tuple[str, ...] | None = True
     units: tuple[str, str] = ("meanings", "clusters")
 
     @property
@@ -91,6 +93,21 @@ class Corpus:
                 raise UsageError(f"--option {text}: the {self.name} corpus has no option {name!r}; {has}")
             parsed[key] = _typed(value.strip(), known[key], text)
         return parsed
+
+    def split(self, requested: str | None) -> str | None:
+        """Our name of a split; UsageError if the corpus hasn't got it."""
+        if requested is None:
+            return None
+        name = split_name(requested)
+        if self.splits is False:
+            raise self.without_splits(requested)
+        if isinstance(self.splits, tuple) and name not in self.splits:
+            raise UsageError(f"--split {requested}: the {self.name} corpus has {', '.join(self.splits)}")
+        return name
+
+    def without_splits(self, requested: str) -> UsageError:
+        """The error for a split of what has none."""
+        return UsageError(f"--split {requested}: the {self.name} corpus has no splits; omit it, or make some (--fold)")
 
     def fetch_hint(self) -> str:
         """One line: what to fetch, where to put it, and the command to run then."""
@@ -148,7 +165,7 @@ def read_corpus(
         raise CorpusError(f"{root}: no such file or folder. {corpus.fetch_hint()}")
     if root is not None and root.is_dir():
         check_folder(root, listed=True)
-    return iter(corpus.read(root, languages=languages, split=split, log=log, **options))
+    return iter(corpus.read(root, languages=languages, split=corpus.split(split), log=log, **options))
 
 
 class Skipped:
@@ -177,12 +194,6 @@ class Skipped:
 def split_name(name: str) -> str:
     """Our name of a split: ``validation`` is dev."""
     return "dev" if name in ("validation", "valid", "val") else name
-
-
-def refuse_split(corpus: str, split: str | None) -> None:
-    """Raise UsageError if a split is given for a corpus that has none."""
-    if split is not None:
-        raise UsageError(f"--split {split}: the {corpus} corpus has no splits; omit it, or make some (--fold)")
 
 
 def check_folder(folder: str | Path, *, listed: bool = False) -> None:

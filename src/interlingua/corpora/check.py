@@ -97,12 +97,8 @@ def _check_texts(utterance: Utterance, written_in: Callable[[str, str], bool | N
             continue
         if not text.strip():
             yield Finding(utterance.id, "text", f"its {what} is empty")
-        elif written_in is not None and _tells(text) and written_in(text, language) is False:
+        elif written_in is not None and sum(map(str.isalpha, text)) >= LETTERS and written_in(text, language) is False:
             yield Finding(utterance.id, "language", f"its {what} doesn't look like {language!r}: {text[:60]}")
-
-
-def _tells(text: str) -> bool:
-    return sum(c.isalpha() for c in text) >= LETTERS
 
 
 def _check_audio(utterance: Utterance, decode: bool, digests: dict[str, str]) -> Iterator[Finding]:

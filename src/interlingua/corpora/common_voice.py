@@ -28,9 +28,11 @@ def read_common_voice(
     root: Path, *, languages: Names = None, split: str | None = None, log: Log = silent
 ) -> Iterator[Utterance]:
     """Recordings of the locales below ``root``, or of one; ``split`` may also be validated, invalidated or other."""
-    if split is not None and split not in TABLES:
-        raise UsageError(f"--split {split}: Common Voice has {', '.join(TABLES)}")
-    for folder, language in language_folders(_release(root), languages, _holds_clips, FETCH, log):
+
+    def holds(folder: Path) -> bool:
+        return any((folder / f"{name}.tsv").is_file() for name in TABLES)
+
+    for folder, language in language_folders(_release(root), languages, holds, FETCH, log):
         tables = [folder / f"{name}.tsv" for name in ((split,) if split else SPLITS)]
         there = [table for table in tables if table.is_file()]
         if not there:
@@ -48,6 +50,7 @@ CORPUS = Corpus(
     read=read_common_voice,
     licence="CC0",
     fetch=FETCH,
+    splits=TABLES,
 )
 
 
@@ -57,10 +60,6 @@ def _release(root: Path) -> Path:
         names = ", ".join(sorted(p.name for p in releases))
         raise UsageError(f"{root}: several releases ({names}); name one of them with --root")
     return releases[0] if releases else root
-
-
-def _holds_clips(folder: Path) -> bool:
-    return any((folder / f"{name}.tsv").is_file() for name in TABLES)
 
 
 def clip_seconds(folder: Path) -> dict[str, float]:

@@ -34,8 +34,6 @@ def read_covost(
     root: Path, *, languages: Names = None, split: str | None = None, targets: Names = None, log: Log = silent
 ) -> Iterator[Utterance]:
     """One utterance a recording, with its translations into ``targets`` (None: all); counts rows without a clip."""
-    if split is not None and split not in SPLITS:
-        raise UsageError(f"--split {split}: CoVoST has {', '.join(SPLITS)}")
     wanted = None if targets is None else normalise_languages(targets)
     for folder, language in language_folders(root, languages, lambda p: bool(_tables(p)), FETCH, log):
         tables = [t for t in _tables(folder) if wanted is None or t.target in wanted]
@@ -59,6 +57,7 @@ CORPUS = Corpus(
     read=read_covost,
     licence="CC0 by its repository, CC-BY-NC 4.0 by its card on the Hugging Face hub",
     fetch=FETCH,
+    splits=SPLITS,
 )
 
 

@@ -68,10 +68,9 @@ def _table() -> dict[str, _Language]:
     held = json.loads((files("interlingua.corpora") / "data" / "uriel.json").read_text(encoding="utf-8"))
     n = held["n_features"]
     return {
-        row["code"]: _Language(row["family"], _bits(row["features"])[:n].astype(np.float64))
+        row["code"]: _Language(
+            row["family"],
+            np.unpackbits(np.frombuffer(bytes.fromhex(row["features"]), np.uint8))[:n].astype(np.float64),
+        )
         for row in held["languages"]
     }
-
-
-def _bits(text: str) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interlingua.audio.archives import row_member
-from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import read_table
 from interlingua.corpora.layout import Clips, folder_name, language_folders, stem
 from interlingua.errors import CorpusError, UsageError
@@ -66,7 +66,7 @@ def read_fleurs(
     folders = language_folders(base, languages, _holds_fleurs, FETCH, log)
     referenced = folders if references is None else language_folders(base, references, _holds_fleurs, FETCH)
     found = 0
-    for name in SPLITS if split is None else (_split(split),):
+    for name in SPLITS if split is None else (split,):
         parts = [part for folder, code in folders if (part := _part(folder, code, name))]
         missing = [folder.name for folder, code in folders if not _part(folder, code, name)]
         if missing and split is not None:
@@ -86,7 +86,7 @@ def download_fleurs(root: Path, languages: Names, split: str | None, log: Log) -
     """Put the original files of some languages (all: 350 GB) below ``root/data``; existing files stay."""
     if not languages:
         raise UsageError("--download of FLEURS needs --languages; all 102 take about 350 GB")
-    splits = SPLITS if split is None else (_split(split),)
+    splits = SPLITS if split is None else (split,)
     names = [
         f"data/{code}/{name}"
         for code in map(fleurs_code, languages)
@@ -117,6 +117,7 @@ CORPUS = Corpus(
     licence="CC-BY 4.0",
     fetch=FETCH,
     download=download_fleurs,
+    splits=SPLITS,
 )
 
 
@@ -130,13 +131,6 @@ class _Part:
     @property
     def name(self) -> str:
         return f"{folder_name(self.folder)}/{self.split}"
-
-
-def _split(requested: str) -> str:
-    name = split_name(requested)
-    if name not in SPLITS:
-        raise UsageError(f"--split {requested}: FLEURS has {', '.join(SPLITS)}")
-    return name
 
 
 def _holds_fleurs(folder: Path) -> bool:

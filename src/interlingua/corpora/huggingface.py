@@ -85,7 +85,7 @@ def read_huggingface(
     ids: dict[str, str] = {}
     count = 0
     for item in items:
-        if split is not None and item.split is not None and split_name(split) != split_name(item.split):
+        if split is not None and item.split is not None and split != split_name(item.split):
             continue
         key = (item.split, item.folder, tuple(c for c, v in item.row.items() if _is_audio(v)))
         if key not in made:
@@ -177,39 +177,32 @@ def _plain_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _parquet(base: Path, path: Path) -> Iterator[_Item]:
     """Rows of a shard; audio is loaded only if rows without audio can't be found otherwise."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    inside = path.relative_to(base).as_posix()
     with _readable(path, "fetch it again"):
-        yield from _shard(path, path.relative_to(base).as_posix(), pq.ParquetFile(path))
-
-
-def _shard(path: Path, inside: str, file: Any) -> Iterator[_Item]:
-    import pyarrow as pa
-
-    schema = file.schema_arrow
-    labels = _labels(schema.metadata)
-    audio = [f.name for f in schema if pa.types.is_struct(f.type) and {"bytes", "path"} <= {g.name for g in f.type}]
-    if not audio:
-        raise CorpusError(f"{path}: no column holds audio, only {', '.join(schema.names)[:200]}. {FETCH}")
-    rest = [name for name in schema.names if name not in audio]
-    row_number = 0
-    for group in range(file.num_row_groups):
-        lacking = {name: _without_bytes(file, group, name) for name in audio}
-        within = 0
-        for batch in file.iter_batches(
-            batch_size=_BATCH, row_groups=[group], columns=[*rest, *(f"{a}.path" for a in audio)]
-        ):
-            for row in batch.to_pylist():
-                cells = {name: _name(row[name], labels.get(name)) for name in rest}
-                for name in audio:
-                    cells[name] = (
-                        {"path": (row.get(name) or {}).get("path"), "bytes": None}
-                        if within in lacking[name]
-                        else AudioRef(str(path), member=row_member(row_number, name))
-                    )
-                yield _Item(cells, f"{path}, row {row_number}", f"{inside}/{row_number}", _split(inside), path.parent)
-                row_number += 1
-                within += 1
+        file = pq.ParquetFile(path)
+        schema, number = file.schema_arrow, 0
+        labels = _labels(schema.metadata)
+        audio = [f.name for f in schema if pa.types.is_struct(f.type) and {"bytes", "path"} <= {g.name for g in f.type}]
+        if not audio:
+            raise CorpusError(f"{path}: no column holds audio, only {', '.join(schema.names)[:200]}. {FETCH}")
+        rest = [name for name in schema.names if name not in audio]
+        for group in range(file.num_row_groups):
+            first, lacking = number, {name: _without_bytes(file, group, name) for name in audio}
+            columns = [*rest, *(f"{a}.path" for a in audio)]
+            for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=columns):
+                for row in batch.to_pylist():
+                    cells = {name: _name(row[name], labels.get(name)) for name in rest}
+                    for name in audio:
+                        cells[name] = (
+                            {"path": (row.get(name) or {}).get("path"), "bytes": None}
+                            if number - first in lacking[name]
+                            else AudioRef(str(path), member=row_member(number, name))
+                        )
+                    yield _Item(cells, f"{path}, row {number}", f"{inside}/{number}", _split(inside), path.parent)
+                    number += 1
 
 
 def _without_bytes(file: Any, group: int, name: str) -> set[int]:
@@ -258,7 +251,7 @@ def _is_data(split: str | None) -> Callable[[str], bool]:
         base = name.rpartition("/")[2]
         if not (base in (*_METADATA, "state.json") or base.lower().endswith((*_AUDIO, ".parquet", ".arrow"))):
             return False
-        return split is None or base in _METADATA or _split(name) in (None, split_name(split))
+        return split is None or base in _METADATA or _split(name) in (None, split)
 
     return wanted
 
@@ -269,7 +262,7 @@ def _from_hub(hub: str, config: str | None, revision: str | None, split: str | N
         loaded = datasets.load_dataset(hub, config, revision=revision, streaming=True)
     except Exception as e:
         raise _explained(hub, e) from e
-    names = [name for name in loaded if split is None or split_name(split) == split_name(name)]
+    names = [name for name in loaded if split is None or split == split_name(name)]
     if not names:
         raise UsageError(f"--split {split}: {hub} has {', '.join(loaded)}")
     for name in names:

@@ -56,7 +56,7 @@ def read_lhotse(
     """
     wanted = None if languages is None else normalise_languages(languages)
     spoken = normalise_language(language) if language else None
-    manifests = [m for m in _manifests(root, log) if split is None or _split(m[0]) == split_name(split)]
+    manifests = [m for m in _manifests(root, log) if split is None or _split(m[0]) == split]
     if not manifests:
         requested = f" whose name says {split}" if split else ""
         raise CorpusError(f"{root}: no manifest of cuts, recordings or supervisions{requested} is here. {FETCH}")

@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from interlingua.corpora.base import Corpus, Log, Names, Skipped, refuse_split, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_lines
 from interlingua.corpora.layout import clip_path, language_folders
 from interlingua.errors import CorpusError, ManifestError, UsageError
@@ -84,7 +84,8 @@ def read_mass(
             root, languages=languages, split=split, titles=titles, references=references, log=log
         )
         return
-    refuse_split("mass", split)
+    if split is not None:
+        raise CORPUS.without_splits(split)
     base = root / "dataset" if (root / "dataset").is_dir() else root
     folders = language_folders(base, languages, _holds_verses, FETCH, log)
     referenced = folders if references is None else language_folders(base, references, _holds_verses, FETCH)
@@ -100,7 +101,7 @@ CORPUS = Corpus(
     read=read_mass,
     licence="texts and alignments as in getalp/mass-dataset (MIT); the recordings belong to Faith Comes By Hearing",
     fetch=FETCH,
-    splits=False,
+    splits=None,
 )
 
 
@@ -243,12 +244,13 @@ def read_mass_table(
     skipped = Skipped(f"mass {path.name}", log)
     content = None if path.suffix == ".csv" else _biblenet(path)
     if content is None:
-        refuse_split("mass", split)
+        if split is not None:
+            raise CORPUS.without_splits(split)
         rows, own_split = _csv_rows(path, wanted, log), None
     else:
         own_split = split_name(path.name.partition("-")[0])
         own_split = own_split if own_split in ("train", "dev", "test") else None
-        rows = _biblenet_rows(path, content) if split is None or split_name(split) == own_split else iter(())
+        rows = _biblenet_rows(path, content) if split is None or split == own_split else iter(())
     seen: set[str] = set()
     for where, label, verses in rows:
         named = next((v for verse in verses if (v := verse_of(verse.stem))), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import parallel_lines, seconds
 from interlingua.corpora.europarl_st import merged
 from interlingua.errors import CorpusError, UsageError
@@ -40,7 +40,7 @@ def read_mustc(
         lacking = f"target {', '.join(targets)}" if targets and there else "folder of a target"
         raise CorpusError(f"{root}: no {lacking} is here, {has}. {FETCH}")
     names = sorted({p.name for folder in chosen for p in (folder / "data").iterdir() if _tables(p)})
-    requested = None if split is None else "tst-COMMON" if split == "test" else split_name(split)
+    requested = None if split is None else "tst-COMMON" if split == "test" else split
     if not names or (requested is not None and requested not in names):
         has = f", only {', '.join(names)}" if names else ""
         raise CorpusError(f"{root}: no split{f' {split}' if split else ''} is here{has}. {FETCH}")

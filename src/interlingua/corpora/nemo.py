@@ -37,8 +37,6 @@ def read_nemo(
         audio_root: what relative paths are relative to; None: the manifest's folder.
         keep_missing: keep recordings whose file doesn't exist.
     """
-    if split is not None:
-        raise UsageError(f"--split {split}: a NeMo manifest is one split; name the manifest and omit --split")
     wanted = None if languages is None else normalise_languages(languages)
     folder = root.parent if audio_root is None else Path(audio_root)
     skipped, differ = Skipped(root.name, log), Skipped(root.name, log)
@@ -85,6 +83,7 @@ CORPUS = Corpus(
     read=read_nemo,
     licence="yours",
     fetch="ROOT is the manifest itself (.json or .jsonl); relative audio paths are taken from its folder",
+    splits=False,
 )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from interlingua.corpora.base import Corpus, Log, Names, refuse_split, silent
+from interlingua.corpora.base import Corpus, Log, Names, silent
 from interlingua.corpora.prepare import cluster_meanings
 from interlingua.errors import CorpusError, FetchError, HashMismatchError
 from interlingua.fetch import run
@@ -87,14 +87,14 @@ def prepare_prompts(
         HashMismatchError: a file in the caller's ``root`` differs from the hash list (the default folder is refetched).
         CorpusError: an unknown language, a missing file, or no prompt left.
     """
-    refuse_split("prompts", split)
     languages = normalise_languages(languages or LANGUAGES)
     for language in languages:
         if language not in LANGUAGES:
             raise CorpusError(f"the prompts corpus has no {language!r}; it has {', '.join(LANGUAGES)}")
     hashes = _hashes()
     root = _present(root, log)
-    utterances = _utterances(root, _common_prompts(hashes), languages, min_words, include_non_speech)
+    names = sorted(n.removeprefix("en/").removesuffix(".g722") for n in hashes if n.startswith("en/"))
+    utterances = _utterances(root, names, languages, min_words, include_non_speech)
     if not utterances:
         raise CorpusError(f"no prompt has {min_words} words or more; lower --min-words")
     return utterances
@@ -203,10 +203,6 @@ def _hashes() -> dict[str, str]:
     data = files("interlingua.corpora") / "data" / "prompts_sha256.txt"
     pairs = (line.split("  ", 1) for line in data.read_text(encoding="utf-8").splitlines())
     return {name: digest for digest, name in pairs}
-
-
-def _common_prompts(hashes: dict[str, str]) -> list[str]:
-    return sorted(n.removeprefix("en/").removesuffix(".g722") for n in hashes if n.startswith("en/"))
 
 
 def _present(root: Path | None, log: Log) -> Path:

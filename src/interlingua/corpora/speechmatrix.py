@@ -17,7 +17,7 @@ from typing import BinaryIO
 from interlingua.audio.archives import refusal
 from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import read_table
-from interlingua.errors import CorpusError, UsageError
+from interlingua.errors import CorpusError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
@@ -40,8 +40,6 @@ def read_speechmatrix(
 
     Both languages must be among ``languages``; published pairs score 1.06 and more (``least_score``).
     """
-    if split not in (None, "train"):
-        raise UsageError(f"--split {split}: SpeechMatrix is for training alone; omit --split")
     wanted = None if languages is None else normalise_languages(languages)
     folder = root / "aligned_speech"
     tables = [
@@ -69,6 +67,7 @@ CORPUS = Corpus(
     read=read_speechmatrix,
     licence="not stated with the data; mined from VoxPopuli, which is CC0",
     fetch=FETCH,
+    splits=("train",),
 )
 
 

@@ -252,7 +252,7 @@ class Rows:
         """
         layout = self._layout(row, where)
         split = _text(row, layout.columns.get("split"), where) or self.default_split
-        if self.split is not None and split_name(self.split) != split_name(split or ""):
+        if self.split is not None and self.split != split_name(split or ""):
             return []
         given = _text(row, layout.columns.get("id"), where)
         meaning = _text(row, layout.columns.get("meaning"), where)

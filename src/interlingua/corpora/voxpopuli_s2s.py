@@ -9,7 +9,7 @@ Interpreters compress and lag: the texts are no literal translations.
 from collections.abc import Iterator
 from pathlib import Path
 
-from interlingua.corpora.base import Corpus, Log, Names, Skipped, refuse_split, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import read_table
 from interlingua.corpora.layout import NO_FILE, language_folders, with_ending
 from interlingua.languages import normalise_languages
@@ -32,7 +32,6 @@ def read_voxpopuli_s2s(
     ``sources`` are the languages of the speeches (None: all that are there), ``languages`` those of the utterances to
     keep. Ids and transcribed interpretations of one source language are held.
     """
-    refuse_split("voxpopuli-s2s", split)
     wanted = None if languages is None else normalise_languages(languages)
     base = root / "transcribed_data" if (root / "transcribed_data").is_dir() else root
     for folder, spoken in language_folders(base, sources, lambda p: any(p.glob("*/s2s*.tsv")), FETCH):

@@ -102,7 +102,7 @@ class CorpusSource:
     @property
     def has_splits(self) -> bool:
         """Whether it has splits."""
-        return self.name == "manifest" or get_corpus(self.name).splits
+        return self.name == "manifest" or bool(get_corpus(self.name).splits)
 
     @property
     def title(self) -> str:

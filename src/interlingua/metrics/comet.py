@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,8 +197,9 @@ def _scores(environment: CometEnvironment, request: Mapping[str, Any], model: st
             )
         found: dict[str, Any] = json.loads(response.read_text(encoding="utf-8"))
     if "error" in found:
+        reason = textwrap.shorten(found["error"], 240, placeholder="…")
         raise CometError(
-            f"COMET's model {model} can't be reached or run ({_shortened(found['error'])}); have it in the hub cache "
+            f"COMET's model {model} can't be reached or run ({reason}); have it in the hub cache "
             "(with the XLM-R that it names), or name a local folder that holds hparams.yaml and checkpoints/model.ckpt"
         )
     return found
@@ -218,7 +220,3 @@ def _run(command: list[str], errors: int, n: int) -> int:
             child.kill()
             raise
     return child.returncode
-
-
-def _shortened(text: str, most: int = 240) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -11,6 +11,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,20 +184,8 @@ def config(variables: Variables, token_ids: dict[str, int]) -> Any:
     )
 
 
-def load_settings(folder: Path, token_ids: dict[str, int]) -> tuple[Any, Any]:
-    """``config`` and ``generation_config`` as `load_model` gives them, without reading the weights."""
-    from transformers import GenerationConfig
-
-    path = folder / "model.bin"
-    try:
-        found = config(read_variables(path), token_ids)
-    except (KeyError, ValueError) as error:
-        raise ModelFormatError(f"{path}: not a Whisper of a known shape ({one_line(error)})") from error
-    return found, GenerationConfig(**_generation(read_json(folder / "config.json"), found))
-
-
-def load_model(folder: Path, dtype: "torch.dtype", token_ids: dict[str, int]) -> Any:
-    """A ``WhisperForConditionalGeneration`` with the folder's weights, on the CPU.
+def load_model(folder: Path, dtype: "torch.dtype | None", token_ids: dict[str, int]) -> Any:
+    """A ``WhisperForConditionalGeneration`` on the CPU with the folder's weights; ``dtype`` None: only its two configs.
 
     ``generation_config`` carries the settings of ``config.json`` only; `complete_settings` adds the rest.
     """
@@ -206,13 +195,17 @@ def load_model(folder: Path, dtype: "torch.dtype", token_ids: dict[str, int]) ->
     path = folder / "model.bin"
     variables = read_variables(path)
     try:
-        with torch.device("meta"):
-            model = WhisperForConditionalGeneration(config(variables, token_ids))
-        model.load_state_dict(state_dict(variables, dtype), assign=True)
+        shape = config(variables, token_ids)
+        if dtype is None:
+            model: Any = SimpleNamespace(config=shape)
+        else:
+            with torch.device("meta"):
+                model = WhisperForConditionalGeneration(shape)
+            model.load_state_dict(state_dict(variables, dtype), assign=True)
+            model.tie_weights()
     except (KeyError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelFormatError(f"{path}: not a Whisper of a known shape ({one_line(error)})") from error
-    model.tie_weights()
-    model.generation_config = GenerationConfig(**_generation(read_json(folder / "config.json"), model.config))
+    model.generation_config = GenerationConfig(**_generation(read_json(folder / "config.json"), shape))
     return model
 
 

@@ -65,14 +65,12 @@ class Family:
 # ---------------------------------------------------------------- finding
 
 
-def resolve(
-    spec: str | Path, *, revision: str | None = None, offline: bool | None = None, family: Family | None = None
-) -> ModelSource:
+def resolve(spec: str | Path, *, revision: str | None = None, family: Family | None = None) -> ModelSource:
     """Find a model: alias (``base``), hub id (``owner/name``) or folder (``./base`` where the name is an alias, too).
 
     Sources, in order: the folder itself; the local hub cache; packaged weights in the cache; the hub; fetching
-    packaged weights (`PACKAGED` only). ``revision`` is a hub branch, tag or commit, or the one that a folder must have;
-    ``offline`` None follows ``HF_HUB_OFFLINE``; ``family`` None is Whisper.
+    packaged weights (`PACKAGED` only). The last two are left alone under ``HF_HUB_OFFLINE``. ``revision`` is a hub
+    branch, tag or commit, or the one that a folder must have; ``family`` None is Whisper.
 
     Raises:
         ModelNotFoundError: no source has it.
@@ -82,8 +80,7 @@ def resolve(
     if _is_folder(spec):
         return _from_folder(Path(spec).expanduser().absolute(), revision, family)
     name = hub_id(str(spec), family.aliases)
-    if offline is None:
-        offline = _hub().constants.HF_HUB_OFFLINE
+    offline = _hub().constants.HF_HUB_OFFLINE
     sources: list[tuple[str, Callable[[], ModelSource]]] = [
         ("hub cache", lambda: _from_hub_cache(name, revision, family)),
         ("packaged weights", lambda: _from_packages(name, revision, fetch=False)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interlingua.errors import EnglishOnlyModelError, ModelFormatError, UntrainedTaskError, UsageError
 from interlingua.files import atomic_folder, cache_dir
-from interlingua.models.ctranslate2 import load_model, load_settings
+from interlingua.models.ctranslate2 import load_model
 from interlingua.models.hub import ModelSource, check_device, load_pretrained, one_line, quiet, read_json, resolve
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS
 
@@ -159,7 +159,7 @@ def load_whisper(
     source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
     with quiet():
         tokenizer = load_tokenizer(source.path)
-        model = _load_model(source, weights_dtype, tokenizer) if weights else _load_settings(source, tokenizer)
+        model = _load_model(source, weights_dtype if weights else None, tokenizer)
         complete_settings(model, tokenizer)
         whisper = Whisper(model, _load_feature_extractor(source.path, model.config), tokenizer, source)
     if require_multilingual and not whisper.is_multilingual:
@@ -191,20 +191,14 @@ def _dtype(dtype: "torch.dtype | str") -> "torch.dtype":
     return found
 
 
-def _load_model(source: ModelSource, dtype: "torch.dtype", tokenizer: Any) -> Any:
-    from transformers import WhisperForConditionalGeneration
+def _load_model(source: ModelSource, dtype: "torch.dtype | None", tokenizer: Any) -> Any:
+    """transformers' model; ``dtype`` None: its two configs alone."""
+    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
     if source.kind == "ctranslate2":
         return load_model(source.path, dtype, token_ids(tokenizer))
-    return load_pretrained(WhisperForConditionalGeneration, source.path, dtype)
-
-
-def _load_settings(source: ModelSource, tokenizer: Any) -> Any:
-    if source.kind == "ctranslate2":
-        config, generation = load_settings(source.path, token_ids(tokenizer))
-        return SimpleNamespace(config=config, generation_config=generation)
-    from transformers import GenerationConfig, WhisperConfig
-
+    if dtype is not None:
+        return load_pretrained(WhisperForConditionalGeneration, source.path, dtype)
     read_json(source.path / "config.json")
     config = WhisperConfig.from_pretrained(source.path, local_files_only=True)
     if (source.path / "generation_config.json").is_file():
