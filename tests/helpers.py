@@ -16,7 +16,6 @@ from tokenizers.models import BPE
 from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from interlingua import results
-from interlingua.audio import Recording
 from interlingua.languages import WHISPER_LANGUAGES
 from interlingua.metrics import (
     SystemOutputs,
@@ -111,11 +110,6 @@ def write_wav(path: Path, samples: Samples) -> Path:
         out.setframerate(SAMPLE_RATE)
         out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return path
-
-
-def audio_hash(audio: AudioRef) -> str:
-    """The hash of a recording that is read for it alone."""
-    return Recording.read(audio).hash(audio)
 
 
 def utterance(language: str = "en", meaning: str | None = "hello", **fields) -> Utterance:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from helpers import audio_hash, sweep, write_wav
-from interlingua.audio import archives, duration_of, load_audio, sample_rate_of
+from helpers import sweep, write_wav
+from interlingua.audio import archives, audio_hash, duration_of, load_audio, sample_rate_of
 from interlingua.audio.archives import list_members, read_member, row_member
 from interlingua.errors import AudioError, AudioNotFoundError, TruncatedAudioError
 from interlingua.types import AudioRef

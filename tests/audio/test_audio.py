@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers import audio_hash, write_wav
-from interlingua.audio import Recording, declared_duration, duration_of, load_audio
+from helpers import write_wav
+from interlingua.audio import Recording, audio_hash, declared_duration, duration_of, load_audio
 from interlingua.audio.decode import _Track
 from interlingua.errors import (
     AudioError,
@@ -471,6 +471,7 @@ class Tensor:
 def test_tensors():
     values = chirp(SAMPLE_RATE).astype(np.float32)
     np.testing.assert_array_equal(load_audio(Tensor(values)), values)
+    assert audio_hash(Tensor(values)) == audio_hash(values)
     with pytest.raises(UsageError, match="detach"):
         load_audio(Tensor(values, TypeError("can't convert cuda:0")))
 
@@ -831,9 +832,13 @@ def test_hashes(files, tmp_path):
     assert len(whole) == 32
     assert int(whole, 16) > 0
     assert whole == audio_hash(AudioRef(str(copy))) == audio_hash(AudioRef(str(path), offset=0.0))
+    assert whole == audio_hash(path) == audio_hash(path.read_bytes()) == audio_hash(io.BytesIO(path.read_bytes()))
+    array = np.arange(10, dtype=np.int16)
+    assert audio_hash(array) == audio_hash(array.copy())
     stretches = [(1.0, None), (None, 1.0), (1.0, 1.0)]
     distinct = [whole, *(audio_hash(AudioRef(str(path), *stretch)) for stretch in stretches)]
     distinct += [audio_hash(AudioRef(str(other))) for other in (files["a.flac"], shorter)]
+    distinct += [audio_hash(a) for a in (array, array.astype(np.int32), array[None], array[::-1], array[:0])]
     assert len(set(distinct)) == len(distinct)
     with pytest.raises(UsageError):
         audio_hash(AudioRef(str(path), offset=-1.0))

@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import audio_hash, sweep, utterance, write_wav
-from interlingua.audio import Recording, decode, load_audio
+from helpers import sweep, utterance, write_wav
+from interlingua.audio import Recording, audio_hash, decode, load_audio
 from interlingua.audio.archives import read_member
 from interlingua.encoding import Context, FrameStore, WhisperEncoder, encode_manifest, pool_frames
 from interlingua.encoding import pipeline as encode

@@ -92,6 +92,20 @@ def load_audio(source: AudioSource, *, sample_rate: int = SAMPLE_RATE, max_secon
     return _from_file(_Input.of(source), stretch)
 
 
+def audio_hash(source: AudioSource) -> str:
+    """Hex BLAKE2b (128 bits) of a recording, for checking whether stored frames still fit.
+
+    A file hashes as its bytes, in an archive too, and the stretch; an array as its type, shape and values. Raises
+    AudioError where the file can't be read, and UsageError.
+    """
+    if _is_array(source):
+        array = _as_array(source)
+        digest = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        return digest.hexdigest()
+    return _Stretch.checked(source).hash(_Input.of(source).digest())
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
     """A file read once: hash and samples of any stretch come from the same bytes, unless it exceeds `HELD_BYTES`."""
@@ -113,11 +127,8 @@ class Recording:
         return cls(media, media.digest())
 
     def hash(self, audio: AudioRef) -> str:
-        """Hex BLAKE2b (128 bits) of the file's bytes and of the stretch: whether stored frames still fit."""
-        stretch, digest = _Stretch.checked(audio), self._digest.copy()
-        if (stretch.offset, stretch.duration) != (0.0, None):
-            digest.update(f" from {stretch.offset!r} for {stretch.duration!r}".encode())
-        return str(digest.hexdigest())
+        """As `audio_hash`."""
+        return _Stretch.checked(audio).hash(self._digest.copy())
 
     def samples(self, audio: AudioRef) -> Samples:
         """As `load_audio`; raises AudioError."""
@@ -202,6 +213,11 @@ class _Stretch:
     @property
     def limit(self) -> float:
         return math.inf if self.duration is not None else (self.offset + self.max_seconds) * SAMPLE_RATE
+
+    def hash(self, digest: Any) -> str:
+        if (self.offset, self.duration) != (0.0, None):
+            digest.update(f" from {self.offset!r} for {self.duration!r}".encode())
+        return str(digest.hexdigest())
 
     def too_long(self, name: str) -> TooLongAudioError:
         return TooLongAudioError(
