@@ -35,10 +35,9 @@ from interlingua.errors import (
     UntrainedTaskError,
     UsageError,
 )
-from interlingua.models import convert, ctranslate2_folder, load_whisper, offline, resolve
+from interlingua.models import convert, ctranslate2_folder, load_whisper, offline, open_ctranslate2, resolve
 from interlingua.models import ctranslate2 as ctranslate2_format
 from interlingua.models import hub as hub_module
-from interlingua.models.ctranslate2 import open_ctranslate2
 from interlingua.models.hub import weights_revision
 from interlingua.models.whisper import complete_settings
 

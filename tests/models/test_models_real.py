@@ -7,8 +7,8 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from interlingua.errors import FetchError
-from interlingua.models import check_packaged, fetch_packaged, load_whisper, offline, resolve
-from interlingua.models.ctranslate2 import open_ctranslate2, read_variables, state_dict, tensor
+from interlingua.models import check_packaged, fetch_packaged, load_whisper, offline, open_ctranslate2, resolve
+from interlingua.models.ctranslate2 import read_variables, state_dict, tensor
 from interlingua.types import SAMPLE_RATE
 
 pytestmark = pytest.mark.model
