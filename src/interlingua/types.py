@@ -62,6 +62,7 @@ class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         split: train, dev, test or the corpus's own name.
         speaker: None where the corpus doesn't name one (never invented); likewise ``gender``.
         duration: seconds.
+        extra: columns of one's own; an index keeps them, and searches can name them.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Utterance(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     speaker: str | None = None
     gender: str | None = None
     duration: float | None = None
+    extra: dict[str, str] = {}
 
     @property
     def group(self) -> str:

@@ -20,6 +20,7 @@ from interlingua.cli import (
     evaluate,
     export,
     finetune,
+    index,
     mine,
     report,
     search,
@@ -37,7 +38,8 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     default_parameter=cyclopts.Parameter(negative="", consume_multiple=True),  # --languages en fr
 )
-for part in (demo, doctor, corpus, encode, search, align, mine, translate, evaluate, finetune, export, recipe, report):
+PARTS = (demo, doctor, corpus, encode, index, search, mine, align, translate, evaluate, finetune, export, recipe, report)
+for part in PARTS:
     app.command(part.app)
 
 

@@ -1,85 +1,104 @@
-"""``interlingua search``: the gallery's utterances that mean what a query means."""
+"""``interlingua search``: the utterances of an index that mean what a recording means."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
-from interlingua.experiments.config import Device
-from interlingua.retrieval.methods import DEFAULT_METHOD, SimilarityFormat
 
-app = cyclopts.App(name="search", help="Find the utterances of a gallery that mean the same.")
+if TYPE_CHECKING:
+    from interlingua.audio import AudioSource
+    from interlingua.index import Hit, Index
+
+app = cyclopts.App(name="search", help="Find the utterances of an index that mean what a recording means.")
 
 
 @app.default
 def search(
-    queries: str,
-    gallery: str,
+    index: str,
+    queries: tuple[str, ...],
     *,
-    top: int = 10,
-    coarse: tuple[str, ...] = ("8:300", "4:60"),
+    k: Annotated[int, cyclopts.Parameter(name=("-k", "--top"))] = 10,
+    also: tuple[str, ...] = (),
+    where: str | None = None,
+    language: str | None = None,
     exhaustive: bool = False,
-    method: str = DEFAULT_METHOD,
-    plain: bool = False,
-    background: str | None = None,
-    compute: SimilarityFormat = "float32",
-    device: Device = "auto",
-    check: int = 0,
+    align: Path | None = None,
+    tsv: bool = False,
     json: bool = False,
 ) -> int:
-    """Rank a gallery for every query: pooled frames choose candidates, exact scores rank them.
-
-    Prints a line a candidate: query id, rank, candidate id, score, separated by tabs.
+    """Rank the utterances of an index for each spoken query, whatever its language.
 
     Args:
-        queries: frame store of the queries (`interlingua encode`), unpooled.
-        gallery: frame store of the candidates, made with the same settings; it is read into memory.
-        top: candidates to show for each query.
-        coarse: passes before the exact one as pooling:keep, coarsest first; the default is two.
-        exhaustive: score every candidate exactly.
-        method: a SeqSim method. The default whitens each side (each of one language) and demotes hubs by CSLS.
-        plain: the same as --method seqsim: frames as they are.
-        background: store of unlabelled utterances in the queries' language, to whiten and to find hubs by; default: the
-            queries.
-        compute: number format of SeqSim's products; auto = bfloat16 where the device has it.
-        device: where to search.
-        check: also search this many queries exhaustively, and report how far the rankings agree.
+        index: the index (`interlingua index build`).
+        queries: audio files, folders, patterns or manifests; - is a recording on standard input.
+        k: utterances to show for each query.
+        also: further indexes to search at once, built with --like.
+        where: SQL condition on the index's columns, such as "language = 'fr' and duration < 5".
+        language: of the queries; default: the manifest's, else detected.
+        exhaustive: score every utterance, not only the candidates that one vector each chooses.
+        align: also draw how the first query and its best match align, frame by frame, into this PNG.
+        tsv: print tab-separated columns with a header.
         json: print the result as JSON.
     """
     import msgspec
 
-    from interlingua.encoding import resolve_device
-    from interlingua.encoding.store import FrameStore
-    from interlingua.errors import UsageError
-    from interlingua.progress import track
-    from interlingua.retrieval.methods import PAPER_METHOD, get_method
-    from interlingua.retrieval.search import Stage, search_stores
+    from interlingua.errors import AudioError, UsageError
+    from interlingua.experiments.translating import find_recordings
+    from interlingua.index import Index, search_shards
+    from interlingua.languages import normalise_language
 
-    if top < 1 or check < 0:
-        raise UsageError(f"--top {top} --check {check}: use 1 or more, and 0 or more")
-    chosen = get_method(PAPER_METHOD if plain else method)
-    stages = () if exhaustive else tuple(Stage.parse(text) for text in coarse)
-    query_store, gallery_store = FrameStore.open(queries), FrameStore.open(gallery)
-    unlabelled = FrameStore.open(background) if background else None
-    where, how = resolve_device(device, compute)
-    with track(len(query_store), "searching") as advance:
-        found, agreed = search_stores(
-            query_store,
-            gallery_store,
-            chosen,
-            top=top,
-            background=unlabelled,
-            stages=stages,
-            compute=how,
-            device=where,
-            check=check,
-            advance=advance,
-        )
-    if agreed is not None:
-        best, checked = min(top, len(gallery_store)), min(check, len(query_store))
-        note(f"interlingua: {agreed:.1%} of the exhaustive ranking's {best} best were found ({checked} queries)")
+    if align and align.suffix.lower() != ".png":
+        raise UsageError(f"--align {align}: the picture is a PNG; name a file that ends in .png")
+    shards = [Index.open(uri) for uri in (index, *also)]
+    given = normalise_language(language) if language else None
+    found: list[tuple[str, Hit]] = []
+    failed: dict[str, str] = {}
+    if tsv:
+        print("query", "rank", "score", "id", "language", "start", "end", "path", "text", sep="\t")
+    for query in find_recordings(queries, log=note):
+        try:
+            spoken = given or query.language
+            hits = search_shards(shards, query.audio, k, language=spoken, where=where, exhaustive=exhaustive)
+        except AudioError as e:
+            failed[query.id] = str(e)
+            note(f"interlingua: {query.id}: {e}")
+            continue
+        if align and hits and not found:
+            _draw(shards[0], query.id, query.audio, hits[0], align)
+        found += [(query.id, hit) for hit in hits]
+        for hit in () if json else hits:
+            print(_line(query.id, hit, tsv=tsv), flush=True)
     if json:
-        rows = [msgspec.structs.asdict(row) for row in found]
-        emit({"results": rows, "agreement": agreed, "queries": len(query_store), "gallery": len(gallery_store)})
-    else:
-        for row in found:
-            print(f"{row.query}\t{row.rank}\t{row.candidate}\t{row.score:.4f}")
-    return 0
+        emit({"results": [{"query": name, **msgspec.to_builtins(hit)} for name, hit in found], "failed": failed})
+    elif align and found:
+        print(f"picture: {align}")
+    return 1 if failed else 0
+
+
+def _line(query: str, hit: "Hit", *, tsv: bool) -> str:
+    u = hit.utterance
+    start = u.audio.offset or 0.0
+    end = None if u.duration is None else start + u.duration
+    text = " ".join((u.text or "").split())
+    if tsv:
+        times = [f"{start:.2f}", "" if end is None else f"{end:.2f}"]
+        return "\t".join([query, str(hit.rank), f"{hit.score:.4f}", u.id, u.language, *times, u.audio.path, text])
+    span = "" if end is None else f"  {start:.2f}-{end:.2f} s"
+    return f"{query}  {hit.rank:>3}  {hit.score:7.4f}  {u.language}  {u.id}{span}  {text}".rstrip()
+
+
+def _draw(index: "Index", name: str, audio: "AudioSource", hit: "Hit", out: Path) -> None:
+    """The alignment of a query and its match, as `interlingua align` draws it."""
+    from interlingua.experiments import alignment
+    from interlingua.report import alignment_heatmap
+    from interlingua.results import Results
+
+    whisper, match = index.listener, hit.utterance
+    query = alignment.listen(whisper, name, alignment.load_utterance(audio))
+    candidate = alignment.listen(
+        whisper, match.id, alignment.load_utterance(match.audio), language=match.language, text=match.text
+    )
+    found, similarity = alignment.align(whisper, query, candidate)
+    alignment_heatmap(Results(alignment=alignment.rounded(found)), {"alignment": similarity}, out)

@@ -165,21 +165,28 @@ class FrameStore:
 
     def read(self, ids: Sequence[str]) -> list[Frames]:
         """Frames of the given utterances, in order; raises StoreError if one is not in the store."""
-        index = self._index()
-        missing = [i for i in ids if i not in index]
+        with self._damage_named():
+            if self._rows is None and self._dataset.has_index:
+                table = self._dataset.to_table(columns=self._columns, filter=among(ids))
+            else:  # Lance takes rows in any order; sorted ones are read in one sweep
+                index = self._index()
+                table = self._dataset.take(sorted({index[i] for i in ids if i in index}), columns=self._columns)
+        found = {f.id: f for f in self._frames(table)}
+        missing = [i for i in ids if i not in found]
         if missing:
             raise StoreError(
                 f"{self.path}: {len(missing)} of {len(ids)} utterances are not in the store "
                 f"(the first is {missing[0]!r}); run `interlingua encode` on their manifest"
             )
-        # Lance takes rows in any order; sorted ones are read in one sweep.
-        order = np.argsort([index[i] for i in ids], kind="stable")
-        with self._damage_named():
-            table = self._dataset.take([index[ids[j]] for j in order], columns=self._columns)
-        found: list[Frames | None] = [None] * len(ids)
-        for j, frames in zip(order, self._frames(table), strict=True):
-            found[j] = frames
-        return [f for f in found if f is not None]
+        return [found[i] for i in ids]
+
+    def index_ids(self) -> None:
+        """Keep an index of ids on disk: reading some utterances needs no list of all in memory then."""
+        if self._dataset.has_index:
+            self._dataset.optimize.optimize_indices()
+        else:
+            self._dataset.create_scalar_index("id", "BTREE")
+        self._reopen()
 
     def __iter__(self) -> Iterator[Frames]:
         batches = self._dataset.to_batches(columns=self._columns)

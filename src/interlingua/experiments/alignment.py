@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from interlingua.audio import load_audio
+from interlingua.audio import AudioSource, load_audio
 from interlingua.encoding import WhisperEncoder
 from interlingua.errors import ModelError, TooLongAudioError
 from interlingua.models import Whisper
@@ -17,7 +17,6 @@ from interlingua.translation import Word as PlacedWord
 from interlingua.types import (
     SAMPLE_RATE,
     WINDOW_SECONDS,
-    AudioRef,
     Frames,
     Matrix,
     Samples,
@@ -35,7 +34,7 @@ class Spoken:
     lacking: str = ""
 
 
-def load_utterance(audio: AudioRef) -> Samples:
+def load_utterance(audio: AudioSource) -> Samples:
     """Load a recording that fits Whisper's window.
 
     Raises:
@@ -45,7 +44,8 @@ def load_utterance(audio: AudioRef) -> Samples:
         return load_audio(audio, max_seconds=WINDOW_SECONDS)
     except TooLongAudioError as e:
         raise TooLongAudioError(
-            f"{audio.path}: longer than Whisper's window of {WINDOW_SECONDS} s; cut out the utterance to align"
+            f"{getattr(audio, 'path', audio)}: longer than Whisper's window of {WINDOW_SECONDS} s; "
+            "cut out the utterance to align"
         ) from e
 
 

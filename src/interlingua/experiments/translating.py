@@ -1,16 +1,15 @@
 """`interlingua translate`: recordings of every kind in, text or files out, resumable."""
 
-import glob
 import json
-import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from interlingua.audio import AudioSource, declared_duration
 from interlingua.corpora import read_any
+from interlingua.corpora.recordings import TABLES, audio_files
 from interlingua.errors import AudioError, UsageError
 from interlingua.experiments.run import claim
 from interlingua.files import write_text
@@ -19,16 +18,7 @@ from interlingua.progress import track
 from interlingua.translation import AUTO, Segment, Translation, Translator
 from interlingua.translation.formats import SUFFIXES, Format, render
 
-AUDIO = re.compile(
-    r"\.(wav|flac|mp3|ogg|opus|oga|m4a|mp4|aac|webm|mkv|mov|avi|wma|aiff|aif|au|amr|3gp|g722|gsm|mka|mpga|mpeg|ts|caf|w64"
-    r"|spx)",
-    re.IGNORECASE,
-)
-"""Suffixes of recordings in a folder; a file named directly may have any."""
-
 STDIN = "/dev/stdin"
-TABLES = (".jsonl", ".json", ".csv", ".tsv")
-
 MOST_MEASURED = 200  # recordings whose lengths are looked up for the progress bar
 
 
@@ -72,7 +62,7 @@ def find_recordings(inputs: Sequence[str], log: Callable[[str], None] = lambda l
         elif given.endswith(TABLES):
             found += [Recording(u.id, u.audio, u.language, u.id, u.duration) for u in read_any(given, log=log)]
         else:
-            found += list(_files(given))
+            found += [Recording(str(path), path, name=name) for path, name in audio_files(given)]
     if not found:
         raise UsageError(
             f"{', '.join(inputs) or 'no input'}: no recording in it; name audio files, folders or manifests"
@@ -83,29 +73,6 @@ def find_recordings(inputs: Sequence[str], log: Callable[[str], None] = lambda l
             raise UsageError(f"{r.id} and {seen[r.name]} would be written to one file; translate them apart")
         seen[r.name] = r.id
     return found
-
-
-def _files(given: str) -> Iterator[Recording]:
-    path = Path(given).expanduser()
-    if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if AUDIO.fullmatch(p.suffix) and p.is_file())
-        alike = _doubled(p.relative_to(path).with_suffix("") for p in inside)
-        for p in inside:
-            name = p.relative_to(path)
-            yield Recording(str(p), p, name=str(name if name.with_suffix("") in alike else name.with_suffix("")))
-    elif not path.exists() and glob.has_magic(given):
-        matches = [p for p in map(Path, sorted(glob.glob(str(path), recursive=True))) if p.is_file()]  # noqa: PTH207
-        if not matches:
-            raise UsageError(f"{given}: no file has such a name")
-        alike = _doubled(Path(p.stem) for p in matches)
-        for p in matches:
-            yield Recording(str(p), p, name=p.name if Path(p.stem) in alike else p.stem)
-    else:
-        yield Recording(given, path, name=path.stem)
-
-
-def _doubled(names: Iterator[Path]) -> set[Path]:
-    return {name for name, n in Counter(names).items() if n > 1}
 
 
 def translate_recordings(

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from interlingua.encoding import best_compute, encoder_states, resolve_device
+from interlingua.encoding import WhisperEncoder, best_compute, encoder_states, resolve_device
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreMismatchError, UsageError
 from interlingua.models import ModelSource, Task, Whisper, ctranslate2_folder, load_whisper, open_ctranslate2, resolve
 from interlingua.models.hub import quiet
 from interlingua.models.targets import Targets, is_adapter, load_trained, read_targets
 from interlingua.translation.decoder import decode, masked, pad_states
-from interlingua.types import FrameArray, Frames, Hypothesis
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, FrameArray, Frames, Hypothesis, Samples
 
 T = TypeVar("T")
 Features = Float32[np.ndarray, "B mels F"]
@@ -479,6 +479,13 @@ def translate_frames(
 def detect_frames(engine: Engine, frames: Sequence[Frames]) -> dict[str, dict[str, float]]:
     """Utterance id -> language code -> probability; see `Engine.detect`."""
     return {f.id: p for f, p in _each(engine, frames, lambda b: engine.detect(engine.load([f.values for f in b])))}
+
+
+def detect_language(whisper: Whisper, samples: Samples) -> str:
+    """The language that a recording's first 30 s are likeliest in."""
+    ((values, n_speech),) = WhisperEncoder(whisper, context="full").encode([samples[: WINDOW_SECONDS * SAMPLE_RATE]])
+    (probabilities,) = detect_frames(TransformersEngine(whisper), [Frames("", values, n_speech)]).values()
+    return likeliest(probabilities)
 
 
 def likeliest(probabilities: Mapping[str, float]) -> str:

@@ -1,0 +1,150 @@
+"""``interlingua index``: an index of spoken utterances on disk."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import cyclopts
+
+from interlingua.cli.output import emit, note
+from interlingua.experiments.config import Device
+
+app = cyclopts.App(name="index", help="Index spoken utterances, to search and to mine them.")
+
+
+@app.command
+def build(
+    recordings: tuple[str, ...],
+    *,
+    out: str,
+    language: str | None = None,
+    encoder: str = "whisper",
+    model: str | None = None,
+    dtype: Literal["float16", "float32", "int8"] = "float16",
+    like: str | None = None,
+    device: Device = "auto",
+    json: bool = False,
+) -> int:
+    """Make an index of these recordings, or update one: encode what is new, drop what is gone.
+
+    Interrupted, the same command continues.
+
+    Args:
+        recordings: audio files, folders, patterns, manifests, tables, or corpora as NAME or NAME=FOLDER.
+        out: the index: a folder, or an object-store URI.
+        language: of recordings without a manifest; default: detected for each.
+        encoder: speech encoder: whisper, one that an installed package registers, or module:attribute.
+        model: model spec: alias, hub id or folder; default: the index's, or the encoder's own (whisper: base).
+        dtype: of the stored frames; int8 takes half the disk of float16.
+        like: an index whose statistics a new one shares, so that both can be searched at once.
+        device: where to encode.
+        json: print the result as JSON.
+    """
+    options = {"encoder": encoder, "model": model, "dtype": dtype, "device": device}
+    return _built(recordings, out, language, json, like=like, **options)
+
+
+@app.command
+def add(
+    index: str,
+    recordings: tuple[str, ...],
+    *,
+    language: str | None = None,
+    device: Device = "auto",
+    json: bool = False,
+) -> int:
+    """Add recordings to an index; those that are there stay.
+
+    Args:
+        index: the index.
+        recordings: as for `index build`.
+        language: of recordings without a manifest; default: detected for each.
+        device: where to encode.
+        json: print the result as JSON.
+    """
+    from interlingua.index import Index
+
+    held = Index.open(index)
+    options = {"encoder": held.encoder, "dtype": held.store.spec.dtype, "device": device}
+    return _built(recordings, index, language, json, keep=True, **options)
+
+
+@app.command
+def remove(index: str, ids: tuple[str, ...] = (), *, where: str | None = None, json: bool = False) -> int:
+    """Remove utterances from an index.
+
+    Args:
+        index: the index.
+        ids: utterances by id.
+        where: SQL condition on the index's columns, such as "language = 'fr'".
+        json: print the result as JSON.
+    """
+    from interlingua.errors import UsageError
+    from interlingua.index import Index
+
+    held = Index.open(index)
+    if not ids and not where:
+        raise UsageError("index remove: name ids, or a condition with --where")
+    chosen = [*ids, *(held.ids(where) if where else ())]
+    removed = held.remove(chosen)
+    lacking = len(set(chosen)) - removed
+    if lacking:
+        note(f"interlingua: {lacking} of {len(set(chosen))} are not in the index")
+    if json:
+        emit({"index": index, "removed": removed, "total": len(held)})
+    else:
+        print(f"{index}: {removed} removed; {len(held)} utterances remain")
+    return 1 if lacking else 0
+
+
+@app.command
+def info(index: str, *, json: bool = False) -> None:
+    """Show what an index holds.
+
+    Args:
+        index: the index.
+        json: print the result as JSON.
+    """
+    from interlingua.index import Index
+
+    found = Index.open(index).info()
+    if json:
+        emit(found)
+        return
+    languages = ", ".join(f"{code} {n}" for code, n in sorted(found["languages"].items()))
+    frames: Mapping[str, object] = found["frames"]
+    print(f"{index}: {found['utterances']} utterances, {found['hours']:.2f} h ({languages or 'empty'})")
+    print(
+        f"frames:     {frames['model']}, layer {frames['layer']}, pooled by {frames['pooling']}, {frames['dtype']}, "
+        f"{found['dim']} wide"
+    )
+    print(f"estimated:  {', '.join(found['statistics']) or 'nothing: fewer than 20 utterances'}")
+    print(f"columns:    {', '.join(found['columns'])}")
+
+
+def _built(
+    recordings: tuple[str, ...], out: str, language: str | None, json: bool, *, like: str | None = None, **options: Any
+) -> int:
+    from interlingua.index import Index, build, collect
+
+    utterances, failed = collect(recordings, language=language, model=options.get("model") or "base", log=note)
+    index, report = build(utterances, out, like=Index.open(like) if like else None, **options)
+    failed |= report.failed
+    for name, why in failed.items():
+        note(f"interlingua: {name}: {why}")
+    if json:
+        emit(
+            {
+                "index": index.uri,
+                "encoded": report.encoded,
+                "present": report.present,
+                "failed": failed,
+                "total": len(index),
+                "languages": index.languages(),
+            }
+        )
+    else:
+        print(
+            f"{out}: {report.encoded} encoded now, {report.present} held already, {len(failed)} failed; "
+            f"{len(index)} utterances in all"
+        )
+    return 1 if failed else 0

@@ -1,0 +1,459 @@
+"""The index: frames of spoken utterances on disk, searched in two stages.
+
+A folder, or object-store URI, of three Lance datasets. ``frames.lance`` is a frame store, and all that can't be made
+anew; ``catalogue.lance`` has a row an utterance: its manifest line as columns, one vector, and its neighbourhood in
+each language; ``statistics.lance`` has what was estimated on each language. A search takes candidates by vector from
+Lance's own vector index, then scores their frames by the default retrieval method. The catalogue is derived: a killed
+run, or one of two writers that missed the other's rows, leaves a complete version, which `Index.refresh` brings up to
+date.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lance
+import msgspec
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+
+from interlingua.audio import AudioSource, load_audio
+from interlingua.encoding import ENCODERS, SpeechEncoder, pool_frames, resolve_device
+from interlingua.encoding.store import FrameStore, among, line_of
+from interlingua.errors import StoreError, UsageError
+from interlingua.index import statistics as stats
+from interlingua.index.statistics import NONE, Statistics
+from interlingua.index.vectors import vectors, width
+from interlingua.models import Whisper, load_whisper
+from interlingua.progress import track
+from interlingua.retrieval.features import with_position
+from interlingua.retrieval.hubness import csls, neighbourhood
+from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
+from interlingua.retrieval.seqsim import Packed, pack, seqsim
+from interlingua.translation import detect_language
+from interlingua.types import FrameArray, Frames, Utterance
+
+T = TypeVar("T")
+
+METHOD = METHODS[DEFAULT_METHOD]
+CANDIDATES = 400  # of a search's first stage: docs/index.md
+VECTOR_INDEX_FROM = 20_000  # utterances; below, all vectors are compared
+CHUNK = 256  # utterances that are in memory at a time
+
+_FORMAT = "interlingua-index-1"
+_OWN = ("id", "audio_hash", "line", "statistics", "vector", "neighbourhoods")
+_COLUMNS = ("language", "text", "speaker", "gender", "split", "meaning", "cluster", "duration", "path")
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """An utterance that a query found; ``score`` is SeqSim with the method's corrections, ``similarity`` without."""
+
+    rank: int
+    score: float
+    similarity: float
+    utterance: Utterance
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A query, ready to be compared; ``language``: whose statistics serve it."""
+
+    language: str
+    vector: np.ndarray
+    packed: Packed
+    neighbourhoods: np.ndarray
+
+
+class Index:
+    """An index on disk; see the module. Memory doesn't grow with the gallery, except while it is built."""
+
+    def __init__(self, uri: str, store: FrameStore, catalogue: Any) -> None:
+        self.uri, self.store = uri, store
+        self._catalogue = catalogue
+        self._statistics: Statistics | None = None
+        self._references: dict[str, Packed] = {}
+
+    @classmethod
+    def open(cls, uri: str | Path) -> "Index":
+        """Open an index; raises StoreError if there is none at ``uri``."""
+        name = str(uri).rstrip("/")
+        try:
+            catalogue = lance.dataset(f"{name}/catalogue.lance")
+        except (ValueError, OSError) as e:
+            raise StoreError(f"{uri}: no index here; make one with `interlingua index build`") from e
+        if (catalogue.schema.metadata or {}).get(b"format") != _FORMAT.encode():
+            raise StoreError(f"{uri}: no index of this version ({_FORMAT}); build it anew")
+        return cls(name, FrameStore.open(f"{name}/frames.lance"), catalogue)
+
+    @classmethod
+    def of(
+        cls, uri: str | Path, store: FrameStore, encoder: str = "whisper", shared: Statistics | None = None
+    ) -> "Index":
+        """The index at ``uri`` around its frame store, made if it isn't there yet.
+
+        ``encoder`` is the registry's name; ``shared``: another index's statistics, in place of its own.
+        """
+        try:
+            return cls.open(uri)
+        except StoreError:
+            name = str(uri).rstrip("/")
+            stats.create(f"{name}/statistics.lance")
+            if shared is not None:
+                stats.save(f"{name}/statistics.lance", shared)
+            schema = _schema(encoder, shared or NONE, shared is not None, store.dim, ())
+            made = lance.write_dataset(schema.empty_table(), f"{name}/catalogue.lance", schema=schema, mode="create")
+            return cls(name, store, made)
+
+    @property
+    def encoder(self) -> str:
+        """The registry's name of the encoder."""
+        return self._metadata("encoder")
+
+    def _metadata(self, name: str) -> str:
+        value: bytes = self._catalogue.schema.metadata[name.encode()]
+        return value.decode()
+
+    def __len__(self) -> int:
+        return int(self._catalogue.count_rows())
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was estimated on each language."""
+        if self._statistics is None:
+            self._statistics = stats.load(f"{self.uri}/statistics.lance", self._metadata("statistics"))
+        return self._statistics
+
+    def languages(self) -> dict[str, int]:
+        """Number of utterances by language."""
+        return dict(Counter(self._column("language")))
+
+    def info(self) -> dict[str, Any]:
+        """Numbers of utterances and hours, what the frames are, and which languages have statistics."""
+        table = self._catalogue.to_table(columns=["language", "duration"])
+        seconds = [s for s in table["duration"].to_pylist() if s]
+        return {
+            "index": self.uri,
+            "utterances": len(table),
+            "languages": dict(Counter(table["language"].to_pylist())),
+            "hours": sum(seconds) / 3600,
+            "frames": msgspec.to_builtins(self.store.spec),
+            "dim": self.store.dim,
+            "statistics": list(self.statistics.languages),
+            "vector_index": bool(self._catalogue.has_index),
+            "columns": [name for name in self._catalogue.schema.names if name not in _OWN],
+        }
+
+    # ------------------------------------------------------------ search
+
+    def query(self, query: AudioSource | Frames, language: str | None = None) -> Query:
+        """A query, ready to be compared; see `search`."""
+        if isinstance(query, Frames):
+            frames, language = query, language or stats.EVERY
+        else:
+            frames, language = self.encode([query])[0], language or self.detect(query)
+        moved = self.statistics.transform(language, frames.speech)
+        return Query(
+            language=self.statistics.name(language),
+            vector=vectors([moved])[0],
+            packed=self._packed([moved]),
+            neighbourhoods=self._neighbourhoods([moved], [frames.id])[0],
+        )
+
+    def search(
+        self,
+        query: AudioSource | Frames | Query,
+        k: int = 10,
+        *,
+        language: str | None = None,
+        where: str | None = None,
+        exhaustive: bool = False,
+    ) -> list[Hit]:
+        """The k best utterances for a spoken query, best first; equal scores in the order of ids.
+
+        Args:
+            query: a file, bytes or samples; or frames as the index stores them.
+            language: of the query, whose statistics serve it; None: detected, where the query is audio.
+            where: SQL condition on the catalogue's columns, such as ``language = 'fr' and duration < 5``.
+            exhaustive: score every utterance, not only `CANDIDATES` that the vectors choose.
+
+        Raises:
+            UsageError: a condition that Lance doesn't take, or k below 1.
+            AudioError: a query that can't be read.
+        """
+        if k < 1:
+            raise UsageError(f"-k {k}: use 1 or more")
+        given = query if isinstance(query, Query) else self.query(query, language)
+        best: list[Hit] = []
+        for rows in self._candidates(given.vector, max(k, CANDIDATES), where, exhaustive):
+            best += self._scored(given, rows)
+            best = sorted(best, key=_order)[:k]
+        return _ranked(best)
+
+    def encode(self, audio: Sequence[AudioSource]) -> list[Frames]:
+        """Frames of recordings, as the index stores them."""
+        encoded = self._encoder.encode([load_audio(source) for source in audio])
+        pooled = [pool_frames(values[:n].astype(np.float16), self.store.spec.pooling) for values, n in encoded]
+        return [Frames("", values, len(values)) for values in pooled]
+
+    def detect(self, audio: AudioSource) -> str:
+        """The language of a recording, as the index's Whisper hears it (Whisper-base for other encoders)."""
+        return detect_language(self.listener, load_audio(audio))
+
+    @cached_property
+    def listener(self) -> Whisper:
+        """The Whisper that hears the language of a query."""
+        return load_whisper(self.store.spec.model if self.encoder == "whisper" else "base")
+
+    @cached_property
+    def _encoder(self) -> SpeechEncoder:
+        spec = self.store.spec
+        where, how = resolve_device("auto", spec.compute)
+        return ENCODERS[self.encoder](spec.model, context=spec.context, layer=spec.layer, device=where, compute=how)
+
+    def _candidates(self, vector: np.ndarray, k: int, where: str | None, exhaustive: bool) -> Iterator[pa.Table]:
+        columns = ["id", "line", "language", "neighbourhoods"]
+        nearest = {"column": "vector", "q": vector, "k": k, "metric": "dot", "nprobes": 64, "refine_factor": 4}
+        try:
+            if exhaustive:
+                for batch in self._catalogue.to_batches(columns=columns, filter=where, batch_size=CHUNK):
+                    yield pa.Table.from_batches([batch])
+            elif len(self):
+                yield self._catalogue.to_table(columns=columns, filter=where, prefilter=True, nearest=nearest)
+        except (ValueError, OSError) as e:
+            reason = str(e).splitlines()[0][:200]
+            names = ", ".join(name for name in self._catalogue.schema.names if name not in _OWN)
+            raise UsageError(f"--where {where!r}: {reason}; columns are {names}") from e
+
+    def _scored(self, query: Query, rows: pa.Table) -> list[Hit]:
+        if not len(rows):
+            return []
+        languages = rows["language"].to_pylist()
+        frames = self.store.read(rows["id"].to_pylist())
+        moved = [self.statistics.transform(lang, f.speech) for lang, f in zip(languages, frames, strict=True)]
+        similarity = seqsim(query.packed, self._packed(moved), reduction=METHOD.reduction)
+        scores = similarity
+        if self.statistics.languages:
+            order = list(self.statistics.languages)
+            around = np.stack(rows["neighbourhoods"].to_pylist()).astype(np.float32)[:, order.index(query.language)]
+            own = query.neighbourhoods[[order.index(self.statistics.name(lang)) for lang in languages]]
+            scores = csls(similarity - own[None, :] / 2, np.zeros(1, np.float32), around)
+        lines = rows["line"].to_pylist()
+        return [
+            Hit(
+                rank=0,
+                score=float(score) if np.isfinite(score) else -np.inf,
+                similarity=float(plain),
+                utterance=msgspec.json.decode(line, type=Utterance),
+            )
+            for line, score, plain in zip(lines, scores[0], similarity[0], strict=True)
+        ]
+
+    # ------------------------------------------------------------ what is compared
+
+    def _packed(self, moved: Sequence[FrameArray]) -> Packed:
+        """Transformed frames with their positions, packed."""
+        return pack([with_position(f, METHOD.position) for f in moved])
+
+    def _neighbourhoods(self, moved: Sequence[FrameArray], ids: Sequence[str]) -> Float32[np.ndarray, "N L"]:
+        """Each utterance's neighbourhood among the references of each language, its own id apart."""
+        if not self.statistics.languages:
+            return np.zeros((len(moved), 1), dtype=np.float32)
+        packed = self._packed([pool_frames(f, stats.HUB_POOLING) for f in moved])
+        columns = []
+        for language, one in self.statistics.languages.items():
+            if language not in self._references:
+                self._references[language] = self._packed([*one.references.values()])
+            scores = seqsim(packed, self._references[language], reduction=METHOD.reduction)
+            scores[np.asarray(ids)[:, None] == np.asarray([*one.references])[None, :]] = np.nan
+            columns.append(neighbourhood(scores, METHOD.neighbours))
+        return np.stack(columns, axis=1)
+
+    # ------------------------------------------------------------ what is kept up to date
+
+    def refresh(self) -> int:
+        """Make the catalogue equal to the frame store, and remake statistics where they are due; returns rows made.
+
+        The same call completes what a killed run left. While languages double, all rows are made anew, later only
+        those that are new or changed.
+        """
+        lines, hashes = self.store.lines(), self.store.hashes()
+        known = {i: msgspec.json.decode(line, type=Utterance) for i, line in lines.items()}
+        own = sorted({name for u in known.values() for name in u.extra})
+        spoken = {i: u.language for i, u in known.items()}
+        shared = self._metadata("shared") == "yes"
+        if not shared and self.statistics.outdated(Counter(spoken.values())):
+            by_language: dict[str, list[str]] = {}
+            for i, language in sorted(spoken.items()):
+                by_language.setdefault(language, []).append(i)
+            made = stats.fit(by_language, self.store.read)
+            stats.save(f"{self.uri}/statistics.lance", made)
+        elif set(own) <= set(self._catalogue.schema.names):
+            return self._complete(known, hashes)
+        else:
+            made = self.statistics
+        self._statistics, self._references = made, {}
+        schema = _schema(self.encoder, made, shared, self.store.dim, own)
+        with track(len(known), "indexing") as advance:
+            batches = self._rows(known.values(), hashes, schema, advance)
+            reader = pa.RecordBatchReader.from_batches(schema, batches)
+            lance.write_dataset(reader, self._catalogue.uri, mode="overwrite", schema=schema)
+        self._reopen()
+        self._index_vectors()
+        return len(known)
+
+    def _complete(self, known: Mapping[str, Utterance], hashes: Mapping[str, str]) -> int:
+        """Make the rows that the catalogue lacks or that differ, and delete those of utterances that are gone."""
+        table = self._catalogue.to_table(columns=["id", "audio_hash", "line", "statistics"])
+        held = {row["id"]: row for row in table.to_pylist()}
+        current = {"statistics": self.statistics.version}
+
+        def same(u: Utterance) -> bool:
+            wanted = {"id": u.id, "audio_hash": hashes[u.id], "line": line_of(u)} | current
+            return held.get(u.id) == wanted
+
+        todo = [u for i, u in sorted(known.items()) if not same(u)]
+        with track(len(todo), "indexing") as advance:
+            for batch in self._rows(todo, hashes, self._catalogue.schema, advance):
+                merge = self._catalogue.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(pa.Table.from_batches([batch]))
+        self._reopen()
+        self._delete([i for i in held if i not in known])
+        if todo:
+            self._index_vectors()
+        return len(todo)
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Remove utterances; returns how many were there."""
+        gone = [i for i in dict.fromkeys(ids) if i in self.store]
+        self._delete(gone)
+        self.store.delete(gone)
+        return len(gone)
+
+    def ids(self, where: str | None = None) -> list[str]:
+        """Ids of the utterances, of those that a condition holds for; raises UsageError for a wrong condition."""
+        return self._column("id", where)
+
+    def _column(self, name: str, where: str | None = None) -> list[Any]:
+        try:
+            return list(self._catalogue.to_table(columns=[name], filter=where)[name].to_pylist())
+        except (ValueError, OSError) as e:
+            raise UsageError(f"--where {where!r}: {str(e).splitlines()[0][:200]}") from e
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        for some in _chunks(ids, 1000):
+            self._catalogue.delete(among(some))
+            self._reopen()
+
+    def _rows(
+        self, utterances: Iterable[Utterance], hashes: Mapping[str, str], schema: pa.Schema, done: Callable[[int], None]
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of the catalogue, a chunk of utterances at a time."""
+        for some in _chunks(utterances, CHUNK):
+            ids = [u.id for u in some]
+            frames = self.store.read(ids)
+            moved = [self.statistics.transform(u.language, f.speech) for u, f in zip(some, frames, strict=True)]
+            columns = {
+                "id": ids,
+                "audio_hash": [hashes[i] for i in ids],
+                "line": [line_of(u) for u in some],
+                "statistics": [self.statistics.version] * len(some),
+                "vector": list(vectors(moved)),
+                "neighbourhoods": list(self._neighbourhoods(moved, ids)),
+                "path": [u.audio.path for u in some],
+            }
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(columns.get(f.name) or [_field(u, f.name) for u in some], f.type) for f in schema],
+                schema=schema,
+            )
+            done(len(some))
+
+    def _index_vectors(self) -> None:
+        """Keep Lance's indexes up to date: on ids, and on vectors once there are many."""
+        if len(self) < VECTOR_INDEX_FROM:
+            return
+        self.store.index_ids()
+        if self._catalogue.has_index:
+            self._catalogue.optimize.optimize_indices()
+        else:
+            partitions = round(len(self) ** 0.5)
+            kind = {"index_type": "IVF_FLAT", "metric": "dot", "num_partitions": partitions}
+            self._catalogue.create_index("vector", **kind, replace=True)
+        self._reopen()
+
+    def _reopen(self) -> None:
+        self._catalogue = lance.dataset(self._catalogue.uri)
+
+
+def search_shards(
+    shards: Sequence[Index],
+    query: AudioSource | Frames,
+    k: int = 10,
+    *,
+    language: str | None = None,
+    where: str | None = None,
+    exhaustive: bool = False,
+) -> list[Hit]:
+    """`Index.search` over several indexes that share their statistics; an utterance's score is the same in any shard.
+
+    Raises UsageError for indexes of other statistics, or frames of another kind.
+    """
+    first = shards[0]
+    for other in shards[1:]:
+        other.store.require(first.store.spec, first.store.dim)
+        if other.statistics.version != first.statistics.version:
+            raise UsageError(
+                f"{other.uri}: its scores don't compare with those of {first.uri}; build it with --like {first.uri}"
+            )
+    prepared = first.query(query, language)
+    return _ranked(
+        sorted(
+            (h for s in shards for h in s.search(prepared, k, where=where, exhaustive=exhaustive)),
+            key=_order,
+        )[:k]
+    )
+
+
+def _order(hit: Hit) -> tuple[float, str]:
+    return -hit.score, hit.utterance.id
+
+
+def _ranked(hits: Sequence[Hit]) -> list[Hit]:
+    return [msgspec.structs.replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while some := list(islice(remaining, size)):
+        yield some
+
+
+def _field(utterance: Utterance, name: str) -> Any:
+    return getattr(utterance, name) if name in _COLUMNS else utterance.extra.get(name)
+
+
+def _schema(encoder: str, statistics: Statistics, shared: bool, dim: int, own: Iterable[str]) -> pa.Schema:
+    languages = max(1, len(statistics.languages))
+    key = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+    kinds = {"duration": pa.float32()}
+    return pa.schema(
+        [
+            key,
+            ("audio_hash", pa.string()),
+            ("line", pa.string()),
+            ("statistics", pa.string()),
+            *((name, kinds.get(name, pa.string())) for name in (*_COLUMNS, *own)),
+            ("neighbourhoods", pa.list_(pa.float32(), languages)),
+            ("vector", pa.list_(pa.float32(), width(dim))),
+        ],
+        metadata={
+            "format": _FORMAT,
+            "encoder": encoder,
+            "statistics": statistics.version,
+            "shared": "yes" if shared else "no",
+        },
+    )
