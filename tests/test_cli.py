@@ -65,6 +65,8 @@ def one_line(err: str) -> str:
         ("corpus", "stats"),
         ("corpus", "list"),
         ("encode",),
+        ("index", "build"),
+        ("index", "add"),
         ("search",),
         ("finetune",),
         ("export",),
@@ -226,59 +228,83 @@ def test_a_broken_recording_is_named_and_the_others_are_encoded(encode, call, tm
 # ---------------------------------------------------------------- search
 
 
-def test_search_ranks_the_gallery_for_every_query(encode, call, tmp_path):
-    encode("--languages", "en", store="queries.lance")
-    encode("--languages", "fr", store="gallery.lance")
-    stores = (tmp_path / "queries.lance", tmp_path / "gallery.lance")
-    code, out, err = call("search", *stores, "--top", "2", "--coarse", "2:3", "--plain", "--check", "2")
+@pytest.fixture
+def index(call, wav_manifest, tiny_whisper_folder, tmp_path):
+    """`interlingua index build` of the nine short recordings with the tiny model."""
+    options = ("--out", tmp_path / "speech.lance", "--model", tiny_whisper_folder)
+    code, out, err = call("index", "build", wav_manifest, *options)
+    assert (code, out) == (
+        0,
+        f"{tmp_path}/speech.lance: 9 encoded now, 0 held already, 0 failed; 9 utterances in all\n",
+    ), err
+    return tmp_path / "speech.lance"
+
+
+def test_search_ranks_the_utterances_of_an_index_for_every_query(index, call, tmp_path):
+    queries = [tmp_path / "audio" / "en" / f"{name}.wav" for name in ("one", "two")]
+    code, out, err = call("search", index, *queries, "-k", "2", "--language", "en", "--tsv")
     assert code == 0, err
-    rows = [line.split("\t") for line in out.splitlines()]
-    assert [(r[0][:3], r[1]) for r in rows] == [("en/", k) for k in "12"] * 3
-    assert all(r[2].startswith("fr/") and -1 <= float(r[3]) <= 1 for r in rows)
-    assert "100.0% of the exhaustive ranking's 2 best were found (2 queries)" in err
-    code, out, _ = call("search", *stores, "--exhaustive", "--plain", "--json")
+    head, *rows = [line.split("\t") for line in out.splitlines()]
+    assert head == ["query", "rank", "score", "id", "language", "start", "end", "path", "text"]
+    assert [r[:2] for r in rows] == [[str(q), k] for q in queries for k in "12"]
+    assert [r[3] for r in rows[::2]] == ["en/one", "en/two"]
+    code, out, _ = call("search", index, queries[0], "--where", "language = 'fr'", "--language", "en", "--json")
     found = json.loads(out)
-    assert (code, found["agreement"], found["queries"], found["gallery"]) == (0, None, 3, 3)
-    assert [r["rank"] for r in found["results"]] == [1, 2, 3] * 3
+    assert (code, found["failed"], [r["rank"] for r in found["results"]]) == (0, {}, [1, 2, 3])
+    assert {r["utterance"]["language"] for r in found["results"]} == {"fr"}
+
+
+def test_an_index_is_added_to_shown_and_thinned(index, call, wav_manifest, tmp_path):
+    audio = tmp_path / "audio"
+    code, out, err = call("index", "add", index, audio / "de", "--language", "de")
+    assert (code, "3 encoded now" in out, "12 utterances in all" in out) == (0, True, True), err
+    assert call("index", "remove", index, "--where", "path like '%/de/%'")[1].endswith(
+        "6 removed; 6 utterances remain\n"
+    )
+    code, out, err = call("index", "remove", index, "en/one", "nobody")
+    assert (code, one_line(err)) == (1, "interlingua: 1 of 2 are not in the index")
+    _, out, _ = call("index", "info", index)
+    assert "5 utterances, " in out
+    assert "en 2, fr 3" in out
+    code, out, err = call("index", "build", wav_manifest, "--out", index)
+    assert "4 encoded now, 5 held already, 0 failed; 9 utterances in all" in out, err
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("command", "said"),
     [
-        (("--coarse", "8"), "use pooling:keep, such as 8:300"),
-        (("--coarse", "1:5"), "use pooling:keep"),
-        (("--plain", "--coarse", "2:5", "8:9"), "name the coarsest pass first"),
-        (("--top", "0"), "--top 0 --check 0: use 1 or more"),
-        (("--method", "dtw"), "a gallery is searched by SeqSim"),
-        (("--coarse", "8:20"), "9 utterances are too few to estimate on, 20 are needed; use --method seqsim"),
+        (("search", "{index}", "{audio}", "-k", "0"), "-k 0: use 1 or more"),
+        (("search", "{index}", "{audio}", "--where", "nonsense = 1"), "--where 'nonsense = 1': "),
+        (("search", "{index}", "{audio}", "--align", "a.jpg"), "--align a.jpg: the picture is a PNG"),
+        (("search", "{tmp}/nothing", "{audio}"), "no index here; make one with `interlingua index build`"),
+        (("search", "{index}", "{tmp}/nothing*"), "no file has such a name"),
+        (("index", "remove", "{index}"), "name ids, or a condition with --where"),
+        (("index", "build", "{tmp}/empty", "--out", "{tmp}/new"), "no recording in it"),
+        (("index", "build", "{manifest}", "{manifest}", "--out", "{tmp}/new"), "two utterances are called 'en/one'"),
+        (("index", "build", "{manifest}", "--out", "{index}", "--dtype", "int8"), "holds frames with dtype 'float16'"),
+        (("index", "add", "{tmp}/nothing", "{audio}"), "no index here"),
+        (("index", "info", "{manifest}"), "no index here"),
     ],
 )
-def test_a_wrong_search_is_one_line_and_exit_2(encode, call, tmp_path, options, said):
-    encode()
-    code, out, err = call("search", tmp_path / "frames.lance", tmp_path / "frames.lance", *options)
+def test_a_wrong_index_or_search_is_one_line_and_exit_2(index, call, wav_manifest, tmp_path, command, said):
+    (tmp_path / "empty").mkdir()
+    places = {"index": index, "audio": tmp_path / "audio/en/one.wav", "tmp": tmp_path, "manifest": wav_manifest}
+    code, out, err = call(
+        *(str(part).format(**places) for part in command), *(("--language", "en") if "{audio}" in command else ())
+    )
     assert (code, out) == (2, "")
     assert said in one_line(err)
+    assert not (tmp_path / "new").exists()
 
 
-def test_search_whitens_the_queries_by_a_background_of_their_language(encode, call, tmp_path, monkeypatch):
-    monkeypatch.setattr("interlingua.retrieval.search.LEAST_UTTERANCES", 3)
-    encode("--languages", "en", store="queries.lance")
-    encode("--languages", "fr", store="gallery.lance")
-    encode(store="all.lance")
-    stores = (tmp_path / "queries.lance", tmp_path / "gallery.lance")
-    options = ((), ("--background", tmp_path / "all.lance"), ("--plain",), ("--method", "seqsim"))
-    found = [call("search", *stores, *more)[1] for more in options]
-    assert found[2] == found[3]
-    assert len(set(found)) == 3
-    assert all(len(out.splitlines()) == 9 for out in found)
-
-
-def test_search_refuses_stores_of_different_frames(encode, call, tmp_path):
-    encode(store="a.lance")
-    encode("--layer", "1", store="b.lance")
-    code, out, err = call("search", tmp_path / "a.lance", tmp_path / "b.lance")
-    assert (code, out) == (2, "")
-    assert "layer" in one_line(err)
+def test_a_search_names_what_it_can_t_read_and_goes_on(index, call, tmp_path):
+    (tmp_path / "text.wav").write_text("no audio")
+    code, out, err = call(
+        "search", index, tmp_path / "text.wav", tmp_path / "audio/en/one.wav", "--language", "en", "-k", "1"
+    )
+    assert code == 1
+    assert one_line(err).startswith(f"interlingua: {tmp_path}/text.wav: ")
+    assert "en/one" in out
 
 
 # ---------------------------------------------------------------- evaluate

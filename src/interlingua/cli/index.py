@@ -64,7 +64,7 @@ def add(
     from interlingua.index import Index
 
     held = Index.open(index)
-    options = {"encoder": held.encoder, "dtype": held.store.spec.dtype, "device": device}
+    options = {"encoder": held.encoder[0], "dtype": held.store.spec.dtype, "device": device}
     return _built(recordings, index, language, json, keep=True, **options)
 
 

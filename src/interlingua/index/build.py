@@ -112,7 +112,9 @@ def build(
     if not keep and shard == (0, 1):
         wanted = {u.id for u in chosen}
         store.delete([i for i in store.ids() if i not in wanted])
-    index = Index.of(uri, store, encoder, like.statistics if like else None)
+    place = Path(model).expanduser() if model else None
+    spec = str(place.resolve()) if place and place.exists() else model or ""
+    index = Index.of(uri, store, encoder=encoder, model=spec, shared=like.statistics if like else None)
     if shard == (0, 1):
         index.refresh()
     return index, report
@@ -120,10 +122,12 @@ def build(
 
 def _encoder(uri: str, encoder: str, model: str | None, device: str) -> SpeechEncoder:
     """The encoder of a new index, or that of an existing one."""
-    where, how = resolve_device(device)
     try:
         index = Index.open(uri)
     except StoreError:
+        where, how = resolve_device(device)
         return ENCODERS[encoder](model, context="speech", layer=None, device=where, compute=how)
-    spec = index.store.spec
-    return ENCODERS[encoder](model or spec.model, context=spec.context, layer=spec.layer, device=where, compute=how)
+    spec, (encoder, own) = index.store.spec, index.encoder
+    where, _ = resolve_device(device)
+    chosen = model or own or None
+    return ENCODERS[encoder](chosen, context=spec.context, layer=spec.layer, device=where, compute=spec.compute)

@@ -10,7 +10,7 @@ date.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -92,11 +92,18 @@ class Index:
 
     @classmethod
     def of(
-        cls, uri: str | Path, store: FrameStore, encoder: str = "whisper", shared: Statistics | None = None
+        cls,
+        uri: str | Path,
+        store: FrameStore,
+        *,
+        encoder: str = "whisper",
+        model: str = "",
+        shared: Statistics | None = None,
     ) -> "Index":
         """The index at ``uri`` around its frame store, made if it isn't there yet.
 
-        ``encoder`` is the registry's name; ``shared``: another index's statistics, in place of its own.
+        ``encoder`` is the registry's name, ``model`` its model spec, "" for its default; ``shared``: another index's
+        statistics, in place of its own.
         """
         try:
             return cls.open(uri)
@@ -105,14 +112,14 @@ class Index:
             stats.create(f"{name}/statistics.lance")
             if shared is not None:
                 stats.save(f"{name}/statistics.lance", shared)
-            schema = _schema(encoder, shared or NONE, shared is not None, store.dim, ())
+            schema = _schema((encoder, model), shared or NONE, shared is not None, store.dim, ())
             made = lance.write_dataset(schema.empty_table(), f"{name}/catalogue.lance", schema=schema, mode="create")
             return cls(name, store, made)
 
     @property
-    def encoder(self) -> str:
-        """The registry's name of the encoder."""
-        return self._metadata("encoder")
+    def encoder(self) -> tuple[str, str]:
+        """The encoder's name in the registry, and its model spec, "" for its default."""
+        return self._metadata("encoder"), self._metadata("model")
 
     def _metadata(self, name: str) -> str:
         value: bytes = self._catalogue.schema.metadata[name.encode()]
@@ -207,13 +214,16 @@ class Index:
     @cached_property
     def listener(self) -> Whisper:
         """The Whisper that hears the language of a query."""
-        return load_whisper(self.store.spec.model if self.encoder == "whisper" else "base")
+        encoder, model = self.encoder
+        return load_whisper(model if model and encoder == "whisper" else "base")
 
     @cached_property
     def _encoder(self) -> SpeechEncoder:
-        spec = self.store.spec
+        spec, (encoder, model) = self.store.spec, self.encoder
         where, how = resolve_device("auto", spec.compute)
-        return ENCODERS[self.encoder](spec.model, context=spec.context, layer=spec.layer, device=where, compute=how)
+        loaded = ENCODERS[encoder](model or None, context=spec.context, layer=spec.layer, device=where, compute=how)
+        self.store.require(replace(loaded.spec, pooling=spec.pooling, dtype=spec.dtype), loaded.dim)
+        return loaded
 
     def _candidates(self, vector: np.ndarray, k: int, where: str | None, exhaustive: bool) -> Iterator[pa.Table]:
         columns = ["id", "line", "language", "neighbourhoods"]
@@ -436,7 +446,7 @@ def _field(utterance: Utterance, name: str) -> Any:
     return getattr(utterance, name) if name in _COLUMNS else utterance.extra.get(name)
 
 
-def _schema(encoder: str, statistics: Statistics, shared: bool, dim: int, own: Iterable[str]) -> pa.Schema:
+def _schema(encoder: tuple[str, str], statistics: Statistics, shared: bool, dim: int, own: Iterable[str]) -> pa.Schema:
     languages = max(1, len(statistics.languages))
     key = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
     kinds = {"duration": pa.float32()}
@@ -452,7 +462,8 @@ def _schema(encoder: str, statistics: Statistics, shared: bool, dim: int, own: I
         ],
         metadata={
             "format": _FORMAT,
-            "encoder": encoder,
+            "encoder": encoder[0],
+            "model": encoder[1],
             "statistics": statistics.version,
             "shared": "yes" if shared else "no",
         },

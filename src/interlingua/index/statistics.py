@@ -98,7 +98,8 @@ def fit(languages: Mapping[str, Sequence[str]], read: Callable[[list[str]], list
     made = Statistics(digest.hexdigest()[:16], found)
     for language, frames in chosen.items():
         for f in frames:
-            found[language].references[f.id] = pool_frames(made.transform(spoken[f.id], f.speech), HUB_POOLING)
+            pooled = pool_frames(made.transform(spoken[f.id], f.speech), HUB_POOLING)
+            found[language].references[f.id] = pooled.astype(np.float16).astype(np.float32)  # as they are kept
     return made
 
 
