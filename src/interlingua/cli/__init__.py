@@ -38,7 +38,22 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
     default_parameter=cyclopts.Parameter(negative="", consume_multiple=True),  # --languages en fr
 )
-PARTS = (demo, doctor, corpus, encode, index, search, mine, align, translate, evaluate, finetune, export, recipe, report)
+PARTS = (
+    demo,
+    doctor,
+    corpus,
+    encode,
+    index,
+    search,
+    mine,
+    align,
+    translate,
+    evaluate,
+    finetune,
+    export,
+    recipe,
+    report,
+)
 for part in PARTS:
     app.command(part.app)
 
