@@ -4,9 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
+CLUSTER := .venv-cluster
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-state-formats bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-state-formats bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -26,6 +27,15 @@ demo-full: setup  ## the same, unpooled and on everything: runs/demo-full/report
 
 test: setup  ## all tests, those with the real model and real speech included: two processes of one thread, 4 GB each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-cluster: $(CLUSTER)/.ready  ## encoding on a local Ray cluster and on moto's S3 server (minutes)
+	$(CLUSTER)/bin/python -m pytest tests/encoding/test_ray.py tests/encoding/test_object_store.py
+
+$(CLUSTER)/.ready: tests/cluster.lock $(READY)
+	$(PYTHON) -m venv $(CLUSTER)
+	echo "import site; site.addsitedir('$(CURDIR)/$(VENV)/lib/$$(ls $(VENV)/lib)/site-packages')" > $$(echo $(CLUSTER)/lib/python*/site-packages)/main.pth
+	$(CLUSTER)/bin/python -m pip install --quiet --no-deps -r tests/cluster.lock
+	@touch $@
 
 golden: setup  ## every figure of tests/golden again, minutes of real speech included
 	INTERLINGUA_GOLDEN=compare $(BIN)/python -m pytest tests/test_golden.py
@@ -104,4 +114,4 @@ $(SPEECH_PEERS)/.ready: benchmarks/translate-peers.lock
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(SPEECH_PEERS)
+	rm -rf $(VENV) $(PEERS) $(SPEECH_PEERS) $(CLUSTER)

@@ -1,10 +1,14 @@
 """Encoding: utterances -> encoder frames, batched, into a frame store."""
 
+from interlingua.encoding.cluster import RayEngine
 from interlingua.encoding.device import best_compute, best_device, resolve_device
-from interlingua.encoding.encoder import ENCODERS, Encoded, EncoderFactory, SpeechEncoder, pool_frames
+from interlingua.encoding.encoder import ENCODERS, Encoded, EncoderFactory, SpeechEncoder, load_encoder, pool_frames
 from interlingua.encoding.pipeline import (
     CHUNK_UTTERANCES,
     EncodeReport,
+    Engine,
+    Part,
+    encode_here,
     encode_manifest,
     estimate_bytes,
     free_bytes,
@@ -22,15 +26,20 @@ __all__ = [
     "EncodeReport",
     "Encoded",
     "EncoderFactory",
+    "Engine",
     "FrameStore",
+    "Part",
+    "RayEngine",
     "SpeechEncoder",
     "WhisperEncoder",
     "best_compute",
     "best_device",
+    "encode_here",
     "encode_manifest",
     "encoder_states",
     "estimate_bytes",
     "free_bytes",
+    "load_encoder",
     "parse_shard",
     "pool_frames",
     "require_space",

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32
 
+from interlingua.encoding.device import resolve_device
 from interlingua.registry import Registry
 from interlingua.types import FrameArray, FrameSpec, Samples
 
@@ -58,6 +59,14 @@ ENCODERS: Registry[EncoderFactory] = Registry(
     "encoder", "encoders", {"whisper": "interlingua.encoding.whisper:load_encoder"}
 )
 """Speech encoders by name: ours, entry points ``interlingua.encoders``, or ``module:attribute``."""
+
+
+def load_encoder(
+    name: str, model: str | None, *, context: str, layer: int | None, device: str, compute: str
+) -> SpeechEncoder:
+    """An encoder by its name in `ENCODERS`; device and number format are the best ones where ``auto``."""
+    where, how = resolve_device(device, compute)
+    return ENCODERS[name](model, context=context, layer=layer, device=where, compute=how)
 
 
 def pool_frames(frames: FrameArray, pooling: int) -> FrameArray:

@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from hashlib import sha256
 from pathlib import Path
+from time import monotonic
+from typing import Protocol
 from zlib import crc32
 
 import numpy as np
@@ -21,17 +23,72 @@ from interlingua.errors import AudioError, StoreError, UsageError
 from interlingua.progress import track
 from interlingua.types import WINDOW_SECONDS, Frames, FrameSpec, Samples, StoreDtype, Utterance
 
-CHUNK_UTTERANCES = 64  # utterances per commit to the store (a killed run loses no more), and decoded ahead
+CHUNK_UTTERANCES = 64  # encoded together, and decoded ahead
+COMMIT_TIME = 0.05  # of a run at most; a commit took 0.04 s with 100,000 utterances in the store, 0.15 s with a million
+COMMIT_BYTES = 2**28  # of frames that wait for a commit at most
+_COMPLETE = "complete"
 DECODERS = min(8, os.cpu_count() or 1)  # threads
 
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """Numbers of utterances encoded and already present in the store, and the failed ones (id -> reason)."""
+    """Numbers of utterances encoded and already present in the store, and the failed ones (id -> reason).
+
+    ``missing``: the other shards that haven't completed, where the manifest is encoded in shards.
+    """
 
     encoded: int
     present: int
     failed: dict[str, str]
+    missing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What an engine made of some utterances: frames to commit, ids that the store holds as they are, failed ones."""
+
+    frames: list[Frames]
+    present: list[str]
+    failed: dict[str, str]
+
+
+class Engine(Protocol):
+    """Where utterances are encoded: in this process (`encode_here`) or on a cluster (`encoding.cluster`)."""
+
+    def __call__(
+        self, utterances: Sequence[Utterance], held: Mapping[str, str], encoder: SpeechEncoder, spec: FrameSpec
+    ) -> Iterator[Part]:
+        """Encode what ``held`` (id -> audio hash) lacks, as frames of ``spec``; every utterance is in one part."""
+        ...
+
+
+def encode_here(
+    utterances: Sequence[Utterance], held: Mapping[str, str], encoder: SpeechEncoder, spec: FrameSpec
+) -> Iterator[Part]:
+    """The engine of one process: files are decoded in threads while a chunk is encoded."""
+    read, todo = _Reader(), []
+    for u in utterances:
+        try:
+            same = u.id in held and read(u).hash(u.audio) == held[u.id]
+        except AudioError as e:
+            yield Part([], [], {u.id: str(e)})
+        else:
+            if same:
+                yield Part([], [u.id], {})
+            else:
+                todo.append(u)
+    with closing(_decoded_ahead(todo)) as decoded:
+        chunk: list[_Decoded] = []
+        for found in decoded:
+            if not found.digest:
+                yield Part([], [], {found.utterance.id: found.problem})
+                continue
+            chunk.append(found)
+            if len(chunk) == CHUNK_UTTERANCES:
+                yield _encode_chunk(chunk, encoder, spec)
+                chunk = []
+        if chunk:
+            yield _encode_chunk(chunk, encoder, spec)
 
 
 def encode_manifest(
@@ -43,63 +100,124 @@ def encode_manifest(
     dtype: StoreDtype = "float16",
     label: str = "encoding",
     shard: tuple[int, int] = (0, 1),
+    engine: Engine = encode_here,
 ) -> tuple[FrameStore, EncodeReport]:
     """Encode the utterances that the store lacks, and return the store, created if absent.
 
-    `CHUNK_UTTERANCES` utterances are committed together; the same call resumes a killed run. An utterance whose audio
-    changed is encoded again, one whose manifest line changed is described anew; one that fails now loses its frames. A
-    pooled store keeps the speech frames only: pooling is for retrieval, where the context isn't read.
+    The same call resumes a killed run: chunks are committed as they come, by this process alone. An utterance whose
+    audio changed is encoded again, one whose manifest line changed is described anew; one that fails now loses its
+    frames. A pooled store keeps the speech frames only: pooling is for retrieval, where the context isn't read.
 
-    ``shard`` (i, n) encodes part i of n only (`shard_of`); ``pooling`` frames are averaged into one.
+    ``shard`` (i, n) encodes part i of n only (`shard_of`), beside other processes that write to the store;
+    ``pooling`` frames are averaged into one.
 
     Raises:
         StoreMismatchError: the store holds frames of another kind.
-        UsageError: pooling below 1.
+        UsageError: pooling below 1, no such shard, or the manifest is being encoded in another number of shards.
         StoreError: the frames won't fit on the disk.
     """
     if pooling < 1:
         raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
-    utterances = shard_of(utterances, *shard)
+    chosen = shard_of(utterances, *shard)
     spec = replace(encoder.spec, pooling=pooling, dtype=dtype, rate=encoder.rate)
+
+    def require_space_for(absent: Sequence[Utterance]) -> None:
+        require_space(store_path, estimate_bytes([u for u in absent if seconds_known(u)], spec, encoder.dim))
+
     if not Path(store_path).exists():  # before the folder is created
-        require_space(store_path, estimate_bytes([u for u in utterances if seconds_known(u)], spec, encoder.dim))
+        require_space_for(chosen)
     store = FrameStore.open_or_create(store_path, spec, encoder.dim)
-    held, known, read = store.hashes(), store.lines(), _Reader()
-    failed: dict[str, str] = {}
-    todo: list[Utterance] = []
-    altered: list[Utterance] = []  # in their manifest line alone
-    encoded = present = 0
-    with track(len(utterances), label) as advance:
-
-        def readable(found: _Decoded) -> bool:
-            if not found.digest:
-                failed[found.utterance.id] = found.problem
-                advance(1)
-            return bool(found.digest)
-
-        for u in utterances:
-            try:
-                same = u.id in held and read(u).hash(u.audio) == held[u.id]
-            except AudioError as e:
-                failed[u.id] = str(e)
-            else:
-                present += same
-                if same and known.get(u.id) != line_of(u):
-                    altered.append(u)
-                if not same:
-                    todo.append(u)
-                    continue
-            advance(1)
-        require_space(store_path, estimate_bytes([u for u in todo if seconds_known(u)], spec, encoder.dim))
-        with closing(_decoded_ahead(todo)) as decoded:
-            while chunk := list(islice(filter(readable, decoded), CHUNK_UTTERANCES)):
-                frames = _encode_chunk(chunk, encoder, pooling, dtype, failed)
-                store.write(frames)
-                encoded += len(frames)
-                advance(len(chunk))
-    store.describe(altered)
+    shards = _Shards(store, utterances, *shard)
+    held, known = store.hashes(), store.lines()
+    require_space_for([u for u in chosen if u.id not in held])
+    present, failed, commits = set[str](), dict[str, str](), _Commits(store)
+    with track(len(chosen), label) as advance, commits:
+        for part in engine(chosen, held, encoder, spec):
+            commits.add(part.frames)
+            present.update(part.present)
+            failed |= part.failed
+            advance(len(part.frames) + len(part.present) + len(part.failed))
+    store.describe([u for u in chosen if u.id in present and known.get(u.id) != line_of(u)])
     store.delete(list(failed))
-    return store, EncodeReport(encoded, present, failed)
+    return store, EncodeReport(commits.written, len(present), failed, shards.complete())
+
+
+class _Commits:
+    """Commits frames: rarely enough that commits, which grow with the store and its writers, take little of the time.
+
+    On an interruption, what has been encoded is committed.
+    """
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+        self._waiting: list[Frames] = []
+        self._bytes = 0
+        self._not_before = 0.0
+        self.written = 0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._commit()
+
+    def add(self, frames: Sequence[Frames]) -> None:
+        """Take frames, and commit all that wait if it is time."""
+        self._waiting += frames
+        self._bytes += sum(f.values.nbytes for f in frames)
+        if self._bytes >= COMMIT_BYTES or (self._waiting and monotonic() >= self._not_before):
+            self._commit()
+
+    def _commit(self) -> None:
+        started = monotonic()
+        self._store.write(self._waiting)
+        self.written += len(self._waiting)
+        self._waiting, self._bytes = [], 0
+        self._not_before = monotonic() + (monotonic() - started) / COMMIT_TIME
+
+
+class _Shards:
+    """Which shards of a manifest have completed, in the store's notes; raises UsageError for another number of them."""
+
+    def __init__(self, store: FrameStore, utterances: Sequence[Utterance], index: int, count: int) -> None:
+        self._store, self._index, self._count = store, index, count
+        manifest = sha256("\n".join(sorted(u.id for u in utterances)).encode()).hexdigest()[:16]
+        self._prefix = f"interlingua.shards/{manifest}/"
+        recorded = self._recorded()
+        self._recording = count > 1 or bool(recorded)
+        for n, completed in recorded.items():
+            missing = sorted({*range(n)} - completed)
+            if missing and count != 1 and count not in recorded:
+                raise UsageError(
+                    f"--shard {index}/{count}: {store.path} takes this manifest in {n} shards, of which "
+                    f"{_some(missing)} haven't completed; use --shard i/{n}, or leave --shard out to encode the rest"
+                )
+        if self._recording and index not in recorded.get(count, ()):
+            store.note({f"{self._prefix}{count}/{index}": "begun"})
+
+    def complete(self) -> tuple[int, ...]:
+        """Note that this shard has completed, and return those that haven't."""
+        if not self._recording:
+            return ()
+        self._store.note({f"{self._prefix}{self._count}/{self._index}": _COMPLETE})
+        recorded = self._recorded()
+        if self._count == 1:  # nothing is left to shards
+            self._store.note({f"{self._prefix}{n}/{i}": _COMPLETE for n in recorded for i in range(n)})
+        return tuple(sorted({*range(self._count)} - recorded[self._count]))
+
+    def _recorded(self) -> dict[int, set[int]]:
+        """Number of shards -> the completed ones."""
+        found: dict[int, set[int]] = {}
+        for key, state in self._store.notes().items():
+            if key.startswith(self._prefix):  # each shard has a note of its own: no two processes write one
+                count, _, index = key.removeprefix(self._prefix).partition("/")
+                found.setdefault(int(count), set()).update([int(index)] if state == _COMPLETE else [])
+        return found
+
+
+def _some(numbers: Sequence[int]) -> str:
+    """A list of numbers for a message, cut short."""
+    return ", ".join(str(n) for n in numbers[:8]) + (" and others" if len(numbers) > 8 else "")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -205,34 +323,28 @@ def _decode(utterance: Utterance, reading: "Future[Recording]") -> _Decoded:
         return _Decoded(utterance, digest, None, str(e))
 
 
-def _encode_chunk(
-    chunk: Sequence[_Decoded],
-    encoder: SpeechEncoder,
-    pooling: int,
-    dtype: StoreDtype,
-    failed: dict[str, str],
-) -> list[Frames]:
-    failed |= {d.utterance.id: d.problem for d in chunk if d.samples is None}
+def _encode_chunk(chunk: Sequence[_Decoded], encoder: SpeechEncoder, spec: FrameSpec) -> Part:
+    failed = {d.utterance.id: d.problem for d in chunk if d.samples is None}
     ready = [(d.utterance, d.digest, d.samples) for d in chunk if d.samples is not None]
     outputs: list[Encoded | None]
     try:
         outputs = [*encoder.encode([samples for _, _, samples in ready])]
     except AudioError:  # find the culprits one by one; the others are kept
         outputs = [_encode_one(utterance, samples, encoder, failed) for utterance, _, samples in ready]
-    result = []
+    frames = []
     for (utterance, digest, _), output in zip(ready, outputs, strict=True):
         if output is None:
             continue
         values, n_speech = output
-        if pooling > 1:
-            values = pool_frames(values[:n_speech], pooling)
+        if spec.pooling > 1:
+            values = pool_frames(values[:n_speech], spec.pooling)
             n_speech = len(values)
-        stored = values.astype("float32" if dtype == "float32" else "float16")
+        stored = values.astype("float32" if spec.dtype == "float32" else "float16")
         if not np.isfinite(stored).all():
             failed[utterance.id] = f"{utterance.audio.path}: its frames overflow; encode with --compute float32"
             continue
-        result.append(Frames(utterance.id, stored, n_speech, digest, utterance))
-    return result
+        frames.append(Frames(utterance.id, stored, n_speech, digest, utterance))
+    return Part(frames, [], failed)
 
 
 def _encode_one(

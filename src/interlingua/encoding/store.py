@@ -6,8 +6,9 @@ and is read as float16. Every write is one Lance commit: a killed run leaves the
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,23 @@ from interlingua.types import FrameArray, Frames, FrameSpec, Utterance
 
 _ARROW = {"float16": pa.float16(), "float32": pa.float32(), "int8": pa.int8()}
 _FORMAT = "interlingua-frames-1"
+CONFLICTS = 1000  # with other writers before one gives up: eight that write all the time meet dozens
+CONFLICT_TIME = timedelta(minutes=10)  # likewise; Lance's own 30 s were nearly reached by those eight (8 s)
+_UNWRITABLE = "can't be written ({})"
+_REFUSALS = {  # a sign in an object store's answer -> what is wrong and how to fix it
+    "NoSuchBucket": "there is no such bucket; create it or correct the URI",
+    "InvalidAccessKeyId": "the access key isn't known there; check AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL",
+    "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": "the session has expired; renew AWS_SESSION_TOKEN and its keys",
+    "AccessDenied": "access is denied; the key needs ListBucket, GetObject, PutObject and DeleteObject there",
+    "AuthorizationHeaderMalformed": "the bucket lies in another region; set AWS_REGION to it",
+    "PermanentRedirect": "the bucket lies in another region; set AWS_REGION to it",
+    "Received redirect": "the bucket lies in another region; set AWS_REGION to it",
+    "CredentialsNotLoaded": "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "builder error": "AWS_ENDPOINT_URL can't be used; for one that begins with http:// set AWS_ALLOW_HTTP=true",
+    "error sending request": "no answer from the object store; check AWS_ENDPOINT_URL, AWS_REGION and the network",
+    "501 Not Implemented": "this object store has no conditional writes, which safe commits need; use another one",
+}
 _KEY = {"lance-schema:unenforced-primary-key": "true"}  # lets Lance see that two writers add the same utterance
 
 
@@ -37,11 +55,10 @@ class FrameStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "FrameStore":
-        """Open an existing store; raises StoreError if there is none at ``path``."""
-        try:
-            dataset = lance.dataset(str(path))
-        except (ValueError, OSError) as e:
-            raise StoreError(f"{path}: no frame store here; make one with `interlingua encode`") from e
+        """Open an existing store; raises StoreError if there is none at ``path``, or if its object store refuses."""
+        dataset = _opened(path)
+        if dataset is None:
+            raise StoreError(f"{path}: no frame store here; make one with `interlingua encode`")
         metadata = {k.decode(): v.decode() for k, v in (dataset.schema.metadata or {}).items()}
         if metadata.get("format") != _FORMAT:
             raise StoreError(f"{path}: a Lance dataset, but not a frame store of interlingua ({_FORMAT})")
@@ -61,22 +78,20 @@ class FrameStore:
     def create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
         """Create an empty store; raises StoreError if ``path`` exists."""
         schema = _schema(spec, dim)
-        try:
+        with _faults_named(path, "can't create a frame store ({})"):
             dataset = lance.write_dataset(schema.empty_table(), str(path), schema=schema, mode="create")
-        except (ValueError, OSError) as e:
-            raise StoreError(f"{path}: can't create a frame store ({e})") from e
         return cls(dataset, spec, dim)
 
     @classmethod
     def open_or_create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
         """Open the store at ``path``, or create it; raises StoreMismatchError if its frames are of another kind."""
-        try:
-            store = cls.open(path)
-        except StoreError:
-            folder = Path(path)
-            if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-                raise
-            return cls.create(path, spec, dim)
+        if _opened(path) is None and not _occupied(Path(path)):
+            try:
+                return cls.create(path, spec, dim)
+            except StoreError:
+                if _opened(path) is None:
+                    raise  # and not another process's that was quicker
+        store = cls.open(path)
         store.require(spec, dim)
         return store
 
@@ -143,8 +158,7 @@ class FrameStore:
             schema = pa.schema([pa.field("id", pa.string(), nullable=False, metadata=_KEY), ("utterance", pa.string())])
             columns = {"id": [u.id for u in chosen], "utterance": [line_of(u) for u in chosen]}
             table = pa.table(columns, schema=schema)
-            self._dataset.merge_insert("id").when_matched_update_all().execute(table)
-            self._reopen()
+            self._merge(self._dataset.merge_insert("id").when_matched_update_all(), table)
 
     def write(self, frames: Sequence[Frames]) -> None:
         """Add utterances in one commit; those already in the store are replaced."""
@@ -153,14 +167,33 @@ class FrameStore:
         frames = list({f.id: f for f in frames}.values())  # of two with one id, the last
         # Merging rather than appending: two processes that encode one manifest don't write an utterance twice.
         merge = self._dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(self._table(frames))
-        self._reopen()
+        self._merge(merge, self._table(frames))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove utterances in one commit; unknown ids are ignored."""
         held = [i for i in ids if i in self]
         if held:
-            self._dataset.delete(among(held))
+            with _faults_named(self.path, _UNWRITABLE):
+                self._dataset.delete(among(held), conflict_retries=CONFLICTS, retry_timeout=CONFLICT_TIME)
+                self._reopen()
+
+    def notes(self) -> dict[str, str]:
+        """What `note` has kept, by any process."""
+        with self._damage_named():
+            return dict(lance.dataset(self._dataset.uri).config())
+
+    def note(self, notes: dict[str, str]) -> None:
+        """Keep some text beside the frames, by name."""
+        with _faults_named(self.path, _UNWRITABLE):
+            for tries in range(CONFLICTS):
+                self._reopen()
+                try:
+                    self._dataset.update_config(notes)
+                except OSError as e:  # Lance doesn't retry this itself
+                    if "Incompatible transaction" not in str(e) or tries == CONFLICTS - 1:
+                        raise
+                else:
+                    break
             self._reopen()
 
     def read(self, ids: Sequence[str]) -> list[Frames]:
@@ -211,13 +244,13 @@ class FrameStore:
         with self._damage_named():
             return self._dataset.to_table(columns=list(columns))
 
-    @contextmanager
-    def _damage_named(self) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, OSError) as e:  # Arrow's and Lance's own
-            reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-            raise StoreError(f"{self.path}: damaged ({reason}); delete the folder and encode again") from e
+    def _merge(self, merge: Any, table: pa.Table) -> None:
+        with _faults_named(self.path, _UNWRITABLE):
+            merge.conflict_retries(CONFLICTS).retry_timeout(CONFLICT_TIME).execute(table)
+            self._reopen()
+
+    def _damage_named(self) -> AbstractContextManager[None]:
+        return _faults_named(self.path, "damaged ({}); delete the folder and encode again")
 
     def _table(self, frames: Sequence[Frames]) -> pa.Table:
         for f in frames:
@@ -256,6 +289,39 @@ class FrameStore:
                 if scales is not None:
                     values = dequantize(values, scales[row].values.to_numpy(zero_copy_only=False))
                 yield Frames(ids[row], values, n_speech, hashes[row])
+
+
+def _opened(path: str | Path) -> Any | None:
+    """The Lance dataset at a path, None if there is none; raises StoreError if an object store refuses."""
+    try:
+        return lance.dataset(str(path))
+    except (ValueError, OSError) as e:
+        if "://" in str(path) and "was not found" not in str(e):
+            with _faults_named(path, "can't be opened ({})"):
+                raise
+        return None
+
+
+def _occupied(path: Path) -> bool:
+    """Whether something else than the beginning of a store lies at a path."""
+    return path.is_file() or (
+        path.is_dir() and any(p.name not in ("_transactions", "_versions") for p in path.iterdir())
+    )
+
+
+@contextmanager
+def _faults_named(path: str | Path, otherwise: str) -> Iterator[None]:
+    """Raise Arrow's and Lance's errors as a StoreError of one line; an object store's answer names the fix."""
+    try:
+        yield
+    except (ValueError, OSError) as e:
+        text = str(e) or type(e).__name__
+        line = text.splitlines()[0]
+        if "://" not in str(path):
+            raise StoreError(f"{path}: {otherwise.format(line[:200])}") from e
+        fix = next((fix for sign, fix in _REFUSALS.items() if sign in text), None)
+        status = line.partition("<")[0].rpartition(" - ")[2].strip(" :")  # the answer itself may name keys
+        raise StoreError(f"{path}: {fix or otherwise.format(status[:200])}") from None
 
 
 def line_of(utterance: Utterance) -> str:
