@@ -118,8 +118,8 @@ def test_commits_are_rarer_where_they_take_longer(tmp_path, monkeypatch):
 
 
 ARRAY = """
-    # A job array on one machine: the shards run at once, some are killed after their second chunk and run again.
-    import json, os, signal, sys
+    # A job array on one machine: the shards run at once, some are killed in their second chunk and run again.
+    import json, os, signal, sys, time
     from interlingua.corpora import read_manifest
     from interlingua.encoding import encode_manifest, pipeline
     from test_shards import Loudness
@@ -127,29 +127,34 @@ ARRAY = """
     manifest, store, count, doomed = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
     pipeline.CHUNK_UTTERANCES, pipeline.COMMIT_TIME = 2, 1e9  # a commit a chunk
 
-    def start(index):
+    def start(index, dies=False):
         reader, writer = os.pipe()
         if child := os.fork():
             os.close(writer)
             return child, reader
 
-        class Telling(Loudness):
+        class Stopping(Loudness):
+            chunks = 0
+
             def encode(self, batch):
-                os.write(writer, b".")
+                self.chunks += 1
+                if dies and self.chunks == 2:
+                    os.write(writer, b".")
+                    time.sleep(600)
                 return super().encode(batch)
 
         try:
-            _, report = encode_manifest(read_manifest(manifest), Telling(), store, shard=(index, count))
+            _, report = encode_manifest(read_manifest(manifest), Stopping(), store, shard=(index, count))
             print(json.dumps([index, report.encoded, report.present]), flush=True)
             os._exit(0)
         except BaseException as e:
             print(repr(e), file=sys.stderr, flush=True)
             os._exit(1)
 
-    running = {i: start(i) for i in range(count)}
+    running = {i: start(i, i in doomed) for i in range(count)}
     for i in doomed:
         child, told = running[i]
-        assert len(os.read(told, 1) + os.read(told, 1)) == 2
+        assert os.read(told, 1)
         os.kill(child, signal.SIGKILL)
     codes = {i: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for i, (child, _) in running.items()}
     assert codes == {i: -9 if i in doomed else 0 for i in range(count)}, codes
