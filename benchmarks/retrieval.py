@@ -20,8 +20,8 @@ import seqsim_page
 from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
 from interlingua.encoding import WhisperEncoder, pool_frames
-from interlingua.experiments.cascade import english_texts
 from interlingua.experiments.retrieval import Corpus, EnglishTexts, concatenate_layers, loud_frames, score_pairs, unit
+from interlingua.experiments.translation import english_texts
 from interlingua.files import write_text
 from interlingua.models import load_sentence_encoder, load_whisper
 from interlingua.results import provenance

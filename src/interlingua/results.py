@@ -421,9 +421,11 @@ class UnderTokens(Record, frozen=True, kw_only=True):
         return self.seen and self.language not in {c.token for c in self.candidates}
 
     @property
-    def scores(self) -> Candidate:
-        """Those of the chosen token."""
-        return next(c for c in self.candidates if c.token == self.chosen)
+    def scores(self) -> dict[str, Score]:
+        """Those under the chosen token: ``bleu``, ``chrf``, ``off_target``; with transcripts, ``wer`` and ``cer``."""
+        chosen = next(c for c in self.candidates if c.token == self.chosen)
+        errors = {"wer": self.error["words"], "cer": self.error["characters"]} if self.error else {}
+        return {"bleu": chosen.bleu, "chrf": chosen.chrf, "off_target": chosen.off_target, **errors}
 
 
 class TokenRule(Record, frozen=True, kw_only=True):

@@ -16,8 +16,9 @@ from helpers import greedy_tokens, sweep, utterance, write_wav
 from interlingua.corpora import read_manifest
 from interlingua.encoding import WhisperEncoder, encode_manifest
 from interlingua.errors import ResultsError, StoreMismatchError, UntrainedTaskError, UsageError
-from interlingua.experiments import cascade
-from interlingua.experiments.cascade import cascade_scores, english_texts
+from interlingua.experiments import translation as cascade
+from interlingua.experiments.retrieval import cascade_scores
+from interlingua.experiments.translation import english_texts
 from interlingua.models import load_sentence_encoder
 from interlingua.retrieval.evaluate import ranks_of_best_relevant
 from interlingua.types import AudioRef
@@ -96,7 +97,7 @@ def test_a_file_keeps_the_texts(utterances, store, tiny_whisper, tmp_path, monke
 KILLED = """
 import os, signal, sys
 from interlingua.corpora import read_manifest
-from interlingua.experiments import cascade
+from interlingua.experiments import translation as cascade
 from interlingua.models import load_whisper
 from interlingua.encoding.store import FrameStore
 

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from helpers import load_results, sweep, utterance, write_wav
@@ -12,6 +11,7 @@ from interlingua.corpora import write_manifest
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments import retrieval, unseen
 from interlingua.experiments.corpus_source import CorpusSource
+from interlingua.experiments.finetune import plain
 from interlingua.experiments.published import UNKNOWN, read_published
 from interlingua.experiments.recipes import read_recipe
 from interlingua.results import Retrieval
@@ -123,7 +123,7 @@ def test_settings_that_have_their_default_are_told_too(tmp_path):
     corpus = "{name: manifest, root: m.jsonl}"
     path = recipe(tmp_path, f"recipe: transfer\nout: out\ntrain: {corpus}\ntests: {{mine: {corpus}}}\n")
     study = read_recipe(path)
-    told = msgspec.to_builtins(study, enc_hook=str)
+    told = plain(study)
     assert (told["model"], told["source"], told["context"], told["comet_model"]) == ("base", "en", "speech+8", None)
     assert told["train"]["positives"] == told["tests"]["mine"]["positives"] == "all"
     made = CorpusSource(name="manifest", root=Path("m.jsonl"))
@@ -161,17 +161,20 @@ PAIR = {"query": "en", "candidate": "fr", "method": "seqsim"}
         ("{", "no readable JSON file of published figures"),
         ({"retreival": []}, "published figures stand under"),
         ({"retrieval": [], "unsen": []}, "published figures stand under"),
-        ({"retrieval": {"en": 1}}, "retrieval is no list of rows"),
-        ({"retrieval": [3]}, "retrieval, row 1: 3 is no row"),
-        ({"retrieval": [{**PAIR, "r1": 0.5}, {"query": "en", "r1": 0.5}]}, "row 2: candidate is missing, or no text"),
-        ({"retrieval": [{**PAIR, "query": 1, "r1": 0.5}]}, "row 1: query is missing, or no text"),
-        ({"retrieval": [PAIR]}, "row 1: no r1"),
-        ({"retrieval": [{**PAIR, "r1": 0.5, "r5": 0.6}]}, "row 1: 'r5' is nothing that can be compared"),
-        ({"retrieval": [{**PAIR, "r1": "0.5"}]}, "row 1: r1 is '0.5', and no number"),
-        ({"retrieval": [{**PAIR, "r1": True}]}, "row 1: r1 is True, and no number"),
-        ({"retrieval": [{**PAIR, "r1": float("nan")}]}, "row 1: r1 is nan, and no number"),
-        ({"retrieval": [{**PAIR, "r1": 50.0}]}, "row 1: r1 is 50.0, and must lie in 0 to 1"),
-        ({"retrieval": [{**PAIR, "r1": 0.5}] * 2}, "row 2: a second figure of en, fr, seqsim, r1"),
+        ({"retrieval": {"en": 1}}, r"Expected `array`, got `object` - at `\$.retrieval`"),
+        ({"retrieval": [3]}, r"Expected `object`, got `int` - at `\$.retrieval\[0\]`"),
+        (
+            {"retrieval": [{**PAIR, "r1": 0.5}, {"query": "en", "r1": 0.5}]},
+            r"missing required field `candidate` - at `\$.retrieval\[1\]`",
+        ),
+        ({"retrieval": [{**PAIR, "query": 1, "r1": 0.5}]}, r"Expected `str`, got `int` - at `\$.retrieval\[0\].query`"),
+        ({"retrieval": [PAIR]}, r"missing required field `r1` - at `\$.retrieval\[0\]`"),
+        ({"retrieval": [{**PAIR, "r1": 0.5, "r5": 0.6}]}, r"unknown field `r5` - at `\$.retrieval\[0\]`"),
+        ({"retrieval": [{**PAIR, "r1": "0.5"}]}, r"Expected `float`, got `str` - at `\$.retrieval\[0\].r1`"),
+        ({"retrieval": [{**PAIR, "r1": True}]}, r"Expected `float`, got `bool` - at `\$.retrieval\[0\].r1`"),
+        ({"retrieval": [{**PAIR, "r1": float("nan")}]}, "no readable JSON file of published figures"),
+        ({"retrieval": [{**PAIR, "r1": 50.0}]}, r"Expected `float` <= 1.0 - at `\$.retrieval\[0\].r1`"),
+        ({"retrieval": [{**PAIR, "r1": 0.5}] * 2}, r"\$.retrieval\[1\]: a second figure of en, fr, seqsim, r1"),
         ({"retrieval": [{**PAIR, "method": "sequsim", "r1": 0.5}]}, "no method 'sequsim'; use one of"),
         ({"retrieval": [{**PAIR, "query": "elvish", "r1": 0.5}]}, "elvish"),
     ],
@@ -193,8 +196,8 @@ def test_a_file_of_published_figures_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("figure", "message"),
     [
-        ({"bleu": 101}, "bleu is 101, and must lie in 0 to 100"),
-        ({"wer": -1}, "wer is -1, and must not be below 0"),
+        ({"bleu": 101}, r"Expected `float` <= 100.0 - at `\$.unseen\[0\].bleu`"),
+        ({"wer": -1}, r"Expected `float` >= 0.0 - at `\$.unseen\[0\].wer`"),
         ({}, "no bleu or"),
     ],
 )

@@ -17,13 +17,12 @@ from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.corpora.fleurs import fleurs_code
 from interlingua.errors import CometError, CorpusError, ResultsError, UsageError
-from interlingua.experiments import comet_scores, transfer
-from interlingua.experiments.comet_scores import kept_comet
+from interlingua.experiments import transfer
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.published import UNKNOWN
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.run import with_durations
-from interlingua.experiments.transfer import TransferStudy, run_transfer_study
+from interlingua.experiments.transfer import TransferStudy, kept_comet, run_transfer_study
 from interlingua.experiments.transfer_settings import study_data
 from interlingua.finetuning.data import text_example
 from interlingua.finetuning.evaluate import references
@@ -333,8 +332,8 @@ def test_comet_scores_are_kept(tmp_path, monkeypatch):
         asked.append(sorted(segments))
         return CometScores({s: float(len(s[1])) for s in segments}, "comet|v1")
 
-    monkeypatch.setattr(comet_scores, "score_comet", score)
-    path, one, two = tmp_path / "comet.json", ("a", "b", "c"), ("a", "bb", "c")
+    monkeypatch.setattr(transfer, "score_comet", score)
+    path, one, two = tmp_path / "comet.jsonl", ("a", "b", "c"), ("a", "bb", "c")
     assert kept_comet(path, [one, one], COMET).scores == {one: 1.0}
     assert kept_comet(path, {one, two}, COMET).scores == {one: 1.0, two: 2.0}
     assert asked == [[one], [two]]
@@ -342,11 +341,11 @@ def test_comet_scores_are_kept(tmp_path, monkeypatch):
     def fail(segments, *, model):
         raise CometError("not here")
 
-    monkeypatch.setattr(comet_scores, "score_comet", fail)
+    monkeypatch.setattr(transfer, "score_comet", fail)
     assert kept_comet(path, [two], COMET).scores == {two: 2.0}  # all of it is there
     assert isinstance(kept_comet(path, [("x", "y", "z")], COMET), CometError)
     newer = lambda segments, *, model: CometScores(dict.fromkeys(segments, 9.0), "comet|v2")  # noqa: E731
-    monkeypatch.setattr(comet_scores, "score_comet", newer)
+    monkeypatch.setattr(transfer, "score_comet", newer)
     found = kept_comet(path, [one, ("x", "y", "z")], COMET)
     assert (found.scores, found.signature) == ({one: 9.0, ("x", "y", "z"): 9.0}, "comet|v2")
 
@@ -355,7 +354,7 @@ def test_comet_is_in_the_tables(again, monkeypatch):
     def score(segments, *, model):
         return CometScores({s: 0.5 if "房" in s[2] else 0.25 for s in segments}, "comet|test")
 
-    monkeypatch.setattr(comet_scores, "score_comet", score)
+    monkeypatch.setattr(transfer, "score_comet", score)
     out = run_transfer_study(again(comet_model=COMET), log=lambda line: None)
     (row,) = load_results(out)[0]["study"]
     pools = {p["pool"]: p["comet"] for p in row["pooled"]}

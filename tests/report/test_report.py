@@ -15,7 +15,7 @@ from interlingua.cli import run
 from interlingua.errors import ResultsError
 from interlingua.report import alignment_heatmap, recall_heatmap, write_report
 from interlingua.report.plots import spread
-from interlingua.report.retrieval import summarise
+from interlingua.report.retrieval import near_chance, opening
 from interlingua.report.tables import percent
 from interlingua.results import SCHEMA
 from interlingua.retrieval.methods import DEFAULT_METHOD
@@ -168,8 +168,8 @@ def set_r1(results: dict[str, Any], method: str, r1: float, *, pair: tuple[str, 
 
 
 def lead_of(results: dict[str, Any]) -> str:
-    found = summarise(records(results))
-    return " ".join([*(found.headline or ()), *found.lead])
+    headline, lead = opening(records(results))
+    return " ".join([*(headline or ()), *lead])
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_pair_near_chance_is_named(tmp_path: Path) -> None:
     results["retrieval"].append(score("ru", "es", "seqsim", 2 / 215, r1_ci=[0.0, 0.023]))
     results["retrieval"][-1]["n_unanswerable"] = 98
     near = "Russian → Spanish: 0.9%, 95% interval 0.0% to 2.3%; chance 0.5%"
-    (line,) = summarise(records(results)).near_chance
+    (line,) = near_chance(records(results))
     assert line == f"{near}. 98 of 313 queries have no relevant candidate and are skipped"
     changed = page_of(tmp_path, results)
     assert "98 more are skipped, whose sentence nobody recorded in the other language." in changed

@@ -10,7 +10,7 @@ from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
 
 if TYPE_CHECKING:
-    from interlingua.results import Alignment, Match, Side
+    from interlingua.results import Alignment
     from interlingua.types import Utterance
 
 SCORES = ("precision", "recall", "mean", "F1")
@@ -106,32 +106,27 @@ def _find(manifest: Path, ids: Sequence[str]) -> "list[Utterance]":
 
 
 def _print(found: "Alignment") -> None:
-    for name, side in (("query", found.query), ("candidate", found.candidate)):
-        print(f"{name + ':':10} {_transcript(side)}")
-    print(f"SeqSim:    {', '.join(f'{name} {getattr(found, name.lower()):.3f}' for name in SCORES)}")
-    if found.matches:
-        _print_words(found.matches)
-
-
-def _transcript(side: "Side") -> str:
     from interlingua.languages import language_name
 
-    language = language_name(side.language)
-    if side.probability is not None:
-        language += f" (detected, {side.probability:.2f})"
-    text = f': "{side.text}"' if side.text else ""
-    origin = " (transcribed by Whisper)" if side.transcribed else ""
-    return f"{side.id}, {language}, {side.seconds:.2f} s{text}{origin}"
-
-
-def _print_words(matches: "Sequence[Match]") -> None:
-    left = max(4, *(len(m.query.word) for m in matches))
-    right = max(4, *(len(m.candidate.word) for m in matches))
+    for name, side in (("query", found.query), ("candidate", found.candidate)):
+        detected = f" (detected, {side.probability:.2f})" if side.probability is not None else ""
+        text = f': "{side.text}"' if side.text else ""
+        origin = " (transcribed by Whisper)" if side.transcribed else ""
+        print(
+            f"{name + ':':10} {side.id}, {language_name(side.language)}{detected}, {side.seconds:.2f} s{text}{origin}"
+        )
+    print(f"SeqSim:    {', '.join(f'{name} {getattr(found, name.lower()):.3f}' for name in SCORES)}")
+    if not found.matches:
+        return
+    left, right = (
+        max(4, *(len(word.word) for word in words))
+        for words in ([m.query for m in found.matches], [m.candidate for m in found.matches])
+    )
     print(f"\n{'word':{left}}  start-end      {'word':{right}}  start-end    similarity")
-    for m in matches:
-        sides = [
-            f"{word.word:{width}}  {word.times[0]:5.2f}-{word.times[1]:5.2f}"
-            for word, width in ((m.query, left), (m.candidate, right))
-        ]
-        print(f"{sides[0]}  ->  {sides[1]}  {m.similarity:.3f}")
+    for m in found.matches:
+        sides = (
+            f"{w.word:{width}}  {w.times[0]:5.2f}-{w.times[1]:5.2f}"
+            for w, width in ((m.query, left), (m.candidate, right))
+        )
+        print(f"{'  ->  '.join(sides)}  {m.similarity:.3f}")
     print()

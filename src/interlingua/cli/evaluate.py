@@ -12,6 +12,8 @@ from interlingua.retrieval.methods import DEFAULT_METHOD, SimilarityFormat
 if TYPE_CHECKING:
     from interlingua.experiments.run import Run
 
+_UNTRAINED = "interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)"
+
 app = cyclopts.App(name="evaluate", help="Measure retrieval, translation and any system's outputs.")
 
 
@@ -55,13 +57,17 @@ def retrieval(
     from interlingua.experiments.retrieval import (
         SEEDS,
         Corpus,
+        EnglishTexts,
         concatenate_layers,
         measure,
         usable_methods,
         without_quiet,
     )
     from interlingua.experiments.run import Run
+    from interlingua.experiments.translation import english_texts
     from interlingua.experiments.utterances import UtteranceLog
+    from interlingua.models import load_sentence_encoder, load_whisper
+    from interlingua.report.retrieval import near_chance
     from interlingua.results import Results
     from interlingua.retrieval.methods import get_method
 
@@ -83,7 +89,12 @@ def retrieval(
         corpus = concatenate_layers([corpus, *(Corpus.of(utterances, FrameStore.open(path)) for path in concatenate)])
     if drop_quiet is not None:
         corpus = without_quiet(corpus, utterances, drop_quiet, frames.spec.rate, frames.spec.pooling)
-    english = _english_texts(utterances, frames, model, where, texts) if cascade and texts else None
+    english = None
+    if cascade and texts:
+        if frames.spec.context == "speech":
+            note(_UNTRAINED)
+        said = english_texts(utterances, frames, load_whisper(model, device=where), texts)
+        english = EnglishTexts(said, load_sentence_encoder(device=where))
     methods = list(dict.fromkeys(method)) or usable_methods(
         (DEFAULT_METHOD, "seqsim"), corpus.n_clusters, lambda line: note(f"interlingua: {line}")
     )
@@ -115,7 +126,8 @@ def retrieval(
             f"recorded in {candidate}"
         )
     _finish(run, results, log, out, json, SEEDS, found.arrays)
-    _warn_near_chance(results)
+    for line in near_chance(results):
+        note(f"interlingua: near chance: {line}")
     if not json:
         width = max(len(r.method) for r in found.rows)
         print(f"{'pair':8} {'method':{width}} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
@@ -173,7 +185,7 @@ def translation(
     whisper = load_whisper(model, device=where)
     require_decodable(frames, whisper)
     if frames.spec.context == "speech":
-        note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)")
+        note(_UNTRAINED)
     missing = [u.id for u in utterances if u.id not in frames]
     for name in missing:
         note(f"interlingua: {name} is not in {store}: it counts as an empty hypothesis")
@@ -288,35 +300,15 @@ def outputs(
     return 1 if missing else 0
 
 
-def _english_texts(utterances: Any, frames: Any, model: str, device: str, path: Path) -> Any:
-    from interlingua.experiments.cascade import english_texts
-    from interlingua.experiments.retrieval import EnglishTexts
-    from interlingua.models import load_sentence_encoder, load_whisper
-
-    if frames.spec.context == "speech":
-        note("interlingua: frames without silence behind the speech make an untrained decoder loop (docs/encoding.md)")
-    texts = english_texts(utterances, frames, load_whisper(model, device=device), path)
-    return EnglishTexts(texts, load_sentence_encoder(device=device))
-
-
-def _warn_near_chance(results: Any) -> None:
-    from interlingua.report.retrieval import summarise
-
-    for line in summarise(results).near_chance:
-        note(f"interlingua: near chance: {line}")
-
-
 def _finish(run: "Run", results: Any, log: Any, out: Path | None, json: bool, seeds: Any, arrays: Any = None) -> None:
-    import msgspec
-
     from interlingua.report import write_report
-    from interlingua.results import Results, as_json
+    from interlingua.results import as_json
 
-    if not isinstance(results, Results):
-        results = msgspec.convert({name: part for name, part in results.items() if part is not None}, Results)
-    results = run.finished(results, measured_on=[r.utterance for r in log.results], seeds=seeds)
+    on = [r.utterance for r in log.results]
+    results = run.save(
+        results, measured_on=on, seeds=seeds, arrays=arrays, utterances=log.results, write=out is not None
+    )
     if out:
-        run.write(results, arrays=arrays, utterances=log.results)
         note(f"report: {write_report(out)}")
     if json:
         emit(as_json(results))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,5 +124,5 @@ class CorpusSource:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def _manifest(self, folder: Path) -> Path:
-        stated = msgspec.json.encode({k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items()})
+        stated = msgspec.json.encode(asdict(self), enc_hook=str)
         return folder / f"{self.name}-{hashlib.sha256(stated).hexdigest()[:10]}.jsonl"

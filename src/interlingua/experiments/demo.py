@@ -123,7 +123,8 @@ def run_demo(config: DemoConfig | None = None, *, log: Callable[[str], None] = p
         timings=dict(timings),
     )
     seeds = {**SEEDS, "random weights": RANDOM_SEED}
-    return run.save(found, measured_on=utterances, seeds=seeds, arrays=arrays, utterances=kept.results)
+    run.save(found, measured_on=utterances, seeds=seeds, arrays=arrays, utterances=kept.results)
+    return settled.out
 
 
 def translation_subset(utterances: Sequence[Utterance], n_meanings: int | Literal["all"]) -> list[Utterance]:

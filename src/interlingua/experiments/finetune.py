@@ -1,9 +1,11 @@
 """One fine-tuning from manifest to result folder: train, keep, measure before and after."""
 
+import dataclasses
 import datetime
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from accelerate import PartialState
@@ -124,7 +126,7 @@ def run_finetune(
                 return rehearsal_examples(whisper, rehearsed, states, languages=config.rehearse_as)
 
             examples += kept(config.out / "rehearsal.json", rehearsal, list[Example])
-        before = kept_outputs(config.out / "before.jsonl", whisper, tasks, test, states, "before")
+        before = kept_outputs(config.out / "before.jsonl", lambda: whisper, tasks, test, states, "before")
     transfer_rows(before, before, test, config.source)  # what can't be scored fails before training, not after
     update = train(
         whisper,
@@ -145,10 +147,10 @@ def run_finetune(
     named = named_targets(whisper, config.target, token, config.prompt, config.source)
     log(f"model: {save_whisper(whisper, config.out / 'model', named)}")
 
-    after = kept_outputs(config.out / "after.jsonl", whisper, tasks, test, states, "after")
+    after = kept_outputs(config.out / "after.jsonl", lambda: whisper, tasks, test, states, "after")
     pools = pooled_rows(before, after, test, config.source) if test else []
     for i, store in enumerate(contexts if test else [], 1):
-        found = kept_outputs(config.out / f"after-{i}.jsonl", whisper, tasks, test, store, "after")
+        found = kept_outputs(config.out / f"after-{i}.jsonl", lambda: whisper, tasks, test, store, "after")
         for row in pooled_rows(before, found, test, config.source):
             pools.append(msgspec.structs.replace(row, pool=f"{row.pool}, read from {config.store[i]}"))
     run.save(
@@ -175,9 +177,9 @@ def _silent(_: str) -> None:
     """The log of the processes that don't speak."""
 
 
-def plain(settings: object) -> dict[str, object]:
-    """Settings as plain JSON values."""
-    return dict(msgspec.to_builtins(settings, enc_hook=str))
+def plain(settings: Any) -> dict[str, object]:
+    """Settings as plain JSON values, defaults included."""
+    return dict(msgspec.to_builtins(dataclasses.asdict(settings), enc_hook=str))
 
 
 def _with_states(
@@ -262,7 +264,7 @@ def made_states(
 
 def kept_outputs(
     path: Path,
-    whisper: Whisper | Callable[[], Whisper],
+    whisper: Callable[[], Whisper],
     tasks: Sequence[Task],
     utterances: Sequence[Utterance],
     states: States,
@@ -272,13 +274,12 @@ def kept_outputs(
 ) -> Outputs:
     """A model's outputs, from the file ``path`` (`kept_by_id`) or made where it lacks them.
 
-    ``whisper`` may be a function that loads the model when it is needed; utterances without states are skipped.
+    ``whisper``: called when the model is needed; utterances without states are skipped.
     """
 
     def make(ids: Sequence[str]) -> Iterable[Mapping[str, dict[str, str]]]:
-        model = whisper if isinstance(whisper, Whisper) else whisper()
         lacking = [u for u in utterances if u.id in set(ids)]
-        return outputs_by_chunk(model, tasks, lacking, states, label, most_tokens=most_tokens)
+        return outputs_by_chunk(whisper(), tasks, lacking, states, label, most_tokens=most_tokens)
 
     origins = output_origins(tasks, utterances, states, most_tokens)
     by_source = [t.key for s in dict.fromkeys(t.source for t in tasks) for t in tasks if t.source == s]

@@ -47,6 +47,11 @@ class System:
     name: str
     outputs: Mapping[str, Mapping[str, str]]
 
+    def of(self, group: "Group") -> dict[str, str]:
+        """Its outputs for the utterances of a group."""
+        texts = self.outputs.get(group.target, {})
+        return {i: texts[i] for i in group.references if i in texts}
+
 
 @dataclass(frozen=True)
 class Group:
@@ -82,8 +87,8 @@ def groups_of(
     transcribed = {t for t, s in found if t == s} | (
         {s for s in languages if not to or s in to} if task == "transcribe" else set()
     )
-    groups = [_group("translate", s, t, utterances) for t in targets for s in languages if s != t]
-    groups += [_group("transcribe", s, s, utterances) for s in languages if s in transcribed]
+    groups = [Group("translate", s, t, references(utterances, s, t)) for t in targets for s in languages if s != t]
+    groups += [Group("transcribe", s, s, references(utterances, s, s)) for s in languages if s in transcribed]
     for target in targets:
         if not any(g.references for g in groups if g.target == target and g.task == "translate"):
             there = ", ".join(sorted({t for u in utterances for t in u.translations})) or "none"
@@ -134,11 +139,8 @@ def evaluate_outputs(
     if log is not None:
         for system in systems:
             for group in groups:
-                texts = _hypotheses(system, group)
-                if group.task == "translate":
-                    log.translated(system.name, group.target, texts, group.references)
-                else:
-                    log.transcribed(system.name, group.source, texts, group.references)
+                keep = log.translated if group.task == "translate" else log.transcribed
+                keep(system.name, group.target, system.of(group), group.references)
     return Results(
         outputs=rows,
         outputs_compared=compared,
@@ -220,7 +222,8 @@ class _Scoring:
         """All languages' utterances of each duration as one corpus, since a language may have too few of them."""
         rows = []
         for bucket in BUCKETS:
-            parts = [replace(g, references=_within(g, bucket, self.utterances)) for g in groups]
+            inside = {i for i, u in self.utterances.items() if bucket_of(u) == bucket}
+            parts = [replace(g, references={i: t for i, t in g.references.items() if i in inside}) for g in groups]
             parts = [g for g in parts if g.references]
             if parts:
                 scores = self._each(parts, partial(self._merged, system=system, parts=parts, groups=groups))
@@ -244,7 +247,7 @@ class _Scoring:
                 score=abs(score),
                 transcript=self.utterances[i].text,
                 reference=g.references[i],
-                hypothesis=_hypotheses(system, g).get(i, ""),
+                hypothesis=system.of(g).get(i, ""),
             )
             for score, i, g in found[:most]
         ]
@@ -288,26 +291,13 @@ class _Scoring:
 
     def _outputs(self, system: System, group: Group) -> SystemOutputs:
         return SystemOutputs(
-            _hypotheses(system, group),
+            system.of(group),
             group.references,
             self.clusters,
             group.target,
             source=group.source,
             transcripts=self.transcripts,
         )
-
-
-def _group(task: Task, source: str, target: str, utterances: Sequence[Utterance]) -> Group:
-    return Group(task, source, target, references(utterances, source, target))
-
-
-def _hypotheses(system: System, group: Group) -> dict[str, str]:
-    texts = system.outputs.get(group.target, {})
-    return {i: texts[i] for i in group.references if i in texts}
-
-
-def _within(group: Group, bucket: str, utterances: Mapping[str, Utterance]) -> dict[str, str]:
-    return {i: text for i, text in group.references.items() if bucket_of(utterances[i]) == bucket}
 
 
 def _row(system: System, groups: Sequence[Group], of: Sequence[Group], **fields: Any) -> SystemScores:

@@ -1,7 +1,7 @@
 """Recipes: an experiment's settings in a YAML file, checked against its typed class."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -55,42 +55,24 @@ def read_recipe(path: Path) -> Settings:
     kind, _ = RECIPES[name]
     _require_known(content, kind, path)
     try:
-        settings: Settings = _stated(msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value)))
-    except msgspec.ValidationError as e:
-        raise UsageError(f"{path}: {e}") from e
-    except UsageError as e:
+        settings: Settings = msgspec.convert(content, kind, dec_hook=lambda wanted, value: wanted(value))
+    except (msgspec.ValidationError, UsageError) as e:
         raise UsageError(f"{path}: {e}") from e
     return settings
 
 
-def _stated(settings: Any) -> Any:
-    """The same with defaults in ``vars`` too: results record all settings, and msgspec leaves these in the class."""
-    if isinstance(settings, dict):
-        return {name: _stated(value) for name, value in settings.items()}
-    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
-        return settings
-    all_of_them = {f.name: _stated(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
-    return dataclasses.replace(settings, **all_of_them)
-
-
-def _require_known(content: Mapping[str, Any], kind: type[Any], path: Path, inside: str = "") -> None:
+def _require_known(content: Any, hint: Any, path: Path, inside: str = "") -> None:
     """Raise UsageError for a key that a typed class, or one within it, lacks."""
-    types = get_type_hints(kind)
-    known = {f.name: types[f.name] for f in dataclasses.fields(kind)}
-    for name, value in content.items():
-        if name not in known:
-            raise UsageError(f"{path}: no setting {inside}{name!r}; there are {', '.join(sorted(known))}")
-        for inner, where, held in _within(known[name], name, value):
-            _require_known(held, inner, path, f"{where}: ")
-
-
-def _within(hint: Any, name: str, value: Any) -> Iterator[tuple[type[Any], str, Mapping[str, Any]]]:
-    """The typed classes within a setting (one, optional, or one a name): class, name, content."""
-    if not isinstance(value, dict):
+    if not isinstance(content, dict):
         return
-    of_names = get_args(hint)[1] if get_origin(hint) is dict else None
-    if of_names is None:
-        found = [(kind, name, value) for kind in (hint, *get_args(hint))]
-    else:
-        found = [(of_names, f"{name}, {key}", held) for key, held in value.items()]
-    yield from (one for one in found if dataclasses.is_dataclass(one[0]) and isinstance(one[2], dict))
+    if get_origin(hint) is dict:  # one a name
+        for name, value in content.items():
+            _require_known(value, get_args(hint)[1], path, f"{inside}{name}: ")
+        return
+    for kind in (hint, *get_args(hint)):
+        if dataclasses.is_dataclass(kind):
+            known = get_type_hints(kind)
+            for name, value in content.items():
+                if name not in known:
+                    raise UsageError(f"{path}: no setting {inside}{name!r}; there are {', '.join(sorted(known))}")
+                _require_known(value, known[name], path, f"{inside}{name}: ")

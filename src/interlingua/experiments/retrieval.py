@@ -15,7 +15,6 @@ from interlingua.audio import load_audio
 from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
-from interlingua.experiments.cascade import cascade_scores
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, compared, read_published
 from interlingua.experiments.run import Run, to_encode
@@ -102,14 +101,6 @@ class Corpus:
             [clusters[i] for i in self.held(language)],
         )
 
-    def changed(self, change: Callable[[str, FrameArray], FrameArray]) -> "Corpus":
-        """A copy with the frames of each utterance changed, given its id and frames."""
-        frames = {
-            lang: [None if f is None else change(i, f) for i, f in zip(self.items[lang].ids, held, strict=True)]
-            for lang, held in self.frames.items()
-        }
-        return replace(self, frames=frames)
-
 
 @dataclass(frozen=True, eq=False)
 class EnglishTexts:
@@ -193,6 +184,20 @@ def measure(
     return Measured(rows, skipped, matrices, shown)
 
 
+def cascade_scores(
+    query_texts: Sequence[str | None], candidate_texts: Sequence[str | None], encoder: SentenceEncoder
+) -> Matrix:
+    """Cosines between the sentence embeddings of N query and M candidate texts, (N, M).
+
+    An empty text scores 0 with everything; None (the utterance has no frames) scores NaN.
+    """
+    queries, candidates = (encoder.encode([t or "" for t in texts]) for texts in (query_texts, candidate_texts))
+    scores: Matrix = queries @ candidates.T
+    scores[[t is None for t in query_texts]] = np.nan
+    scores[:, [t is None for t in candidate_texts]] = np.nan
+    return scores
+
+
 def score_pairs(
     corpus: Corpus,
     method: Method,
@@ -241,12 +246,15 @@ def without_quiet(
     if not decibels > 0:
         raise UsageError(f"--drop-quiet {decibels}: name decibels below the loudest frame, such as 40")
     audio = {u.id: u.audio for u in utterances}
-
-    def loud(utterance_id: str, frames: FrameArray) -> FrameArray:
-        kept = pooled_any(loud_frames(load_audio(audio[utterance_id]), decibels, rate), pooling)
-        return np.asarray(frames[: len(kept)][kept[: len(frames)]])
-
-    return corpus.changed(loud)
+    frames: dict[str, list[FrameArray | None]] = {language: [] for language in corpus.frames}
+    for language, every in corpus.frames.items():
+        for name, held in zip(corpus.items[language].ids, every, strict=True):
+            if held is None:
+                frames[language].append(None)
+                continue
+            loud = pooled_any(loud_frames(load_audio(audio[name]), decibels, rate), pooling)
+            frames[language].append(held[: len(loud)][loud[: len(held)]])
+    return replace(corpus, frames=frames)
 
 
 def concatenate_layers(corpora: Sequence[Corpus]) -> Corpus:
@@ -353,7 +361,8 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
         settings={**vars(store.spec), **study.corpus.settings(study.out)},
         failures=[f"{name}: {why}" for name, why in report.failed.items()],
     )
-    return run.save(results, measured_on=utterances, seeds=SEEDS, arrays=found.arrays, utterances=utterance_log.results)
+    run.save(results, measured_on=utterances, seeds=SEEDS, arrays=found.arrays, utterances=utterance_log.results)
+    return study.out
 
 
 def usable_methods(methods: Sequence[str], n_clusters: int, log: Callable[[str], None]) -> list[str]:
@@ -375,7 +384,7 @@ def require_methods(methods: Sequence[str]) -> None:
 
 def published(path: Path | None, rows: Sequence[Retrieval], corpus: str = "") -> list[Published]:
     """Our R@1 and the published ones, and the mean chance of all pairs and the paper's where that is known."""
-    for _, _, method, _ in read_published(path, "retrieval"):
+    for _, _, method, _, _ in read_published(path, "retrieval"):
         if method not in METHODS:
             raise UsageError(f"{path}: no method {method!r}; use one of {', '.join(METHODS)}")
     ours = [

@@ -24,13 +24,9 @@ from interlingua.experiments.unseen import (
     ENGLISH,
     KeptDecoder,
     candidates_named,
-    chosen_scores,
-    error_scores,
-    keep,
-    keep_transcripts,
     language_row,
     samples,
-    transcript_errors,
+    transcribed,
     with_english,
     with_reference,
 )
@@ -124,7 +120,7 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
     folder = study.out / f"retrieval-frames-{study.pool}.lance"
     spec = replace(encoder.spec, pooling=study.pool)
     log(f"retrieval: to encode: {to_encode(utterances, spec, encoder.dim, folder)}")
-    log(f"translation: {decoder.to_do(tokens)}")
+    log(f"translation: {decoder.to_do()}")
     if dry_run:
         return study.out
     decoder.encode()
@@ -144,14 +140,13 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
         spoken = [u for u in decoded if u.language == code]
         scores: dict[str, Any]
         if code == ENGLISH:
-            scores, token = error_scores(transcript_errors(decoder, spoken, ENGLISH)), ENGLISH
-            keep_transcripts(outputs, decoder, ENGLISH, spoken)
+            errors = transcribed(decoder, spoken, ENGLISH, outputs) or {}
+            scores, token = {"wer": errors.get("words"), "cer": errors.get("characters")}, ENGLISH
         else:
-            row, translations = language_row(decoder, spoken, tokens.get(code, ()))
+            row, translations = language_row(decoder, spoken, outputs, tokens.get(code, ()))
             unseen.append(row)
             shown += samples(row, translations, spoken)
-            keep(outputs, decoder, row, translations, spoken)
-            scores, token = chosen_scores(row), row.chosen
+            scores, token = row.scores, row.chosen
         rows.append(
             Distant(
                 language=code,
@@ -188,7 +183,8 @@ def run_robustness_study(study: RobustnessStudy, *, dry_run: bool = False, log: 
         failures=[f"{i}: {why}" for i, why in {**decoder.failed, **report.failed}.items()],
     )
     seeds = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED, "correlations": PERMUTATION_SEED}
-    return run.save(results, measured_on=utterances, seeds=seeds, utterances=outputs.results)
+    run.save(results, measured_on=utterances, seeds=seeds, utterances=outputs.results)
+    return study.out
 
 
 def compared(

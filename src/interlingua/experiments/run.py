@@ -55,26 +55,14 @@ class Run:
         seeds: Mapping[str, int] | None = None,
         arrays: Mapping[str, np.ndarray] | None = None,
         utterances: Iterable[UtteranceResult] = (),
-    ) -> Path:
-        """Write the results with their provenance, and return the folder; see `finished` and `write`."""
-        return self.write(self.finished(results, measured_on=measured_on, seeds=seeds), arrays, utterances)
-
-    def finished(
-        self, results: Results, *, measured_on: Iterable[Utterance] = (), seeds: Mapping[str, int] | None = None
+        write: bool = True,
     ) -> Results:
-        """The results with their provenance: the corpus that they are measured on, and all random seeds."""
+        """Add the results' provenance; unless ``write`` is False, write them, and the outputs of each utterance."""
         made = provenance(self.compute, self.device, self.seconds, self._started, utterances=measured_on, seeds=seeds)
-        return msgspec.structs.replace(results, provenance=made)
-
-    def write(
-        self,
-        results: Results,
-        arrays: Mapping[str, np.ndarray] | None = None,
-        utterances: Iterable[UtteranceResult] = (),
-    ) -> Path:
-        """Write finished results, arrays for the figures, and the outputs of each utterance."""
-        save_results(self.out, results, arrays, utterances)
-        return self.out
+        results = msgspec.structs.replace(results, provenance=made)
+        if write:
+            save_results(self.out, results, arrays, utterances)
+        return results
 
 
 def to_encode(utterances: Sequence[Utterance], spec: FrameSpec, dim: int, *stores: Path) -> str:
@@ -162,17 +150,13 @@ def kept_by_id(
     line = msgspec.defstruct("Line", [("id", str), ("origin", str), ("value", kind)], forbid_unknown_fields=True)
     held: dict[str, Any] = {}
     if path.exists():
-        whole, _, half = path.read_bytes().rpartition(b"\n")
         decoder = msgspec.json.Decoder(line)
-        for number, text in enumerate(whole.splitlines(), start=1):
+        for number, text in enumerate(whole_lines(path), start=1):
             try:
                 found: Any = decoder.decode(text)
             except (msgspec.DecodeError, UnicodeDecodeError) as e:
                 raise ResultsError(f"{path}:{number}: not a kept value ({e}); delete the file") from e
             held[found.id] = found
-        if half:
-            with atomic_file(path) as temporary:
-                temporary.write_bytes(whole + b"\n" if whole else b"")
     lacking = [i for i, origin in origins.items() if i not in held or held[i].origin != origin]
     if lacking:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +168,15 @@ def kept_by_id(
                 os.fsync(file.fileno())
                 held |= rows
     return {i: held[i].value for i, origin in origins.items() if i in held and held[i].origin == origin}
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file; half a line of a killed run is dropped from it."""
+    whole, _, half = path.read_bytes().rpartition(b"\n")
+    if half:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(whole + b"\n" if whole else b"")
+    return whole.splitlines()
 
 
 def _each(pieces: Iterable[Mapping[str, T]]) -> Any:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy as np
 
 from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
 from interlingua.errors import CometError, CorpusError
-from interlingua.experiments.comet_scores import comet_change, kept_comet
 from interlingua.experiments.finetune import (
     each_output,
     kept_outputs,
@@ -79,6 +78,7 @@ from interlingua.metrics import (
     draws,
     pooled_difference,
     pooled_value,
+    score_comet,
     score_translations,
 )
 from interlingua.metrics.comet import Segment
@@ -148,7 +148,7 @@ def run_transfer_study(
     scores = Scores(work)
     test = ", ".join(study.tests) or "all folds pooled, clusters resampled"
     rows, points = scores.rows()
-    return run.save(
+    run.save(
         Results(
             title=f"Transfer: {study.source} speech into {', '.join(study.targets)}",
             settings={**plain(study), "test": test},
@@ -162,6 +162,7 @@ def run_transfer_study(
         seeds={"bootstrap": BOOTSTRAP_SEED, **{f"training {n}": s for n, s in enumerate(study.seeds, 1)}},
         utterances=scores.utterances(),
     )
+    return study.out
 
 
 def _claimed(study: TransferStudy, data: StudyData, whisper: Whisper) -> dict[str, object]:
@@ -579,7 +580,7 @@ class Scores:
 
     def _row(self, one: Measured, variant: str, comet: CometScores | CometError | None) -> StudyRow:
         target, test, sources = one.target, one.test, one.sources[variant]
-        spoken, abroad = (self.work.data.spoken(test, t) for t in (target, ENGLISH))
+        spoken = self.work.data.spoken(test, target)
         unseen, seen = [s for s in spoken if s not in sources], [s for s in spoken if s in sources]
         tuned, plain, control = one.variants[variant], one.variants[PLAIN], one.variants.get(PERMUTED)
         strange = [s for s in unseen if s not in one.sources[PLAIN]]  # to plain, too
@@ -597,8 +598,10 @@ class Scores:
             first = [c for c in self.cells if c[1] == self.work.study.seeds[0]]
             keys = [f"{row.task} {row.source}-{row.target}" for row in table]
             after = {c: tuned[c] for c in first}
-            changes = [comet_change(comet, *self._compared(after, one.untrained, [key], test)) for key in keys]
-            table = [msgspec.structs.replace(row, comet=c) for row, c in zip(table, changes, strict=True)]
+            scores = [comet_change(comet, *self._compared(after, one.untrained, [key], test)) for key in keys]
+            table = [msgspec.structs.replace(row, comet=c) for row, c in zip(table, scores, strict=True)]
+        pooled = self._pooled(one, variant, comet)
+        changes = {pool.pool: pool.chrf.difference for pool in pooled}
         return StudyRow(
             target=target,
             variant=variant,
@@ -607,10 +610,10 @@ class Scores:
             candidates=len(self.work.study.candidates(variant)),
             untrained_prompts=list(one.prompts.values()),
             sources=list(sources),
-            new_unseen=against(one.untrained, new(unseen)),
-            new_source=against(one.untrained, new(seen)),
+            new_unseen=changes.get("new, sources never trained on"),
+            new_source=changes.get("new, sources trained on"),
             new_all=against(one.untrained, new([*seen, *unseen])),
-            into_english=against(one.untrained, [f"translate {s}-en" for s in abroad]),
+            into_english=changes.get("into English"),
             by_language={
                 s: {UNTRAINED: against(one.untrained, new([s])), PERMUTED: against(control, new([s]))} for s in spoken
             },
@@ -619,7 +622,7 @@ class Scores:
             relative_gain=self.relative_gain(new(strange), tuned, plain, one.untrained, test),
             relative_gain_all=self.relative_gain(new([*seen, *unseen]), tuned, plain, one.untrained, test),
             table=table,
-            pooled=self._pooled(one, variant, comet),
+            pooled=pooled,
             chrf_unseen={
                 name: self._mean_chrf(side, new(unseen), test)
                 for name, side in {"variant": tuned, PLAIN: plain, UNTRAINED: one.untrained}.items()
@@ -686,7 +689,7 @@ class Scores:
                             segments.update(comet_segments(system).values())
                         except CometError:  # an utterance without a transcript: the row says so
                             continue
-        return kept_comet(self.work.study.folder / "comet.json", segments, model)
+        return kept_comet(self.work.study.folder / "comet.jsonl", segments, model)
 
     def _all_tests(self, by_cell: ByCell, test: str) -> Outputs:
         """The outputs on all folds' tests together, of the first seed."""
@@ -709,3 +712,40 @@ class Scores:
         """The mean over cells and tasks of corpus chrF; 0 where there are none."""
         groups = self._systems(by_cell, keys, part)
         return pooled_value(text_statistics(groups, "chrf")) if groups else 0.0
+
+
+# ---------------------------------------------------------------- COMET, cached in a file
+
+
+def kept_comet(path: Path, segments: Collection[Segment], model: str) -> CometScores | CometError:
+    """COMET's scores of segments, those in ``path`` reused; or why there are none."""
+    named = {hashlib.sha256(msgspec.json.encode(s)).hexdigest()[:20]: s for s in segments}
+
+    def make(lacking: Sequence[str]) -> Iterator[dict[str, tuple[float, str]]]:
+        found = score_comet([named[name] for name in lacking], model=model)
+        yield {name: (found.scores[named[name]], found.signature) for name in lacking}
+
+    def held() -> dict[str, tuple[float, str]]:
+        return kept_by_id(path, dict.fromkeys(named, model), make, tuple[float, str])
+
+    try:
+        scores = held()
+        if len({signature for _, signature in scores.values()}) > 1:  # those of other versions can't be mixed in
+            path.unlink()
+            scores = held()
+    except CometError as e:
+        return e
+    signature = next((signature for _, signature in scores.values()), "comet")
+    return CometScores({named[name]: score for name, (score, _) in scores.items()}, signature)
+
+
+def comet_change(
+    comet: CometScores | CometError, after: Sequence[SystemOutputs], before: Sequence[SystemOutputs]
+) -> Change:
+    """Means over groups of scores before and after, and their difference; or why there are none."""
+    if isinstance(comet, CometError):
+        return Change(reason=str(comet))
+    try:
+        return pooled_change(*([comet.statistics(g) for g in side] for side in (after, before)))
+    except CometError as e:  # an utterance without a transcript
+        return Change(reason=str(e))

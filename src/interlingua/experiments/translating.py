@@ -11,7 +11,7 @@ from interlingua.audio import AudioSource, declared_duration
 from interlingua.corpora import read_any
 from interlingua.corpora.recordings import TABLES, audio_files
 from interlingua.errors import AudioError, UsageError
-from interlingua.experiments.run import claim
+from interlingua.experiments.run import claim, whole_lines
 from interlingua.files import write_text
 from interlingua.languages import normalise_languages
 from interlingua.progress import track
@@ -190,10 +190,7 @@ class _Lines:
         self._path, self._targets = path, targets
         self._held: set[tuple[str, str]] = set()
         if path.exists():
-            whole, _, half = path.read_bytes().rpartition(b"\n")
-            if half:
-                write_text(path, whole.decode() + ("\n" if whole else ""))
-            for number, line in enumerate(whole.splitlines(), 1):
+            for number, line in enumerate(whole_lines(path), 1):
                 try:
                     row = json.loads(line)
                     self._held.add((row["id"], row["target"]))

@@ -18,7 +18,6 @@ from typing import get_args
 import msgspec
 import numpy as np
 
-from interlingua import metrics
 from interlingua.corpora.base import get_corpus
 from interlingua.corpora.prepare import words_of
 from interlingua.corpora.udhr import is_synthetic
@@ -36,6 +35,7 @@ from interlingua.metrics import (
     TextMetric,
     off_target,
     pooled_difference,
+    transcript_errors,
     translation_statistics,
 )
 from interlingua.models import Task, Whisper, load_whisper
@@ -44,7 +44,6 @@ from interlingua.results import Candidate, Permuted, Published, Results, RuleCho
 from interlingua.translation import Engine, decode_frames, detect_frames, fast_engine
 from interlingua.translation.unseen import (
     DEFAULT_RULE,
-    MOST_DETECTED,
     RULES,
     Rule,
     candidate_tokens,
@@ -118,7 +117,7 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
     utterances, skipped = chosen_utterances(study, log)
     tokens, forbidden = candidates_named(study.tokens), normalise_languages(study.forbidden)
     decoder = KeptDecoder(study.out, utterances, study.model, study.context, log=log)
-    log(decoder.to_do(tokens, forbidden))
+    log(decoder.to_do())
     if dry_run:
         return study.out
     decoder.encode()
@@ -129,10 +128,8 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         seen = language in decoder.whisper.languages
         for without in [False] * seen + [True] * (not seen or language in forbidden):
             log(f"{language_name(language)}{', its own token forbidden' if seen and without else ''}")
-            cases.append(
-                language_row(decoder, spoken, tokens.get(language, ()) if without else (), without_own=without)
-            )
-            keep(outputs, decoder, *cases[-1], spoken)
+            given = tokens.get(language, ()) if without else ()
+            cases.append(language_row(decoder, spoken, outputs, given, without_own=without))
     speech = ", SYNTHETIC speech" if any(map(is_synthetic, utterances)) else ""
     last = {row.language: (row, translations) for row, translations in cases}  # of two, the one without its own token
     rows = [row for row, _ in cases]
@@ -154,7 +151,8 @@ def run_unseen_study(study: UnseenStudy, *, dry_run: bool = False, log: Callable
         failures=[f"{i}: {why}" for i, why in decoder.failed.items()],
     )
     seeds = {"bootstrap": BOOTSTRAP_SEED, "draw": DRAW_SEED}
-    return decoder.run.save(results, measured_on=utterances, seeds=seeds, utterances=outputs.results)
+    decoder.run.save(results, measured_on=utterances, seeds=seeds, utterances=outputs.results)
+    return study.out
 
 
 # ---------------------------------------------------------------- which utterances
@@ -243,12 +241,9 @@ class KeptDecoder:
     def _engine(self) -> Engine:
         return fast_engine(self.whisper)
 
-    def to_do(self, tokens: Mapping[str, Sequence[str]], forbidden: Sequence[str] = ()) -> str:
-        """What is left to encode and decode, in a line; see `outputs_of`."""
-        known = self.encoding.languages
-        n = sum(outputs_of(u.language, known, tokens, forbidden) for u in self.utterances)
-        frames = to_encode(self.utterances, self._encoder.spec, self._encoder.dim, self.run.out / FRAMES)
-        return f"to encode: {frames}; to decode: {n} outputs of {len(self.utterances)} utterances, less those kept"
+    def to_do(self) -> str:
+        """What is left to encode, in a line."""
+        return f"to encode: {to_encode(self.utterances, self._encoder.spec, self._encoder.dim, self.run.out / FRAMES)}"
 
     def encode(self) -> None:
         """Claim the folder, and encode what it lacks."""
@@ -296,27 +291,18 @@ class KeptDecoder:
         return {u.id: self._hashes[u.id] for u in utterances if u.id in self._hashes}
 
 
-def outputs_of(
-    language: str, known: Sequence[str], tokens: Mapping[str, Sequence[str]], forbidden: Sequence[str] = ()
-) -> int:
-    """Decodings of each utterance: a translation under every candidate token, and a transcript.
-
-    ``known``: languages with a token; ``tokens``: language -> candidates; ``forbidden``: also without their own token.
-    """
-    n = 2 if language in known else 0
-    if not n or language in forbidden:
-        others = [code for code in known if code != language]
-        n += 1 + (len(tokens.get(language) or candidate_tokens(language, others)) or MOST_DETECTED)
-    return n
-
-
 # ---------------------------------------------------------------- one language
 
 
 def language_row(
-    decoder: KeptDecoder, utterances: Sequence[Utterance], tokens: Sequence[str] = (), *, without_own: bool = False
+    decoder: KeptDecoder,
+    utterances: Sequence[Utterance],
+    outputs: UtteranceLog,
+    tokens: Sequence[str] = (),
+    *,
+    without_own: bool = False,
 ) -> tuple[UnderTokens, Translations]:
-    """One language under every candidate token, and its translations.
+    """One language under every candidate token, and its translations; ``outputs`` gets those under the chosen token.
 
     ``tokens`` empty: the language's own, else `candidate_tokens`, else `likeliest_languages`. Raises CorpusError if no
     recording can be read.
@@ -339,7 +325,17 @@ def language_row(
     clusters = {u.id: u.group for u in utterances}
     translations = {token: decoder.outputs(utterances, token, "translate") for token in candidates}
     texts = {token: {i: h.text for i, h in found.items()} for token, found in translations.items()}
-    scored = [_candidate(token, texts[token], references, clusters, language) for token in candidates]
+    scored = []
+    for token, said in texts.items():
+        made = SystemOutputs(said, references, clusters, ENGLISH)
+        scored.append(
+            Candidate(
+                token=token,
+                bleu=translation_statistics(made, "bleu").score(),
+                chrf=translation_statistics(made, "chrf").score(),
+                off_target=off_target(made, (language, token)).score(),
+            )
+        )
     chrf = {c.token: c.chrf.value for c in scored}
     rules: dict[str, RuleChoice] = {}
     for rule in RULES:
@@ -347,6 +343,7 @@ def language_row(
         means = {token: float(np.mean(values)) for token, values in found.items() if values}
         rules[rule] = RuleChoice(token=choose_token(found), scores=means)
     chosen = str(rules[DEFAULT_RULE].token)
+    outputs.translated(f"{decoder.model} as {chosen}", ENGLISH, texts[chosen], references)
     row = UnderTokens(
         language=language,
         name=language_name(language),
@@ -363,43 +360,26 @@ def language_row(
         oracle=max(chrf, key=lambda token: chrf[token]),
         permuted={m: permuted(texts[chosen], references, clusters, m) for m in ("chrf", "bleu")},
         copied=copied_proportion(texts[chosen], references),
-        error=transcript_errors(decoder, utterances, chosen),
+        error=transcribed(decoder, utterances, chosen, outputs),
     )
     return row, translations
 
 
-def _candidate(
-    token: str, texts: Mapping[str, str], references: Mapping[str, str], clusters: Mapping[str, str], language: str
-) -> Candidate:
-    outputs = SystemOutputs(texts, references, clusters, ENGLISH)
-    return Candidate(
-        token=token,
-        bleu=translation_statistics(outputs, "bleu").score(),
-        chrf=translation_statistics(outputs, "chrf").score(),
-        off_target=off_target(outputs, (language, token)).score(),
-    )
-
-
-def transcript_errors(decoder: KeptDecoder, utterances: Sequence[Utterance], token: str) -> dict[str, Score] | None:
-    """Word and character error rates of transcripts, per cent; None where the corpus has no transcripts."""
-    transcripts, expected = transcripts_of(decoder, utterances, token)
-    if not expected:
-        return None
-    clusters = {u.id: u.group for u in utterances}
-    units = {"words": utterances[0].language, "characters": _CHARACTERS}
-    outputs = {name: SystemOutputs(transcripts, expected, clusters, code, source=code) for name, code in units.items()}
-    return {name: metrics.transcript_errors(spoken).score() for name, spoken in outputs.items()}
-
-
-def transcripts_of(
-    decoder: KeptDecoder, utterances: Sequence[Utterance], token: str
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Transcripts under a token, and references, by id of the utterances that have one."""
+def transcribed(
+    decoder: KeptDecoder, utterances: Sequence[Utterance], token: str, outputs: UtteranceLog
+) -> dict[str, Score] | None:
+    """Word and character error rates of transcripts, which ``outputs`` gets; None where the corpus has none."""
     expected = {u.id: u.text for u in utterances if u.text}
     if not expected:
-        return {}, {}
-    outputs = decoder.outputs(utterances, token, "transcribe")
-    return {i: h.text for i, h in outputs.items() if i in expected}, expected
+        return None
+    language = utterances[0].language
+    made = decoder.outputs(utterances, token, "transcribe")
+    texts = {i: h.text for i, h in made.items() if i in expected}
+    outputs.transcribed(f"{decoder.model} as {token}", language, texts, expected)
+    clusters = {u.id: u.group for u in utterances}
+    units = {"words": language, "characters": _CHARACTERS}
+    spoken = {name: SystemOutputs(texts, expected, clusters, code, source=code) for name, code in units.items()}
+    return {name: transcript_errors(one).score() for name, one in spoken.items()}
 
 
 def permuted(
@@ -457,48 +437,16 @@ def copied_proportion(texts: Mapping[str, str], references: Mapping[str, str]) -
 # ---------------------------------------------------------------- what is shown
 
 
-def chosen_scores(row: UnderTokens) -> dict[str, Score]:
-    """Scores under the chosen token: ``bleu``, ``chrf``, ``off_target``; where there are any, ``wer`` and ``cer``."""
-    chosen = row.scores
-    return {"bleu": chosen.bleu, "chrf": chosen.chrf, "off_target": chosen.off_target, **error_scores(row.error)}
-
-
-def error_scores(error: Mapping[str, Score] | None) -> dict[str, Score]:
-    """`transcript_errors` as ``wer`` and ``cer``."""
-    return {"wer": error["words"], "cer": error["characters"]} if error else {}
-
-
 def published(path: Path | None, rows: Sequence[UnderTokens]) -> list[Published]:
     """Our and published scores of languages decoded without a token of their own, under the chosen token."""
     ours = [
         Published(task="unseen", metric=metric, source=row.language, ours=score.value, published=UNKNOWN)
         for row in rows
         if not row.seen
-        for metric, score in chosen_scores(row).items()
+        for metric, score in row.scores.items()
         if metric != "off_target"
     ]
     return compared(path, ours)
-
-
-def keep(
-    outputs: UtteranceLog,
-    decoder: KeptDecoder,
-    row: UnderTokens,
-    translations: Translations,
-    utterances: Sequence[Utterance],
-) -> None:
-    """Add translations and transcripts of a row's language under the chosen token to ``outputs``."""
-    texts = {i: h.text for i, h in translations[row.chosen].items()}
-    references = {u.id: u.translations[ENGLISH] for u in utterances}
-    outputs.translated(f"{decoder.model} as {row.chosen}", ENGLISH, texts, references)
-    keep_transcripts(outputs, decoder, row.chosen, utterances)
-
-
-def keep_transcripts(outputs: UtteranceLog, decoder: KeptDecoder, token: str, utterances: Sequence[Utterance]) -> None:
-    """Add transcripts under a token to ``outputs``, where the corpus has references; all of one language."""
-    transcripts, expected = transcripts_of(decoder, utterances, token)
-    if expected:
-        outputs.transcribed(f"{decoder.model} as {token}", utterances[0].language, transcripts, expected)
 
 
 def samples(row: UnderTokens, translations: Translations, utterances: Sequence[Utterance]) -> list[Sample]:

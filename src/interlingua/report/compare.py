@@ -1,7 +1,9 @@
 """Runs compared on a page: what differs between them, then their scores next to each other, with paired tests."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeVar
@@ -42,6 +44,7 @@ from interlingua.results import (
     Results,
     Score,
     SystemScores,
+    Transfer,
     Translation,
     UtteranceResult,
     Variant,
@@ -57,12 +60,12 @@ _PAIRED = (
     "interval is not tested: what came out for each utterance wasn't kept or is of other utterances, or the score has "
     "no test."
 )
-_TASKS = {  # task -> title, its score, and what that is called
-    "new": ("Into the new target", "chrf", "chrF"),
-    "translate": ("Translation into English", "chrf", "chrF"),
-    "other": ("Other targets", "chrf", "chrF"),
-    "transcribe": ("Transcription", "error", "error rate, %"),
-    "detect": ("Naming the language", "error", "error rate, %"),
+_TASKS = {  # task -> title, and what its score is called
+    "new": ("Into the new target", "chrF"),
+    "translate": ("Translation into English", "chrF"),
+    "other": ("Other targets", "chrF"),
+    "transcribe": ("Transcription", "error rate, %"),
+    "detect": ("Naming the language", "error rate, %"),
 }
 _TESTED: dict[str, TextMetric] = {"bleu": "bleu", "chrf": "chrf", "chrf++": "chrf++"}  # translations' scores
 _ENGLISH = "en"
@@ -77,6 +80,21 @@ class Run:
     name: str
     results: Results
     utterances: Sequence[UtteranceResult]
+
+    @cached_property
+    def outcomes(self) -> Mapping[tuple[str, str, Pair], Mapping[str, tuple[str, str]]]:
+        """Kind, system and pair as in `Kept` -> utterance id -> reference (empty for ranks), and the text or rank."""
+        found: defaultdict[tuple[str, str, Pair], dict[str, tuple[str, str]]] = defaultdict(dict)
+        for r in self.utterances:
+            u = r.utterance
+            for method, ranks in r.retrieval.items():
+                for candidate, held in ranks.items():
+                    found["ranks", method, (u.language, candidate)][u.id] = ("", str(held.rank))
+            for t in r.translations:
+                found["translations", t.system, (u.language, t.target)][u.id] = (t.reference, t.hypothesis)
+            for heard in r.transcripts:
+                found["transcripts", heard.system, (u.language, u.language)][u.id] = (u.text or "", heard.hypothesis)
+        return found
 
 
 @dataclass(frozen=True)
@@ -277,15 +295,13 @@ def _of_languages(run: Run) -> dict[str, tuple[str, dict[str, Entry]]]:
         }
         entries = {
             m: Entry(found and scaled(found, 100 if m == "off_target" else 1), kept.get(m))
-            for m, found in ((m, scores[m]) for m in COLUMNS)
+            for m, found in ((m, scores.get(m)) for m in COLUMNS)
         }
         label = name_of(language) + (", its own token forbidden" if forbidden else "")
         found.setdefault(label, (token, entries))
 
     for r in run.results.unseen:  # scores under its own token alone come first
-        error, c = r.error or {}, r.scores
-        scores = {"bleu": c.bleu, "chrf": c.chrf, "off_target": c.off_target}
-        add(r.language, r.forbidden, r.chosen, {**scores, "wer": error.get("words"), "cer": error.get("characters")})
+        add(r.language, r.forbidden, r.chosen, r.scores)
     for d in run.results.robustness.languages if run.results.robustness else []:  # English is transcribed only
         add(d.language, False, d.token, {m: getattr(d, m) for m in COLUMNS})
     return found
@@ -361,19 +377,18 @@ def _matched(rows: Sequence[Sequence[Row]], name: Callable[[Row], str]) -> list[
 
 def _fine_tuning(runs: Sequence[Run]) -> list[Block]:
     blocks: list[Block] = []
-    for task, (title, measure, label) in _TASKS.items():
-        found: list[dict[str, Entry]] = []
-        for run in runs:
-            entries: dict[str, Entry] = {}
-            for r in (r for r in run.results.transfer if r.task == task):
-                if measure == "chrf":
-                    entries[r.name] = Entry(r.chrf.after, Kept("translations", "after", [(r.source, r.target)]))
-                else:  # the languages named aren't kept
-                    kept = Kept("transcripts", "after", [(r.source, r.source)]) if task == "transcribe" else None
-                    entries[r.name] = Entry(r.error.after, kept)
-            found.append(entries)
+    for task, (title, label) in _TASKS.items():
+        found = [{r.name: _tuned(r) for r in run.results.transfer if r.task == task} for run in runs]
         blocks += side_by_side(runs, f"transfer-{task}", label, found, f"{title}, after fine-tuning: {label}.")
     return blocks
+
+
+def _tuned(row: Transfer) -> Entry:
+    if row.task == "detect":  # the languages named aren't kept
+        return Entry(row.error.after)
+    if row.task == "transcribe":
+        return Entry(row.error.after, Kept("transcripts", "after", [(row.source, row.source)]))
+    return Entry(row.chrf.after, Kept("translations", "after", [(row.source, row.target)]))
 
 
 def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
@@ -385,15 +400,14 @@ def _gain_and_loss(runs: Sequence[Run]) -> list[Block]:
             points.append(Variant(name=run.name, gain=gain, loss=loss))
     blocks = transfer.pareto(Results(pareto=points)) if len(points) > 1 else []
     for side, label in (("gain", "Gain on the new target, chrF"), ("loss", "Change on the old tasks, chrF")):
-        found: list[dict[str, Entry]] = []
-        for run in runs:
-            entries = {}
-            for v in run.results.pareto:
-                named = f"{v.name} → {name_of(v.target)}" if v.target else v.name
-                entries[f"{named}, {v.test}" if v.test else named] = Entry(getattr(v, side))
-            found.append(entries)
+        found = [{_variant(v): Entry(getattr(v, side)) for v in run.results.pareto} for run in runs]
         blocks += side_by_side(runs, f"variants-{side}", label, found, f"{label}, by variant.", what="Variant")
     return blocks
+
+
+def _variant(v: Variant) -> str:
+    named = f"{v.name} → {name_of(v.target)}" if v.target else v.name
+    return f"{named}, {v.test}" if v.test else named
 
 
 def side_by_side(
@@ -414,7 +428,9 @@ def side_by_side(
     lines: dict[str, tuple[list[Score | None], list[Difference | None]]] = {}
     for label in found[0]:
         entries = [of_run.get(label, Entry(None)) for of_run in found]
-        differences = [_difference(runs, entries, i) for i in range(1, len(runs))]
+        differences = [
+            _difference(runs[0], entries[0], run, entry) for run, entry in zip(runs[1:], entries[1:], strict=True)
+        ]
         if any(differences):
             lines[label] = [entry.score for entry in entries], differences
     if not lines:
@@ -423,7 +439,7 @@ def side_by_side(
     blocks: list[Block] = []
     if len(lines) <= _DRAWN:
         drawn = plots.svg(
-            name, plots.side_by_side, [(label, scores) for label, (scores, _) in lines.items()], names, quantity
+            name, plots.side_by_side, [("", label, scores) for label, (scores, _) in lines.items()], names, quantity
         )
         blocks.append(Picture(drawn, caption, "Bars: 95% intervals. The axis need not begin at 0.", wide=True))
     rows: list[list[Cell]] = [
@@ -445,22 +461,24 @@ def side_by_side(
     )
 
 
-def _difference(runs: Sequence[Run], entries: Sequence[Entry], i: int) -> Difference | None:
-    """A run's score minus the first's: a paired test where possible, else without an interval."""
-    old, new = entries[0].score, entries[i].score
+def _difference(before: Run, first: Entry, after: Run, second: Entry) -> Difference | None:
+    """``after`` - ``before``: a paired test where both kept the same utterances, else without an interval."""
+    old, new = first.score, second.score
     if old is None or new is None or old.value is None or new.value is None:
         return None
-    return paired(runs[0], entries[0].kept, runs[i], entries[i].kept) or Difference(value=new.value - old.value)
+    tested = paired(before, first.kept, after, second.kept) if first.kept and second.kept else None
+    return tested or Difference(value=new.value - old.value)
 
 
-def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Difference | None:
+def paired(before: Run, old: Kept, after: Run, new: Kept) -> Difference | None:
     """Paired difference ``after`` - ``before``, in per cent or the metric's points; None for other utterances."""
-    if old is None or new is None or not old.pairs:
+    if not old.pairs:
         return None
     clusters = {r.utterance.id: r.utterance.group for r in before.utterances}
     sides: tuple[list[Statistics], list[Statistics]] = [], []
     for pair in old.pairs:
-        held, other = _outcomes(before, old, pair), _outcomes(after, new, pair)
+        held = before.outcomes.get((old.kind, old.system, pair), {})
+        other = after.outcomes.get((new.kind, new.system, pair), {})
         if not held or {i: reference for i, (reference, _) in held.items()} != {i: r for i, (r, _) in other.items()}:
             return None
         references = {i: reference for i, (reference, _) in held.items()}
@@ -475,27 +493,6 @@ def paired(before: Run, old: Kept | None, after: Run, new: Kept | None) -> Diffe
                 language = _CHARACTERS if old.characters else pair[0]
                 side.append(transcript_errors(SystemOutputs(texts, references, clusters, pair[1], source=language)))
     return pooled_difference(*sides)
-
-
-def _outcomes(run: Run, kept: Kept, pair: Pair) -> dict[str, tuple[str, str]]:
-    """Utterance id -> reference (empty for ranks), and the output: a text or a rank."""
-    of_language = [r for r in run.utterances if r.utterance.language == pair[0]]
-    if kept.kind == "ranks":
-        ranks = ((r.utterance.id, r.retrieval.get(kept.system, {}).get(pair[1])) for r in of_language)
-        return {i: ("", str(found.rank)) for i, found in ranks if found is not None}
-    if kept.kind == "translations":
-        return {
-            r.utterance.id: (t.reference, t.hypothesis)
-            for r in of_language
-            for t in r.translations
-            if (t.target, t.system) == (pair[1], kept.system)
-        }
-    return {
-        r.utterance.id: (r.utterance.text or "", t.hypothesis)
-        for r in of_language
-        for t in r.transcripts
-        if t.system == kept.system
-    }
 
 
 def _held(row: SystemScores, measure: str, scale: float) -> Score | None:

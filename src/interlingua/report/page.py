@@ -86,12 +86,12 @@ def write_report(folder: Path, *, players: bool = True, sections: Sequence[str] 
         kept = [_silent(one) for one in kept]
     names = sorted(dict.fromkeys([*SECTIONS, *sections]), key=lambda name: name in _ABOUT)  # ours about the run go last
     made = [Section(_plain_name(name), _blocks(name, SECTIONS[name](results, arrays, kept))) for name in names]
-    summary = retrieval.summarise(results)
+    headline, lead = retrieval.opening(results)
     opening = Opening(
         title=results.title or _DEFAULT_TITLE,
-        headline=summary.headline or transfer.headline(results) or studies.headline(results),
-        lead=summary.lead,
-        notices=[*_failures(results), *summary.notices],
+        headline=headline or transfer.headline(results) or studies.headline(results),
+        lead=lead,
+        notices=_notices(results),
     )
     path = folder / "report.html"
     write_page(path, opening, made, footer=_footer(results.provenance), tables=folder / "tables")
@@ -167,10 +167,13 @@ def _silent(one: UtteranceResult) -> UtteranceResult:
     return msgspec.structs.replace(one, utterance=utterance)
 
 
-def _failures(results: Results) -> list[tuple[str, Sequence[str]]]:
-    n = len(results.failures)
-    title = f"{'One utterance' if n == 1 else f'{n} utterances'} failed, and counted as missed"
-    return [(title, results.failures)] if n else []
+def _notices(results: Results) -> list[tuple[str, Sequence[str]]]:
+    n, near = len(results.failures), retrieval.near_chance(results)
+    found = {
+        f"{'One utterance' if n == 1 else f'{n} utterances'} failed, and counted as missed": results.failures,
+        "A pair near chance" if len(near) == 1 else "Pairs near chance": near,
+    }
+    return [(title, lines) for title, lines in found.items() if lines]
 
 
 def corpus(results: Results, *_: Any) -> list[Block]:

@@ -29,7 +29,7 @@ from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
 from interlingua.models.whisper import FRAME_SECONDS
 from interlingua.report.tables import percent, span
-from interlingua.results import Alignment, Change, Distant, Match, Results, Score, Side, Variant, name_of
+from interlingua.results import Alignment, Distant, Match, Results, Score, Side, Variant, name_of
 from interlingua.retrieval.methods import PAPER_METHOD, method_label
 
 INK = "#1c1c1c"
@@ -413,9 +413,7 @@ def _readable_on(image: AxesImage, value: float) -> str:
 
 
 _WIDTH = 5.6  # inches
-_ROW, _HEADING = 0.36, 0.34  # inches
-_APART = 0.06  # inches: before and after from a row's middle
-_RUNS_APART, _RUNS_BETWEEN = 0.14, 0.2  # inches: runs of one row; rows
+_HEADING = 0.34  # inches
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 _STEPS = (1, 2, 2.5, 5, 10)  # of ticks
@@ -433,12 +431,17 @@ _FILLED: dict[str, Any] = {
     "markeredgewidth": 1.1,
 }
 
-Row = tuple[str, str, Change]
-"""Group (or empty), label, scores."""
+Row = tuple[str, str, Sequence[Score | None]]
+"""Group (or empty), label, a score for each system."""
 
 
-def changes(rows: Sequence[Row], quantity: str) -> Figure:
-    """A row for each label, before (hollow) and after (filled) with intervals, under headings of groups."""
+def side_by_side(rows: Sequence[Row], systems: Sequence[str], quantity: str, *, changes: bool = False) -> Figure:
+    """A row for each label, under headings of groups: a mark and an interval for each system, the first one hollow.
+
+    ``changes``: the systems are before and after, joined by a line.
+    """
+    apart, between = (0.12, 0.12) if changes else (0.14, 0.2)  # inches: marks of a row; rows
+    row = apart * len(systems) + between
     middles: list[float] = []
     headings: list[tuple[float, str]] = []
     height = 0.0
@@ -447,33 +450,23 @@ def changes(rows: Sequence[Row], quantity: str) -> Figure:
             headings.append((height + _HEADING / 2, group))
             height += _HEADING
         for _ in members:
-            middles.append(height + _ROW / 2)
-            height += _ROW
+            middles.append(height + row / 2)
+            height += row
     figure, axes = _row_axes(height, middles, [label for _, label, _ in rows], quantity)
-    for middle, (_, _, change) in zip(middles, rows, strict=True):
-        ends = [m.value for m in (change.before, change.after) if m is not None and m.value is not None]
-        if len(ends) == 2:
-            axes.plot(ends, [middle - _APART, middle + _APART], color=STAND_IN, linewidth=2.5, alpha=0.22)
-        _mark(axes, change.before, middle - _APART, "o", _HOLLOW)
-        _mark(axes, change.after, middle + _APART, "o", _FILLED)
+    markers = ["o"] * len(systems) if changes else [_MARKERS[i % len(_MARKERS)] for i in range(len(systems))]
+    looks = [(s, marker, _FILLED if i else _HOLLOW) for i, (s, marker) in enumerate(zip(systems, markers, strict=True))]
+    for middle, (_, _, scores) in zip(middles, rows, strict=True):
+        heights = [middle + apart * (i - (len(systems) - 1) / 2) for i in range(len(systems))]
+        values = [score.value for score in scores if score is not None and score.value is not None]
+        if changes and len(values) == len(heights):
+            axes.plot(values, heights, color=STAND_IN, linewidth=2.5, alpha=0.22)
+        for score, at, (_, marker, look) in zip(scores, heights, looks, strict=True):
+            _mark(axes, score, at, marker, look)
     for middle, group in headings:
         axes.text(0, middle, group, transform=axes.get_yaxis_transform(), va="center", fontsize=9, weight="bold")
         if middle > _HEADING:
             axes.axhline(middle - _HEADING / 2, color=STAND_IN, linewidth=0.5, alpha=0.35)
-    _legend(axes, [("before", "o", _HOLLOW), ("after", "o", _FILLED)])
-    return figure
-
-
-def side_by_side(rows: Sequence[tuple[str, Sequence[Score | None]]], runs: Sequence[str], quantity: str) -> Figure:
-    """A row for each label with a mark and its interval for each run; the first run's mark is hollow."""
-    row = _RUNS_APART * len(runs) + _RUNS_BETWEEN
-    middles = [row * (i + 0.5) for i in range(len(rows))]
-    figure, axes = _row_axes(row * len(rows), middles, [label for label, _ in rows], quantity)
-    looks = [(run, _MARKERS[i % len(_MARKERS)], _FILLED if i else _HOLLOW) for i, run in enumerate(runs)]
-    for middle, (_, scores) in zip(middles, rows, strict=True):
-        for i, (score, (_, marker, look)) in enumerate(zip(scores, looks, strict=True)):
-            _mark(axes, score, middle + _RUNS_APART * (i - (len(runs) - 1) / 2), marker, look)
-    for i in range(1, len(rows)):
+    for i in range(1, 0 if changes else len(rows)):
         axes.axhline(row * i, color=STAND_IN, linewidth=0.4, alpha=0.15)
     _legend(axes, looks)
     return figure

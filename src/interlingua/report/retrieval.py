@@ -1,7 +1,6 @@
 """Retrieval on the page: the headline, heat maps, every pair and method, one match in detail."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -25,6 +24,7 @@ from interlingua.report.tables import (
     percent,
     signatures,
     span,
+    table,
 )
 from interlingua.results import Results, Retrieval, Side, name_of
 from interlingua.retrieval.methods import CONTROLS, describe_method, method_label
@@ -44,26 +44,11 @@ _CONTROLS = {  # in prose, and what each stands for
 }
 
 
-@dataclass(frozen=True)
-class Summary:
-    """The page's opening: a figure and its meaning, sentences, and pairs near chance."""
-
-    headline: tuple[str, str] | None = None
-    lead: Sequence[str] = ()
-    near_chance: Sequence[str] = ()
-
-    @property
-    def notices(self) -> list[tuple[str, Sequence[str]]]:
-        """Warnings for the page."""
-        title = "A pair near chance" if len(self.near_chance) == 1 else "Pairs near chance"
-        return [(title, self.near_chance)] if self.near_chance else []
-
-
-def summarise(results: Results) -> Summary:
-    """The main result, whether the controls explain it, and which pairs are near chance."""
+def opening(results: Results) -> tuple[tuple[str, str] | None, list[str]]:
+    """The headline (the main figure and its meaning), and sentences: the best, the worst, and what the controls say."""
     method = results.main_method
     if method is None or not (scores := list(results.scores(method).values())):
-        return Summary()
+        return None, []
     found, label = f"{percent(fmean(s.r1 for s in scores))}", method_label(method)
     chance = fmean(chances) if (chances := [s.chance for s in scores if s.chance is not None]) else None
     by_chance = "" if chance is None else f"; chance is {percent(chance)}"
@@ -80,8 +65,20 @@ def summarise(results: Results) -> Summary:
     best, worst = max(scores, key=lambda s: s.r1), min(scores, key=lambda s: s.r1)
     if best.r1 > worst.r1:
         lead += f" Best: {best.pair_name}, {percent(best.r1)}. Worst: {worst.pair_name}, {percent(worst.r1)}."
-    near = [_near_line(s) for s in scores if is_near_chance(s)]
-    return Summary(headline, [lead, _controls(results, method)], near)
+    return headline, [lead, _controls(results, method)]
+
+
+def near_chance(results: Results) -> list[str]:
+    """A line for each pair that the main method does hardly better on than chance."""
+    lines = []
+    for s in results.scores(results.main_method or "").values():
+        if is_near_chance(s):
+            ci = f", 95% interval {percent(s.r1_ci[0])} to {percent(s.r1_ci[1])}" if s.r1_ci else ""
+            lines.append(f"{s.pair_name}: {percent(s.r1)}{ci}; chance {percent(s.chance or 0.0)}")
+            if gone := s.n_unanswerable:
+                skipped = f"{gone} of {gone + (s.n or 0)} queries have no relevant candidate and are skipped"
+                lines[-1] += f". {skipped}"
+    return lines
 
 
 def is_near_chance(score: Retrieval) -> bool:
@@ -121,17 +118,6 @@ def _controls(results: Results, method: str) -> str:
         none = f"{'It does not reach' if len(causes) == 1 else 'None reaches'} a quarter of the way from chance"
         verdict = next(fitting, f"{none}: it takes more than {' or '.join(causes)}.")
     return f"Controls on the same pairs: {'; '.join(shown)}. {verdict}"
-
-
-def _near_line(score: Retrieval) -> str:
-    ci = f", 95% interval {percent(score.r1_ci[0])} to {percent(score.r1_ci[1])}" if score.r1_ci else ""
-    line = f"{score.pair_name}: {percent(score.r1)}{ci}; chance {percent(score.chance or 0.0)}"
-    gone = score.n_unanswerable
-    return (
-        f"{line}. {gone} of {gone + (score.n or 0)} queries have no relevant candidate and are skipped"
-        if gone
-        else line
-    )
 
 
 def retrieval(results: Results, arrays: Arrays, *_: Any) -> list[Block]:
@@ -187,21 +173,17 @@ def pairs(results: Results, *_: Any) -> list[Block]:
     scores = list(results.scores(method).values()) if method else []
     if not scores:
         return []
-    head = ["Query → candidates", "R@1, % [95% CI]", "R@5", "R@10", "MRR [95% CI]", "R@1 near-dup."]
-    head += ["Chance near-dup.", "Chance R@1"]
-    bodies: dict[str, list[list[Cell]]] = {}
-    for s in scores:
-        row: list[Cell] = [
-            Text(s.pair_name, flag="near chance" if is_near_chance(s) else ""),
-            number(s.r1, 100, s.r1_ci),
-            number(s.r5, 100),
-            number(s.r10, 100),
-            number(s.mrr, 1, s.mrr_ci, digits=3),
-            number(s.r1_cluster, 100),
-            number(s.chance_cluster, 100),
-            number(s.chance, 100, digits=2),
-        ]
-        bodies.setdefault(s.query, []).append(row)
+    columns: dict[str, Callable[[Retrieval], Cell]] = {
+        "Query → candidates": lambda s: Text(s.pair_name, flag="near chance" if is_near_chance(s) else ""),
+        "R@1, % [95% CI]": lambda s: number(s.r1, 100, s.r1_ci),
+        "R@5": lambda s: number(s.r5, 100),
+        "R@10": lambda s: number(s.r10, 100),
+        "MRR [95% CI]": lambda s: number(s.mrr, 1, s.mrr_ci, digits=3),
+        "R@1 near-dup.": lambda s: number(s.r1_cluster, 100),
+        "Chance near-dup.": lambda s: number(s.chance_cluster, 100),
+        "Chance R@1": lambda s: number(s.chance, 100, digits=2),
+    }
+    groups = [[s for s in scores if s.query == query] for query in dict.fromkeys(s.query for s in scores)]
     caption = [
         f"{method_label(method or '')}. All in per cent but MRR.",
         "R@1 near-dup. counts a near-duplicate of the right sentence as right; next to it, its own chance.",
@@ -216,8 +198,7 @@ def pairs(results: Results, *_: Any) -> list[Block]:
     ):
         if known := span(v for v in values if v is not None):
             caption.append(f"{label}: {known}.")
-    title = "All ordered pairs"
-    shown = Table(name="pairs", title=title, head=head, bodies=list(bodies.values()), caption=" ".join(caption))
+    shown = table("pairs", "All ordered pairs", groups, columns, " ".join(caption))
     return [shown, *signatures(("Retrieval", s.pair_name, s.signature) for s in scores), *_by_method(results)]
 
 

@@ -82,7 +82,7 @@ def headline(results: Results) -> tuple[str, str] | None:
         if study and (c.measure, c.method, c.kind) == ("to_pivot", study.methods[0], "typological") and not c.seen_only:
             note = f"rank correlation of {measure_name(c.measure, c.method, study.pivot)}, with typological distance"
             return f"ρ {Number(c.value, digits=2, signed=True).shown}", f"{note}, {c.n} languages (p {P(c.p).shown})"
-    unseen = [r.scores.chrf.value for r in results.unseen if not r.seen and r.scores.chrf.value is not None]
+    unseen = [value for r in results.unseen if not r.seen and (value := r.scores["chrf"].value) is not None]
     if not unseen:
         return None
     return f"{fmean(unseen):.1f}", f"mean chrF into English of {len(unseen)} languages under a proxy language's token"
@@ -195,23 +195,20 @@ def unseen(results: Results, *_: Any) -> list[Block]:
         "Language": _named,
         "Token": lambda r: r.chosen,
         "n": lambda r: count(r.n),
-        "BLEU": lambda r: score(r.scores.bleu),
-        "chrF": lambda r: score(r.scores.chrf),
+        "BLEU": lambda r: score(r.scores["bleu"]),
+        "chrF": lambda r: score(r.scores["chrf"]),
         "Above permuted": lambda r: difference(_above(r)),
         "p": lambda r: p_value(_above(r)),
         "Copied, %": lambda r: number(r.copied, 100),
-        "Off target, %": lambda r: score(r.scores.off_target, 100),
-        "WER, %": lambda r: score(_error(r, "words")),
-        "CER, %": lambda r: score(_error(r, "characters")),
+        "Off target, %": lambda r: score(r.scores["off_target"], 100),
+        "WER, %": lambda r: score(r.scores.get("wer")),
+        "CER, %": lambda r: score(r.scores.get("cer")),
     }
     title = "Translation into English under a proxy language's token"
     made = table("unseen", title, groups, columns, " ".join(_UNSEEN), text_columns=2)
     skipped = [Bullets(results.skipped)] if results.skipped else []
-    marks: list[tuple[str, str, str | None]] = []
-    for r in rows:
-        scores = {"BLEU": r.scores.bleu, "chrF": r.scores.chrf, "Off target": r.scores.off_target}
-        errors = {"WER": _error(r, "words"), "CER": _error(r, "characters")}
-        marks += [(label, name_of(r.language), held.signature) for label, held in (scores | errors).items() if held]
+    labels = {"bleu": "BLEU", "chrf": "chrF", "off_target": "Off target", "wer": "WER", "cer": "CER"}
+    marks = ((labels[m], name_of(r.language), one.signature) for r in rows for m, one in r.scores.items())
     return [made, *skipped, *signatures(marks)]
 
 
@@ -308,7 +305,3 @@ def _named(r: UnderTokens) -> Text:
 def _above(r: UnderTokens) -> Difference | None:
     against = r.permuted.get("chrf")
     return against.difference if against else None
-
-
-def _error(r: UnderTokens, unit: str) -> Score | None:
-    return (r.error or {}).get(unit)

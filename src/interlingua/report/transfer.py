@@ -227,12 +227,15 @@ def variants_by_language(results: Results, *_: Any) -> list[Block]:
 
 
 def _changes(
-    rows: Sequence[plots.Row], name: str, title: str, quantity: str = "chrF (higher is better)"
+    rows: Sequence[tuple[str, str, Change]], name: str, title: str, quantity: str = "chrF (higher is better)"
 ) -> list[Block]:
-    drawn = [row for row in rows if any(m is not None and m.value is not None for m in (row[2].before, row[2].after))]
+    """A picture of (group, label, change) rows, if any of them has a score."""
+    drawn = [(group, label, (change.before, change.after)) for group, label, change in rows]
+    drawn = [row for row in drawn if any(m is not None and m.value is not None for m in row[2])]
     if not drawn:
         return []
-    return [Picture(plots.svg(name, plots.changes, drawn, quantity), title, f"{_HOW} {_PAIRED}", wide=True)]
+    picture = plots.svg(name, plots.side_by_side, drawn, ("before", "after"), quantity, changes=True)
+    return [Picture(picture, title, f"{_HOW} {_PAIRED}", wide=True)]
 
 
 def _translations(name: str, title: str, groups: Sequence[Sequence[Transfer]], *, with_group: bool = False) -> Table:
