@@ -399,7 +399,7 @@ def test_published_figures_are_read_before_the_work(fleurs, tiny_whisper_folder,
     study = UnseenStudy(
         corpus=corpus, out=tmp_path / "out", model=str(tiny_whisper_folder), published=tmp_path / "published.json"
     )
-    with pytest.raises(UsageError, match=r"unseen, row 1: no bleu or chrf") as error:
+    with pytest.raises(UsageError, match=r"\$.unseen\[0\]: no bleu or chrf") as error:
         run_unseen_study(study, log=lambda line: None)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "outputs").exists()
