@@ -67,7 +67,7 @@ def _require_known(content: Any, hint: Any, path: Path, inside: str = "") -> Non
         return
     if get_origin(hint) is dict:  # one a name
         for name, value in content.items():
-            _require_known(value, get_args(hint)[1], path, f"{inside}{name}: ")
+            _require_known(value, get_args(hint)[1], path, f"{inside.removesuffix(': ')}, {name}: ")
         return
     for kind in (hint, *get_args(hint)):
         if dataclasses.is_dataclass(kind):
