@@ -47,12 +47,14 @@ class RayEngine:
             raise UsageError("--engine ray: Ray isn't installed; pip install 'interlingua[ray]'") from e
         logging.getLogger("ray.data").setLevel(logging.WARNING)  # progress is ours
         ray.data.DataContext.get_current().enable_progress_bars = False
+        joined = ray.is_initialized()
         try:
-            ray.init(address=self.address, log_to_driver=False, logging_level="WARNING", ignore_reinit_error=True)
+            if not joined:
+                ray.init(address=self.address, log_to_driver=False, logging_level="WARNING")
         except (ConnectionError, ValueError) as e:
             raise UsageError(f"--address {self.address}: no Ray cluster answers there; see `ray status`") from e
-        try:
-            with redirect_stdout(sys.stderr):  # Ray prints there which workers were lost
+        with redirect_stdout(sys.stderr):  # Ray prints there which workers were lost, some of it when it shuts down
+            try:
                 shares = (utterances[i : i + SHARE] for i in range(0, len(utterances), SHARE))
                 rows = [{"share": pickle.dumps((s, {u.id: held[u.id] for u in s if u.id in held}))} for s in shares]
                 parts = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -67,8 +69,9 @@ class RayEngine:
                         if isinstance(made, InterlinguaError):
                             raise made
                         yield made
-        finally:
-            ray.shutdown()
+            finally:
+                if not joined:
+                    ray.shutdown()
 
     def _workers(self, ray: Any, shares: int) -> dict[str, Any]:
         """How many workers, and what each of them reserves."""
