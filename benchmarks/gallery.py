@@ -70,6 +70,11 @@ class Item:
     recipe: str = ""  # what the samples were made by
     samples: Callable[[], Samples] | None = None  # None: made of frames
 
+    @property
+    def utterance(self) -> Utterance:
+        """Its manifest line, as if the samples lay in a file."""
+        return Utterance(id=self.id, audio=AudioRef(f"{self.id}.wav"), language=self.language, meaning=self.meaning)
+
 
 def gallery(total: int, languages: Sequence[str] = LANGUAGES, *, held: bool = True, seed: int = 0) -> list[Item]:
     """The first ``total`` items: the originals that are held out, other originals and copies in turn, copies.
@@ -264,7 +269,7 @@ def encode_items(items: Sequence[Item], encoder: SpeechEncoder, path: str | Path
             chunk = todo[start : start + CHUNK_UTTERANCES]
             encoded = encoder.encode([item.samples() for item in chunk if item.samples])
             pooled = [pool_frames(values[:n], pooling).astype(np.float16) for values, n in encoded]
-            store.write([Frames(i.id, f, len(f), i.recipe) for i, f in zip(chunk, pooled, strict=True)])
+            store.write([Frames(i.id, f, len(f), i.recipe, i.utterance) for i, f in zip(chunk, pooled, strict=True)])
             advance(len(chunk))
     return store
 
