@@ -26,7 +26,7 @@ demo-full: setup  ## the same, unpooled and on everything: runs/demo-full/report
 	$(BIN)/interlingua demo --full
 
 test: setup  ## all tests, those with the real model and real speech included: two processes of one thread, 4 GB each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(CLUSTER)/.ready  ## encoding on a local Ray cluster and on moto's S3 server (minutes)
 	$(CLUSTER)/bin/python -m pytest tests/encoding/test_ray.py tests/encoding/test_object_store.py
