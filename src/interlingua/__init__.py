@@ -1,6 +1,9 @@
 """interlingua: cross-lingual transfer in speech translation."""
 
+import os
 from importlib.metadata import PackageNotFoundError, version
+
+os.environ.setdefault("LANCE_LOG", "error")  # read when lance is imported; its warnings address its developers
 
 try:
     __version__ = version("interlingua")

@@ -92,7 +92,9 @@ def test_scores_equal_plain_loops(uri, utterances, language):
     for exhaustive in (True, False):
         hits = index.search(query, 90, language=language, exhaustive=exhaustive)
         assert [h.rank for h in hits] == [*range(1, 91)]
-        assert {h.utterance.id: h.score for h in hits} == pytest.approx(expected, abs=2e-3)  # references are float16
+        assert {h.utterance.id: h.score for h in hits} == pytest.approx(
+            expected, abs=1e-2
+        )  # references are compared in bfloat16 where the device has it
         assert [h.utterance.id for h in hits] == sorted(expected, key=lambda i: -dict_of(hits)[i])
 
 
@@ -121,6 +123,7 @@ def test_few_candidates_lose_what_their_vectors_lose(uri, utterances, monkeypatc
 
 def test_lance_s_vector_index_serves_many(uri, utterances, monkeypatch):
     monkeypatch.setattr(index_module, "VECTOR_INDEX_FROM", 10)
+    monkeypatch.setattr(index_module, "CANDIDATES", 40)
     index = made(uri, utterances)
     assert index.info()["vector_index"]
     query = Frames("q", utterances[3].values, utterances[3].n_speech)

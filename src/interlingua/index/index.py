@@ -23,18 +23,18 @@ import pyarrow as pa
 from jaxtyping import Float32
 
 from interlingua.audio import AudioSource, load_audio
-from interlingua.encoding import ENCODERS, SpeechEncoder, pool_frames, resolve_device
+from interlingua.encoding import ENCODERS, SpeechEncoder, best_compute, pool_frames, resolve_device
 from interlingua.encoding.store import FrameStore, among, line_of
 from interlingua.errors import StoreError, UsageError
 from interlingua.index import statistics as stats
 from interlingua.index.statistics import NONE, Statistics
-from interlingua.index.vectors import vectors, width
+from interlingua.index.vectors import AnchorVectors
 from interlingua.models import Whisper, load_whisper
 from interlingua.progress import track
 from interlingua.retrieval.features import with_position
 from interlingua.retrieval.hubness import csls, neighbourhood
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
-from interlingua.retrieval.seqsim import Packed, pack, seqsim
+from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, seqsim
 from interlingua.translation import detect_language
 from interlingua.types import FrameArray, Frames, Utterance
 
@@ -69,14 +69,66 @@ class Query:
     neighbourhoods: np.ndarray
 
 
+class Estimates:
+    """Statistics made ready to place utterances among others.
+
+    ``compute`` is the number format of scores against references.
+    """
+
+    def __init__(self, statistics: Statistics) -> None:
+        self.statistics = statistics
+        self._compute = best_compute()
+        named = statistics.languages.items()
+        self._references = {lang: packed([*one.references.values()], self._compute) for lang, one in named}
+        if self._references:
+            self._anchors = AnchorVectors(self._references[stats.EVERY], self._compute)
+            self._centres = {lang: self._anchors(side).mean(axis=0) for lang, side in self._references.items()}
+
+    def width(self) -> int:
+        """V, of the vectors."""
+        return self._anchors.width + len(self._references) if self._references else 1
+
+    def place(
+        self, moved: Sequence[FrameArray], ids: Sequence[str]
+    ) -> tuple[Float32[np.ndarray, "N V"], Float32[np.ndarray, "N L"]]:
+        """Vector of each utterance, and its neighbourhood among each language's references, its own id apart.
+
+        A vector's last L values, one for each language of a query, correct the product with the query's: by how much
+        it misses SeqSim to that language's references in the mean, and by half the neighbourhood.
+        """
+        if not self._references:
+            return np.zeros((len(moved), 1), np.float32), np.zeros((len(moved), 1), np.float32)
+        side = packed([pool_frames(f, stats.HUB_POOLING) for f in moved], self._compute)
+        scores = {lang: seqsim(side, other, reduction=METHOD.reduction) for lang, other in self._references.items()}
+        vectors = self._anchors.project(scores[stats.EVERY])
+        columns, around = [], []
+        for language, one in self.statistics.languages.items():
+            found = scores[language]
+            found[np.asarray(ids)[:, None] == np.asarray([*one.references])[None, :]] = np.nan
+            around.append(neighbourhood(found, METHOD.neighbours))
+            columns.append(np.nanmean(found, axis=1) - vectors @ self._centres[language] - around[-1] / 2)
+        return np.hstack([vectors, np.stack(columns, axis=1)]).astype(np.float32), np.stack(around, axis=1)
+
+    def query_vector(self, vector: np.ndarray, language: str) -> np.ndarray:
+        """A query's own vector, from that which `place` gives."""
+        chosen = vector.copy()
+        if self._references:
+            chosen[self._anchors.width :] = [lang == language for lang in self._references]
+        return chosen
+
+
+def packed(moved: Sequence[FrameArray], compute: SimilarityCompute = "float32") -> Packed:
+    """Transformed frames with their positions, packed."""
+    return pack([with_position(f, METHOD.position) for f in moved], compute=compute)
+
+
 class Index:
     """An index on disk; see the module. Memory doesn't grow with the gallery, except while it is built."""
 
     def __init__(self, uri: str, store: FrameStore, catalogue: Any) -> None:
         self.uri, self.store = uri, store
         self._catalogue = catalogue
-        self._statistics: Statistics | None = None
-        self._references: dict[str, Packed] = {}
+        self._estimates: Estimates | None = None
 
     @classmethod
     def open(cls, uri: str | Path) -> "Index":
@@ -112,7 +164,7 @@ class Index:
             stats.create(f"{name}/statistics.lance")
             if shared is not None:
                 stats.save(f"{name}/statistics.lance", shared)
-            schema = _schema((encoder, model), shared or NONE, shared is not None, store.dim, ())
+            schema = _schema((encoder, model), Estimates(shared or NONE), shared is not None, ())
             made = lance.write_dataset(schema.empty_table(), f"{name}/catalogue.lance", schema=schema, mode="create")
             return cls(name, store, made)
 
@@ -131,9 +183,14 @@ class Index:
     @property
     def statistics(self) -> Statistics:
         """What was estimated on each language."""
-        if self._statistics is None:
-            self._statistics = stats.load(f"{self.uri}/statistics.lance", self._metadata("statistics"))
-        return self._statistics
+        return self.estimates.statistics
+
+    @property
+    def estimates(self) -> Estimates:
+        """The same, ready to place utterances."""
+        if self._estimates is None:
+            self._estimates = Estimates(stats.load(f"{self.uri}/statistics.lance", self._metadata("statistics")))
+        return self._estimates
 
     def languages(self) -> dict[str, int]:
         """Number of utterances by language."""
@@ -163,13 +220,10 @@ class Index:
             frames, language = query, language or stats.EVERY
         else:
             frames, language = self.encode([query])[0], language or self.detect(query)
-        moved = self.statistics.transform(language, frames.speech)
-        return Query(
-            language=self.statistics.name(language),
-            vector=vectors([moved])[0],
-            packed=self._packed([moved]),
-            neighbourhoods=self._neighbourhoods([moved], [frames.id])[0],
-        )
+        moved, chosen = self.statistics.transform(language, frames.speech), self.statistics.name(language)
+        vectors, neighbourhoods = self.estimates.place([moved], [frames.id])
+        vector = self.estimates.query_vector(vectors[0], chosen)
+        return Query(language=chosen, vector=vector, packed=packed([moved]), neighbourhoods=neighbourhoods[0])
 
     def search(
         self,
@@ -229,11 +283,12 @@ class Index:
         columns = ["id", "line", "language", "neighbourhoods"]
         nearest = {"column": "vector", "q": vector, "k": k, "metric": "dot", "nprobes": 64, "refine_factor": 4}
         try:
-            if exhaustive:
+            if exhaustive or len(self) <= k:
                 for batch in self._catalogue.to_batches(columns=columns, filter=where, batch_size=CHUNK):
                     yield pa.Table.from_batches([batch])
-            elif len(self):
-                yield self._catalogue.to_table(columns=columns, filter=where, prefilter=True, nearest=nearest)
+            else:
+                more = {"columns": [*columns, "_distance"], "prefilter": True, "nearest": nearest}
+                yield self._catalogue.to_table(filter=where, **more)
         except (ValueError, OSError) as e:
             reason = str(e).splitlines()[0][:200]
             names = ", ".join(name for name in self._catalogue.schema.names if name not in _OWN)
@@ -245,7 +300,7 @@ class Index:
         languages = rows["language"].to_pylist()
         frames = self.store.read(rows["id"].to_pylist())
         moved = [self.statistics.transform(lang, f.speech) for lang, f in zip(languages, frames, strict=True)]
-        similarity = seqsim(query.packed, self._packed(moved), reduction=METHOD.reduction)
+        similarity = seqsim(query.packed, packed(moved), reduction=METHOD.reduction)
         scores = similarity
         if self.statistics.languages:
             order = list(self.statistics.languages)
@@ -262,26 +317,6 @@ class Index:
             )
             for line, score, plain in zip(lines, scores[0], similarity[0], strict=True)
         ]
-
-    # ------------------------------------------------------------ what is compared
-
-    def _packed(self, moved: Sequence[FrameArray]) -> Packed:
-        """Transformed frames with their positions, packed."""
-        return pack([with_position(f, METHOD.position) for f in moved])
-
-    def _neighbourhoods(self, moved: Sequence[FrameArray], ids: Sequence[str]) -> Float32[np.ndarray, "N L"]:
-        """Each utterance's neighbourhood among the references of each language, its own id apart."""
-        if not self.statistics.languages:
-            return np.zeros((len(moved), 1), dtype=np.float32)
-        packed = self._packed([pool_frames(f, stats.HUB_POOLING) for f in moved])
-        columns = []
-        for language, one in self.statistics.languages.items():
-            if language not in self._references:
-                self._references[language] = self._packed([*one.references.values()])
-            scores = seqsim(packed, self._references[language], reduction=METHOD.reduction)
-            scores[np.asarray(ids)[:, None] == np.asarray([*one.references])[None, :]] = np.nan
-            columns.append(neighbourhood(scores, METHOD.neighbours))
-        return np.stack(columns, axis=1)
 
     # ------------------------------------------------------------ what is kept up to date
 
@@ -300,14 +335,14 @@ class Index:
             by_language: dict[str, list[str]] = {}
             for i, language in sorted(spoken.items()):
                 by_language.setdefault(language, []).append(i)
-            made = stats.fit(by_language, self.store.read)
-            stats.save(f"{self.uri}/statistics.lance", made)
+            made = Estimates(stats.fit(by_language, self.store.read))
+            stats.save(f"{self.uri}/statistics.lance", made.statistics)
         elif set(own) <= set(self._catalogue.schema.names):
             return self._complete(known, hashes)
         else:
-            made = self.statistics
-        self._statistics, self._references = made, {}
-        schema = _schema(self.encoder, made, shared, self.store.dim, own)
+            made = self.estimates
+        self._estimates = made
+        schema = _schema(self.encoder, made, shared, own)
         with track(len(known), "indexing") as advance:
             batches = self._rows(known.values(), hashes, schema, advance)
             reader = pa.RecordBatchReader.from_batches(schema, batches)
@@ -367,13 +402,14 @@ class Index:
             ids = [u.id for u in some]
             frames = self.store.read(ids)
             moved = [self.statistics.transform(u.language, f.speech) for u, f in zip(some, frames, strict=True)]
+            vectors, neighbourhoods = self.estimates.place(moved, ids)
             columns = {
                 "id": ids,
                 "audio_hash": [hashes[i] for i in ids],
                 "line": [line_of(u) for u in some],
                 "statistics": [self.statistics.version] * len(some),
-                "vector": list(vectors(moved)),
-                "neighbourhoods": list(self._neighbourhoods(moved, ids)),
+                "vector": list(vectors),
+                "neighbourhoods": list(neighbourhoods),
                 "path": [u.audio.path for u in some],
             }
             yield pa.RecordBatch.from_arrays(
@@ -446,8 +482,8 @@ def _field(utterance: Utterance, name: str) -> Any:
     return getattr(utterance, name) if name in _COLUMNS else utterance.extra.get(name)
 
 
-def _schema(encoder: tuple[str, str], statistics: Statistics, shared: bool, dim: int, own: Iterable[str]) -> pa.Schema:
-    languages = max(1, len(statistics.languages))
+def _schema(encoder: tuple[str, str], estimates: Estimates, shared: bool, own: Iterable[str]) -> pa.Schema:
+    languages = max(1, len(estimates.statistics.languages))
     key = pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
     kinds = {"duration": pa.float32()}
     return pa.schema(
@@ -458,13 +494,13 @@ def _schema(encoder: tuple[str, str], statistics: Statistics, shared: bool, dim:
             ("statistics", pa.string()),
             *((name, kinds.get(name, pa.string())) for name in (*_COLUMNS, *own)),
             ("neighbourhoods", pa.list_(pa.float32(), languages)),
-            ("vector", pa.list_(pa.float32(), width(dim))),
+            ("vector", pa.list_(pa.float32(), estimates.width())),
         ],
         metadata={
             "format": _FORMAT,
             "encoder": encoder[0],
             "model": encoder[1],
-            "statistics": statistics.version,
+            "statistics": estimates.statistics.version,
             "shared": "yes" if shared else "no",
         },
     )

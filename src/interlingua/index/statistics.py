@@ -22,6 +22,7 @@ from interlingua.types import FrameArray, Frames
 EVERY = "mul"  # ISO 639-2's code for several languages: for speech of a language with too few utterances
 WHITENED_ON = 1000  # utterances
 REFERENCES = 100  # utterances
+ANCHORS = 750  # references of `EVERY`, which vectors are made by: docs/index.md
 HUB_POOLING = 2  # stored frames averaged into one where neighbourhoods are taken
 
 _SCHEMA = pa.schema(
@@ -91,7 +92,7 @@ def fit(languages: Mapping[str, Sequence[str]], read: Callable[[list[str]], list
         sample = sorted(ids, key=lambda i: hashlib.sha256(i.encode()).digest())[:WHITENED_ON]
         frames = [f for f in read(sample) if np.isfinite(f.speech).all()]
         found[language] = LanguageStatistics(len(ids), fit_whitening([f.speech for f in frames]))
-        chosen[language] = frames[:REFERENCES]
+        chosen[language] = frames[: ANCHORS if language == EVERY else REFERENCES]
         digest.update("\0".join([language, *(f"{f.id} {f.audio_hash}" for f in frames)]).encode())
     if not found:
         return NONE

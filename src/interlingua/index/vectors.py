@@ -14,7 +14,6 @@ from jaxtyping import Float32
 from interlingua.retrieval.seqsim import Packed, Progress, SimilarityCompute, pack, seqsim
 from interlingua.types import FrameArray
 
-ANCHORS = 1024  # utterances drawn at random from all languages; each doubling up to 750 found 4 to 9 points more
 RIDGE = 0.03  # of the mean eigenvalue: SeqSim is no kernel, and directions of small or negative ones mean nothing
 
 
@@ -48,15 +47,3 @@ class AnchorVectors:
         """Vectors from scores to the anchors."""
         vectors: np.ndarray = scores @ self._matrix
         return vectors
-
-
-def width(dim: int) -> int:
-    """V of frames D wide."""
-    return dim
-
-
-def vectors(utterances: Sequence[FrameArray]) -> Float32[np.ndarray, "N V"]:
-    """Unit mean of each utterance's whitened frames, (T, D) each -> (N, V)."""
-    means = np.stack([f.astype(np.float32).mean(axis=0) for f in utterances])
-    norms = np.linalg.norm(means, axis=1, keepdims=True)
-    return np.asarray(means / np.where(norms > 0, norms, 1), dtype=np.float32)
