@@ -44,6 +44,7 @@ METHOD = METHODS[DEFAULT_METHOD]
 CANDIDATES = 400  # of a search's first stage: docs/index.md
 VECTOR_INDEX_FROM = 20_000  # utterances; below, all vectors are compared
 CHUNK = 256  # utterances that are in memory at a time
+VECTORS = 4096  # that are in memory at a time
 
 _FORMAT = "interlingua-index-1"
 _OWN = ("id", "audio_hash", "line", "statistics", "vector", "neighbourhoods")
@@ -382,6 +383,17 @@ class Index:
     def ids(self, where: str | None = None) -> list[str]:
         """Ids of the utterances, of those that a condition holds for; raises UsageError for a wrong condition."""
         return self._column("id", where)
+
+    def utterances(self, where: str | None = None) -> list[Utterance]:
+        """All utterances, or those that a condition holds for."""
+        return [msgspec.json.decode(line, type=Utterance) for line in self._column("line", where)]
+
+    def vectors(self, where: str | None = None) -> Iterator[tuple[list[str], Float32[np.ndarray, "N V"]]]:
+        """Ids and vectors, `VECTORS` at a time."""
+        for batch in self._catalogue.to_batches(columns=["id", "vector"], filter=where, batch_size=VECTORS):
+            if len(batch):
+                flat = batch["vector"].flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+                yield batch["id"].to_pylist(), flat.reshape(len(batch), -1)
 
     def _column(self, name: str, where: str | None = None) -> list[Any]:
         try:
