@@ -53,7 +53,7 @@ class DocumentPair(Pair, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class DocumentOptions:
-    """How documents are aligned; the defaults did best on 18 documents of half of the prompts (docs/documents.md).
+    """How documents are aligned; the defaults were chosen on documents of half of the prompts (docs/documents.md).
 
     Attributes:
         join: segments that one stretch may join; both stretches of a pair join at most one more.
