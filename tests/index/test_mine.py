@@ -102,24 +102,31 @@ def test_candidates_of_either_side_are_scored(uri, monkeypatch, dense):
     monkeypatch.setattr(mining, "DENSE", dense)
     index = index_module.Index.open(uri)
     a, b = Side(index, "en"), Side(index, "fr")
-    ids = {side: np.concatenate([rows for rows, _ in side.vectors()]) for side in (a, b)}
-    vectors = {side: np.concatenate([v for _, v in side.vectors()])[np.argsort(ids[side])] for side in (a, b)}
-    products = vectors[a] @ vectors[b].T
-    expected = {(i, j) for i, row in enumerate(products) for j in np.argsort(-row)[:3]}
-    expected |= {(i, j) for j, column in enumerate(products.T) for i in np.argsort(-column)[:3]}
+    best: set[tuple[int, int]] = set()
+    for own, others, turn in ((a, b, 1), (b, a, -1)):
+        gallery = {row: v for rows, vectors in others.vectors() for row, v in zip(rows, vectors, strict=True)}
+        for rows, vectors in own.queries(others):
+            for row, vector in zip(rows, vectors, strict=True):
+                nearest = sorted(gallery, key=lambda other: -float(vector @ gallery[other]))[:3]
+                best |= {(int(row), int(other))[::turn] for other in nearest}
     found = mine(a, b)
-    assert set(zip(found.i, found.j, strict=True)) == expected
+    assert set(zip(found.i, found.j, strict=True)) == best
     exact = loops(a, b, 4)
     for p in found.table(np.arange(len(found.i))):
         assert p.score == pytest.approx(exact[p.id_a, p.id_b]["score"], abs=1e-3)
 
 
-def test_two_indexes_are_whitened_each_by_itself(uri, tmp_path):
+def test_two_indexes_are_whitened_each_by_itself(uri, tmp_path, monkeypatch):
     one = index_module.Index.open(uri)
     a = made(f"{tmp_path}/a", [frames("en", m) for m in range(25)])
     b = made(f"{tmp_path}/b", [frames("fr", m) for m in range(10, 40)])
     apart, together = mine(Side(a), Side(b)), mine(Side(one, "en"), Side(one, "fr"))
     assert apart.score == pytest.approx(together.score, abs=1e-4)
+    monkeypatch.setattr(index_module, "CANDIDATES", 5)
+    few = mine(Side(a), Side(b))
+    assert 25 * 5 <= len(few.i) < 55 * 5
+    right = few.table(few.chosen())[:12]
+    assert all(p.id_a.partition("/")[2] == p.id_b.partition("/")[2] for p in right)
 
 
 def test_too_few_on_one_side_are_compared_as_they_are(uri, tmp_path):

@@ -28,9 +28,8 @@ from interlingua.index.index import Index
 from interlingua.index.pairs import Pair
 from interlingua.languages import normalise_language
 from interlingua.progress import track
-from interlingua.retrieval.features import with_position
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
-from interlingua.retrieval.seqsim import Packed, pack, seqsim
+from interlingua.retrieval.seqsim import Packed, seqsim
 from interlingua.types import FrameArray, Utterance
 
 METHOD = METHODS[DEFAULT_METHOD]
@@ -91,17 +90,31 @@ class Side:
         for ids, vectors in self.index.vectors(self._where):
             yield np.array([self.rows[i] for i in ids]), vectors
 
-    def frames(self, rows: Sequence[int] | Places) -> list[FrameArray]:
-        """Frames of some utterances, as they are stored."""
-        return [f.speech for f in self.index.store.read([self.utterances[i].id for i in rows])]
+    def queries(self, gallery: "Side") -> Iterator[tuple[Places, Float32[np.ndarray, "P V"]]]:
+        """Places, and vectors that are compared with those of the gallery, a part at a time."""
+        named, place = gallery.index.statistics.name, gallery.index.estimates
+        for rows, vectors in self.vectors() if gallery.index.uri == self.index.uri else self._placed(gallery):
+            languages = [named(self.utterances[i].language) for i in rows]
+            yield rows, np.stack([place.query_vector(v, lang) for v, lang in zip(vectors, languages, strict=True)])
+
+    def _placed(self, gallery: "Side") -> Iterator[tuple[Places, Float32[np.ndarray, "P V"]]]:
+        """Vectors among the anchors of another index."""
+        for start in range(0, len(self), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(self)))
+            moved = self.frames(rows, whitened=True)
+            yield rows, gallery.index.estimates.place(moved, [""] * len(rows))[0]
+
+    def frames(self, rows: Sequence[int] | Places, *, whitened: bool = False) -> list[FrameArray]:
+        """Frames of some utterances: as they are stored, or whitened by the index's own statistics."""
+        frames = [f.speech for f in self.index.store.read([self.utterances[i].id for i in rows])]
+        if whitened:
+            transform = self.index.statistics.transform
+            return [transform(self.utterances[i].language, f) for i, f in zip(rows, frames, strict=True)]
+        return frames
 
     def packed(self, rows: Places, *, whitened: bool) -> Packed:
         """Frames of some utterances, as they are compared."""
-        transform = self.index.statistics.transform
-        frames = self.frames(rows)
-        if whitened:
-            frames = [transform(self.utterances[i].language, f) for i, f in zip(rows, frames, strict=True)]
-        return pack([with_position(f, METHOD.position) for f in frames])
+        return indexes.packed(self.frames(rows, whitened=whitened))
 
     def seconds(self, row: int) -> tuple[float, float]:
         """Start and end of an utterance in its recording."""
@@ -302,7 +315,7 @@ def _nearest(queries: Side, gallery: Side, k: int) -> Int[np.ndarray, "N K"]:
     """Places of the k nearest of the gallery for each query, by inner product of vectors."""
     k = min(k, len(gallery))
     found = np.empty((len(queries), k), dtype=np.int64)
-    for rows, vectors in queries.vectors():
+    for rows, vectors in queries.queries(gallery):
         best = np.full((len(rows), 0), 0, dtype=np.float32)
         places = np.full((len(rows), 0), 0, dtype=np.int64)
         for others, theirs in gallery.vectors():
