@@ -107,8 +107,10 @@ class Estimates:
             found = scores[language]
             found[np.asarray(ids)[:, None] == np.asarray([*one.references])[None, :]] = np.nan
             around.append(neighbourhood(found, METHOD.neighbours))
-            columns.append(np.nanmean(found, axis=1) - vectors @ self._centres[language] - around[-1] / 2)
-        return np.hstack([vectors, np.stack(columns, axis=1)]).astype(np.float32), np.stack(around, axis=1)
+            mean = np.nansum(found, axis=1) / np.maximum((~np.isnan(found)).sum(axis=1), 1)
+            columns.append(mean - vectors @ self._centres[language] - around[-1] / 2)
+        placed = np.nan_to_num(np.hstack([vectors, np.stack(columns, axis=1)])).astype(np.float32)
+        return placed, np.stack(around, axis=1)
 
     def query_vector(self, vector: np.ndarray, language: str) -> np.ndarray:
         """A query's own vector, from that which `place` gives."""
