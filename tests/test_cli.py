@@ -270,6 +270,17 @@ def test_an_index_is_added_to_shown_and_thinned(index, call, wav_manifest, tmp_p
     assert "4 encoded now, 5 held already, 0 failed; 9 utterances in all" in out, err
 
 
+def test_an_index_is_built_in_shards(index, call, wav_manifest, tiny_whisper_folder, tmp_path):
+    options = ("--out", tmp_path / "parts.lance", "--model", tiny_whisper_folder)
+    for part in ("0/2", "1/2"):
+        code, _, err = call("index", "build", wav_manifest, *options, "--shard", part)
+        assert code == 0, err
+    code, out, err = call("index", "build", wav_manifest, *options)
+    assert "0 encoded now, 9 held already, 0 failed; 9 utterances in all" in out, err
+    query = (tmp_path / "audio" / "en" / "one.wav", "--language", "en", "--tsv")
+    assert call("search", tmp_path / "parts.lance", *query)[1] == call("search", index, *query)[1]
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -278,6 +289,7 @@ def test_an_index_is_added_to_shown_and_thinned(index, call, wav_manifest, tmp_p
         (("search", "{index}", "{audio}", "--align", "a.jpg"), "--align a.jpg: the picture is a PNG"),
         (("search", "{tmp}/nothing", "{audio}"), "no index here; make one with `interlingua index build`"),
         (("search", "{index}", "{tmp}/nothing*"), "no file has such a name"),
+        (("index", "build", "{manifest}", "--out", "{tmp}/new", "--address", "a:1"), "add --engine ray"),
         (("index", "remove", "{index}"), "name ids, or a condition with --where"),
         (("index", "build", "{tmp}/empty", "--out", "{tmp}/new"), "no recording in it"),
         (("index", "build", "{manifest}", "{manifest}", "--out", "{tmp}/new"), "two utterances are called 'en/one'"),

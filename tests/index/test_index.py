@@ -12,7 +12,7 @@ import pytest
 from interlingua.encoding import pool_frames
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreError, UsageError
-from interlingua.index import Index, search_shards
+from interlingua.index import Index, build, search_shards
 from interlingua.index import index as index_module
 from interlingua.index import statistics as stats
 from interlingua.retrieval.features import with_position
@@ -283,3 +283,20 @@ def test_shards_of_other_statistics_are_refused(tmp_path, utterances):
     parts = [made(tmp_path / f"{n}", utterances[n::2]) for n in range(2)]
     with pytest.raises(UsageError, match=r"its scores don't compare with those of .*; build it with --like"):
         search_shards(parts, utterances[0])
+
+
+# ---------------------------------------------------------------- real speech
+
+
+@pytest.mark.model
+def test_real_speech_of_another_language_is_found(prompts_manifest, tmp_path):
+    """Forty Italian prompts search the same forty in English; chance is one of them."""
+    short = {u.meaning for u in prompts_manifest if u.duration and u.duration < 3 and u.language == "en"}
+    both = [u for u in prompts_manifest if u.meaning in short and u.language in ("en", "it")]
+    chosen = sorted({str(u.meaning) for u in both if u.language == "it"})[:40]
+    index, report = build([u for u in both if u.meaning in chosen], tmp_path / "speech.lance")
+    assert (report.encoded, len(index)) == (80, 80)
+    queries = [u for u in both if u.language == "it" and u.meaning in chosen]
+    found = [index.search(u.audio, 1, language="it", where="language = 'en'")[0].utterance for u in queries]
+    assert sum(u.meaning == hit.meaning for u, hit in zip(queries, found, strict=True)) >= 20
+    assert index.detect(queries[0].audio) == "it"

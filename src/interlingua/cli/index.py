@@ -22,6 +22,9 @@ def build(
     dtype: Literal["float16", "float32", "int8"] = "float16",
     like: str | None = None,
     device: Device = "auto",
+    shard: str | None = None,
+    engine: Literal["here", "ray"] = "here",
+    address: str | None = None,
     json: bool = False,
 ) -> int:
     """Make an index of these recordings, or update one: encode what is new, drop what is gone.
@@ -37,10 +40,19 @@ def build(
         dtype: of the stored frames; int8 takes half the disk of float16.
         like: an index whose statistics a new one shares, so that both can be searched at once.
         device: where to encode.
+        shard: i/n: only encode the i-th of n parts; once all are, the command without it completes the index.
+        engine: here (this process) or ray (every worker of a Ray cluster; docs/cluster.md).
+        address: of the Ray cluster; default: RAY_ADDRESS, else one that is started on this machine.
         json: print the result as JSON.
     """
-    options = {"encoder": encoder, "model": model, "dtype": dtype, "device": device}
-    return _built(recordings, out, language, json, like=like, **options)
+    from interlingua.encoding import parse_shard
+    from interlingua.errors import UsageError
+
+    if address and engine != "ray":
+        raise UsageError("--address is the Ray cluster's; add --engine ray")
+    options = {"encoder": encoder, "model": model, "dtype": dtype, "device": device, "engine": engine}
+    part = parse_shard(shard) if shard else (0, 1)
+    return _built(recordings, out, language, json, like=like, shard=part, address=address, **options)
 
 
 @app.command

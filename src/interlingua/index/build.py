@@ -1,13 +1,15 @@
 """Recordings of every kind -> an index: find, cut, encode what is new, drop what is gone."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from interlingua.audio import load_audio
 from interlingua.corpora import read_any
 from interlingua.corpora.base import CORPORA, read_corpus
 from interlingua.corpora.recordings import TABLES, audio_files
-from interlingua.encoding import ENCODERS, EncodeReport, encode_manifest, resolve_device
+from interlingua.encoding import EncodeReport, RayEngine, encode_here, encode_manifest, load_encoder, resolve_device
 from interlingua.encoding.encoder import SpeechEncoder
 from interlingua.errors import AudioError, StoreError, UsageError
 from interlingua.index.index import Index
@@ -99,16 +101,23 @@ def build(
     keep: bool = False,
     like: Index | None = None,
     shard: tuple[int, int] = (0, 1),
+    engine: Literal["here", "ray"] = "here",
+    address: str | None = None,
 ) -> tuple[Index, EncodeReport]:
     """Make or update an index: encode what is new or changed, drop what is gone unless ``keep``.
 
     A killed build is continued by the same call. ``like`` is an index whose statistics a new one shares, so that
-    `search_shards` can search both; see `encode_manifest` for the other arguments and errors.
+    `search_shards` can search both. One shard only encodes; once all have, a call without shards completes the index.
+    ``engine`` ``ray`` encodes on the cluster at ``address``. See `encode_manifest` for the other arguments and errors.
     """
     name = str(uri).rstrip("/")
     chosen = list(utterances)
-    loaded = _encoder(name, encoder, model, device)
-    store, report = encode_manifest(chosen, loaded, f"{name}/frames.lance", pooling=POOLING, dtype=dtype, shard=shard)
+    load = _loader(name, encoder, model, device)
+    run = RayEngine(partial(load, device=device), address, on_gpus=device != "cpu") if engine == "ray" else encode_here
+    loaded = load(device=resolve_device(device)[0])
+    store, report = encode_manifest(
+        chosen, loaded, f"{name}/frames.lance", pooling=POOLING, dtype=dtype, shard=shard, engine=run
+    )
     if not keep and shard == (0, 1):
         wanted = {u.id for u in chosen}
         store.delete([i for i in store.ids() if i not in wanted])
@@ -120,14 +129,13 @@ def build(
     return index, report
 
 
-def _encoder(uri: str, encoder: str, model: str | None, device: str) -> SpeechEncoder:
-    """The encoder of a new index, or that of an existing one."""
+def _loader(uri: str, encoder: str, model: str | None, device: str) -> Callable[..., SpeechEncoder]:
+    """What loads the encoder of a new index, or that of an existing one, on a ``device``."""
     try:
         index = Index.open(uri)
     except StoreError:
-        where, how = resolve_device(device)
-        return ENCODERS[encoder](model, context="speech", layer=None, device=where, compute=how)
+        how = resolve_device(device)[1]
+        return partial(load_encoder, encoder, model, context="speech", layer=None, compute=how)
     spec, (encoder, own) = index.store.spec, index.encoder
-    where, _ = resolve_device(device)
     chosen = model or own or None
-    return ENCODERS[encoder](chosen, context=spec.context, layer=spec.layer, device=where, compute=spec.compute)
+    return partial(load_encoder, encoder, chosen, context=spec.context, layer=spec.layer, compute=spec.compute)

@@ -168,8 +168,12 @@ class Index:
             if shared is not None:
                 stats.save(f"{name}/statistics.lance", shared)
             schema = _schema((encoder, model), Estimates(shared or NONE), shared is not None, ())
-            made = lance.write_dataset(schema.empty_table(), f"{name}/catalogue.lance", schema=schema, mode="create")
-            return cls(name, store, made)
+            try:
+                lance.write_dataset(schema.empty_table(), f"{name}/catalogue.lance", schema=schema, mode="create")
+            except (OSError, ValueError) as e:
+                if "already exists" not in str(e):  # else another process was first
+                    raise StoreError(f"{uri}: can't create an index ({str(e).splitlines()[0][:200]})") from e
+            return cls.open(uri)
 
     @property
     def encoder(self) -> tuple[str, str]:
