@@ -299,4 +299,4 @@ def test_real_speech_of_another_language_is_found(prompts_manifest, tmp_path):
     queries = [u for u in both if u.language == "it" and u.meaning in chosen]
     found = [index.search(u.audio, 1, language="it", where="language = 'en'")[0].utterance for u in queries]
     assert sum(u.meaning == hit.meaning for u, hit in zip(queries, found, strict=True)) >= 20
-    assert index.detect(queries[0].audio) == "it"
+    assert [index.detect(u.audio) for u in queries[:8]].count("it") >= 4
