@@ -187,8 +187,8 @@ def align_segments(
 ) -> list[Step]:
     """The monotone path through the segments' frames, (T, D) each.
 
-    Time grows with the product of the lengths, once; memory with the product of the numbers of segments (an hour
-    against an hour: 600 x 600, 20 MB).
+    Time grows with the product of the lengths, once; memory with the product of the numbers of segments: an hour
+    against an hour is measured in docs/documents.md.
     """
     moves = [(m, n) for m, n in options.moves if m <= len(a) and n <= len(b)]
     near = np.ones((len(a), len(b)), dtype=bool)
