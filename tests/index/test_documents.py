@@ -268,9 +268,9 @@ def test_an_unreadable_recording_is_named(tmp_path, encoder):
         align_documents(text, text, encoder)
 
 
-def test_a_command_without_document_or_with_a_wrong_file_is_refused(capsys, tmp_path):
-    assert cli.run(["mine", "a.wav", "b.wav"]) == 2
-    assert "--document" in capsys.readouterr().err
+def test_a_command_with_one_recording_or_a_wrong_option_is_refused(capsys, tmp_path):
+    assert cli.run(["mine", "a.wav", "--document"]) == 2
+    assert "name two recordings" in capsys.readouterr().err
     assert cli.run(["mine", "a.wav", "b.wav", "--document", "--out", str(tmp_path / "pairs.csv")]) == 2
     assert ".TextGrid" in capsys.readouterr().err
     assert cli.run(["mine", "a.wav", "b.wav", "--document", "--languages", "en", "xyzzy"]) == 2
