@@ -270,6 +270,20 @@ def test_an_index_is_added_to_shown_and_thinned(index, call, wav_manifest, tmp_p
     assert "4 encoded now, 5 held already, 0 failed; 9 utterances in all" in out, err
 
 
+def test_an_index_takes_the_frames_of_a_store(encode, index, call, wav_manifest, tiny_whisper_folder, tmp_path):
+    encode("--pool", "2")
+    options = ("--out", tmp_path / "taken.lance", "--model", tiny_whisper_folder)
+    for _ in range(2):
+        code, out, err = call("index", "build", tmp_path / "frames.lance", *options)
+        assert (code, "0 encoded now, 9 held already, 0 failed; 9 utterances in all" in out) == (0, True), err
+    query = (tmp_path / "audio" / "en" / "one.wav", "--language", "en", "-k", "1", "--tsv")
+    found, expected = (call("search", i, *query)[1].splitlines()[1] for i in (tmp_path / "taken.lance", index))
+    assert found.split("\t")[3:] == expected.split("\t")[3:]
+    encode("--pool", "3", store="three.lance")
+    code, out, err = call("index", "build", tmp_path / "three.lance", *options)
+    assert (code, "frames pooled by 3; an index takes 1, 2 or 4" in one_line(err)) == (2, True)
+
+
 def test_an_index_is_built_in_shards(index, call, wav_manifest, tiny_whisper_folder, tmp_path):
     options = ("--out", tmp_path / "parts.lance", "--model", tiny_whisper_folder)
     for part in ("0/2", "1/2"):

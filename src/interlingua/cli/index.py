@@ -32,7 +32,8 @@ def build(
     Interrupted, the same command continues.
 
     Args:
-        recordings: audio files, folders, patterns, manifests, tables, or corpora as NAME or NAME=FOLDER.
+        recordings: audio files, folders, patterns, manifests, tables, corpora as NAME or NAME=FOLDER, or frame stores
+            (.lance).
         out: the index: a folder, or an object-store URI.
         language: of recordings without a manifest; default: detected for each.
         encoder: speech encoder: whisper, one that an installed package registers, or module:attribute.
@@ -136,10 +137,17 @@ def info(index: str, *, json: bool = False) -> None:
 def _built(
     recordings: tuple[str, ...], out: str, language: str | None, json: bool, *, like: str | None = None, **options: Any
 ) -> int:
+    from interlingua.encoding import FrameStore
     from interlingua.index import Index, build, collect
+    from interlingua.types import Utterance
 
-    utterances, failed = collect(recordings, language=language, model=options.get("model") or "base", log=note)
-    index, report = build(utterances, out, like=Index.open(like) if like else None, **options)
+    stores = [FrameStore.open(r) for r in recordings if r.rstrip("/").endswith(".lance")]
+    others = [r for r in recordings if not r.rstrip("/").endswith(".lance")]
+    listener = options.get("model") or "base"
+    utterances, failed = list[Utterance](), dict[str, str]()
+    if others or not stores:
+        utterances, failed = collect(others, language=language, model=listener, log=note)
+    index, report = build(utterances, out, stores=stores, like=Index.open(like) if like else None, **options)
     failed |= report.failed
     for name, why in failed.items():
         note(f"interlingua: {name}: {why}")

@@ -1,24 +1,28 @@
 """Recordings of every kind -> an index: find, cut, encode what is new, drop what is gone."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from interlingua.audio import load_audio
 from interlingua.corpora import read_any
 from interlingua.corpora.base import CORPORA, read_corpus
 from interlingua.corpora.recordings import TABLES, audio_files
 from interlingua.encoding import EncodeReport, RayEngine, encode_here, encode_manifest, load_encoder, resolve_device
-from interlingua.encoding.encoder import SpeechEncoder
+from interlingua.encoding.encoder import SpeechEncoder, pool_frames
+from interlingua.encoding.store import FrameStore
 from interlingua.errors import AudioError, StoreError, UsageError
-from interlingua.index.index import Index
+from interlingua.index.index import CHUNK, Index
 from interlingua.languages import normalise_language
 from interlingua.models import load_whisper
 from interlingua.progress import track
 from interlingua.translation import detect_language
 from interlingua.translation.segments import Segmentation, chunks_of
-from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, StoreDtype, Utterance
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Frames, StoreDtype, Utterance
 
 POOLING = 4  # frames averaged into a stored one: docs/seqsim.md
 SEGMENTATION = Segmentation(gap=0.5)
@@ -94,6 +98,7 @@ def build(
     utterances: Iterable[Utterance],
     uri: str | Path,
     *,
+    stores: Sequence[FrameStore] = (),
     encoder: str = "whisper",
     model: str | None = None,
     dtype: StoreDtype = "float16",
@@ -106,27 +111,66 @@ def build(
 ) -> tuple[Index, EncodeReport]:
     """Make or update an index: encode what is new or changed, drop what is gone unless ``keep``.
 
-    A killed build is continued by the same call. ``like`` is an index whose statistics a new one shares, so that
-    `search_shards` can search both. One shard only encodes; once all have, a call without shards completes the index.
-    ``engine`` ``ray`` encodes on the cluster at ``address``. See `encode_manifest` for the other arguments and errors.
+    A killed build is continued by the same call. ``stores`` are frame stores whose utterances are taken as they are
+    encoded. ``like`` is an index whose statistics a new one shares, so that `search_shards` can search both. One shard
+    only encodes; once all have, a call without shards completes the index. ``engine`` ``ray`` encodes on the cluster at
+    ``address``. See `encode_manifest` for the other arguments and errors.
+
+    Raises UsageError for a store whose frames can't be pooled to `POOLING`, or that knows no utterances.
     """
     name = str(uri).rstrip("/")
     chosen = list(utterances)
-    load = _loader(name, encoder, model, device)
-    run = RayEngine(partial(load, device=device), address, on_gpus=device != "cpu") if engine == "ray" else encode_here
-    loaded = load(device=resolve_device(device)[0])
-    store, report = encode_manifest(
-        chosen, loaded, f"{name}/frames.lance", pooling=POOLING, dtype=dtype, shard=shard, engine=run
-    )
+    report = EncodeReport(0, 0, {})
+    wanted = {u.id for u in chosen}
+    for source in stores:
+        store, taken = _taken(source, f"{name}/frames.lance", dtype)
+        wanted |= set(source.ids())
+        report = EncodeReport(0, report.present + taken, {})
+    if chosen or not stores:
+        load = _loader(name, encoder, model, device)
+        gpus = device != "cpu"
+        run = RayEngine(partial(load, device=device), address, on_gpus=gpus) if engine == "ray" else encode_here
+        store, made = encode_manifest(
+            chosen,
+            load(device=resolve_device(device)[0]),
+            f"{name}/frames.lance",
+            pooling=POOLING,
+            dtype=dtype,
+            shard=shard,
+            engine=run,
+        )
+        report = EncodeReport(made.encoded, made.present + report.present, made.failed)
     if not keep and shard == (0, 1):
-        wanted = {u.id for u in chosen}
         store.delete([i for i in store.ids() if i not in wanted])
     place = Path(model).expanduser() if model else None
-    spec = str(place.resolve()) if place and place.exists() else model or ""
+    spec = str(place.resolve()) if place and place.exists() else model or (stores[0].spec.model if stores else "")
     index = Index.of(uri, store, encoder=encoder, model=spec, shared=like.statistics if like else None)
     if shard == (0, 1):
         index.refresh()
     return index, report
+
+
+def _taken(source: FrameStore, uri: str, dtype: StoreDtype) -> tuple[FrameStore, int]:
+    """The index's frame store with another's utterances in it, pooled to `POOLING`; and their number."""
+    if POOLING % source.spec.pooling:
+        raise UsageError(f"{source.path}: frames pooled by {source.spec.pooling}; an index takes 1, 2 or {POOLING}")
+    lines, hashes = source.lines(), source.hashes()
+    if len(lines) < len(hashes):
+        raise UsageError(f"{source.path}: made by an older version, it knows no utterances; encode again")
+    store = FrameStore.open_or_create(uri, replace(source.spec, pooling=POOLING, dtype=dtype), source.dim)
+    held, known = store.hashes(), store.lines()
+    todo = [i for i in hashes if held.get(i) != hashes[i] or known.get(i) != lines[i]]
+    with track(len(todo), "taking frames") as advance:
+        for start in range(0, len(todo), CHUNK):
+            ids = todo[start : start + CHUNK]
+            store.write([_pooled(f, lines[f.id], source, store) for f in source.read(ids)])
+            advance(len(ids))
+    return store, len(hashes)
+
+
+def _pooled(frames: Frames, line: str, source: FrameStore, store: FrameStore) -> Frames:
+    values = pool_frames(frames.speech, store.spec.pooling // source.spec.pooling).astype(store.read_dtype)
+    return Frames(frames.id, values, len(values), frames.audio_hash, msgspec.json.decode(line, type=Utterance))
 
 
 def _loader(uri: str, encoder: str, model: str | None, device: str) -> Callable[..., SpeechEncoder]:
