@@ -10,12 +10,15 @@ import threading
 
 import numpy as np
 import pytest
+from test_index import frames as speech_of
+from test_index import made as made_index
 from test_shards import Loudness, recordings, spawn_array
 
 from interlingua.cli import run
 from interlingua.corpora import write_manifest
 from interlingua.encoding import FrameStore, encode_manifest
 from interlingua.errors import InterlinguaError, StoreError
+from interlingua.index import Index
 from interlingua.types import Frames
 
 pytest.importorskip("moto")
@@ -78,6 +81,20 @@ def credentials(server, monkeypatch):
 
 def frames(name, length=3):
     return Frames(name, np.random.default_rng([*name.encode()]).normal(size=(length, 4)).astype(np.float16), length)
+
+
+def test_an_index_is_built_searched_and_thinned(credentials, tmp_path):
+    utterances = [speech_of(language, n) for language in ("en", "fr") for n in range(30)]
+    there, here = (made_index(uri, utterances) for uri in ("s3://speech/index.lance", tmp_path / "index.lance"))
+    for query in (utterances[3], speech_of("ru", 7)):
+        found, expected = (Index.open(i.uri).search(query, 5, language="fr") for i in (there, here))
+        assert [(h.utterance, h.score) for h in found] == [(h.utterance, h.score) for h in expected]
+    assert there.remove(["en/3", "fr/3"]) == 2
+    there.store.write([speech_of("ru", 9)])
+    assert there.refresh() == 1
+    assert Index.open("s3://speech/index.lance").languages() == {"en": 29, "fr": 29, "ru": 1}
+    with pytest.raises(StoreError, match="no index here"):
+        Index.open("s3://speech/nothing.lance")
 
 
 def test_create_write_read_replace_delete(credentials):
