@@ -126,7 +126,7 @@ From here on: means over the eight ordered pairs with English.
 
 {sweep(found["pooling"], "frames pooled by", clusters)}
 
-Scoring costs fall with the square of the pooling, so pooled frames serve `interlingua search` as a first pass ([search.md](search.md)).
+Scoring costs fall with the square of the pooling, so an index holds frames pooled by 4 ([index.md](index.md)).
 
 {sweep(found["fewer"], "a quarter of the frames", clusters)}
 
