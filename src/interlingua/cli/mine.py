@@ -1,12 +1,15 @@
 """``interlingua mine``: pairs of recordings, or of their stretches, that mean the same in two languages."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cyclopts
 
 from interlingua.cli.output import emit, note
 from interlingua.experiments.config import Device
+
+if TYPE_CHECKING:
+    from interlingua.index.calibration import Calibration
 
 app = cyclopts.App(name="mine", help="Mine parallel speech: stretches that mean the same in two languages.")
 
@@ -20,6 +23,9 @@ def mine(
     out: Path | None = None,
     languages: tuple[str, str] | None = None,
     threshold: float | None = None,
+    precision: float | None = None,
+    known: Path | None = None,
+    marks: Path | None = None,
     neighbours: int | None = None,
     one_way: bool = False,
     manifest: Path | None = None,
@@ -40,6 +46,9 @@ def mine(
         out: write the pairs to this file: .tsv, .parquet, .json; of a document also .TextGrid for Praat.
         languages: of A and of B: what is mined of an index; what recordings without a manifest speak.
         threshold: least CSLS of a pair; default: all pairs that are best both ways.
+        precision: in place of a threshold: wanted share of right pairs, by KNOWN or MARKS.
+        known: table of pairs that are known to be right, id_a and id_b: they estimate precision and recall.
+        marks: table of pairs of an earlier run with a column right, yes or no: they estimate precision.
         neighbours: of each utterance, whose mean score the margins take off; default: 4.
         one_way: also pairs that are best one way only.
         manifest: also write the pairs' utterances, with the other side's texts, as a manifest to fine-tune on.
@@ -55,6 +64,9 @@ def mine(
         f"--{name}"
         for name, value in [
             ("threshold", threshold),
+            ("precision", precision),
+            ("known", known),
+            ("marks", marks),
             ("neighbours", neighbours),
             ("one-way", one_way or None),
             ("manifest", manifest),
@@ -68,7 +80,23 @@ def mine(
     if document:
         _documents(a, str(b), out, languages, encoder, model, compute, device, json)
         return 0
-    return _collections(a, b, out, languages, threshold, neighbours, one_way, manifest, encoder, model, device, json)
+    if threshold is not None and precision is not None:
+        raise UsageError("--threshold and --precision: name one of them")
+    return _collections(
+        a,
+        b,
+        out,
+        languages,
+        threshold=threshold,
+        precision=precision,
+        known=known,
+        marks=marks,
+        neighbours=neighbours,
+        one_way=one_way,
+        manifest=manifest,
+        json=json,
+        options={"encoder": encoder, "model": model, "device": device},
+    )
 
 
 def _collections(
@@ -76,45 +104,67 @@ def _collections(
     b: str | None,
     out: Path | None,
     languages: tuple[str, str] | None,
+    *,
     threshold: float | None,
+    precision: float | None,
+    known: Path | None,
+    marks: Path | None,
     neighbours: int | None,
     one_way: bool,
     manifest: Path | None,
-    encoder: str,
-    model: str | None,
-    device: Device,
     json: bool,
+    options: dict[str, Any],
 ) -> int:
     import msgspec
 
+    from interlingua.files import write_text
+    from interlingua.index.calibration import calibrate, read_judged
     from interlingua.index.mine import NEIGHBOURS, MinedPair, mine, sides, write_mined_manifest
     from interlingua.index.pairs import as_tsv, check_suffix, write_pairs
 
     if out:
         check_suffix(out)
-    options = {"encoder": encoder, "model": model, "device": device}
-    with sides(a, b, languages, beside=out, log=lambda line: note(f"interlingua: {line}"), **options) as (
-        first,
-        second,
-        failed,
-    ):
+    with sides(a, b, languages, beside=out, log=_log, **options) as (first, second, failed):
         for name, why in failed.items():
-            note(f"interlingua: {name}: {why}")
+            _log(f"{name}: {why}")
         found = mine(first, second, neighbours=NEIGHBOURS if neighbours is None else neighbours)
-        chosen = found.chosen(threshold=-float("inf") if threshold is None else threshold, one_way=one_way)
-        pairs = found.table(chosen)
+        planted = read_judged(known, "--known", found) if known else None
+        marked = read_judged(marks, "--marks", found) if marks else None
+        curve = calibrate(found, planted, marked, precision=precision)
+        least = curve.chosen.threshold if curve.chosen else -float("inf") if threshold is None else threshold
+        pairs = found.table(found.chosen(threshold=least, one_way=one_way))
         if manifest:
-            n = write_mined_manifest(manifest, found, pairs)
-            note(f"interlingua: {manifest}: {n} pairs")
+            _log(f"{manifest}: {write_mined_manifest(manifest, found, pairs)} pairs")
         if out:
             write_pairs(out, pairs, MinedPair)
+            write_text(out.with_suffix(".curve.json"), msgspec.json.format(msgspec.json.encode(curve)).decode() + "\n")
         if json:
-            emit({"pairs": [msgspec.structs.asdict(p) for p in pairs], "out": str(out) if out else None})
+            rows = [msgspec.structs.asdict(p) for p in pairs]
+            emit({"pairs": rows, "curve": msgspec.to_builtins(curve), "out": str(out) if out else None})
         elif out:
             print(f"{out}: {len(pairs)} pairs of {len(first)} and {len(second)} utterances")
+            print("\n".join(_curve(curve)))
         else:
             print(as_tsv(pairs, MinedPair), end="")
     return 1 if failed else 0
+
+
+def _log(line: str) -> None:
+    note(f"interlingua: {line}")
+
+
+def _curve(curve: "Calibration") -> list[str]:
+    """About ten points of a curve, then those that were chosen and tested."""
+    step = max(1, len(curve.points) // 10)
+    named = [("", p) for p in curve.points[step - 1 :: step]]
+    named += [(name, p) for name, p in (("chosen", curve.chosen), ("test half", curve.test)) if p]
+
+    def share(value: float | None) -> str:
+        return f"{'-':>9}" if value is None else f"{value:9.2f}"
+
+    head = f"{'':9} {'threshold':>9} {'pairs':>7} {'precision':>9} {'recall':>9}"
+    rows = [f"{name:9} {p.threshold:9.3f} {p.pairs:7} {share(p.precision)} {share(p.recall)}" for name, p in named]
+    return [head, *rows]
 
 
 def _documents(
@@ -147,7 +197,7 @@ def _documents(
         languages=(first, second),
         compute=how,  # type: ignore[arg-type]  # one of the option's
         device=where,
-        log=lambda line: note(f"interlingua: {line}"),
+        log=_log,
     )
     if out:
         write_documents(out, pairs)

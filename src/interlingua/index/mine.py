@@ -142,6 +142,7 @@ class Scored:
     csls: Values
     rank_ab: Places
     rank_ba: Places
+    neighbours: int
 
     @property
     def one_to_one(self) -> Bool[np.ndarray, "P"]:
@@ -278,7 +279,7 @@ def ranked(a: Side, b: Side, i: Places, j: Places, score: Values, neighbours: in
     csls = 2 * score - first - second
     margin = score / np.where(first + second > 0, (first + second) / 2, np.inf)
     rank_ab, rank_ba = (1 + order_within(side, csls) for side in (i, j))
-    return Scored(a, b, i, j, score, margin, csls, rank_ab, rank_ba)
+    return Scored(a, b, i, j, score, margin, csls, rank_ab, rank_ba, neighbours)
 
 
 def neighbourhoods(side: Places, score: Values, n: int, k: int) -> Float32[np.ndarray, "N"]:
