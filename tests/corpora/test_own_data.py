@@ -82,14 +82,12 @@ def test_our_manifest_is_known_without_its_ending_and_gzipped(pairs, tmp_path):
 @pytest.mark.parametrize("kind", ["pairs", "table"])
 def test_encode_search_and_retrieval(call, request, tmp_path, kind):
     path = request.getfixturevalue(kind)
-    en, fr = tmp_path / "en.lance", tmp_path / "fr.lance"
-    code, out, _ = call("encode", path, en, "--compute", "float32", "--languages", "en")
-    assert (code, f"{MEANINGS} encoded now, 0 held already, 0 failed" in out) == (0, True)
-    call("encode", path, fr, "--compute", "float32", "--languages", "fr")
+    code, out, _ = call("index", "build", path, "--out", tmp_path / "speech.lance")
+    assert (code, f"{2 * MEANINGS} encoded now, 0 held already, 0 failed" in out) == (0, True)
     ids = {u.id for u in read_manifest(path)}
-    code, out, _ = call("search", en, fr, "--plain", "--top", "1", model=False)
-    assert code == 0
-    assert {cell for line in out.splitlines() for cell in line.split("\t")[:3:2]} <= ids
+    code, out, _ = call("search", tmp_path / "speech.lance", path, "-k", "1", "--tsv", model=False)
+    rows = [line.split("\t") for line in out.splitlines()[1:]]
+    assert (code, {row[0] for row in rows}, {row[3] for row in rows} <= ids) == (0, ids, True)
     both = tmp_path / "both.lance"
     call("encode", path, both, "--compute", "float32")
     assert f"0 encoded now, {2 * MEANINGS} held already" in call("encode", path, both, "--compute", "float32")[1]

@@ -40,6 +40,13 @@ def test_every_column_of_a_table(clips):
     )
 
 
+def test_columns_of_one_s_own_are_kept_as_text(clips):
+    found = table(clips, "audio,language,room,take,note\na.wav,fr,hall,2,\nb.wav,fr,,3,loud\n")
+    assert [u.extra for u in found] == [{"room": "hall", "take": "2"}, {"take": "3", "note": "loud"}]
+    (found,) = table(clips, '{"audio": "a.wav", "language": "fr", "take": 2, "list": [1]}\n', "t.jsonl")
+    assert found.extra == {"take": "2"}
+
+
 def test_what_a_table_doesnt_say_is_unknown(clips):
     (found,) = table(clips, "audio,language\na.wav,fr\n")
     assert found == Utterance(id="a.wav", audio=AudioRef(str(clips / "a.wav")), language="fr")

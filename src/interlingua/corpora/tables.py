@@ -97,6 +97,7 @@ def read_own_table(
         languages=languages,
         split=split,
         repeated=repeated,
+        own=True,
     )
     empty = True
     for number, row in read_rows(root):
@@ -141,6 +142,12 @@ class Layout:
     tracks: tuple[Track, ...]
     columns: Mapping[str, str]
     translations: Mapping[str, str]
+
+    @property
+    def known(self) -> set[str]:
+        """The table's columns that hold something of ours."""
+        tracks = (column for track in self.tracks for column in track.columns.values())
+        return {*tracks, *self.columns.values(), *self.translations.values()}
 
 
 def parse_columns(columns: Columns | None) -> dict[str, str]:
@@ -222,7 +229,8 @@ def _track(name: str, find: Callable[..., str | None]) -> dict[str, str]:
 class Rows:
     """Makes the utterances of one table; options as in `read_own_table`.
 
-    ``prefix`` begins ids made from audio paths; ``ids`` (id -> position) is shared by the tables of one data set.
+    ``prefix`` begins ids made from audio paths; ``own``: other columns become the utterance's ``extra``; ``ids``
+    (id -> position) is shared by the tables of one data set.
     """
 
     table: str
@@ -235,6 +243,7 @@ class Rows:
     split: str | None = None
     default_split: str | None = None
     prefix: str = ""
+    own: bool = False
     ids: dict[str, str] = field(default_factory=dict)
     repeated: bool = False
 
@@ -260,6 +269,11 @@ class Rows:
             meaning = given or name
         texts = [_text(row, track.columns.get("text"), where) for track in layout.tracks]
         spoken = [self._language(row, layout, n, where) for n in range(len(layout.tracks))]
+        extra = {}
+        if self.own:
+            known = layout.known
+            cells = {c: row[c] for c in row if c not in known and isinstance(row[c], str | int | float)}
+            extra = {c: str(cell).strip() for c, cell in cells.items() if str(cell).strip()}
         made = []
         for n, track in enumerate(layout.tracks):
             cell = row.get(track.columns["audio"])
@@ -293,6 +307,7 @@ class Rows:
                     speaker=_text(row, track.columns.get("speaker") or layout.columns.get("speaker"), where),
                     gender=(_text(row, track.columns.get("gender"), where) or "").lower() or None,
                     duration=duration,
+                    extra=extra,
                 )
             )
         return made

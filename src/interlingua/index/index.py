@@ -335,7 +335,7 @@ class Index:
         """
         lines, hashes = self.store.lines(), self.store.hashes()
         known = {i: msgspec.json.decode(line, type=Utterance) for i, line in lines.items()}
-        own = sorted({name for u in known.values() for name in u.extra})
+        own = sorted({name for u in known.values() for name in u.extra} - {*_OWN, *_COLUMNS})
         spoken = {i: u.language for i, u in known.items()}
         shared = self._metadata("shared") == "yes"
         if not shared and self.statistics.outdated(Counter(spoken.values())):
