@@ -257,7 +257,7 @@ def test_the_command_on_an_index(uri, tmp_path, capsys):
     assert cli.run([*command, "--out", str(out), "--manifest", str(manifest)]) == 0
     said = capsys.readouterr()
     assert said.out.startswith(f"{out}: ")
-    assert said.out.endswith("pairs of 25 and 30 utterances\n")
+    assert said.out.splitlines()[0].endswith("pairs of 25 and 30 utterances")
     rows = pq.read_table(out).to_pylist()
     assert list(rows[0]) == list(MinedPair.__struct_fields__)
     assert all(r["one_to_one"] for r in rows)

@@ -29,6 +29,7 @@ def mine(
     neighbours: int | None = None,
     one_way: bool = False,
     manifest: Path | None = None,
+    page: Path | None = None,
     encoder: str = "whisper",
     model: str | None = None,
     compute: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -52,6 +53,7 @@ def mine(
         neighbours: of each utterance, whose mean score the margins take off; default: 4.
         one_way: also pairs that are best one way only.
         manifest: also write the pairs' utterances, with the other side's texts, as a manifest to fine-tune on.
+        page: also write a page to hear pairs around the threshold, and to mark them for MARKS.
         encoder: speech encoder: whisper, one that an installed package registers, or module:attribute.
         model: model spec: alias, hub id or folder; default: the encoder's own (whisper: base).
         compute: of a document: number format of encoder and SeqSim; auto = bfloat16 where the device has it.
@@ -70,6 +72,7 @@ def mine(
             ("neighbours", neighbours),
             ("one-way", one_way or None),
             ("manifest", manifest),
+            ("page", page),
         ]
         if value is not None
     ]
@@ -94,6 +97,7 @@ def mine(
         neighbours=neighbours,
         one_way=one_way,
         manifest=manifest,
+        page=page,
         json=json,
         options={"encoder": encoder, "model": model, "device": device},
     )
@@ -112,6 +116,7 @@ def _collections(
     neighbours: int | None,
     one_way: bool,
     manifest: Path | None,
+    page: Path | None,
     json: bool,
     options: dict[str, Any],
 ) -> int:
@@ -121,6 +126,7 @@ def _collections(
     from interlingua.index.calibration import calibrate, read_judged
     from interlingua.index.mine import NEIGHBOURS, MinedPair, mine, sides, write_mined_manifest
     from interlingua.index.pairs import as_tsv, check_suffix, write_pairs
+    from interlingua.report.marks import PAIRS, write_marks_page
 
     if out:
         check_suffix(out)
@@ -135,6 +141,14 @@ def _collections(
         pairs = found.table(found.chosen(threshold=least, one_way=one_way))
         if manifest:
             _log(f"{manifest}: {write_mined_manifest(manifest, found, pairs)} pairs")
+        if page:
+            around = found.around(least, PAIRS)
+            sides_of = [(found.a.utterances[found.i[p]].audio, found.b.utterances[found.j[p]].audio) for p in around]
+            rows_of = zip(found.table(around), sides_of, strict=True)
+            write_marks_page(
+                page, f"Pairs of {a} and {b}" if b else f"Pairs of {a}", [(row, *audio) for row, audio in rows_of]
+            )
+            _log(f"{page}: {len(around)} pairs to mark")
         if out:
             write_pairs(out, pairs, MinedPair)
             write_text(out.with_suffix(".curve.json"), msgspec.json.format(msgspec.json.encode(curve)).decode() + "\n")

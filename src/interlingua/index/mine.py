@@ -156,6 +156,18 @@ class Scored:
         found = np.flatnonzero(best & (self.csls >= threshold))
         return found[np.lexsort((self.j[found], self.i[found], -self.csls[found]))]
 
+    def around(self, threshold: float, n: int) -> Places:
+        """``n`` of the pairs that are best both ways: nearest to the threshold, or evenly from all if none is given."""
+        mined = self.chosen()
+        if np.isfinite(threshold):
+            first = int(np.count_nonzero(self.csls[mined] >= threshold)) - n // 2
+            first = max(0, min(first, len(mined) - n))
+            places = np.arange(first, min(first + n, len(mined)))
+        else:
+            places = np.unique(np.linspace(0, len(mined) - 1, min(n, len(mined))).round().astype(int))
+        shown: np.ndarray = mined[places]
+        return shown
+
     def table(self, chosen: Places) -> list[MinedPair]:
         """The rows of a table for some pairs."""
         copies = self._near_copies(chosen)

@@ -103,7 +103,7 @@ def write_page(path: Path, opening: Opening, sections: Iterable[Section], *, foo
     taken: set[str] = set()
     held = [replace(s, blocks=named_apart(s.blocks, taken)) for s in sections if s.blocks]
     made = [table for s in held for table in tables_of(s.blocks)]
-    script = _resource("page.js") if any(t.filters is not None for t in made) else ""
+    script = resource("page.js") if any(t.filters is not None for t in made) else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"'sha256-{digest}'" if script else "'none'"
     page = (
@@ -117,7 +117,7 @@ def write_page(path: Path, opening: Opening, sections: Iterable[Section], *, foo
             notices=opening.notices,
             sections=held,
             footer=footer,
-            css=Markup(_resource("page.css")),
+            css=Markup(resource("page.css")),
             script=Markup(script),
             policy="default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; base-uri 'none'; "
             f"form-action 'none'; script-src {allowed}",
@@ -144,7 +144,8 @@ def environment() -> Environment:
     return environment
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A template's text."""
     return (files("interlingua.report") / "templates" / name).read_text(encoding="utf-8").strip()
 
 
