@@ -7,7 +7,7 @@ PEERS  := .venv-peers
 CLUSTER := .venv-cluster
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-state-formats bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -77,9 +77,6 @@ bench-search: setup  ## docs/search.md
 
 bench-finetune: setup  ## docs/finetune-speed.md
 	$(BIN)/python benchmarks/finetune.py
-
-bench-state-formats: setup  ## fine-tuning on states as float16 and as int8: docs/state-formats.md (half an hour on two cores, 5 GB; goes on where it was)
-	$(BIN)/python benchmarks/state_formats.py
 
 bench-unseen: setup  ## languages without a token, synthetic speech: docs/unseen.md (an hour on two cores; goes on where it was)
 	$(BIN)/python benchmarks/unseen.py

@@ -41,7 +41,6 @@ RECIPES = (
     "transfer-prompts",
     "transfer-prompts-full",
     "transfer-kept",
-    "transfer-kept-es",
     "transfer-prompt-kinds",
     "transfer-sources",
     "transfer-amount",
