@@ -239,6 +239,44 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(load_audio(tmp_path / "six.wav"), six.mean(axis=0), atol=1e-6)
 
 
+def opposite(*weights, seconds=SECONDS):
+    """(S, channels) int16 of one signal with a weight a channel."""
+    return np.outer(chirp(SAMPLE_RATE, seconds) * 20_000, weights).astype("<i2")
+
+
+@pytest.mark.parametrize("weights", [(1, -1), (1, -0.9), (-0.8, 1), (1, -1, 1, -1), (0.01, 1, -1), (0, 0, 0, 1, -1, 0)])
+def test_channels_in_opposite_phase_are_heard(weights):
+    both = opposite(*weights)
+    expected = chirp(SAMPLE_RATE) * 20_000 / 32768
+    for source in (wav(both, channels=len(weights)), both, both.T, both / np.float32(32768)):
+        heard = load_audio(source)
+        assert abs(np.corrcoef(heard, expected)[0, 1]) > 0.999
+        assert 0.75 < np.abs(heard).max() / np.abs(expected).max() < 1.01
+
+
+def test_opposite_phase_over_noise_in_phase_and_in_a_part_of_the_recording():
+    seconds = np.arange(6 * SAMPLE_RATE) / SAMPLE_RATE
+    hum = 300 * np.sin(2 * np.pi * 50 * seconds)[:, None]
+    both = (opposite(1, -1, seconds=6) + hum).astype("<i2")
+    both[: 2 * SAMPLE_RATE] = opposite(1, 1, seconds=6)[: 2 * SAMPLE_RATE]  # as it should be
+    power = np.square(load_audio(wav(both, channels=2))).reshape(6, -1).mean(axis=1)
+    np.testing.assert_allclose(power, power[0], rtol=0.05)
+
+
+@pytest.mark.parametrize("weights", [(1, 0), (1, 0.5), (1, -0.5), (1, 0, 0, 0)])
+def test_other_channels_are_averaged_as_before(weights):
+    both = opposite(*weights)
+    np.testing.assert_allclose(load_audio(wav(both, channels=len(weights))), both.mean(axis=1) / 32768, atol=1e-4)
+
+
+def test_a_stretch_of_channels_in_opposite_phase_is_that_of_the_whole(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(opposite(1, -1, seconds=8), channels=2, rate=44_100))
+    whole = load_audio(path)
+    piece = load_audio(AudioRef(str(path), offset=2.25, duration=0.5))
+    np.testing.assert_array_equal(piece, whole[36_000:44_000])
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 5, 7, 9, 24, 64])
 def test_any_number_of_channels(channels):
     frames = np.repeat((chirp(SAMPLE_RATE) * 32767).astype("<i2")[:, None], channels, axis=1)

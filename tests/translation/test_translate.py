@@ -425,6 +425,29 @@ def test_live_speech_is_cut_where_it_pauses(tiny_whisper, monkeypatch):
         assert live.finish() == []
 
 
+def held_by_live(tiny_whisper, block):
+    live = LiveTranslator(Translator(Scripted(tiny_whisper, GOOD)), to="en", source="fr")
+    assert live.feed(block) == []
+    return live._held
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "float64"])
+@pytest.mark.parametrize("shape", [(1600,), (1600, 1), (1, 1), (0,), (0, 1)])
+def test_a_live_block_is_scaled_and_may_be_a_column(tiny_whisper, kind, shape):
+    wave = np.sin(np.arange(np.prod(shape))).reshape(shape)
+    full = 1 if kind == "float64" else np.iinfo(kind).max
+    held = held_by_live(tiny_whisper, (wave * full).astype(kind))
+    np.testing.assert_allclose(held, wave.ravel(), atol=1e-4)
+
+
+@pytest.mark.parametrize("block", [np.zeros((160, 2)), np.zeros((1, 160)), np.zeros(()), np.zeros((1, 1, 1))])
+def test_another_shape_of_a_live_block_is_named(tiny_whisper, block):
+    with pytest.raises(UsageError, match=r"block: of shape .*; give the samples of one channel, \(N,\) or \(N, 1\)$"):
+        held_by_live(tiny_whisper, block)
+    with pytest.raises(UsageError, match="of type uint8"):
+        held_by_live(tiny_whisper, np.zeros(160, np.uint8))
+
+
 # ---------------------------------------------------------------- the job
 
 

@@ -8,6 +8,7 @@ from interlingua.audio.decode import (
     declared_duration,
     duration_of,
     load_audio,
+    require_audio,
     sample_rate_of,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "declared_duration",
     "duration_of",
     "load_audio",
+    "require_audio",
     "sample_rate_of",
 ]

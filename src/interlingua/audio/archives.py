@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from interlingua.errors import AudioError, AudioNotFoundError, TruncatedAudioError
 
@@ -89,6 +89,14 @@ def refusal(name: str) -> str | None:
 # --- opening ---------------------------------------------------------------------------------------------
 
 
+def open_file(path: Path) -> BinaryIO:
+    """A regular file, opened to read; AudioError for a pipe, a device or a socket, which might never end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise AudioError(f"{path}: a pipe, a device or a socket, no regular file; save the recording in a file first")
+    return path.open("rb")
+
+
 class _Archive(Protocol):
     """An opened archive; threads may read from it at the same time."""
 
@@ -116,7 +124,7 @@ def _opened(path: Path) -> _Archive:
 
 
 def _kind(path: Path) -> _Archive:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(4)
     if head.startswith(b"\x1f\x8b"):
         return _TarGz(path)
@@ -333,7 +341,8 @@ class _Parquet:
         neighbour = value.get("path") if isinstance(value, dict) else None
         if isinstance(neighbour, str) and not refusal(neighbour):
             try:
-                return (self._path.parent / neighbour).read_bytes()
+                with open_file(self._path.parent / neighbour) as file:
+                    return file.read()
             except FileNotFoundError:
                 pass
         raise AudioNotFoundError(f"{self._path}: {member} has no audio bytes in it; fetch a file that has them")

@@ -17,12 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import av
 import numpy as np
 
-from interlingua.audio.archives import read_member
+from interlingua.audio.archives import open_file, read_member
 from interlingua.errors import (
     AudioError,
     AudioNotFoundError,
@@ -58,10 +59,11 @@ _TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # pauses allowed: time st
 _SEEKABLE = _TIMED | {"wav", "flac", "mp3", "ogg"}  # seeking lands on the time stamp it names
 _PREROLL = 1  # seconds decoded and dropped after a seek, so that lossy decoders have settled
 _BLOCK = 60 * 48_000  # samples of an array handed to the resampler at a time
+_CANCELLED = 0.1  # of the power that the mean of unrelated channels would have: 10 dB less is opposite phase
 
 
 def load_audio(source: AudioSource, *, sample_rate: int = SAMPLE_RATE, max_seconds: float = MAX_SECONDS) -> Samples:
-    """Read a recording as float32 mono at 16 kHz: (S,), all finite, channels averaged.
+    """Read a recording as float32 mono at 16 kHz: (S,), all finite, channels averaged (see `_average`).
 
     An AudioRef's stretch is cut from the resampled recording, sample for sample (lossy codecs: as exact as their time
     stamps).
@@ -81,7 +83,7 @@ def load_audio(source: AudioSource, *, sample_rate: int = SAMPLE_RATE, max_secon
         NonFiniteAudioError: NaN or infinity among the samples.
         NoChannelsError: zero channels.
         TooLongAudioError: more than ``max_seconds``.
-        AudioError: the file can't be read (permission, input/output).
+        AudioError: the file can't be read (permission, input/output), or is a pipe, a device or a socket.
         UsageError: an argument is wrong.
     """
     stretch = _Stretch.checked(source, max_seconds)
@@ -163,6 +165,17 @@ def sample_rate_of(source: FileSource | AudioRef) -> int:
     """Hz of a recording before resampling; raises AudioError as far as the header shows a fault."""
     with _open(_Input.of(source)) as track:
         return int(track.stream.rate)
+
+
+def require_audio(source: FileSource | AudioRef) -> None:
+    """Decode a recording's first frame, known by its content alone, for FFmpeg takes any ``.al`` for A-law.
+
+    Raises NotAudioError where no decoder takes it, AudioError for other faults.
+    """
+    media = _Input.of(source)
+    with _open(media, named=False) as track:
+        if next(_frames(track), None) is None:
+            raise NotAudioError(f"{media.name}: nothing in it can be decoded; name another file")
 
 
 def declared_duration(source: FileSource | AudioRef) -> float | None:
@@ -282,7 +295,7 @@ class _Input:
         try:
             if self.data.is_dir():
                 raise NotAudioError(f"{self.name}: a folder, not a recording; name a file in it")
-            return self.data.open("rb")
+            return open_file(self.data)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
             raise AudioNotFoundError(f"{self.name}: no such file; check the path") from error
         except OSError as error:
@@ -344,7 +357,7 @@ def _from_array(source: Any, rate: int, stretch: _Stretch) -> Samples:
     count = channels.shape[1]
     if count * SAMPLE_RATE > stretch.limit * rate:
         raise stretch.too_long("array")
-    mono = _average(channels)
+    mono = _join([_average(channels[:, i : i + rate]) for i in range(0, count, rate)])  # seconds, as of a file
     if channels.dtype.kind == "i":
         mono /= np.float32(2 ** (8 * channels.dtype.itemsize - 1))
     if rate != SAMPLE_RATE:
@@ -405,19 +418,23 @@ class _Track:
 
 
 @contextmanager
-def _open(media: _Input) -> Iterator[_Track]:
-    """Open the best audio stream; every failure of FFmpeg inside the block becomes an AudioError."""
+def _open(media: _Input, *, named: bool = True) -> Iterator[_Track]:
+    """Open the best audio stream; every failure of FFmpeg inside the block becomes an AudioError.
+
+    ``named``: the file's name may tell its format.
+    """
     with media.open() as file:
         try:
             head = file.read(12)
             if not head:
                 raise EmptyAudioError(f"{media.name}: 0 bytes; fetch or record it again")
             known = head.startswith(_MAGIC) or head[4:8] == b"ftyp"
-            format = None if known else _RAW.get(Path(media.name).suffix.lower())
+            format = None if known or not named else _RAW.get(Path(media.name).suffix.lower())
             if format == "gsm" and head[0] >> 4 != 0xD:  # FFmpeg would decode anything
                 raise NotAudioError(f"{media.name}: no GSM 06.10 frames; name another file")
             wav = _wav_header(file, media.name)
-            with _container(file, media.name, format, wav, known) as container:
+            opened: Any = file if named else SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+            with _container(opened, media.name, format, wav, known) as container:
                 stream = container.streams.best("audio")
                 if stream is None or stream.codec_context is None or not stream.rate:
                     raise NotAudioError(f"{media.name}: no audio track that can be decoded; name another file")
@@ -655,9 +672,18 @@ def _convert(frames: Iterable[Any], **target: int) -> Iterator[Any]:
 
 
 def _average(channels: np.ndarray) -> Samples:
+    """The mean of the channels of about a second, (channels, S) -> (S,); one of them where they cancel out.
+
+    Channels in opposite phase (a microphone wired the wrong way round) would leave nothing of the speech.
+    """
     contiguous = np.ascontiguousarray(channels)  # 10 times as fast as striding over interleaved samples
     with np.errstate(over="ignore", invalid="ignore"):  # _Stretch.cut reports what isn't finite
         mean: Samples = contiguous.mean(axis=0, dtype=np.float32)
+        if len(contiguous) > 1:
+            powers = np.array([np.square(channel, dtype=np.float64).sum() for channel in contiguous])
+            if np.square(mean, dtype=np.float64).sum() < _CANCELLED * powers.sum() / len(powers) ** 2:
+                loud = int(np.argmax(powers >= powers.max() / 2))  # the first of about equals: the same in every second
+                mean = contiguous[loud].astype(np.float32)
     return mean
 
 

@@ -18,6 +18,7 @@ from interlingua.audio.archives import row_member
 from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_rows
 from interlingua.corpora.layout import NO_FILE, clip_path, is_file, write_audio
+from interlingua.corpora.recordings import folder_recordings
 from interlingua.corpora.tables import Columns, Locate, Rows, parse_columns
 from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageError
 from interlingua.fetch import download_folder
@@ -137,7 +138,7 @@ def _from_disk(root: Path, config: str | None, log: Log) -> Iterator[_Item]:
         for shard in shards:
             yield from _parquet(base, shard)
     else:
-        files = sorted(p for p in base.rglob("*") if p.suffix.lower() in _AUDIO)
+        files = folder_recordings(base, log)
         if not files:
             raise CorpusError(f"{base}: no metadata file, parquet file, saved data set or audio file is here. {FETCH}")
         log(f"{base}: no metadata.csv, .jsonl or .parquet is here; audio files are read without texts")

@@ -1,32 +1,35 @@
 """Recordings that are named directly: files, folders and patterns."""
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from interlingua.errors import UsageError
+from interlingua.audio import require_audio
+from interlingua.corpora.base import Log, Skipped, silent
+from interlingua.errors import AudioError, EmptyAudioError, NotAudioError, UsageError
 
 AUDIO = re.compile(
-    r"\.(wav|flac|mp3|ogg|opus|oga|m4a|mp4|aac|webm|mkv|mov|avi|wma|aiff|aif|au|amr|3gp|g722|gsm|mka|mpga|mpeg|ts|caf|w64"
+    r"\.(wav|flac|mp3|ogg|opus|oga|m4a|mp4|aac|webm|mkv|mov|avi|wma|aiff|aif|au|amr|3gp|g722|gsm|mka|mpga|mpeg|caf|w64"
     r"|spx)",
     re.IGNORECASE,
 )
-"""Suffixes of recordings in a folder; a file named directly may have any."""
+"""Suffixes that promise a recording: such a file of a folder isn't tried first, and fails if it is broken."""
 
 TABLES = (".jsonl", ".json", ".csv", ".tsv")
 
 
-def audio_files(given: str) -> Iterator[tuple[Path, str]]:
-    """Each recording of a file, a folder (searched recursively) or a pattern, and its name among them without suffix.
+def audio_files(given: str, log: Log = silent) -> Iterator[tuple[Path, str]]:
+    """Each recording of a file, a folder or a pattern, and its name among them without suffix.
 
-    Recordings that differ in their suffix alone keep it. A path that doesn't exist is yielded, too. Raises UsageError
-    for a pattern that nothing matches.
+    Recordings that differ in their suffix alone keep it. A path that doesn't exist is yielded, too. See
+    `folder_recordings`. Raises UsageError for a pattern that nothing matches.
     """
     path = Path(given).expanduser()
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if AUDIO.fullmatch(p.suffix) and p.is_file())
+        inside = folder_recordings(path, log)
         alike = _doubled(p.relative_to(path).with_suffix("") for p in inside)
         for p in inside:
             name = p.relative_to(path)
@@ -40,6 +43,47 @@ def audio_files(given: str) -> Iterator[tuple[Path, str]]:
             yield p, p.name if Path(p.stem) in alike else p.stem
     else:
         yield path, path.stem
+
+
+def folder_recordings(folder: Path, log: Log = silent) -> list[Path]:
+    """Every file below a folder that the decoder takes, in order; ``log`` is told what was passed over, and why.
+
+    Hidden files and folders (macOS' ``._name`` among them) are passed over.
+    """
+    passed = Skipped(f"{folder}", log)
+    found: list[Path] = []
+
+    def unreadable(error: OSError) -> None:
+        passed.add("this folder can't be looked into", os.path.relpath(str(error.filename), folder))
+
+    for at, folders, names in os.walk(folder, onerror=unreadable):
+        for name in sorted((*folders, *names)):
+            path = Path(at, name)
+            reason = _passed_over(path)
+            if reason:
+                passed.add(reason, str(path.relative_to(folder)))
+            elif name in names:
+                found.append(path)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    passed.report()
+    return sorted(found)
+
+
+def _passed_over(path: Path) -> str | None:
+    """Why a file of a folder is no recording of it; None for one that is, and for a folder."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_dir() or (path.is_file() and AUDIO.fullmatch(path.suffix)):
+        return None
+    if not path.is_file():
+        return "a pipe, device or socket, or a link that leads nowhere"
+    try:
+        require_audio(path)
+    except (NotAudioError, EmptyAudioError):
+        return "no audio in it that can be decoded"
+    except AudioError:
+        return None  # a broken recording fails by name
+    return None
 
 
 def _doubled(names: Iterable[Path]) -> set[Path]:

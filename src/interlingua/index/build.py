@@ -56,7 +56,7 @@ def collect(
         elif given.endswith(TABLES):
             found += read_any(given, log=log)
         else:
-            bare += [path for path, _ in audio_files(given)]
+            bare += [path for path, _ in audio_files(given, log)]
     found += _cut(bare, language, model, failed)
     if not found and not failed:
         raise UsageError(

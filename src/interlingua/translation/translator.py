@@ -464,7 +464,7 @@ class LiveTranslator:
     It keeps only audio that may still be part of an utterance; ``auto`` detects the source language in every utterance.
 
     >>> live = LiveTranslator(Translator("base"), to="en", source="fr")  # doctest: +SKIP
-    >>> for block in microphone:  # 16 kHz mono float32, of any length  # doctest: +SKIP
+    >>> for block in microphone:  # 16 kHz mono, (N,) or (N, 1) of any N  # doctest: +SKIP
     ...     for segment in live.feed(block):
     ...         print(segment.text)
     """
@@ -478,10 +478,20 @@ class LiveTranslator:
         self._before = 0  # samples dropped so far
         self._unseen = 0  # samples since the last search
 
-    def feed(self, block: Samples) -> list[Segment]:
-        """Take the next samples; return the finished segments, their times counted from the stream's first sample."""
-        self._held = np.concatenate([self._held, np.asarray(block, np.float32)])
-        self._unseen += len(block)
+    def feed(self, block: np.ndarray) -> list[Segment]:
+        """Take the next samples; return the finished segments, their times counted from the stream's first sample.
+
+        Blocks of int16 and int32 are scaled as by `load_audio`. Raises UsageError for another shape or type, AudioError
+        for NaN or infinity.
+        """
+        samples = np.asarray(block)
+        if samples.ndim == 2 and samples.shape[1] == 1:
+            samples = samples[:, 0]
+        if samples.ndim != 1:
+            raise UsageError(f"block: of shape {samples.shape}; give the samples of one channel, (N,) or (N, 1)")
+        if len(samples):
+            self._held = np.concatenate([self._held, load_audio(samples)])
+            self._unseen += len(samples)
         if self._unseen < LOOK_SECONDS * SAMPLE_RATE:
             return []
         return self._look(all_of_it=False)
@@ -493,7 +503,7 @@ class LiveTranslator:
         self._held = np.zeros(0, np.float32)
         return found
 
-    def stream(self, blocks: Iterable[Samples]) -> Iterator[Segment]:
+    def stream(self, blocks: Iterable[np.ndarray]) -> Iterator[Segment]:
         """All segments of a stream of blocks."""
         for block in blocks:
             yield from self.feed(block)
