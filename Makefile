@@ -7,7 +7,7 @@ PEERS  := .venv-peers
 CLUSTER := .venv-cluster
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-search bench-finetune bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -64,7 +64,7 @@ study: setup  ## what improves SeqSim, every method on every pair: docs/seqsim.m
 study-transfer: setup  ## transfer and forgetting, all methods: docs/transfer.md (hours on two cores; goes on where it was)
 	$(BIN)/python benchmarks/transfer.py
 
-bench: bench-encoding bench-seqsim bench-search bench-finetune  ## benchmarks, ratios against peers and the machine's own ceiling
+bench: bench-encoding bench-seqsim bench-index bench-finetune  ## benchmarks, ratios against peers and the machine's own ceiling
 
 bench-encoding: setup  ## docs/encoding.md
 	$(BIN)/python benchmarks/encoding.py
@@ -72,8 +72,8 @@ bench-encoding: setup  ## docs/encoding.md
 bench-seqsim: setup peers  ## docs/speed.md
 	$(BIN)/python benchmarks/seqsim.py
 
-bench-search: setup  ## docs/search.md
-	$(BIN)/python benchmarks/search.py
+bench-index: setup peers  ## index and search, up to 100,000 utterances: docs/index.md (half an hour on two cores; goes on where it was)
+	$(BIN)/python benchmarks/index.py
 
 bench-finetune: setup  ## docs/finetune-speed.md
 	$(BIN)/python benchmarks/finetune.py
@@ -96,7 +96,7 @@ bench-translate-quality: setup  ## docs/translate-quality.md
 bench-corpora: setup  ## how fast corpora and archives are read: docs/corpora.md (minutes)
 	$(BIN)/python benchmarks/corpora.py
 
-peers: $(PEERS)/.ready  ## PyLate and maxsim-cpu, in an environment of their own
+peers: $(PEERS)/.ready  ## PyLate, maxsim-cpu and FAISS, in an environment of their own
 
 $(PEERS)/.ready: benchmarks/peers.lock
 	$(PYTHON) -m venv $(PEERS)

@@ -20,6 +20,8 @@ with the sides exchanged, each divided by the number of frames. What each peer i
   that is a query of 9 frames or more: it crashes, or its scores are wrong without a word. Compare what it returns.
 * ``maxsim-cpu-rows``: the same, with each query cut into as many rows as its kernels take (8 at D = 512), and the scores
   added up, which is exact.
+
+FAISS (``run_faiss``) searches one vector an utterance: a flat index, and IVF with sqrt(N) lists of which 64 are read.
 """
 
 import json
@@ -100,6 +102,25 @@ def run_peer(
             return PeerResult(report["seconds"], scores["precision"], scores["recall"], report["threads"])
 
 
+def run_faiss(
+    vectors: np.ndarray,
+    groups: np.ndarray,
+    queries: np.ndarray,
+    spoken: np.ndarray,
+    python: str | Path = ".venv-peers/bin/python",
+) -> dict[str, Any]:
+    """The best of ``vectors`` (N, V) in another group than each query's, by inner product, on one thread.
+
+    Each kind's ``first`` (row of the best) and ``seconds`` by query, and ``build`` (seconds).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "vectors.npz"
+        np.savez(source, vectors=vectors, groups=groups, queries=queries, spoken=spoken)
+        command = [str(ROOT / python), __file__, "faiss", str(source)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout))
+
+
 def unit_rows(frames: np.ndarray) -> np.ndarray:
     """Float32 rows divided by their length; an all-zero row stays zero."""
     rows = frames.astype(np.float32)
@@ -128,6 +149,36 @@ def main(name: str, source: str, target: str, threads: int, repeats: int) -> Non
     recall = recall / np.array([len(x) for x in b], dtype=np.float32)
     np.savez(target, precision=precision, recall=recall)
     print(json.dumps({"peer": name, "seconds": min(times), "threads": threads, "scores": target}))
+
+
+def faiss(source: str) -> None:
+    """What `run_faiss` gives, as JSON."""
+    import faiss as library
+
+    library.omp_set_num_threads(1)
+    with np.load(source) as data:
+        vectors, groups, queries, spoken = (data[name] for name in ("vectors", "groups", "queries", "spoken"))
+    width, lists = vectors.shape[1], round(len(vectors) ** 0.5)
+    inner = library.METRIC_INNER_PRODUCT
+    flat = library.IndexFlatIP(width)
+    kinds = {"flat": flat, "ivf": library.IndexIVFFlat(library.IndexFlatIP(width), width, lists, inner)}
+    results: dict[str, Any] = {}
+    for name, index in kinds.items():
+        start = time.perf_counter()
+        index.train(vectors)
+        index.add(vectors)
+        build = time.perf_counter() - start
+        first, seconds = [], []
+        for query, group in zip(queries, spoken, strict=True):
+            chosen = library.IDSelectorBatch(np.flatnonzero(groups != group))
+            options = {"sel": chosen, **({"nprobe": 64} if name == "ivf" else {})}
+            kind = library.SearchParametersIVF if name == "ivf" else library.SearchParameters
+            start = time.perf_counter()
+            _, rows = index.search(query[None], 10, params=kind(**options))
+            seconds.append(time.perf_counter() - start)
+            first.append(int(rows[0, 0]))
+        results[name] = {"first": first, "seconds": seconds, "build": build}
+    print(json.dumps(results))
 
 
 def limit_memory() -> None:
@@ -214,4 +265,7 @@ PEERS: dict[str, Callable[[int], Score]] = {
 }
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], *map(int, sys.argv[4:6]))
+    if sys.argv[1] == "faiss":
+        faiss(sys.argv[2])
+    else:
+        main(*sys.argv[1:4], *map(int, sys.argv[4:6]))

@@ -115,15 +115,22 @@ def test_speech_of_another_language_is_found(uri, utterances):
 def test_few_candidates_lose_what_their_vectors_lose(uri, utterances, monkeypatch):
     """The first stage chooses: with room for one, the best of all may be lost, and nothing else is shown."""
     monkeypatch.setattr(index_module, "CANDIDATES", 3)
+    monkeypatch.setattr(index_module, "CANDIDATES_PER_ROOT", 0)
     index = made(uri, utterances)
     query = Frames("q", utterances[3].values, utterances[3].n_speech)
     assert len(index.search(query, 2, language="en")) == 2
     assert len(index.search(query, 90, language="en")) == 90
 
 
+def test_a_larger_index_takes_more_candidates():
+    assert index_module.candidates(100) == index_module.candidates(10_000) == 400
+    assert index_module.candidates(1_000_000) == 4_000
+
+
 def test_lance_s_vector_index_serves_many(uri, utterances, monkeypatch):
     monkeypatch.setattr(index_module, "VECTOR_INDEX_FROM", 10)
     monkeypatch.setattr(index_module, "CANDIDATES", 40)
+    monkeypatch.setattr(index_module, "CANDIDATES_PER_ROOT", 0)
     index = made(uri, utterances)
     assert index.info()["vector_index"]
     query = Frames("q", utterances[3].values, utterances[3].n_speech)

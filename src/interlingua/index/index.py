@@ -41,7 +41,8 @@ from interlingua.types import FrameArray, Frames, Utterance
 T = TypeVar("T")
 
 METHOD = METHODS[DEFAULT_METHOD]
-CANDIDATES = 400  # of a search's first stage: docs/index.md
+CANDIDATES = 400  # of a search's first stage, at least: docs/index.md
+CANDIDATES_PER_ROOT = 4.0  # likewise, by the square root of the number of utterances
 VECTOR_INDEX_FROM = 20_000  # utterances; below, all vectors are compared
 CHUNK = 256  # utterances that are in memory at a time
 VECTORS = 4096  # that are in memory at a time
@@ -118,6 +119,11 @@ class Estimates:
         if self._references:
             chosen[self._anchors.width :] = [lang == language for lang in self._references]
         return chosen
+
+
+def candidates(n: int) -> int:
+    """How many of ``n`` utterances a search's first stage takes."""
+    return max(CANDIDATES, round(CANDIDATES_PER_ROOT * n**0.5))
 
 
 def packed(moved: Sequence[FrameArray], compute: SimilarityCompute = "float32") -> Packed:
@@ -247,7 +253,7 @@ class Index:
             query: a file, bytes or samples; or frames as the index stores them.
             language: of the query, whose statistics serve it; None: detected, where the query is audio.
             where: SQL condition on the catalogue's columns, such as ``language = 'fr' and duration < 5``.
-            exhaustive: score every utterance, not only `CANDIDATES` that the vectors choose.
+            exhaustive: score every utterance, not only the `candidates` that the vectors choose.
 
         Raises:
             UsageError: a condition that Lance doesn't take, or k below 1.
@@ -257,7 +263,7 @@ class Index:
             raise UsageError(f"-k {k}: use 1 or more")
         given = query if isinstance(query, Query) else self.query(query, language)
         best: list[Hit] = []
-        for rows in self._candidates(given.vector, max(k, CANDIDATES), where, exhaustive):
+        for rows in self._candidates(given.vector, max(k, candidates(len(self))), where, exhaustive):
             best += self._scored(given, rows)
             best = sorted(best, key=_order)[:k]
         return _ranked(best)
