@@ -12,6 +12,7 @@ from interlingua.languages import (
     language_name,
     normalise_language,
     normalise_languages,
+    written_as,
 )
 
 FLEURS = {  # every code whose part before the underscore isn't ours
@@ -48,6 +49,17 @@ def test_fleurs_exceptions(theirs, ours):
         ("jw", "jw"),  # Whisper's own
         ("nan-tw", "nan"),
         ("rw", "rw"),
+        ("zh-yue", "yue"),  # a macrolanguage and its member
+        ("zh_yue_HK", "yue"),
+        ("zh-cmn", "zh"),
+        ("zh-nan", "nan"),
+        ("zh-min-nan", "nan"),
+        ("ar-arz", "arz"),
+        ("ara_arb", "ar"),
+        ("ms-zsm", "ms"),
+        ("en-usa", "en"),  # a country, though usa, arg and chn are languages too
+        ("spa_arg", "es"),
+        ("zh_chn", "zh"),
         ("French", "fr"),
         (" EN ", "en"),
         ("kabuverdianu", "kea"),
@@ -110,6 +122,29 @@ def test_whispers_list_is_transformers_list():
     from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
     assert LANGUAGES == WHISPER_LANGUAGES
+
+
+def test_whispers_own_aliases_are_known():
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    assert {name: normalise_language(name.title()) for name in TO_LANGUAGE_CODE} == TO_LANGUAGE_CODE
+
+
+@pytest.mark.parametrize(
+    ("code", "near"),
+    [
+        ("yue", "zh"),
+        ("wuu", "zh"),
+        ("arz", "ar"),
+        ("ary", "ar"),
+        ("gsw", "de"),
+        ("min", "ms"),
+        ("gd", None),
+        ("fr", None),
+    ],
+)
+def test_a_language_is_written_as_its_macrolanguage(code, near):
+    assert written_as(code, [c for c in WHISPER_LANGUAGES if c != code]) == near
 
 
 @pytest.mark.parametrize("code", ["", "zz9", "xx", "klingonish", "e"])

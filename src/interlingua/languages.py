@@ -4,10 +4,11 @@ A language without a Whisper token keeps its ISO 639 code (``kea``, ``ast``).
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 import langcodes
+from langcodes.data_dicts import MACROLANGUAGES
 
 from interlingua.errors import UsageError
 
@@ -125,16 +126,24 @@ UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper toke
     "eo": "esperanto", "ia": "interlingua", "pap": "papiamento", "an": "aragonese",
 }  # fmt: skip
 
+_NEAR = 14  # CLDR's distance of a variety that is written as the other language is; gsw -> de: 8
+
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "yue", "th", "lo", "my", "km", "bo"})
 """Written without spaces between words: error rates count characters, and Whisper's texts begin without a space."""
 
-_BY_NAME = {name: code for code, name in (WHISPER_LANGUAGES | UNSEEN_LANGUAGES).items()}
+_ALIASES: dict[str, str] = {  # Whisper's own, then other usual names
+    "burmese": "my", "valencian": "ca", "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb", "pushto": "ps",
+    "panjabi": "pa", "moldavian": "ro", "moldovan": "ro", "sinhalese": "si", "castilian": "es", "mandarin": "zh",
+    "bangla": "bn", "bokmål": "no", "farsi": "fa", "filipino": "tl", "oriya": "or",
+}  # fmt: skip
+_BY_NAME = {name: code for code, name in (WHISPER_LANGUAGES | UNSEEN_LANGUAGES).items()} | _ALIASES
 
 # Codes that ISO 639 and BCP 47 know otherwise than Whisper does.
 _WHISPER_OWN: dict[str, str] = {
     "cmn": "zh",
     "yue_hant_hk": "yue",
     "zh_hk": "yue",
+    "zh_min_nan": "nan",
     "fil": "tl",
     "jv": "jw",
     "nb": "no",
@@ -148,7 +157,7 @@ def normalise_language(code: str) -> str:
     """Map any corpus's language code, or an English language name, to ours.
 
     Region and script are cut off. A language's standard form (``arb``, ``swh``) is the language; its other members,
-    which corpora list separately (``arz``, ``yue``), stay apart.
+    which corpora list separately (``arz``, ``yue``), stay apart, behind it too (``zh-yue``).
 
     >>> [normalise_language(c) for c in ("en_us", "cmn_hans_cn", "sv-SE", "deu", "French", "kea_cv", "arb_Arab", "arz")]
     ['en', 'zh', 'sv', 'de', 'fr', 'kea', 'ar', 'arz']
@@ -161,7 +170,9 @@ def normalise_language(code: str) -> str:
         return _BY_NAME[key]
     if key in _WHISPER_OWN:
         return _WHISPER_OWN[key]
-    base = key.split("_")[0]
+    base, *rest = key.split("_")
+    if rest and _is_member(rest[0], base):
+        base = _WHISPER_OWN.get(rest[0], rest[0])
     if base in WHISPER_LANGUAGES:  # jw is Whisper's own
         return _WHISPER_OWN.get(base, base)
     try:
@@ -181,6 +192,26 @@ def normalise_language(code: str) -> str:
 def normalise_languages(codes: Iterable[str]) -> tuple[str, ...]:
     """Normalise several codes and drop repetitions; raises UsageError as `normalise_language` does."""
     return tuple(dict.fromkeys(normalise_language(code) for code in codes))
+
+
+def written_as(language: str, known: Collection[str]) -> str | None:
+    """The language among ``known`` codes that a variety belongs to: ``yue`` -> ``zh``, ``arz`` -> ``ar``, or None.
+
+    By ISO 639's macrolanguages, else by CLDR's language matching (``gsw`` -> ``de``).
+    """
+    whole = MACROLANGUAGES.get(language)
+    if whole in known:
+        return whole
+    near, _ = langcodes.closest_match(language, sorted(known), max_distance=_NEAR)
+    return near if near in known else None
+
+
+def _is_member(code: str, macrolanguage: str) -> bool:
+    whole = MACROLANGUAGES.get(code)
+    try:
+        return whole is not None and whole == langcodes.standardize_tag(macrolanguage)
+    except ValueError:  # langcodes.LanguageTagError
+        return False
 
 
 def language_name(code: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from helpers import sweep, utterance, write_wav
 from interlingua.corpora import write_manifest
 from interlingua.corpora.check import PROBLEMS, check_utterances
+from interlingua.metrics import has_words
 from interlingua.metrics.offtarget import written_in
 from interlingua.types import AudioRef
 from trees import command, fleurs_tree
@@ -155,3 +156,16 @@ def test_a_good_corpus_ends_with_0_and_is_checked_inside_its_archive(tmp_path, s
     (root / "data" / "fr_fr" / "audio" / "test.tar").unlink()
     code, out, _ = command(capsys, "check", tmp_path / "m.jsonl")
     assert (code, out.count("\n"), out.count(": missing: ")) == (1, 3, 3)
+
+
+@pytest.mark.parametrize("text", ["(Applause)", "[Musik]", "...", "♪ ♪", "Hmm."])
+def test_a_transcript_without_words_is_found(tmp_path, text):
+    audio = write_wav(tmp_path / "a.wav", sweep(1, 300))
+    said = utterance(
+        "en", None, id="a", audio=AudioRef(str(audio)), text=text, translations={"fr": "…", "de": "(Beifall)"}
+    )
+    found = [(f.problem, f.detail) for f in check_utterances([said], has_words=has_words)]
+    assert found == [
+        ("text", f"its text has no words, and isn't scored: {text}"),
+        ("text", "its translation into fr has no words, and isn't scored: …"),
+    ]

@@ -217,6 +217,7 @@ def test_ids_are_unique(clips):
         ("audio,language,text\na.wav,fr,été\n".encode("latin-1"), ":2: not UTF-8 (byte 0xe9)"),
         ("audio,language\na.wav,fr\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
         ("audio,text\na.wav,x\n", ":2: nothing says the language; add a column language"),
+        ("audio,language\na.wav,NaN\n", "; the cell nan counts as empty, Min Nan is nan-TW"),  # pandas' empty cell
         ("audio_src,audio_tgt\na.wav,b.wav\n", "nothing says the language of audio_src"),  # ISO 639 has both
         ("audio,language\n", "no rows below the header"),
         ("text,language\nx,en\n", "no column with audio among text, language"),

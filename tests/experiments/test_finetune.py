@@ -83,6 +83,26 @@ def test_a_run_writes_a_model_that_knows_its_target_and_rows_for_every_question(
     assert again["transfer"] == results["transfer"]
 
 
+def test_references_without_words_are_left_out_counted_and_named(folder, tmp_path):
+    def changed(u):
+        if u.split == "train" or not u.id.endswith("0"):
+            return u
+        return replace(u, text="(Applause)", translations=dict.fromkeys(u.translations, "..."))
+
+    spoken = [changed(u) for u in read_manifest(folder / "manifest.jsonl")]
+    assert sum(u.text == "(Applause)" for u in spoken) == 3
+    manifest = tmp_path / "manifest.jsonl"
+    write_manifest(manifest, spoken)
+    lines: list[str] = []
+    out = run_finetune(config(folder, tmp_path / "out", manifest=manifest, epochs=1), log=lines.append)
+    results, _ = load_results(out)
+    assert {r["task"]: r["n"] for r in results["transfer"]} == {"new": 2, "translate": 2, "transcribe": 2, "detect": 3}
+    told = [line for line in lines if "without words" in line]
+    assert len(told) == 7  # three transcripts, two translations into either target
+    assert all("left out 1 of 5 references" in line for line in told)
+    assert any(line.startswith("en-en: ") and "0'" in line for line in told)
+
+
 def test_without_a_store_states_are_made_and_kept_or_made_on_the_fly(folder, tmp_path, monkeypatch):
     told = []
     cached, live = (config(folder, tmp_path / n, store=(), context="speech+1") for n in ("cached", "live"))

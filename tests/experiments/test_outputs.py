@@ -351,6 +351,36 @@ def test_each_system_has_its_own_rates_and_their_difference_is_the_systems_less_
 # ---------------------------------------------------------------- durations, the worst
 
 
+WORDLESS = {"fr/0": "(Applaudissements)", "fr/1": "...", "es/0": "  ", "es/1": ""}
+
+
+def test_references_without_words_are_left_out_counted_and_named(tmp_path, capsys):
+    changed = [msgspec.structs.replace(u, text=WORDLESS.get(u.id, u.text)) for u in corpus()]
+    changed = [
+        msgspec.structs.replace(u, translations={"en": {"fr/2": "…", "fr/3": " "}.get(u.id, u.translations["en"])})
+        for u in changed
+    ]
+    write_manifest(tmp_path / "m.jsonl", changed)
+    said = {i: (t, o) for u in corpus() for i, t, o in [(u.id, u.text, u.translations["en"])]}
+    lines = [line(i, t, i[:2]) for i, (t, _) in said.items()] + [line(i, o, "en") for i, (_, o) in said.items()]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert run(["evaluate", "outputs", str(tmp_path / "m.jsonl"), str(tmp_path / "s.jsonl"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    rows = json.loads(out)["outputs"]
+    found = {
+        (r["task"], r["source"]): (r["n"], round((r.get("error") or r["chrf"])["value"], 6))
+        for r in rows
+        if "source" in r
+    }
+    assert found == {
+        ("transcribe", "fr"): (2, 0), ("transcribe", "es"): (2, 0),
+        ("translate", "fr"): (2, 100), ("translate", "es"): (4, 100),
+    }  # fmt: skip
+    assert "fr-fr: left out 2 of 4 references, without words: 'fr/0', 'fr/1'" in err
+    assert "fr-en: left out 1 of 3 references, without words: 'fr/2'" in err
+    assert "es-es" not in err  # blanks are no reference
+
+
 @pytest.mark.parametrize(
     ("seconds", "bucket"), [(0.0, 0), (2.99, 0), (3.0, 1), (10.0, 1), (10.01, 2), (600.0, 2), (None, 3)]
 )

@@ -78,7 +78,7 @@ def test_missing_transcripts_are_wrong_and_unknown_ones_refused():
     assert score_transcripts(by_id("a b c d", "e f g h i"), references, language="es").value == 300
     with pytest.raises(UsageError, match="no reference"):
         score_transcripts({"x": "uno"}, references, language="es")
-    with pytest.raises(UsageError, match="'…!' has no words"):
+    with pytest.raises(UsageError, match="u1: the reference '…!' has no words"):
         score_transcripts({}, by_id("uno", "…!"), language="es")
 
 

@@ -65,6 +65,26 @@ def test_each_target_has_a_tokenizer_that_matters():
             assert score.value != pytest.approx(BLEU(tokenize="13a").corpus_score(outputs, [references]).score)
 
 
+UNSPACED = {  # two outputs that share most of their letters with the references, and no word between spaces
+    "th": ("กรุณากดหมายเลขโทรศัพท์ของท่าน", "กรุณากดหมายเลขโทรศัพท์ของคุณ"),
+    "km": ("សូមចុចលេខទូរស័ព្ទរបស់អ្នក", "សូមចុចលេខទូរស័ព្ទរបស់លោក"),
+    "lo": ("ກະລຸນາກົດເບີໂທລະສັບຂອງທ່ານ", "ກະລຸນາກົດເບີໂທລະສັບຂອງເຈົ້າ"),
+    "my": ("သင့်ဖုန်းနံပါတ်ကိုနှိပ်ပါ", "သင့်ဖုန်းနံပါတ်ကိုရိုက်ပါ"),
+    "bo": ("ཁྱེད་ཀྱི་ཁ་པར་ཨང་གྲངས་གནོན", "ཁྱེད་ཀྱི་ཁ་པར་ཨང་གྲངས་བྲིས"),
+    "shn": ("ၼႄႉတႃႇၾူၼ်းၵေႃႇ", "ၼႄႉတႃႇၾူၼ်းၸဝ်ႈ"),  # Shan, in Burmese letters
+    "yue": ("請按你嘅電話號碼", "請按您嘅電話號碼"),
+    "wuu": ("請按儂个電話號碼", "請按侬个電話號碼"),
+}
+
+
+@pytest.mark.parametrize("target", UNSPACED)
+def test_bleu_into_a_language_without_spaces_is_no_zero(target):
+    output, reference = UNSPACED[target]
+    score = score_translations(by_id([output]), by_id([reference]), target=target, metric="bleu")
+    assert score.value > 30
+    assert f"|tok:{'zh' if target in ('yue', 'wuu') else 'char'}|" in score.signature
+
+
 def test_a_tokenizer_that_is_not_installed_is_named(monkeypatch):
     def refuse(tokenize):
         raise RuntimeError("several lines of advice")

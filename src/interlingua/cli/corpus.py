@@ -102,6 +102,7 @@ def check(manifest: Path, *, quick: bool = False, all: bool = False, json: bool 
     """
     from interlingua.corpora.base import silent
     from interlingua.corpora.check import PROBLEMS, check_utterances, summarised
+    from interlingua.metrics import has_words
     from interlingua.metrics.offtarget import written_in
     from interlingua.progress import track
 
@@ -111,7 +112,10 @@ def check(manifest: Path, *, quick: bool = False, all: bool = False, json: bool 
     with track(total, "checking") as done:
 
         def found() -> Iterator[Any]:
-            for finding in check_utterances(read(silent), decode=not quick, written_in=written_in, done=done):
+            spoken = read(silent)
+            for finding in check_utterances(
+                spoken, decode=not quick, written_in=written_in, has_words=has_words, done=done
+            ):
                 counts[finding.problem] = counts.get(finding.problem, 0) + 1
                 yield finding
 

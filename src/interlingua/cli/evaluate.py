@@ -252,6 +252,7 @@ def outputs(
     from interlingua.experiments.outputs import evaluate_outputs, groups_of, missing_ids, read_systems, unscored
     from interlingua.experiments.run import Run
     from interlingua.experiments.utterances import UtteranceLog
+    from interlingua.finetuning.evaluate import left_out
     from interlingua.languages import normalise_languages
     from interlingua.metrics import COMET_MODEL
     from interlingua.report import outputs as page
@@ -269,6 +270,8 @@ def outputs(
     spoken = normalise_languages(languages) if languages else None
     utterances = list(everything.values()) if spoken is None else read_manifest(manifest, spoken)
     groups = groups_of(utterances, systems, to=targets, task=task)
+    for line in left_out(utterances, [(g.source, g.target) for g in groups]):
+        note(f"interlingua: {line}")
     missing = 0
     for system in systems:
         for group in groups:

@@ -26,7 +26,7 @@ PROBLEMS = {
     "duration": f"more than {DURATION_TOLERANCE} s off the manifest's duration: perhaps a wrong sample rate",
     "duplicate": "the same audio as another utterance's",
     "id": "an id that stands twice",
-    "text": "the text, or a translation, is empty",
+    "text": "the text, or a translation, is empty or has no words",
     "language": "the text, or a translation, doesn't look like its language",
 }
 EXAMPLES = 3  # utterances named for each problem by default
@@ -71,12 +71,14 @@ def check_utterances(
     *,
     decode: bool = True,
     written_in: Callable[[str, str], bool | None] | None = None,
+    has_words: Callable[[str, str], bool] | None = None,
     done: Callable[[int], None] = lambda n: None,
 ) -> Iterator[Finding]:
     """Yield every problem, utterance by utterance; only ids and hashes stay in memory.
 
     ``decode`` False checks only texts and that the audio's bytes can be read. ``written_in`` is (text, language) ->
-    whether the text is in the language (None: unknown). ``done`` is called with 1 after each utterance.
+    whether the text is in the language (None: unknown); ``has_words`` likewise, whether a transcript has any once
+    normalised. ``done`` is called with 1 after each utterance.
     """
     ids: set[str] = set()
     digests: dict[str, str] = {}
@@ -84,12 +86,16 @@ def check_utterances(
         if utterance.id in ids:
             yield Finding(utterance.id, "id", "another utterance has it; give every recording an id of its own")
         ids.add(utterance.id)
-        yield from _check_texts(utterance, written_in)
+        yield from _check_texts(utterance, written_in, has_words)
         yield from _check_audio(utterance, decode, digests)
         done(1)
 
 
-def _check_texts(utterance: Utterance, written_in: Callable[[str, str], bool | None] | None) -> Iterator[Finding]:
+def _check_texts(
+    utterance: Utterance,
+    written_in: Callable[[str, str], bool | None] | None,
+    has_words: Callable[[str, str], bool] | None,
+) -> Iterator[Finding]:
     texts = [("text", utterance.language, utterance.text)]
     texts += [(f"translation into {code}", code, text) for code, text in utterance.translations.items()]
     for what, language, text in texts:
@@ -97,6 +103,8 @@ def _check_texts(utterance: Utterance, written_in: Callable[[str, str], bool | N
             continue
         if not text.strip():
             yield Finding(utterance.id, "text", f"its {what} is empty")
+        elif not any(map(str.isalnum, text)) or (what == "text" and has_words and not has_words(text, language)):
+            yield Finding(utterance.id, "text", f"its {what} has no words, and isn't scored: {text[:60]}")
         elif written_in is not None and sum(map(str.isalpha, text)) >= LETTERS and written_in(text, language) is False:
             yield Finding(utterance.id, "language", f"its {what} doesn't look like {language!r}: {text[:60]}")
 

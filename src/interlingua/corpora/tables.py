@@ -326,14 +326,14 @@ class Rows:
 
     def _language(self, row: Row, layout: Layout, n: int, where: str) -> str:
         track = layout.tracks[n]
-        written = _text(row, track.columns.get("language"), where)
+        written = _spoken(row, track.columns.get("language"), where)
         if written is not None:
             return _code(written, where)
         if len(layout.tracks) > 1 and (code := _is_language(track.name)):
             return code
         if self._spoken and len(self._spoken) == len(layout.tracks):
             return self._spoken[n]
-        written = _text(row, layout.columns.get("language"), where)
+        written = _spoken(row, layout.columns.get("language"), where)
         if written is not None:
             return _code(written, where)
         if self._spoken:
@@ -342,6 +342,7 @@ class Rows:
         raise ManifestError(
             f"{where}: nothing says the language{of}; add a column language, or prepare a manifest with "
             "--option language=CODE (`interlingua corpus prepare`)"
+            + ("; the cell nan counts as empty, Min Nan is nan-TW" if "nan" in map(_lower, row.values()) else "")
         )
 
     def _translations(self, row: Row, layout: Layout, where: str) -> dict[str, str]:
@@ -389,6 +390,16 @@ def _text(row: Row, column: str | None, where: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ManifestError(f"{where}: {column} is {type(value).__name__}, not text")
     return str(value)
+
+
+def _spoken(row: Row, column: str | None, where: str) -> str | None:
+    """A cell that names a language; ``nan`` is what empty cells become in pandas."""
+    written = _text(row, column, where)
+    return None if _lower(written) == "nan" else written
+
+
+def _lower(cell: object) -> str:
+    return str(cell).strip().lower()
 
 
 def _stretch(row: Row, columns: Mapping[str, str], where: str) -> tuple[float | None, float | None]:

@@ -39,6 +39,7 @@ from interlingua.finetuning.evaluate import (
     Task,
     by_task,
     dev_scores,
+    left_out,
     new_tasks,
     old_tasks,
     other_tasks,
@@ -119,6 +120,8 @@ def run_finetune(
     tasks = [*new_tasks(whisper, languages, config.target, config.prompt, token), *old_tasks(whisper, languages)]
     for other in config.others:
         tasks += other_tasks(whisper, languages, other, config.prompt)
+    for line in left_out([*dev, *test], dict.fromkeys((t.source, t.target) for t in tasks if t.kind != "detect")):
+        log(line)
     with processes.main_process_first():
         if rehearsed:
 

@@ -33,6 +33,7 @@ from interlingua.metrics import (
     Statistics,
     SystemOutputs,
     TextMetric,
+    has_words,
     off_target,
     pooled_difference,
     transcript_errors,
@@ -194,7 +195,7 @@ def with_reference(utterances: Sequence[Utterance], where: str) -> tuple[list[Ut
     kept, skipped = [], []
     for language in dict.fromkeys(u.language for u in utterances):
         spoken = [u for u in utterances if u.language == language]
-        lacking = [u for u in spoken if not u.translations.get(ENGLISH)]
+        lacking = [u for u in spoken if not u.translations.get(ENGLISH, "").strip()]
         if len(lacking) == len(spoken):
             raise CorpusError(
                 f"{where}: none of the {len(spoken)} utterances of {language} has an English reference, e.g. "
@@ -205,7 +206,7 @@ def with_reference(utterances: Sequence[Utterance], where: str) -> tuple[list[Ut
                 f"{language}: {len(lacking)} of {len(spoken)} utterances are skipped, for they have no English "
                 f"reference, e.g. {lacking[0].id!r}"
             )
-        kept += [u for u in spoken if u.translations.get(ENGLISH)]
+        kept += [u for u in spoken if u.translations.get(ENGLISH, "").strip()]
     return kept, skipped
 
 
@@ -369,10 +370,10 @@ def transcribed(
     decoder: KeptDecoder, utterances: Sequence[Utterance], token: str, outputs: UtteranceLog
 ) -> dict[str, Score] | None:
     """Word and character error rates of transcripts, which ``outputs`` gets; None where the corpus has none."""
-    expected = {u.id: u.text for u in utterances if u.text}
+    language = utterances[0].language
+    expected = {u.id: u.text for u in utterances if u.text and has_words(u.text, language)}
     if not expected:
         return None
-    language = utterances[0].language
     made = decoder.outputs(utterances, token, "transcribe")
     texts = {i: h.text for i, h in made.items() if i in expected}
     outputs.transcribed(f"{decoder.model} as {token}", language, texts, expected)

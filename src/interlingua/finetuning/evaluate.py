@@ -14,6 +14,7 @@ from interlingua.metrics import (
     SystemOutputs,
     TextMetric,
     detection_errors,
+    has_words,
     off_target,
     pooled_difference,
     pooled_score,
@@ -29,6 +30,7 @@ from interlingua.types import Utterance
 
 ENGLISH = "en"  # the output of Whisper's translate task
 TEXT_METRICS: tuple[TextMetric, ...] = ("chrf", "bleu")
+MOST_NAMED = 10  # utterances in one line of the log
 TaskKind = Literal["new", "other", "translate", "transcribe", "detect"]
 
 Outputs = Mapping[str, Mapping[str, str]]
@@ -164,10 +166,34 @@ def dev_scores(
 
 
 def references(utterances: Sequence[Utterance], source: str, target: str) -> dict[str, str]:
-    """Utterance id -> reference, of the utterances of a language that have one."""
+    """Utterance id -> reference, of the utterances of a language that have one with words (see `without_words`)."""
+    return {i: text for i, text in _given(utterances, source, target).items() if _can_be_scored(text, source, target)}
+
+
+def without_words(utterances: Sequence[Utterance], source: str, target: str) -> list[str]:
+    """Ids whose reference can't be scored: a transcript such as ``(Applause)``, a translation without a letter."""
+    given = _given(utterances, source, target)
+    return [i for i, text in given.items() if not _can_be_scored(text, source, target)]
+
+
+def left_out(utterances: Sequence[Utterance], pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """A line for each pair of source and target some of whose references have no words."""
+    for source, target in pairs:
+        if ids := without_words(utterances, source, target):
+            more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+            named = ", ".join(map(repr, ids[:MOST_NAMED]))
+            of = len(ids) + len(references(utterances, source, target))
+            yield f"{source}-{target}: left out {len(ids)} of {of} references, without words: {named}{more}"
+
+
+def _given(utterances: Sequence[Utterance], source: str, target: str) -> dict[str, str]:
     spoken = [u for u in utterances if u.language == source]
     texts = {u.id: u.text if target == source else u.translations.get(target) for u in spoken}
-    return {i: text for i, text in texts.items() if text}
+    return {i: text for i, text in texts.items() if text and text.strip()}
+
+
+def _can_be_scored(text: str, source: str, target: str) -> bool:
+    return has_words(text, source) if target == source else any(map(str.isalnum, text))
 
 
 def system_outputs(

@@ -12,7 +12,7 @@ from interlingua.metrics.comet import (
     set_up_comet,
 )
 from interlingua.metrics.offtarget import off_target
-from interlingua.metrics.recognition import detection_errors, transcript_errors
+from interlingua.metrics.recognition import detection_errors, has_words, transcript_errors
 from interlingua.metrics.statistics import (
     Cell,
     Metric,
@@ -60,6 +60,7 @@ __all__ = [
     "detection_errors",
     "draws",
     "find_comet",
+    "has_words",
     "merged",
     "off_target",
     "pooled_difference",

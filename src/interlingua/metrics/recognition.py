@@ -11,6 +11,11 @@ from interlingua.languages import UNSPACED_LANGUAGES, normalise_language
 from interlingua.metrics.statistics import Statistics, SystemOutputs, join, ratio
 
 
+def has_words(text: str, language: str) -> bool:
+    """Whether a transcript has anything to recognise; ``(Applause)`` and ``…`` have not, normalised as they are."""
+    return bool(_units(text, normalise_language(language)))
+
+
 def transcript_errors(outputs: SystemOutputs) -> Statistics:
     """WER in per cent, or CER where words of the source language aren't spaced.
 
@@ -27,9 +32,9 @@ def transcript_errors(outputs: SystemOutputs) -> Statistics:
     segments = join(outputs.hypotheses, outputs.references)
     found = [_units(text, language) for text in segments.hypotheses]
     expected = [_units(text, language) for text in segments.references]
-    for text, original in zip(expected, segments.references, strict=True):
+    for id_, text, original in zip(segments.ids, expected, segments.references, strict=True):
         if not text:
-            raise UsageError(f"the reference {original!r} has no words to recognise; leave its utterance out")
+            raise UsageError(f"{id_}: the reference {original!r} has no words to recognise; leave its utterance out")
     measured = jiwer.process_words(expected, found)
     errors = [
         sum(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
+import langcodes
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
@@ -14,7 +15,9 @@ from interlingua.types import Score
 TextMetric = Literal["bleu", "chrf", "chrf++"]
 """chrF++ counts single words and pairs of words too (`CHRF(word_order=2)`)."""
 
-_TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}  # BLEU's tokenizer by target; 13a elsewhere
+_TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}  # BLEU's tokenizer by target; see `_tokenizer`
+
+_UNSPACED_SCRIPTS = {"Thai", "Laoo", "Mymr", "Khmr", "Tibt", "Lana", "Talu", "Tavt"}
 
 
 def translation_statistics(outputs: SystemOutputs, metric: TextMetric) -> Statistics:
@@ -94,8 +97,21 @@ def _chrf_scores(totals: np.ndarray) -> np.ndarray:
     return np.where((orders > 0) & (precision + recall > 0), scores, 0)
 
 
+def _tokenizer(target: str) -> str:
+    """sacreBLEU's tokenizer of a language: characters where words aren't spaced, as in SeamlessM4T; else 13a.
+
+    ``flores200`` would need a model from the network, and scores that depend on what is there don't compare.
+    """
+    if target in _TOKENIZERS or not target:
+        return _TOKENIZERS.get(target, "13a")
+    script = langcodes.Language.get(target).maximize().script
+    if script in ("Hans", "Hant"):
+        return "zh"
+    return "char" if script in _UNSPACED_SCRIPTS else "13a"
+
+
 def _bleu(target: str) -> BLEU:
-    tokenizer = _TOKENIZERS.get(target, "13a")
+    tokenizer = _tokenizer(target)
     try:
         return BLEU(tokenize=tokenizer)
     except RuntimeError as e:  # sacreBLEU's optional MeCab

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from interlingua.languages import normalise_language
+from interlingua.languages import normalise_language, written_as
 from interlingua.metrics import segment_scores
 from interlingua.types import Hypothesis
 
@@ -47,6 +47,47 @@ RELATED: dict[str, tuple[str, ...]] = {
     "om": ("so", "am"),  # Cushitic; neighbour
     "or": ("bn", "as", "hi"),  # Eastern Indo-Aryan first
     "wo": ("fr", "ha"),  # neighbours
+    "gd": ("cy", "br", "en"),  # Celtic, of the other branch; neighbour: from here languages that FLEURS lacks
+    "gv": ("cy", "br", "en"),
+    "kw": ("br", "cy", "en"),  # Celtic, of the same branch
+    "fy": ("nl", "af", "en"),  # West Germanic
+    "nds": ("de", "nl", "lb"),
+    "bar": ("de", "lb"),
+    "sco": ("en",),
+    "lmo": ("it", "oc", "fr"),  # Romance
+    "vec": ("it", "es"),
+    "scn": ("it", "es"),
+    "sc": ("it", "es", "ca"),
+    "rm": ("it", "fr", "oc"),
+    "rup": ("ro", "it"),
+    "hsb": ("cs", "pl", "sk"),  # West Slavic
+    "dsb": ("pl", "cs", "sk"),
+    "szl": ("pl", "cs", "sk"),
+    "csb": ("pl", "cs"),
+    "ug": ("uz", "kk", "tr"),  # Turkic
+    "cv": ("tt", "ba", "tr"),
+    "sah": ("kk", "tt", "tr"),
+    "kmr": ("fa", "tg", "tr"),  # Iranian; neighbour
+    "zza": ("fa", "tg", "tr"),
+    "ti": ("am", "ar"),  # Ethiopic Semitic, Semitic
+    "rw": ("sw", "sn", "ln"),  # Bantu, from here
+    "rn": ("sw", "sn", "ln"),
+    "tn": ("sn", "sw", "af"),
+    "st": ("sn", "sw", "af"),
+    "ts": ("sn", "sw", "af"),
+    "ss": ("sn", "sw", "af"),
+    "ve": ("sn", "sw", "af"),  # to here
+    "ilo": ("tl", "id", "ms"),  # Philippine, then Malayo-Polynesian
+    "war": ("tl", "id", "ms"),
+    "hil": ("tl", "id", "ms"),
+    "sm": ("mi", "haw"),  # Polynesian
+    "to": ("mi", "haw"),
+    "ty": ("mi", "haw"),
+    "bho": ("hi", "bn", "ne"),  # Indo-Aryan
+    "mai": ("hi", "bn", "ne"),
+    "gom": ("mr", "hi"),
+    "dv": ("si", "hi"),
+    "kab": ("ar", "fr"),  # neighbours
     # Languages that have a token, to check the rules as if they had none.
     "es": ("pt", "gl", "ca", "it"),
     "fr": ("ca", "oc", "it", "es"),
@@ -56,7 +97,7 @@ RELATED: dict[str, tuple[str, ...]] = {
 
 
 def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[str]:
-    """Language tokens to try, the closest relative first; a language's own alone if it has one.
+    """Language tokens to try, the closest relative first; alone: a language's own, else its macrolanguage's.
 
     Empty: use `likeliest_languages`.
 
@@ -65,6 +106,8 @@ def candidate_tokens(language: str, whisper_languages: Sequence[str]) -> list[st
     language = normalise_language(language)
     if language in whisper_languages:
         return [language]
+    if (near := written_as(language, whisper_languages)) is not None:
+        return [near]
     return [code for code in RELATED.get(language, ()) if code in whisper_languages]
 
 
