@@ -7,7 +7,7 @@ PEERS  := .venv-peers
 CLUSTER := .venv-cluster
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -86,6 +86,9 @@ bench-robustness: setup  ## retrieval and translation against language distance:
 
 bench-documents: setup  ## mine --document on talks spliced from prompts: docs/documents.md (half an hour of a core; frames are kept)
 	$(BIN)/python benchmarks/documents.py
+
+bench-mine: setup  ## mine on prompts hidden among others: docs/mine.md (half an hour of a core; frames and scores are kept)
+	$(BIN)/python benchmarks/mine.py
 
 bench-translate: setup translate-peers  ## docs/translate-speed.md
 	$(BIN)/python benchmarks/translate.py

@@ -65,7 +65,8 @@ def test_a_wanted_precision_chooses_the_threshold():
     assert len(mined) == found.chosen.pairs
     assert true_right(scored)[: len(mined)].mean() == pytest.approx(0.8, abs=0.15)
     assert (found.known, found.test.pairs) == (120, found.chosen.pairs)
-    assert found.test.recall == pytest.approx(found.chosen.recall, abs=0.25)
+    both = sorted([found.chosen.recall, found.test.recall])  # of either half of all pairs
+    assert both[0] <= true_right(scored)[: len(mined)].sum() / PAIRS <= both[1]
     less = calibrate(scored, known, precision=0.6)
     assert less.chosen.pairs > found.chosen.pairs
 

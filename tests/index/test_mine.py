@@ -97,7 +97,8 @@ def test_what_means_the_same_is_mined(uri):
 @pytest.mark.parametrize("dense", [0.0, 2.0])
 def test_candidates_of_either_side_are_scored(uri, monkeypatch, dense):
     """With room for three, the pairs are those of which one is among the three nearest of the other."""
-    monkeypatch.setattr(index_module, "CANDIDATES", 3)
+    monkeypatch.setattr(mining, "EXHAUSTIVE", 0)
+    monkeypatch.setattr(mining, "CANDIDATES", 3)
     monkeypatch.setattr(index_module, "VECTORS", 4)
     monkeypatch.setattr(mining, "DENSE", dense)
     index = index_module.Index.open(uri)
@@ -122,7 +123,8 @@ def test_two_indexes_are_whitened_each_by_itself(uri, tmp_path, monkeypatch):
     b = made(f"{tmp_path}/b", [frames("fr", m) for m in range(10, 40)])
     apart, together = mine(Side(a), Side(b)), mine(Side(one, "en"), Side(one, "fr"))
     assert apart.score == pytest.approx(together.score, abs=1e-4)
-    monkeypatch.setattr(index_module, "CANDIDATES", 5)
+    monkeypatch.setattr(mining, "EXHAUSTIVE", 0)
+    monkeypatch.setattr(mining, "CANDIDATES", 5)
     few = mine(Side(a), Side(b))
     assert 25 * 5 <= len(few.i) < 55 * 5
     right = few.table(few.chosen())[:12]

@@ -3,14 +3,13 @@
 **Known pairs.** At a threshold, r of the known pairs are mined, and g of their utterances are mined with another one.
 A known utterance whose partner is hidden is one without a partner: f of these are mined. Of N utterances with T pairs
 among them, n = r T + g T + f (N - T) are mined. Summed over all thresholds and both sides, the stricter thresholds
-weighing more, this gives T, and
-
-    precision = r T / n,    recall = r.
-
-Half of the known pairs, by hash, calibrate, the others test. Precision among known pairs alone would miss the wrong
+weighing more, this gives T: each of K known pairs that is mined stands for T / K right ones. Half of the known pairs,
+by hash, calibrate, the others test. What is right among known pairs alone would promise too much: it misses the wrong
 pairs of all utterances that have no partner (docs/mine.md).
 
-**Marks.** The chance that a pair is right rises with its CSLS: isotonic regression on the marks; precision is its mean
+**Marks.** Each stands for itself.
+
+Either way, the chance that a pair is right rises with its CSLS: isotonic regression gives it, and precision is its mean
 over the pairs mined.
 """
 
@@ -143,7 +142,8 @@ def _estimates(scored: Scored, right: set[tuple[int, int]], marks: Judged | None
     if marks:
         precision = np.cumsum(_chances(scored, marks, thresholds)) / n
     elif recall is not None:
-        precision = np.clip(recall * pairs_there(scored, right, found, recall) / n, 0, 1)
+        chances = isotonic(found[::-1] * pairs_there(scored, right, found, recall) / len(right))[::-1]
+        precision = np.cumsum(np.minimum(chances, 1)) / n
     return [
         Point(
             threshold=float(t),

@@ -34,6 +34,8 @@ from interlingua.types import FrameArray, Utterance
 
 METHOD = METHODS[DEFAULT_METHOD]
 NEIGHBOURS = 4  # docs/mine.md
+EXHAUSTIVE = 500  # utterances: all pairs of sides no larger are scored
+CANDIDATES = 100  # of each utterance, beyond: docs/mine.md
 CHUNK = 512  # utterances of a side that are in memory at a time
 DENSE = 0.3  # of a chunk's pairs are candidates: all of its pairs are scored at once
 NEAR_COPY = 0.92  # SeqSim of frames as they are stored: a copy as MP3 has 0.97, the same letters in two voices 0.89
@@ -277,8 +279,8 @@ def mine(a: Side, b: Side, *, neighbours: int = NEIGHBOURS) -> Scored:
     if a.index.uri == b.index.uri and a.rows.keys() & b.rows.keys():
         raise UsageError(f"{a.index.uri}: A and B share utterances; name two languages of it, --languages en fr")
     whitened = bool(a.index.statistics.languages and b.index.statistics.languages)
-    everything = not whitened or max(len(a), len(b)) <= indexes.CANDIDATES
-    i, j = _all_pairs(len(a), len(b)) if everything else _candidates(a, b, indexes.CANDIDATES)
+    everything = not whitened or max(len(a), len(b)) <= EXHAUSTIVE
+    i, j = _all_pairs(len(a), len(b)) if everything else _candidates(a, b, CANDIDATES)
     scores = _scores(a, b, i, j, whitened=whitened)
     known = np.isfinite(scores)
     return ranked(a, b, i[known], j[known], scores[known], neighbours)
