@@ -128,7 +128,7 @@ def main() -> None:
 
 def arguments(compute: str, optimizer: str | None = None) -> TrainingArguments:
     """Those of our Trainer, without saving; with another optimiser than ours, where one is named."""
-    config = FinetuneConfig(manifest=Path(), store=(), target="es", out=Path(), epochs=1, batch_size=BATCH)
+    config = FinetuneConfig(data="", method="plain", store=(), target="es", out=Path(), epochs=1, batch_size=BATCH)
     settings = training_arguments(config, Path("runs/bench-finetune"), compute=compute, device="cpu", dev=False)
     settings.save_strategy, settings.max_steps, settings.disable_tqdm = "no", STEPS, True
     if optimizer:

@@ -65,8 +65,8 @@ def main() -> None:
             sections.append(study_section(path, settings, results))
         else:
             if train:
-                if not settings.manifest.exists():
-                    write_manifest(settings.manifest, split_by_cluster(prepare_prompts(), 0))
+                if not Path(settings.data).exists():
+                    write_manifest(settings.data, split_by_cluster(prepare_prompts(), 0))
                 for store, context in zip(settings.store, (CONTEXT, "speech"), strict=True):
                     encoded(prepare_prompts(), Path(store).stem, context=context)
                 run_finetune(settings)

@@ -346,7 +346,17 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training(name, tiny, trained, one_thread):
-    given = ("--manifest", tiny / "m.jsonl", "--store", tiny / "decoding.lance", "--target", "es", "--epochs", "6")
+    given = (
+        tiny / "m.jsonl",
+        "--method",
+        "plain",
+        "--store",
+        tiny / "decoding.lance",
+        "--target",
+        "es",
+        "--epochs",
+        "6",
+    )
     given += ("--model", tiny / "tiny", "--compute", "float32", "--batch-size", "2", "--device", "cpu")
     out = trained / name
     call("finetune", *given, *TRAININGS[name], "--out", out)

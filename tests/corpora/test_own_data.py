@@ -170,7 +170,7 @@ def test_evaluate_translation_and_outputs(call, request, tmp_path, kind):
 def test_finetune(table, tmp_path, tiny_whisper_folder):
     told: list[str] = []
     settings = FinetuneConfig(
-        manifest=table, target="es", out=tmp_path / "out", model=str(tiny_whisper_folder), epochs=1,
+        data=str(table), method="plain", target="es", out=tmp_path / "out", model=str(tiny_whisper_folder), epochs=1,
         compute="float32", context="speech+1",
     )  # fmt: skip
     results, _ = load_results(run_finetune(settings, device="cpu", log=told.append))

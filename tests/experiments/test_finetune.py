@@ -62,7 +62,13 @@ def folder(tmp_path_factory):
 
 
 def config(folder, out, **settings):
-    given = {"manifest": folder / "manifest.jsonl", "store": (str(folder / "store.lance"),), "target": "es", "out": out}
+    given = {
+        "data": str(folder / "manifest.jsonl"),
+        "method": "plain",
+        "store": (str(folder / "store.lance"),),
+        "target": "es",
+        "out": out,
+    }
     return FinetuneConfig(**{**given, "model": str(folder / "tiny"), "epochs": 2, "compute": "float32", **settings})
 
 
@@ -132,7 +138,15 @@ def test_several_contexts_are_learnt_and_both_are_measured(folder, tmp_path):
 def test_two_processes_do_what_one_does_with_two_batches_a_step(folder, tmp_path):
     spoken = [u for u in read_manifest(folder / "manifest.jsonl") if u.split != "train" or u.meaning != "m9"]
     write_manifest(tmp_path / "even.jsonl", spoken)  # four utterances to train on: two batches, one for each
-    flags = ["--manifest", str(tmp_path / "even.jsonl"), "--store", str(folder / "store.lance"), "--target", "es"]
+    flags = [
+        str(tmp_path / "even.jsonl"),
+        "--method",
+        "plain",
+        "--store",
+        str(folder / "store.lance"),
+        "--target",
+        "es",
+    ]
     flags += ["--model", str(folder / "tiny"), "--epochs", "2", "--compute", "float32", "--batch-size", "2"]
     programs = Path(sys.executable).parent
     begin = [str(programs / "torchrun"), "--nproc-per-node", "2", str(programs / "interlingua"), "finetune"]
@@ -166,7 +180,12 @@ def test_a_regularizer_from_outside_by_flag_and_by_recipe(folder, tmp_path, monk
     code = "class Nothing:\n    def __init__(self, strength, start): print('strength', strength)\n"
     (tmp_path / "toy_from_outside.py").write_text(code + "    def loss(self, step): return step.logits.sum() * 0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    given = {"manifest": str(folder / "manifest.jsonl"), "store": [str(folder / "store.lance")], "target": "es"}
+    given = {
+        "data": str(folder / "manifest.jsonl"),
+        "method": "plain",
+        "store": [str(folder / "store.lance")],
+        "target": "es",
+    }
     given |= {"model": str(folder / "tiny"), "epochs": 1, "compute": "float32"}
     flags = [word for name, value in given.items() for word in (f"--{name}", value[0] if name == "store" else value)]
     flags = [*map(str, flags), "--out", str(tmp_path / "flag")]
@@ -184,7 +203,7 @@ def test_a_regularizer_from_outside_by_flag_and_by_recipe(folder, tmp_path, monk
 
 
 def test_the_command_prints_rows_and_a_missing_reference_is_one_line(folder, tmp_path, capsys):
-    flags = ["--manifest", str(folder / "manifest.jsonl"), "--store", str(folder / "store.lance")]
+    flags = [str(folder / "manifest.jsonl"), "--method", "plain", "--store", str(folder / "store.lance")]
     flags += ["--model", str(folder / "tiny"), "--epochs", "1", "--compute", "float32"]
     assert run(["finetune", *flags, "--target", "es", "--out", str(tmp_path / "a")]) == 0
     assert "new fr-es" in capsys.readouterr().out
@@ -279,7 +298,8 @@ def test_a_dry_run_says_what_is_needed_and_does_nothing(folder, tmp_path, capsys
     path = tmp_path / "r.yaml"
     out = tmp_path / "out"
     path.write_text(
-        f"recipe: finetune\nmanifest: {folder / 'manifest.jsonl'}\ntarget: es\nout: {out}\nmodel: {folder / 'tiny'}\n"
+        f"recipe: finetune\nmethod: plain\ndata: {folder / 'manifest.jsonl'}\ntarget: es\n"
+        f"out: {out}\nmodel: {folder / 'tiny'}\n"
     )
     assert run(["run", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().err
@@ -394,7 +414,7 @@ def test_a_smaller_draw_is_part_of_a_larger_one():
         ("recipe: transfer\nout: x\nvariants: {plain: {epochs: 0}}", "plain: --epochs 0: use 1 or more"),
         ("recipe: transfer\nout: x\nvariants: {plain: {source: fr}}", "plain: Expected `array`"),
         ("recipe: transfer\nout: x\nvariants: {plain: {alphas: []}}", "plain: nothing to choose from"),
-        ("recipe: finetune\nmanifest: a\nstore: [b]\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
+        ("recipe: finetune\ndata: a\nstore: [b]\ntarget: es\nout: c\nepochs: 0", "--epochs 0: use 1 or more"),
     ],
 )
 def test_a_wrong_recipe_is_one_line_with_the_file(tmp_path, text, message):

@@ -401,7 +401,7 @@ def test_embeddings_alone_can_be_trained(whisper):
 )
 def test_settings_out_of_range_are_refused_by_their_flag(field, value):
     with pytest.raises(UsageError, match=f"^--{field.replace('_', '-')} {value}: use "):
-        FinetuneConfig(manifest=Path("m"), store=("s",), target="es", out=Path("o"), **{field: value})
+        FinetuneConfig(data="m", method="plain", store=("s",), target="es", out=Path("o"), **{field: value})
 
 
 @pytest.mark.parametrize(
@@ -410,13 +410,13 @@ def test_settings_out_of_range_are_refused_by_their_flag(field, value):
 )
 def test_strengths_of_regularizers_make_sense(strengths, message):
     with pytest.raises(UsageError, match=message):
-        FinetuneConfig(manifest=Path("m"), target="es", out=Path("o"), regularize=strengths)
+        FinetuneConfig(data="m", method="plain", target="es", out=Path("o"), regularize=strengths)
 
 
 @pytest.mark.parametrize("other", [{"weight_decay": 0.1}, {"prompt": "source-translate"}])
 def test_the_target_token_goes_with_few_settings(other):
     with pytest.raises(UsageError, match="--trainable target"):
-        FinetuneConfig(manifest=Path("m"), store=("s",), target="es", out=Path("o"), trainable="target", **other)
+        FinetuneConfig(data="m", method="plain", store=("s",), target="es", out=Path("o"), trainable="target", **other)
 
 
 # ---------------------------------------------------------------- adapters

@@ -72,7 +72,7 @@ def old(tiny_whisper):
 
 def config(**fields):
     fields = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "compute": "float32", **fields}
-    return FinetuneConfig(manifest=Path("m.jsonl"), store=("s.lance",), target=TARGET, out=Path("out"), **fields)
+    return FinetuneConfig(data="m.jsonl", method="plain", store=("s.lance",), target=TARGET, out=Path("out"), **fields)
 
 
 def mean_loss(whisper, examples, store):

@@ -3,14 +3,18 @@
 import dataclasses
 import datetime
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from accelerate import PartialState
 
 from interlingua.corpora import read_manifest
+from interlingua.corpora.base import CORPORA, get_corpus, read_corpus
+from interlingua.corpora.prepare import prepare_manifest
 from interlingua.encoding import (
     FrameStore,
     WhisperEncoder,
@@ -22,7 +26,7 @@ from interlingua.encoding import (
 )
 from interlingua.errors import CorpusError, ResultsError
 from interlingua.experiments.config import Device
-from interlingua.experiments.run import Run, kept, kept_by_id, to_encode, with_durations
+from interlingua.experiments.run import Run, claim, kept, kept_by_id, to_encode, with_durations
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.files import sha256_file
 from interlingua.finetuning.config import FinetuneConfig
@@ -49,7 +53,8 @@ from interlingua.finetuning.evaluate import (
     system_outputs,
     transfer_rows,
 )
-from interlingua.finetuning.trainer import train
+from interlingua.finetuning.presets import ALL, heard_in
+from interlingua.finetuning.trainer import steps_of, train
 from interlingua.languages import PromptKind
 from interlingua.models import Whisper, load_whisper, save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
@@ -58,7 +63,8 @@ from interlingua.results import Results, UtteranceResult
 from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 
-_FREE = ("manifest", "out", "log")  # paths and logging may change when a run resumes
+_FREE = ("data", "out", "log")  # paths and logging may change when a run resumes
+MOST_REHEARSED = 5_000  # utterances, drawn: each is decoded once or twice a language
 MOST_OF_DISK = 0.8  # proportion of the free disk that states may take
 WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
 
@@ -79,12 +85,18 @@ def run_finetune(
     if not processes.is_main_process:
         log = _silent
     run = Run(config.out, compute=compute, device=where, log=log)
-    utterances = read_manifest(config.manifest, log=log)
+    with processes.main_process_first():
+        manifest, utterances = read_data(config, log)
     whisper = load_whisper(config.model, device=where)
     whisper.require_translation()
     languages = sorted({u.language for u in utterances if u.language in whisper.languages})
     new, dev, test = split(utterances, config)
+    if config.rehearse_as == (ALL,):
+        config = dataclasses.replace(config, rehearse_as=heard_in(tuple(languages), frozenset(whisper.languages)))
+    steps = steps_of(config, len(new))
+    passes = steps * config.batch_size * config.accumulation * processes.num_processes / len(new)
     if dry_run:
+        log(f"method {config.method}: {steps} steps, {passes:.1f} passes")
         log(f"{len(new)} utterances to train on, {len(dev)} to choose by, {len(test)} to measure on")
         if not config.store:
             spec = WhisperEncoder(whisper, context=config.context).spec
@@ -95,6 +107,8 @@ def run_finetune(
     rehearsed: list[Utterance] = []
     if config.rehearses or (config.ewc and not config.fisher):
         rehearsed = [u for u in utterances if u.split == new[0].split and u.language in (config.rehearse or languages)]
+        order = np.random.default_rng(config.seed).permutation(len(rehearsed))[:MOST_REHEARSED]
+        rehearsed = [rehearsed[i] for i in sorted(order)]
 
     opened = [FrameStore.open(path) for path in config.store]
     for held in opened:
@@ -102,14 +116,15 @@ def run_finetune(
     with processes.main_process_first():  # it makes what the others then read
         settings = {name: value for name, value in plain(config).items() if name not in _FREE}
         made_by = {"device": where, "compute": compute, "revision": whisper.revision}
-        made_by |= {"manifest_sha256": sha256_file(config.manifest)}
+        made_by |= {"manifest_sha256": sha256_file(manifest)}
         run.claim({**settings, **made_by, "store_version": [s.version for s in opened]})
         stores: list[States] = [*opened]
         if not stores:
             used = list({u.id: u for u in [*new, *rehearsed, *dev, *test]}.values())
             fast = load_whisper(config.model, dtype=best_compute(where), device=where)
             encoder = WhisperEncoder(fast, context=config.context)
-            stores = [made_states(config.out / "frames.lance", used, encoder, config.epochs, log)[0]]
+            reads = math.ceil(passes) + bool(rehearsed)
+            stores = [made_states(config.out / "frames.lance", used, encoder, reads, log)[0]]
     states, *contexts = stores
     new = _with_states(new, [*dev, *test], states, config, log)
 
@@ -117,6 +132,7 @@ def run_finetune(
     token = slot_of(whisper, config.target, languages, taught)
     examples = translation_examples(new, whisper, config.target, config.prompt, token=token)
     log(f"{len(examples)} examples of {', '.join(config.source)} into {config.target}; training in {compute}")
+    log(f"method {config.method}: {steps} steps of {config.batch_size * config.accumulation}, {passes:.1f} passes")
     tasks = [*new_tasks(whisper, languages, config.target, config.prompt, token), *old_tasks(whisper, languages)]
     for other in config.others:
         tasks += other_tasks(whisper, languages, other, config.prompt)
@@ -204,6 +220,27 @@ def _with_states(
     return [u for u in new if u.id in states]
 
 
+def read_data(config: FinetuneConfig, log: Callable[[str], None]) -> tuple[Path, list[Utterance]]:
+    """The manifest's path and its utterances; a corpus becomes one in the result folder, split if it has no splits.
+
+    Raises:
+        CorpusError: no such file or corpus.
+        ResultsError: the folder was begun with another corpus.
+    """
+    name, _, root = config.data.partition("=")
+    if name not in CORPORA or Path(config.data).exists():
+        return Path(config.data), read_manifest(config.data, log=log)
+    claim(config.out, {"data": config.data})
+    path = config.out / f"{name}.jsonl"
+    prepare_manifest(
+        lambda line: read_corpus(name, Path(root) if root else None, log=line),
+        path,
+        fold=0 if get_corpus(name).splits is False else None,
+        log=log,
+    )
+    return path, read_manifest(path)
+
+
 def split(
     utterances: Sequence[Utterance], config: FinetuneConfig
 ) -> tuple[list[Utterance], list[Utterance], list[Utterance]]:
@@ -214,7 +251,7 @@ def split(
     new = [u for u in new if config.target in u.translations]
     if not new:
         raise CorpusError(
-            f"{config.manifest}: no utterance of {', '.join(config.source)} in split {train_split!r} has a reference "
+            f"{config.data}: no utterance of {', '.join(config.source)} in split {train_split!r} has a reference "
             f"in {config.target!r}; its splits are {', '.join(sorted(str(s) for s in splits))}"
         )
     dev = [u for u in utterances if u.split == config.dev_split]

@@ -187,7 +187,7 @@ def _states(
         return store, store, []
     tested = [u for name in (DEV, *data.tests) for u in data.part(0, name)]
     measured, without = made_states(study.folder / "frames.lance", tested, encoder, OFTEN, log)
-    reads = sum(m.config.epochs + (m.config.rehearses or m.config.ewc > 0) for m in study.models())
+    reads = sum((m.config.epochs or OFTEN) + (m.config.rehearses or m.config.ewc > 0) for m in study.models())
     learnt, lost = made_states(study.folder / "train.lance", data.part(0, TRAIN), encoder, reads, log)
     if lost:
         log(f"{len(lost)} utterances to train on have no states and are skipped, e.g. {next(iter(lost.items()))}")

@@ -43,7 +43,7 @@ class _OfStudy(msgspec.Struct):
 
 STUDY_KEYS = set(_OfStudy.__struct_fields__)
 DECIDED = {  # settings of `FinetuneConfig` that the study itself decides
-    *("manifest", "store", "context", "out", "target", "model", "train_split", "dev_split", "seed"),
+    *("data", "method", "store", "context", "out", "target", "model", "train_split", "dev_split", "seed"),
     *("fisher", "others", "interpolate", "log"),
 }
 
@@ -211,7 +211,14 @@ class Training:
     def config(self, target: str, seed: int, folder: Path) -> FinetuneConfig:
         """Settings of its fine-tuning."""
         own = {k: v for k, v in self.settings.items() if k not in STUDY_KEYS}
-        own |= {"manifest": str(folder), "out": str(folder), "target": target, "seed": seed, "model": self.model}
+        own |= {
+            "data": str(folder),
+            "method": "plain",
+            "out": str(folder),
+            "target": target,
+            "seed": seed,
+            "model": self.model,
+        }
         return msgspec.convert(own, FinetuneConfig, dec_hook=lambda wanted, value: wanted(value))
 
 

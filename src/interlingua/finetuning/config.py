@@ -1,13 +1,14 @@
 """Typed settings of a fine-tuning: recipe keys, flags and keyword arguments in one class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
 from interlingua.errors import UsageError
+from interlingua.finetuning.presets import DEFAULT_METHOD, PRESETS, SOURCE
 from interlingua.languages import PromptKind
 from interlingua.registry import Registry
 
@@ -39,20 +40,28 @@ def _strengths(_: Any, tokens: Sequence[Any]) -> dict[str, float]:
 Strengths = Annotated[dict[str, float], cyclopts.Parameter(converter=_strengths, accepts_keys=False, n_tokens=-1)]
 
 
+def _by_method(otherwise: Any) -> Any:
+    """A field that is its method's where it isn't given, or else ``otherwise``."""
+    return field(default=None, metadata={"otherwise": otherwise})
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """Settings of `interlingua finetune`.
 
     Attributes:
-        manifest: utterances with references in the target language: a manifest or a table of your own.
+        data: utterances with references in the target: a manifest, a table of your own, or a corpus, NAME or
+            NAME=FOLDER.
         target: language to translate into.
+        method: preset that chooses the settings which aren't given: keep (learns the target, keeps the old tasks),
+            plain, replay, lora, frozen-layers; docs/finetune.md has their figures.
         out: result folder: checkpoints, and the model in model/.
         store: stores of `interlingua encode`, one a context; tests use the first. Default: made in OUT or on the fly.
         context: context of the encoder states where no store is given: full or speech+N.
         source: languages of the speech to train on.
         model: model to fine-tune; it made the encoder states.
         train_split: split to train on, where the manifest has splits.
-        dev_split: split that chooses the best epoch, where the manifest has it.
+        dev_split: split that chooses the best checkpoint, where the manifest has it.
         prompt: decoder prompt of the target.
         trainable: decoder (its layers), cross-attention, lora, or target (the target's token alone).
         embeddings: also train the token embeddings, which are the output layer, too.
@@ -66,25 +75,28 @@ class FinetuneConfig:
         distillation: weight of keeping the output distribution on rehearsed examples, 0 = none.
         regularize: further regularizers, name=strength: entry points interlingua.regularizers, or module:attribute.
         others: further targets to measure before and after, such as those of an earlier fine-tuning.
-        rehearse: languages whose unlabelled speech in the manifest is rehearsed; default: all.
-        rehearse_as: languages whose tokens prompt every rehearsed utterance; default: its source language.
+        rehearse: languages whose unlabelled speech is rehearsed; source: those of --source. Without one: all.
+        rehearse_as: languages whose tokens prompt every rehearsed utterance; all: those of the data, filled up to five.
+            Without one: its source language.
         rehearsed: rehearsed examples for every new one in a batch.
         interpolate: interpolation weight alpha between the model before (0) and after training (1), WiSE-FT.
-        epochs: passes over the data.
+        steps: optimizer steps; default: the method's, or one pass over more data.
+        epochs: passes over the data, in place of steps.
         learning_rate: highest; it warms up over a tenth of the steps and falls linearly.
         batch_size: new examples of a batch.
         accumulation: batches whose gradients make one step.
         weight_decay: weight decay of AdamW.
-        best: dev metric that chooses the best epoch.
-        patience: stop after so many epochs without a better one, 0 = never.
+        best: dev metric that chooses the best checkpoint.
+        patience: stop after so many looks at dev without a better one, 0 = never; there are ten, or one an epoch.
         compute: number format of the products; auto = bfloat16 where the device has it.
         seed: seed of the order of examples and of adapters.
         log: loggers besides the progress bar: tensorboard, wandb, …
     """
 
-    manifest: Path
+    data: str = field(kw_only=False)
     target: str
     out: Path
+    method: str = DEFAULT_METHOD
     store: tuple[str, ...] = ()
     context: str = "speech+8"
     source: tuple[str, ...] = ("en",)
@@ -92,24 +104,25 @@ class FinetuneConfig:
     train_split: str = "train"
     dev_split: str = "dev"
     prompt: PromptKind = "target-transcribe"
-    trainable: Trainable = "decoder"
+    trainable: Trainable = _by_method("decoder")  # noqa: RUF009  # it is `field`
     embeddings: bool = False
-    frozen_layers: int = 0
+    frozen_layers: int = _by_method(0)
     lora_rank: int = 16
     lora_alpha: float = 32.0
     ewc: float = 0.0
     fisher: Path | None = None
     l2sp: float = 0.0
-    replay: float = 0.0
-    distillation: float = 0.0
+    replay: float = _by_method(0.0)
+    distillation: float = _by_method(0.0)
     regularize: Strengths = field(default_factory=dict)
     others: tuple[str, ...] = ()
-    rehearse: tuple[str, ...] | None = None
-    rehearse_as: tuple[str, ...] | None = None
-    rehearsed: float = 1.0
-    interpolate: float = 1.0
-    epochs: int = 5
-    learning_rate: float = 2e-5
+    rehearse: tuple[str, ...] | None = _by_method(None)
+    rehearse_as: tuple[str, ...] | None = _by_method(None)
+    rehearsed: float = _by_method(1.0)
+    interpolate: float = _by_method(1.0)
+    steps: int | None = None
+    epochs: int | None = None
+    learning_rate: float = _by_method(2e-5)
     batch_size: int = 8
     accumulation: int = 1
     weight_decay: float = 0.0
@@ -120,8 +133,18 @@ class FinetuneConfig:
     log: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "lora_rank"):
-            if getattr(self, name) < 1:
+        if self.method not in PRESETS:
+            raise UsageError(f"--method {self.method}: no such method; use one of {', '.join(PRESETS)}")
+        for f in fields(self):
+            if getattr(self, f.name) is None and "otherwise" in f.metadata:
+                chosen = PRESETS[self.method].settings.get(f.name, f.metadata["otherwise"])
+                object.__setattr__(self, f.name, chosen)
+        if self.rehearse == (SOURCE,):
+            object.__setattr__(self, "rehearse", self.source)
+        if self.steps and self.epochs:
+            raise UsageError(f"--steps {self.steps} and --epochs {self.epochs}: give one of them")
+        for name in ("steps", "epochs", "batch_size", "accumulation", "lora_rank"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 1 or more")
         for name in ("ewc", "l2sp", "replay", "distillation", "interpolate", "patience", "weight_decay", "rehearsed"):
             if getattr(self, name) < 0:
@@ -144,7 +167,7 @@ class FinetuneConfig:
     def plan(self) -> str:
         """The plan in one line."""
         kept = ", ".join(self.regularizers) or "nothing"
-        return f"{self.trainable} on {', '.join(self.source)} into {self.target}, kept by {kept}"
+        return f"{self.method}: {self.trainable} on {', '.join(self.source)} into {self.target}, kept by {kept}"
 
     @property
     def regularizers(self) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
@@ -27,6 +28,7 @@ from interlingua.finetuning.model import (
     trained_parameters,
     update_between,
 )
+from interlingua.finetuning.presets import planned_steps
 from interlingua.finetuning.regularizers import (
     Regularizer,
     Start,
@@ -37,6 +39,7 @@ from interlingua.finetuning.regularizers import (
 from interlingua.models import Whisper
 
 WARMUP = 0.1  # of the steps
+LOOKS = 10  # at dev, with a checkpoint each
 FISHER_EXAMPLES = 256  # for the Fisher information; each costs a step of one example
 
 Evaluate = Callable[[], dict[str, float]]
@@ -62,7 +65,7 @@ def train(
         whisper: float32; its decoder is changed.
         examples: new ones, and old ones to rehearse.
         folder: of the checkpoints.
-        dev: scores on the dev set, which choose the best epoch.
+        dev: scores on the dev set, which choose the best checkpoint.
         contexts: states of the same utterances in other contexts; an epoch learns every example in each.
         fisher: file of the Fisher information for EWC; made from some of the old examples if absent.
 
@@ -102,10 +105,12 @@ def train(
     regularizers = [REGULARIZERS[name](strength, start) for name, strength in config.regularizers.items()]
     stores = (store, *contexts)
     learnt = examples if config.rehearses else new
-    arguments = training_arguments(config, folder, compute=compute, device=device, dev=dev is not None)
+    items = [replace(e, context=i) for i, held in enumerate(stores) for e in learnt if i == 0 or e.utterance in held]
+    steps = steps_of(config, sum(not e.rehearsal for e in items))
+    arguments = training_arguments(config, folder, compute=compute, device=device, dev=dev is not None, steps=steps)
     trainer = CachedTrainer(
         decoder,
-        [replace(e, context=i) for i, held in enumerate(stores) for e in learnt if i == 0 or e.utterance in held],
+        items,
         stores,
         regularizers=regularizers,
         evaluate=dev,
@@ -115,7 +120,7 @@ def train(
     )
     checkpoint = _last_checkpoint(folder)
     if checkpoint and (done := _stopped_after(checkpoint)):
-        arguments.num_train_epochs = done  # only the best epoch is left to load
+        arguments.max_steps = done  # only the best epoch is left to load
     trainer.train(resume_from_checkpoint=checkpoint)
     decoder.eval().requires_grad_(False)
     merge_adapters(decoder.decoder)
@@ -195,11 +200,22 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         return self.accelerator.unwrap_model(self.model)
 
 
-def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, device: str, dev: bool) -> Any:
-    """transformers' settings for a config; ``dev``: whether there is a dev set."""
+def steps_of(config: FinetuneConfig, examples: int) -> int:
+    """Optimizer steps on so many new examples: as given, or as the method plans."""
+    of_step = config.batch_size * config.accumulation * PartialState().num_processes
+    batches = -(-examples // of_step)
+    return config.epochs * batches if config.epochs else config.steps or planned_steps(config.method, batches)
+
+
+def training_arguments(
+    config: FinetuneConfig, folder: Path, *, compute: str, device: str, dev: bool, steps: int = -1
+) -> Any:
+    """transformers' settings for a config; ``dev``: whether there is a dev set; ``steps``: unless epochs are given."""
+    looks = "epoch" if config.epochs else "steps"
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=config.epochs,
+        num_train_epochs=config.epochs or 1,
+        max_steps=-1 if config.epochs else steps,
         learning_rate=config.learning_rate,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulation,
@@ -213,9 +229,11 @@ def training_arguments(config: FinetuneConfig, folder: Path, *, compute: str, de
         seed=config.seed,
         logging_steps=10,
         report_to=list(config.log) or "none",
-        save_strategy="epoch",
+        save_strategy=looks,
+        save_steps=max(1, steps // LOOKS),
         save_total_limit=2,
-        eval_strategy="epoch" if dev else "no",
+        eval_strategy=looks if dev else "no",
+        eval_steps=max(1, steps // LOOKS),
         load_best_model_at_end=dev,
         metric_for_best_model=f"eval_{config.best}" if dev else None,
         greater_is_better=True if dev else None,
@@ -258,7 +276,7 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 
 def _stopped_after(checkpoint: str) -> int | None:
-    """Epochs after which training had ended (early, or at the last one); None if it hadn't."""
+    """Steps after which training had ended (early, or at the last one); None if it hadn't."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
     ended = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
-    return round(state.epoch) if ended and state.epoch else None
+    return state.global_step if ended and state.global_step else None
