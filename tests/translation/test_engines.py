@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -282,6 +283,22 @@ def test_sampling_gives_something_else_and_says_so(engines, features):
         for found in engine.generate(states, [prompt] * 3, Decoding(temperature=1.0)):
             assert found.log_probability < 0
             assert all(t < END for t in found.tokens)
+
+
+def test_sampling_is_decided_by_the_seed_alone(engines, features):
+    for i, engine in enumerate(engines, 1):
+        states, prompt = engine.encode(features[:1]), engine.whisper.prompt("fr", "translate")
+
+        def sample(seed, engine=engine, states=states, prompt=prompt):
+            return engine.generate(states, [prompt], Decoding(temperature=1.0, seed=seed))
+
+        with ThreadPoolExecutor(3 - i) as pool:  # threads of CTranslate2 don't take each other's seeds
+            found = list(pool.map(sample, [1, 2, 1, 3, 1, 2]))
+        assert found[0] == found[2] == found[4]
+        assert found[1] == found[5] != found[0]
+        before = torch.random.get_rng_state()
+        sample(4)
+        assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_unknown_engines_and_formats_are_refused(tiny_whisper_folder, engines):

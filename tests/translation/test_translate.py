@@ -1,8 +1,16 @@
 """Translation of any audio: cutting, engines, guards, tries, formats, live speech, and the job around them."""
 
+import contextlib
 import dataclasses
+import gzip
+import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -521,6 +529,232 @@ def test_arrays_are_recordings_too(scripted, tmp_path):
     assert translate_recordings(scripted, found, out=tmp_path / "x.jsonl").segments == 1
 
 
+@pytest.fixture
+def spoken(tiny_whisper):
+    """A translator whose text says how many seconds it heard: recordings of other lengths have other texts."""
+
+    class Listening(Scripted):
+        def generate(self, states, prompts, how):
+            self.outputs = [(f"{states.shape[-1]} frames", -0.1)]
+            return super().generate(states, prompts, how)
+
+    return Translator(Listening(tiny_whisper, GOOD), TranslationOptions(segmentation=UNCUT, guards=False))
+
+
+DAYS = ("day1", "day2")
+
+
+@pytest.fixture
+def days(tmp_path):
+    """Two recordings of one name."""
+    return [str(write_wav(tmp_path / day / "talk.wav", sweep(n, 300))) for n, day in enumerate(DAYS, 1)]
+
+
+def texts_in(out):
+    if out.is_file():
+        return {row["id"]: row["text"] for row in map(json.loads, out.read_text().splitlines())}
+    return {str(p.relative_to(out)): p.read_text().strip() for p in sorted(out.rglob("*.txt"))}
+
+
+def test_a_file_belongs_to_one_recording(spoken, days, tmp_path):
+    out, lines = tmp_path / "o", []
+
+    def translate(*inputs):
+        return translate_recordings(spoken, find_recordings(inputs), source="fr", out=out, log=lines.append)
+
+    assert translate(days[0]).present == 0
+    assert translate(days[1]).present == 0
+    both = {"talk.en.txt": "500 frames", "talk-2.en.txt": "600 frames"}
+    assert texts_in(out) == both
+    assert lines == [f"{days[1]}: written as talk-2: its own name is taken, or too long"]
+    assert translate(*days).present == 2
+    assert translate(days[1]).present == 1
+    write_wav(tmp_path / "day2/talk.wav", sweep(3, 300))  # replaced under its name
+    assert translate(*days).present == 1
+    assert texts_in(out) == both | {"talk-2.en.txt": "700 frames"}
+    (tmp_path / "day1").rename(tmp_path / "day3")
+    assert translate(str(tmp_path / "day3/talk.wav")).present == 1  # moved
+    (tmp_path / "day3/talk.wav").unlink()
+    assert list(translate(str(tmp_path / "day3/talk.wav")).failed) == [str(tmp_path / "day3/talk.wav")]
+    assert texts_in(out)["talk.en.txt"] == "500 frames"
+
+
+def test_two_recordings_of_one_name_have_a_file_each(spoken, days, tmp_path):
+    found = find_recordings(days)
+    assert translate_recordings(spoken, found, source="fr").segments == 2  # printed
+    translate_recordings(spoken, found, source="fr", out=tmp_path / "o")
+    assert texts_in(tmp_path / "o") == {"talk.en.txt": "500 frames", "talk-2.en.txt": "600 frames"}
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o"])
+def test_two_manifests_may_have_the_same_ids(spoken, days, tmp_path, name):
+    out = tmp_path / name
+
+    def translate(day):
+        manifest = tmp_path / day / "m.jsonl"
+        manifest.write_text('{"id": "x", "audio": {"path": "talk.wav"}, "language": "fr"}\n')
+        return translate_recordings(spoken, find_recordings([str(manifest)]), out=out)
+
+    translate("day1")
+    if name == "o":
+        translate("day2")
+        assert texts_in(out) == {"x.en.txt": "500 frames", "x-2.en.txt": "600 frames"}
+        return
+    with pytest.raises(
+        ResultsError, match=r"its x is of .*day1/talk\.wav, not of .*day2/talk\.wav; name another --out"
+    ):
+        translate("day2")
+    assert texts_in(out) == {"x": "500 frames"}
+    out.unlink()  # as the message says
+    translate("day2")
+    write_wav(tmp_path / "day2/talk.wav", sweep(3, 300))
+    translate("day2")
+    assert texts_in(out) == {"x": "700 frames"}
+    assert len(out.read_text().splitlines()) == 1
+
+
+def test_one_file_is_of_one_recording(spoken, days, tmp_path):
+    out = tmp_path / "talk.srt"
+
+    def translate(*inputs, **options):
+        return translate_recordings(spoken, find_recordings(inputs), source="fr", out=out, **options)
+
+    for arguments in ((days, {}), (days[:1], {"to": ["en", "fr"]}), (days[:1], {"formats": ["json"]})):
+        with pytest.raises(UsageError, match="is one file"):
+            translate(*arguments[0], **arguments[1])
+    assert not out.exists()
+    assert translate(days[0]).segments == 1
+    assert "500 frames" in out.read_text()
+    assert out.read_text().startswith("1\n00:00:00,000 -->")
+    assert translate(days[0]).present == 1
+    with pytest.raises(ResultsError, match=r"day1/talk\.wav, not of .*day2/talk\.wav; name another"):
+        translate(days[1])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".talk.srt.begun.json", "day1", "day2", "talk.srt"]
+    for name in ("talk.csv", "talk.mp3", "out.jsonl.gz"):
+        with pytest.raises(UsageError, match="its ending is none of"):
+            translate_recordings(spoken, find_recordings(days), source="fr", out=tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.txt", "o"])
+@pytest.mark.parametrize("text", ["my notes", "my notes\nsecond line", '{"id": "mine"}\n'])
+def test_files_that_are_not_ours_are_left_alone(spoken, days, tmp_path, name, text):
+    out = tmp_path / name
+    foreign = out / "talk.en.txt" if name == "o" else out
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text(text)
+    if name == "o":
+        translate_recordings(spoken, find_recordings(days[:1]), source="fr", out=out)
+        assert texts_in(out) == {"talk.en.txt": text.strip(), "talk-2.en.txt": "500 frames"}
+    else:
+        for _ in range(2):
+            with pytest.raises(ResultsError, match="wasn't written by this command; name another --out"):
+                translate_recordings(spoken, find_recordings(days[:1]), source="fr", out=out)
+        assert not list(tmp_path.glob(".*"))
+    assert foreign.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["my notes", '{"id": "a", "target": "en"}\nmy notes'])
+def test_a_file_that_was_ours_is_not_cut_either(spoken, days, tmp_path, text):
+    out = tmp_path / "x.jsonl"
+    translate_recordings(spoken, find_recordings(days[:1]), source="fr", out=out)
+    out.write_text(text)
+    with pytest.raises(UsageError, match=r"x\.jsonl:\d: no translation of ours"):
+        translate_recordings(spoken, find_recordings(days[:1]), source="fr", out=out)
+    assert out.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.srt", "o"])
+def test_one_process_at_a_time_writes(spoken, days, tmp_path, name):
+    out, found = tmp_path / name, find_recordings(days[:1])
+
+    def second(translation):
+        with pytest.raises(ResultsError, match=f"{name}: another process is writing it; wait for it, or name another"):
+            translate_recordings(spoken, found, source="fr", out=out)
+        assert not half or out.read_bytes().endswith(half)
+
+    half = b'{"id": "' if name == "x.jsonl" else b""  # of a row that the first is writing
+
+    def during(translation):
+        with out.open("ab") if half else contextlib.nullcontext(io.BytesIO()) as file:
+            file.write(half)
+        second(translation)
+
+    assert translate_recordings(spoken, found, source="fr", out=out, done=during).segments == 1
+    script = f"""
+import os, signal
+from interlingua.experiments.run import Claim
+from pathlib import Path
+claim = Claim(Path({str(tmp_path / ("killed" + name))!r}), {{}}, folder={name == "o"})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert translate_recordings(spoken, found, source="fr", out=tmp_path / ("killed" + name)).segments == 1
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.srt", "o"])
+def test_what_the_message_says_to_delete_helps(spoken, days, tmp_path, name):
+    out, found = tmp_path / name, find_recordings(days[:1])
+    translate_recordings(spoken, found, source="fr", out=out)
+    with pytest.raises(ResultsError, match=r"begun with from 'fr', not 'de'; name another --out, or delete (.*)") as e:
+        translate_recordings(spoken, found, source="de", out=out)
+    named = Path(str(e.value).rpartition("delete ")[2])
+    assert named == out
+    shutil.rmtree(named) if named.is_dir() else named.unlink()
+    assert translate_recordings(spoken, found, source="de", out=out).segments == 1
+
+
+def test_a_run_without_outputs_leaves_nothing(spoken, tmp_path):
+    for name in ("x.jsonl", "x.srt", "o"):
+        report = translate_recordings(spoken, find_recordings([str(tmp_path / "no.wav")]), out=tmp_path / name)
+        assert len(report.failed) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_no_file_can_have(spoken, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "o"
+    names = [b"n" * 251 + b".wav", b"n" * 250 + b"m.wav", "é".encode("latin-1") + b".wav", b"plain.wav"]
+    write_wav(folder / "plain.wav", sweep(1, 300))
+    for n, name in enumerate(names[:3], 2):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(
+            write_wav(tmp_path / f"{n}.wav", sweep(n, 300)).read_bytes()
+        )
+    report = translate_recordings(spoken, find_recordings([str(folder)]), source="fr", out=out)
+    assert (report.segments, report.failed) == (4, {})
+    assert sorted(texts_in(out).values()) == ["500 frames", "600 frames", "700 frames", "800 frames"]
+    assert {"plain.en.txt", r"\xe9.en.txt"} < set(texts_in(out))
+    translate_recordings(spoken, find_recordings([str(folder)]), source="fr", out=tmp_path / "o.jsonl")
+    assert rf"{folder}/\xe9.wav" in texts_in(tmp_path / "o.jsonl")
+    ids = [Recording(name, sweep(1, 300), "fr", name) for name in ("a\0b", "c" * 300, "d/" + "e" * 300, "ü" * 200)]
+    assert translate_recordings(spoken, ids, out=tmp_path / "ids").segments == 4
+    (tmp_path / "ids2").mkdir()
+    (tmp_path / "ids2" / "d").touch()  # a file where a folder should be
+    report = translate_recordings(spoken, ids, out=tmp_path / "ids2")
+    assert (report.segments, list(report.failed)) == (3, [ids[2].id])
+
+
+def test_manifests_of_any_name_are_recognised(days, tmp_path):
+    row = '{"id": "x", "audio": {"path": "talk.wav"}, "language": "fr"}\n'
+    table = "audio,language,text\ntalk.wav,fr,hello\n"
+    files = {
+        "a.txt": row.encode(),
+        "b.JSONL": b"\xef\xbb\xbf" + row.encode(),
+        "c.jsonl.gz": gzip.compress(row.encode()),
+        "d.CSV": table.encode(),
+        "e.txt": table.replace(",", "\t").encode(),
+        "f": table.encode(),
+        "g.csv.gz": gzip.compress(table.encode()),
+        "h.txt": b'{"audio_filepath": "talk.wav", "lang": "fr"}\n',
+    }
+    for name, data in files.items():
+        path = tmp_path / "day1" / name
+        path.write_bytes(data)
+        (found,) = find_recordings([str(path)])
+        assert (found.language, Path(found.audio.path).name) == ("fr", "talk.wav"), name
+    (tmp_path / "notes.txt").write_text("Audio of the day, in French:\nnone\n")
+    for path in (days[0], str(tmp_path / "notes.txt")):  # the second fails alone, when it is read
+        assert [r.id for r in find_recordings([path])] == [path]
+
+
 def test_an_output_can_not_leave_its_folder(scripted, tmp_path):
     with pytest.raises(UsageError, match="leads out"):
         translate_recordings(scripted, [Recording("x", sweep(1, 300), "fr", "../x")], out=tmp_path / "out")
@@ -556,6 +790,19 @@ def test_the_command(tiny_whisper_folder, folder, tmp_path, capsys):
     for wrong in (["--to", "xx"], ["--longest", "60"], ["--backend", "transformers", "--compute", "int3"]):
         assert run([*arguments, *wrong]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_any_encoding(tiny_whisper_folder, folder, monkeypatch, encoding):
+    named = folder / "да.wav"
+    (folder / "a.wav").rename(named)
+    for arguments in (["--json"], [], ["--format", "json"]):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        command = ["translate", str(named), "--model", str(tiny_whisper_folder), "--no-vad", "--from", "ru"]
+        assert run([*command, *arguments]) == 0
+        if arguments == ["--json"]:
+            assert json.loads(written.getvalue().decode(encoding))["id"] == str(named)
 
 
 # ---------------------------------------------------------------- the real model

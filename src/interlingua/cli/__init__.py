@@ -4,6 +4,7 @@ Exit codes: 0 when everything succeeded, 1 when some items failed (each is named
 130 when interrupted. Results go to stdout; progress and notes go to stderr.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it can't write is escaped, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = ["/dev/stdin" if a == "-" else a for a in arguments]  # cyclopts takes a lone hyphen for an option
         outcome = app(arguments, exit_on_error=False, print_error=False)

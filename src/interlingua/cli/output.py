@@ -12,4 +12,5 @@ def note(line: str) -> None:
 
 def emit(data: dict[str, Any], *, lines: bool = False) -> None:
     """Print a result as one JSON object; ``lines``: on one line."""
-    print(json.dumps(data, ensure_ascii=False, indent=None if lines else 1), flush=lines)
+    escaped = "utf" not in (sys.stdout.encoding or "").lower()
+    print(json.dumps(data, ensure_ascii=escaped, indent=None if lines else 1), flush=lines)

@@ -51,8 +51,8 @@ def translate(
             token is decoded as the related language whose translations agree most with the other relatives'.
         as_: proxy language to put into the prompt instead of the source language.
         model: alias, hub id, model folder, or a folder with a LoRA adapter.
-        out: folder for a file per recording, target and format; or NAME.jsonl, which `interlingua evaluate outputs`
-            reads.
+        out: folder for a file per recording, target and format; NAME.jsonl, which `interlingua evaluate outputs`
+            reads; or a file such as NAME.srt for one recording.
         format: of the files, or of what is printed.
         timestamps: let the model time its segments; default: for srt, vtt and tsv. Otherwise a segment is a stretch of
             speech. Trained targets have no timestamps.
@@ -68,11 +68,12 @@ def translate(
         device: where to run.
         json: print a JSON object for each recording and target, a line each, as they come.
     """
-    from interlingua.experiments.translating import find_recordings, translate_recordings
+    from interlingua.experiments.translating import find_recordings, output_formats, translate_recordings
     from interlingua.translation import Segmentation, TranslationOptions, Translator
     from interlingua.translation.formats import render
 
-    timed = timestamps if timestamps is not None else bool({"srt", "vtt", "tsv"} & set(format))
+    formats = output_formats(out, format)
+    timed = timestamps if timestamps is not None else bool({"srt", "vtt", "tsv"} & set(formats))
     options = TranslationOptions(
         context=context,
         beam=beam,
@@ -114,7 +115,7 @@ def translate(
         source=from_,
         spoken_as=as_,
         out=out,
-        formats=format,
+        formats=formats,
         done=done,
         news=show,
         log=lambda line: note(f"interlingua: {line}"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from interlingua.audio import require_audio
 from interlingua.corpora.base import Log, Skipped, silent
+from interlingua.corpora.tables import ALIASES
 from interlingua.errors import AudioError, EmptyAudioError, NotAudioError, UsageError
 
 AUDIO = re.compile(
@@ -18,7 +19,33 @@ AUDIO = re.compile(
 )
 """Suffixes that promise a recording: such a file of a folder isn't tried first, and fails if it is broken."""
 
-TABLES = (".jsonl", ".json", ".csv", ".tsv")
+_HEAD = 1 << 16  # bytes of a file that its kind is read from
+_BETWEEN = re.compile(r'[\t,;|{}":]| {2,}')  # columns, or keys and values
+_COLUMNS = {"audio", *ALIASES["audio"], "recording", "recording_id", "sources"}  # of any manifest's recordings
+TABLES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
+
+
+def is_table(given: str) -> bool:
+    """Whether a path names a manifest or table: by its ending, or else by a text's first row."""
+    path = Path(given)
+    if path.name.lower().removesuffix(".gz").endswith(TABLES):
+        return not path.is_dir()
+    if not path.is_file():  # a pipe can be read only once
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(b"\x1f\x8b"):  # no recording is gzipped
+        return True
+    first = next((line for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()), b"")
+    names = [name.strip() for name in _BETWEEN.split(first.decode("utf-8", "replace").lower())]
+    return b"\0" not in head and any(
+        name in _COLUMNS or name.startswith("audio_") or name.endswith(("_audio", "_file_name")) for name in names
+    )
+
+
+def shown(path: str | Path) -> str:
+    """A path as text; bytes that aren't UTF-8 are written as ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def audio_files(given: str, log: Log = silent) -> Iterator[tuple[Path, str]]:

@@ -7,12 +7,13 @@ configuration is refused.
 
 import contextlib
 import datetime
+import fcntl
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
@@ -93,24 +94,126 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
 def claim(out: Path, settings: Mapping[str, Any]) -> None:
     """Write the settings that an output depends on, or refuse one that was begun with others.
 
-    A folder holds them in ``begun.json``, a file ``NAME.jsonl`` in ``.NAME.jsonl.begun.json``. New settings are added.
-    Paths and tuples are compared as JSON has them.
+    A folder holds them in ``begun.json``. New settings are added. Paths and tuples are compared as JSON has them.
 
     Raises:
         ResultsError: a setting differs; it is named, with both values.
     """
-    path = out.with_name(f".{out.name}.begun.json") if out.suffix == ".jsonl" else out / "begun.json"
+    path = out / "begun.json"
+    begun, lines = _agreed(path, path.read_bytes() if path.exists() else b"", settings, out)
+    write_text(path, begun + b"".join(line + b"\n" for line in lines).decode())
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The recording that the outputs of a ``name`` belong to: its path ("": it has none), hash and given language."""
+
+    name: str
+    audio: str
+    hash: str
+    language: str
+
+
+class Claim:
+    """An output that one process at a time writes, and the recordings that the names in it belong to.
+
+    It holds the settings as `claim` does, and behind them a line for each name. A file's claim is beside it, in
+    ``.NAME.begun.json``; without the file it is void. The lock ends with the process, however that ends.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any], *, folder: bool) -> None:
+        """Claim a folder, or a file.
+
+        Raises:
+            ResultsError: another process writes it, it was begun with other settings, or the file isn't ours.
+        """
+        self.made: dict[str, Origin] = {}
+        self._path = out / "begun.json" if folder else out.with_name(f".{out.name}.begun.json")
+        self._folder = out if folder and not out.exists() else None
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._locked(out)
+        try:
+            self._file.seek(0)
+            held = self._file.read()
+            if not folder and not out.exists():
+                held = b""
+            elif not folder and not held and out.stat().st_size:
+                raise ResultsError(f"{out}: wasn't written by this command; name another --out, or move it away")
+            self._new = not held
+            begun, lines = _agreed(self._path, held, settings, out)
+            for line in lines:
+                try:
+                    found = msgspec.json.decode(line, type=Origin)
+                except (msgspec.DecodeError, UnicodeDecodeError) as e:
+                    raise ResultsError(f"{self._path}: not readable ({e}); delete {out}, or name another --out") from e
+                self.made[found.name] = found
+            whole = b"".join([begun.encode(), *(line + b"\n" for line in lines)])
+            if whole != held:
+                self._file.truncate(0)
+                self._file.write(whole)
+                self._file.flush()
+        except BaseException:
+            self._new = not self._path.stat().st_size
+            self.close()
+            raise
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, origin: Origin) -> None:
+        """Record whose the outputs of a name are, before they are written."""
+        self.made[origin.name] = origin
+        self._file.write(msgspec.json.encode(origin) + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Free it; one that was begun now and has no output leaves nothing."""
+        if self._new and not self.made:
+            self._path.unlink(missing_ok=True)
+            if self._folder:
+                with contextlib.suppress(OSError):  # there is something in it
+                    self._folder.rmdir()
+        with contextlib.suppress(OSError):  # a full disk, which `add` has raised already
+            self._file.close()
+
+    def _locked(self, out: Path) -> BinaryIO:
+        while True:
+            file = self._path.open("a+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                file.close()
+                raise ResultsError(f"{out}: another process is writing it; wait for it, or name another --out") from e
+            except OSError:  # a file system without locks
+                return file
+            with contextlib.suppress(FileNotFoundError):  # removed by `close` between opening and locking
+                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+                    return file
+            file.close()
+
+
+def _agreed(path: Path, held: bytes, settings: Mapping[str, Any], out: Path) -> tuple[str, list[bytes]]:
+    """The text of a claim with these settings added, and the whole lines behind it; ResultsError if they differ."""
+    begun: Any = {}
+    lines: list[bytes] = []
     try:
-        held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if held:
+            text = held.decode("utf-8", "replace")
+            begun, end = json.JSONDecoder().raw_decode(text)
+            lines = text[end:].lstrip("\n").encode().split(b"\n")[:-1]
+        if not isinstance(begun, dict):
+            raise ValueError("no JSON object")
     except ValueError as e:
         raise ResultsError(f"{path}: not readable ({e}); delete {out}, or name another --out") from e
     given = json.loads(json.dumps(msgspec.to_builtins(dict(settings), enc_hook=str)))
     for name, value in given.items():
-        if name in held and held[name] != value:
+        if name in begun and begun[name] != value:
             raise ResultsError(
-                f"{out}: begun with {name} {held[name]!r}, not {value!r}; name another --out, or delete {out}"
+                f"{out}: begun with {name} {begun[name]!r}, not {value!r}; name another --out, or delete {out}"
             )
-    write_text(path, json.dumps({**held, **given}, indent=1, ensure_ascii=False) + "\n")
+    return json.dumps({**begun, **given}, indent=1, ensure_ascii=False) + "\n", lines
 
 
 def kept(path: Path, make: Callable[[], T], kind: type[T]) -> T:

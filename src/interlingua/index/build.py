@@ -11,7 +11,7 @@ import msgspec
 from interlingua.audio import load_audio
 from interlingua.corpora import read_any
 from interlingua.corpora.base import CORPORA, read_corpus
-from interlingua.corpora.recordings import TABLES, audio_files
+from interlingua.corpora.recordings import audio_files, is_table
 from interlingua.encoding import EncodeReport, RayEngine, encode_here, encode_manifest, load_encoder, resolve_device
 from interlingua.encoding.encoder import SpeechEncoder, pool_frames
 from interlingua.encoding.store import FrameStore
@@ -53,7 +53,7 @@ def collect(
         name, _, root = given.partition("=")
         if name in CORPORA and not Path(given).exists():
             found += read_corpus(name, Path(root) if root else None, log=log)
-        elif given.endswith(TABLES):
+        elif is_table(given):
             found += read_any(given, log=log)
         else:
             bare += [path for path, _ in audio_files(given, log)]

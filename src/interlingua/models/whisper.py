@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -337,10 +336,8 @@ def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None =
     return folder
 
 
-def open_ctranslate2(
-    model: Path | Whisper, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1
-) -> Any:
-    """CTranslate2's Whisper of a folder, or of a model in memory (without adapters); keeps torch's number of threads.
+def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1) -> Any:
+    """CTranslate2's Whisper of a folder; keeps torch's number of threads.
 
     CTranslate2 sets OpenMP's threads to ``threads``, which would slow all later work of torch in this process.
     ``workers`` batches run at a time, ``threads`` serve each.
@@ -348,15 +345,10 @@ def open_ctranslate2(
     import ctranslate2
     import torch
 
-    if isinstance(model, Whisper):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "ct2"
-            convert(save_whisper(model, Path(name) / "hf"), folder, compute)
-            return open_ctranslate2(folder, compute=compute, device=device, workers=workers, threads=threads)
     before = torch.get_num_threads()
     try:
         return ctranslate2.models.Whisper(
-            str(model), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
+            str(folder), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
         )
     finally:
         torch.set_num_threads(before)

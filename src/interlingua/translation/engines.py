@@ -3,11 +3,16 @@
 Log-mel features, or encoder states from a frame store, become the engine's own states; `generate` decodes those.
 """
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +22,17 @@ from jaxtyping import Float32
 from interlingua.encoding import WhisperEncoder, best_compute, encoder_states, resolve_device
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreMismatchError, UsageError
-from interlingua.models import ModelSource, Task, Whisper, ctranslate2_folder, load_whisper, open_ctranslate2, resolve
+from interlingua.models import (
+    ModelSource,
+    Task,
+    Whisper,
+    convert,
+    ctranslate2_folder,
+    load_whisper,
+    open_ctranslate2,
+    resolve,
+    save_whisper,
+)
 from interlingua.models.hub import quiet
 from interlingua.models.targets import Targets, is_adapter, load_trained, read_targets
 from interlingua.translation.decoder import decode, masked, pad_states
@@ -30,18 +45,23 @@ Prompts = Sequence[Sequence[int]]
 BATCH_UTTERANCES = 16
 BEST_OF = 5  # samples of which the likeliest is taken, where the temperature isn't 0 (OpenAI's default)
 COMPUTE = "int8_float32"  # CTranslate2's number format on CPUs
+UNSEEDED = 2**32 - 1  # CTranslate2's seed that stands for none
+
+_SAMPLING = Lock()  # CTranslate2's seed is one for the whole process
 
 
 @dataclass(frozen=True)
 class Decoding:
     """How text is searched for.
 
-    ``temperature`` above 0 takes the likeliest of `BEST_OF` samples. With ``timestamps`` the prompts are without
-    ``<|notimestamps|>``. ``most_tokens`` None: half of the decoder's positions, as in OpenAI's Whisper.
+    ``temperature`` above 0 takes the likeliest of `BEST_OF` samples, which ``seed`` (below 2**31) and the batch decide.
+    With ``timestamps`` the prompts are without ``<|notimestamps|>``. ``most_tokens`` None: half of the decoder's
+    positions, as in OpenAI's Whisper.
     """
 
     beam: int = 1
     temperature: float = 0.0
+    seed: int = 0
     timestamps: bool = False
     most_tokens: int | None = None
 
@@ -180,9 +200,16 @@ class CTranslate2Engine:
             self.whisper = load_whisper(source, require_multilingual=False, weights=False)
             self.targets = read_targets(source.path)
             weights = ctranslate2_folder(source)
-        self._model = open_ctranslate2(
-            weights, compute=compute, device=device, workers=self.workers, threads=max(1, threads // self.workers)
+        if isinstance(weights, Whisper):
+            folder = Path(tempfile.mkdtemp()) / "ct2"  # kept as long as the engine, which may open it again
+            weakref.finalize(self, shutil.rmtree, folder.parent, ignore_errors=True)
+            with tempfile.TemporaryDirectory() as name:
+                convert(save_whisper(weights, Path(name) / "hf"), folder, compute)
+            weights = folder
+        self._open = partial(
+            open_ctranslate2, weights, compute=compute, device=device, threads=max(1, threads // self.workers)
         )
+        self._model = self._open(workers=self.workers)
 
     def encode(self, features: Features) -> Any:
         """See `Engine`."""
@@ -215,15 +242,19 @@ class CTranslate2Engine:
         search: dict[str, Any] = {"beam_size": how.beam}
         if how.temperature > 0:
             search = {"num_hypotheses": BEST_OF, "sampling_topk": 0, "sampling_temperature": how.temperature}
-        found = self._model.generate(
-            states,
-            [list(p) for p in prompts],
+        arguments = dict(
             max_length=max(2 * budget, len(prompts[0]) - 1 + budget),  # CTranslate2 stops Whisper at half of it
             suppress_tokens=list(settings.suppress_tokens or []),
             suppress_blank=bool(settings.begin_suppress_tokens),
             return_scores=True,
             return_no_speech_prob=True,
             **{"beam_size": 1, **search},
+        )
+        given = states, [list(p) for p in prompts]
+        found = (
+            self._sample(how.seed, *given, **arguments)
+            if how.temperature > 0
+            else self._model.generate(*given, **arguments)
         )
         outputs = []
         for result in found:
@@ -233,6 +264,17 @@ class CTranslate2Engine:
                 mean *= len(tokens) / (len(tokens) + 1)
             outputs.append(Decoded(tokens, mean, float(result.no_speech_prob), ended))
         return outputs
+
+    def _sample(self, seed: int, *given: Any, **arguments: Any) -> Any:
+        """Generate by sampling. A thread of CTranslate2 takes the seed once, so the model is opened for every call."""
+        import ctranslate2
+
+        with _SAMPLING:
+            ctranslate2.set_random_seed(seed)
+            try:
+                return self._open(workers=1).generate(*given, **arguments)
+            finally:
+                ctranslate2.set_random_seed(UNSEEDED)
 
     def place(
         self, states: Any, row: int, prompt: Sequence[int], tokens: Sequence[int], seconds: float
@@ -393,7 +435,9 @@ class TransformersEngine:
             config.no_timestamps_token_id = settings.no_timestamps_token_id
             config.max_initial_timestamp_index = 50
             rules.append(WhisperTimeStampLogitsProcessor(config, begin_index=begin))
-        with torch.inference_mode(), quiet(), masked(model.model.decoder, *states):
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.inference_mode(), quiet(), masked(model.model.decoder, *states):
+            torch.manual_seed(how.seed)
             found = GenerationMixin.generate(  # not Whisper's own, which requires windows of 30 s
                 model,
                 encoder_outputs=BaseModelOutput(last_hidden_state=states.hidden),

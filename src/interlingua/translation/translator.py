@@ -8,6 +8,7 @@ Chunks of many recordings share a batch. Each is encoded with the silence of `--
 the speed on short recordings (docs/translate.md).
 """
 
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -402,21 +403,21 @@ class _ChunkDecoder:
                 self._try_again(batch, target)
 
     def _try_again(self, batch: Sequence[Chunk], target: TargetPrompt) -> None:
-        """Retry flagged chunks with full context, then by sampling."""
+        """Retry flagged chunks with full context, then by sampling, each alone and seeded by its samples."""
 
         def bad(chunk: Chunk) -> bool:
             return bool(TRY_AGAIN & set(chunk.outputs[target.target].flags))
 
         doubtful = [c for c in batch if bad(c)]
-        if not doubtful:
-            return
-        states = self.engine.encode(self._features(doubtful, WINDOW_FRAMES))
-        ladder = [Decoding(beam=self.options.beam)] if self._context_frames(batch[0]) < WINDOW_FRAMES else []
-        ladder += [Decoding(temperature=t) for t in self.options.temperatures]
-        for how in ladder:
-            self._try(doubtful, states, target, how)
-            if not any(bad(c) for c in doubtful):
-                break
+        if doubtful and self._context_frames(batch[0]) < WINDOW_FRAMES:
+            states = self.engine.encode(self._features(doubtful, WINDOW_FRAMES))
+            self._try(doubtful, states, target, Decoding(beam=self.options.beam))
+        for chunk in filter(bad, doubtful if self.options.temperatures else ()):
+            states = self.engine.encode(self._features([chunk], WINDOW_FRAMES))
+            seed = zlib.crc32(chunk.samples.tobytes()) >> 1
+            for temperature in self.options.temperatures:
+                if bad(chunk):
+                    self._try([chunk], states, target, Decoding(temperature=temperature, seed=seed))
 
     def _try(self, chunks: Sequence[Chunk], states: Any, target: TargetPrompt, how: Decoding) -> None:
         how = replace(how, timestamps=self.options.timestamps and not target.trained)
