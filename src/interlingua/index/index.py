@@ -8,6 +8,7 @@ run, or one of two writers that missed the other's rows, leaves a complete versi
 date.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,9 +35,9 @@ from interlingua.progress import track
 from interlingua.retrieval.features import with_position
 from interlingua.retrieval.hubness import csls, neighbourhood
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
-from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, seqsim
+from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, reduce_directions, seqsim
 from interlingua.translation import detect_language
-from interlingua.types import FrameArray, Frames, Utterance
+from interlingua.types import FrameArray, Frames, Matrix, Utterance
 
 T = TypeVar("T")
 
@@ -47,8 +48,8 @@ VECTOR_INDEX_FROM = 20_000  # utterances; below, all vectors are compared
 CHUNK = 256  # utterances that are in memory at a time
 VECTORS = 4096  # that are in memory at a time
 
-_FORMAT = "interlingua-index-1"
-_OWN = ("id", "audio_hash", "line", "statistics", "vector", "neighbourhoods")
+_FORMAT = "interlingua-index-2"
+_OWN = ("id", "audio_hash", "line", "statistics", "vector", "neighbourhoods", "norms")
 _COLUMNS = ("language", "text", "speaker", "gender", "split", "meaning", "cluster", "duration", "path")
 
 
@@ -63,19 +64,16 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """A query, ready to be compared; ``language``: whose statistics serve it."""
+    """A query, ready to be compared; ``frames`` are transformed unit rows, ``language``: whose statistics serve it."""
 
     language: str
     vector: np.ndarray
-    packed: Packed
+    frames: Float32[np.ndarray, "T D"]
     neighbourhoods: np.ndarray
 
 
 class Estimates:
-    """Statistics made ready to place utterances among others.
-
-    ``compute`` is the number format of scores against references.
-    """
+    """Statistics made ready to place utterances among others; those that lack coordinates are given them."""
 
     def __init__(self, statistics: Statistics) -> None:
         self.statistics = statistics
@@ -83,8 +81,11 @@ class Estimates:
         named = statistics.languages.items()
         self._references = {lang: packed([*one.references.values()], self._compute) for lang, one in named}
         if self._references:
-            self._anchors = AnchorVectors(self._references[stats.EVERY], self._compute)
-            self._centres = {lang: self._anchors(side).mean(axis=0) for lang, side in self._references.items()}
+            known = statistics.coordinates
+            self._anchors = AnchorVectors(self._references[stats.EVERY], self._compute, known)
+            if known is None:
+                centres = {lang: self._anchors(side).mean(axis=0) for lang, side in self._references.items()}
+                self.statistics = replace(statistics, coordinates=self._anchors.matrix, centres=centres)
 
     def width(self) -> int:
         """V, of the vectors."""
@@ -109,7 +110,7 @@ class Estimates:
             found[np.asarray(ids)[:, None] == np.asarray([*one.references])[None, :]] = np.nan
             around.append(neighbourhood(found, METHOD.neighbours))
             mean = np.nansum(found, axis=1) / np.maximum((~np.isnan(found)).sum(axis=1), 1)
-            columns.append(mean - vectors @ self._centres[language] - around[-1] / 2)
+            columns.append(mean - vectors @ self.statistics.centres[language] - around[-1] / 2)
         placed = np.nan_to_num(np.hstack([vectors, np.stack(columns, axis=1)])).astype(np.float32)
         return placed, np.stack(around, axis=1)
 
@@ -123,7 +124,7 @@ class Estimates:
 
 def candidates(n: int) -> int:
     """How many of ``n`` utterances a search's first stage takes."""
-    return max(CANDIDATES, round(CANDIDATES_PER_ROOT * n**0.5))
+    return max(CANDIDATES, round(CANDIDATES_PER_ROOT * math.sqrt(n)))
 
 
 def packed(moved: Sequence[FrameArray], compute: SimilarityCompute = "float32") -> Packed:
@@ -236,7 +237,8 @@ class Index:
         moved, chosen = self.statistics.transform(language, frames.speech), self.statistics.name(language)
         vectors, neighbourhoods = self.estimates.place([moved], [frames.id])
         vector = self.estimates.query_vector(vectors[0], chosen)
-        return Query(language=chosen, vector=vector, packed=packed([moved]), neighbourhoods=neighbourhoods[0])
+        rows = moved / np.maximum(_norms(moved), np.finfo(np.float32).tiny)[:, None]
+        return Query(language=chosen, vector=vector, frames=rows, neighbourhoods=neighbourhoods[0])
 
     def search(
         self,
@@ -293,7 +295,7 @@ class Index:
         return loaded
 
     def _candidates(self, vector: np.ndarray, k: int, where: str | None, exhaustive: bool) -> Iterator[pa.Table]:
-        columns = ["id", "line", "language", "neighbourhoods"]
+        columns = ["id", "line", "language", "neighbourhoods", "norms"]
         nearest = {"column": "vector", "q": vector, "k": k, "metric": "dot", "nprobes": 64, "refine_factor": 4}
         try:
             if exhaustive or len(self) <= k:
@@ -312,9 +314,8 @@ class Index:
             return []
         languages = rows["language"].to_pylist()
         frames = self.store.read(rows["id"].to_pylist())
-        moved = [self.statistics.transform(lang, f.speech) for lang, f in zip(languages, frames, strict=True)]
-        similarity = seqsim(query.packed, packed(moved), reduction=METHOD.reduction)
-        scores = similarity
+        norms = [np.asarray(some, np.float32) for some in rows["norms"].to_pylist()]
+        scores = similarity = self._similarity(query, languages, [f.speech for f in frames], norms)
         if self.statistics.languages:
             order = list(self.statistics.languages)
             around = np.stack(rows["neighbourhoods"].to_pylist()).astype(np.float32)[:, order.index(query.language)]
@@ -330,6 +331,34 @@ class Index:
             )
             for line, score, plain in zip(lines, scores[0], similarity[0], strict=True)
         ]
+
+    def _similarity(
+        self, query: Query, languages: Sequence[str], frames: Sequence[FrameArray], norms: Sequence[np.ndarray]
+    ) -> Matrix:
+        """`seqsim` of a query to stored frames, (1, N), without transforming them.
+
+        (x - mean) W and q have the product that x - mean has with q W'; the norms of the former are known.
+        """
+        precision, recall = np.empty((2, 1, len(frames)), np.float32)
+        own, weight = _clock(len(query.frames)), np.float32(METHOD.position)
+        named = [self.statistics.name(lang) if self.statistics.languages else stats.EVERY for lang in languages]
+        for language in dict.fromkeys(named):
+            here = [n for n, other in enumerate(named) if other == language]
+            lengths = [len(frames[n]) for n in here]
+            rows, turned = np.concatenate([frames[n] for n in here]).astype(np.float32), query.frames
+            if self.statistics.languages:
+                transform = self.statistics.languages[language].transform
+                rows -= transform.mean
+                turned = turned if transform.matrix is None else turned @ transform.matrix.T
+            lasting = np.concatenate([norms[n] for n in here])
+            with np.errstate(invalid="ignore"):
+                found = rows @ turned.T / np.where(lasting > 0, lasting, 1)[:, None]
+                found += weight * (np.concatenate([_clock(n) for n in lengths]) @ own.T)
+                found /= 1 + weight
+                starts = np.cumsum([0, *lengths[:-1]])
+                precision[0, here] = np.maximum.reduceat(found, starts).mean(axis=1)
+                recall[0, here] = np.add.reduceat(found.max(axis=1), starts) / lengths
+        return reduce_directions(precision, recall, METHOD.reduction)
 
     # ------------------------------------------------------------ what is kept up to date
 
@@ -434,6 +463,7 @@ class Index:
                 "statistics": [self.statistics.version] * len(some),
                 "vector": list(vectors),
                 "neighbourhoods": list(neighbourhoods),
+                "norms": [_norms(rows) for rows in moved],
                 "path": [u.audio.path for u in some],
             }
             yield pa.RecordBatch.from_arrays(
@@ -496,6 +526,17 @@ def _ranked(hits: Sequence[Hit]) -> list[Hit]:
     return [msgspec.structs.replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 
 
+def _norms(rows: FrameArray) -> Float32[np.ndarray, "T"]:
+    norms: np.ndarray = np.linalg.norm(rows, axis=1)
+    return norms
+
+
+def _clock(n: int) -> Float32[np.ndarray, "T 2"]:
+    """The positions of ``n`` frames, as `with_position` has them."""
+    angle = np.pi * np.linspace(0, 1, n, dtype=np.float32)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while some := list(islice(remaining, size)):
@@ -518,6 +559,7 @@ def _schema(encoder: tuple[str, str], estimates: Estimates, shared: bool, own: I
             ("statistics", pa.string()),
             *((name, kinds.get(name, pa.string())) for name in (*_COLUMNS, *own)),
             ("neighbourhoods", pa.list_(pa.float32(), languages)),
+            ("norms", pa.list_(pa.float32())),
             ("vector", pa.list_(pa.float32(), estimates.width())),
         ],
         metadata={

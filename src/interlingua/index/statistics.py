@@ -35,6 +35,8 @@ _SCHEMA = pa.schema(
         ("references", pa.list_(pa.string())),
         ("lengths", pa.list_(pa.int32())),
         ("frames", pa.list_(pa.float16())),
+        ("centre", pa.list_(pa.float32())),
+        ("coordinates", pa.list_(pa.float32())),
     ]
 )
 
@@ -53,10 +55,15 @@ class LanguageStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """By language, `EVERY` first; none in an index of too few utterances."""
+    """By language, `EVERY` first; none in an index of too few utterances.
+
+    ``coordinates`` is the matrix of vectors by the references of `EVERY`, ``centres`` each language's mean vector.
+    """
 
     version: str
     languages: dict[str, LanguageStatistics]
+    coordinates: np.ndarray | None = None
+    centres: dict[str, np.ndarray] = field(default_factory=dict)
 
     def name(self, language: str) -> str:
         """The language whose statistics serve a language: itself, or `EVERY`."""
@@ -111,10 +118,12 @@ def create(uri: str) -> None:
 
 
 def save(uri: str, statistics: Statistics) -> None:
-    """Add a version to the statistics' dataset; one that is there stays."""
+    """Add a version, with its coordinates, to the statistics' dataset; one that is there stays."""
     with suppress(StoreError):
         load(uri, statistics.version)
         return
+    if statistics.coordinates is None:
+        raise ValueError("these statistics lack coordinates; Estimates gives them")
     named = statistics.languages.items()
     columns = [
         [statistics.version] * len(named),
@@ -125,6 +134,8 @@ def save(uri: str, statistics: Statistics) -> None:
         [list(one.references) for _, one in named],
         [[len(f) for f in one.references.values()] for _, one in named],
         [np.concatenate([*one.references.values()]).astype(np.float16).ravel() for _, one in named],
+        [statistics.centres.get(language) for language, _ in named],
+        [statistics.coordinates.ravel() if language == EVERY else None for language, _ in named],
     ]
     table = pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
     lance.write_dataset(table, uri, mode="append")
@@ -140,7 +151,7 @@ def load(uri: str, version: str) -> Statistics:
         raise StoreError(f"{uri}: no statistics of an index here; run `interlingua index build` again") from e
     if not len(table):
         raise StoreError(f"{uri}: lacks version {version}; run `interlingua index build` again")
-    found = {}
+    found, centres, coordinates = {}, {}, np.zeros(0)
     for row, language in enumerate(table["language"].to_pylist()):
         mean, matrix, frames = (table[name][row].values.to_numpy() for name in ("mean", "matrix", "frames"))
         ends = np.cumsum(table["lengths"][row].values.to_numpy())
@@ -148,4 +159,7 @@ def load(uri: str, version: str) -> Statistics:
         references = dict(zip(table["references"][row].as_py(), rows, strict=True))
         transform = FrameTransform(mean, matrix.reshape(len(mean), len(mean)))
         found[language] = LanguageStatistics(table["n"][row].as_py(), transform, references)
-    return Statistics(version, {EVERY: found.pop(EVERY), **dict(sorted(found.items()))})
+        centres[language] = table["centre"][row].values.to_numpy()
+        if language == EVERY:
+            coordinates = table["coordinates"][row].values.to_numpy().reshape(len(references), -1)
+    return Statistics(version, {EVERY: found.pop(EVERY), **dict(sorted(found.items()))}, coordinates, centres)

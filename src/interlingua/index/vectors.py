@@ -20,22 +20,32 @@ RIDGE = 0.03  # of the mean eigenvalue: SeqSim is no kernel, and directions of s
 class AnchorVectors:
     """Coordinates by SeqSim to anchors, as the method compares frames: whitened, with position.
 
-    Queries and candidates have the same vector. ``compute`` is the number format of the scores.
+    Queries and candidates have the same vector. ``compute`` is the number format of the scores; ``matrix`` that of the
+    same anchors, if it is known.
     """
 
-    def __init__(self, anchors: Sequence[FrameArray] | Packed, compute: SimilarityCompute = "float32") -> None:
+    def __init__(
+        self,
+        anchors: Sequence[FrameArray] | Packed,
+        compute: SimilarityCompute = "float32",
+        matrix: Float32[np.ndarray, "A V"] | None = None,
+    ) -> None:
         self._anchors = anchors if isinstance(anchors, Packed) else pack(anchors, compute=compute)
         self._compute: SimilarityCompute = compute
-        scores = seqsim(self._anchors, self._anchors, compute=compute).astype(np.float64)
+        self.matrix = self._nystroem() if matrix is None else matrix
+
+    def _nystroem(self) -> Float32[np.ndarray, "A V"]:
+        scores = seqsim(self._anchors, self._anchors, compute=self._compute).astype(np.float64)
         values, directions = np.linalg.eigh((scores + scores.T) / 2)
         positive = np.maximum(values, 0)
         roots = np.sqrt(positive) / (positive + RIDGE * values.mean())
-        self._matrix = (directions * roots)[:, ::-1].astype(np.float32)
+        matrix: np.ndarray = (directions * roots)[:, ::-1].astype(np.float32)
+        return matrix
 
     @property
     def width(self) -> int:
         """V: an anchor, a value; the first ones carry most."""
-        return len(self._matrix)
+        return len(self.matrix)
 
     def __call__(
         self, utterances: Sequence[FrameArray] | Packed, advance: Progress | None = None
@@ -45,5 +55,5 @@ class AnchorVectors:
 
     def project(self, scores: Float32[np.ndarray, "N A"]) -> Float32[np.ndarray, "N V"]:
         """Vectors from scores to the anchors."""
-        vectors: np.ndarray = scores @ self._matrix
+        vectors: np.ndarray = scores @ self.matrix
         return vectors
