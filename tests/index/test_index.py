@@ -6,13 +6,15 @@ import sys
 import textwrap
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from helpers import utterance
 from interlingua.encoding import pool_frames
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreError, UsageError
-from interlingua.index import Index, build, search_shards
+from interlingua.index import Hit, Index, build, search_shards
 from interlingua.index import index as index_module
 from interlingua.index import statistics as stats
 from interlingua.retrieval.features import with_position
@@ -284,6 +286,31 @@ def test_shards_give_the_scores_of_one_index(tmp_path, utterances):
         assert [h.utterance.id for h in found] == [h.utterance.id for h in expected]
         assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-5)
         assert [h.rank for h in found] == [*range(1, 11)]
+
+
+def test_equal_recordings_come_in_the_order_of_ids_and_none_is_cut(tmp_path, utterances):
+    def copy(name):
+        same = utterances[40]
+        return Frames(name, same.values, same.n_speech, name, msgspec.structs.replace(same.utterance, id=name))
+
+    whole = made(tmp_path / "whole", [*utterances, *(copy(f"copy/{n}") for n in range(5))])
+    query = Frames("q", utterances[40].values, utterances[40].n_speech)
+    equal = [*(f"copy/{n}" for n in range(5)), utterances[40].id]
+    for k in range(1, 8):
+        found = [h.utterance.id for h in whole.search(query, k, language="fr")]
+        assert found[:6] == equal[:k]
+
+
+def test_scores_within_the_tolerance_go_by_id():
+    def hit(name, score):
+        return Hit(rank=0, score=score, similarity=score, utterance=utterance(id=name))
+
+    hits = [hit("b", 0.5), hit("a", 0.5 - 1e-6), hit("c", 0.5 - 4e-5), hit("d", -np.inf), hit("e", 0.5 + 1e-6)]
+    for k in (2, 3, 5):
+        for order in (hits, hits[::-1]):
+            found = index_module._ranked(order, k)
+            assert [h.utterance.id for h in found] == ["a", "b", "e", "c", "d"][:k]
+            assert [h.rank for h in found] == list(range(1, k + 1))
 
 
 def test_shards_of_other_statistics_are_refused(tmp_path, utterances):

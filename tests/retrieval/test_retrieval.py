@@ -16,7 +16,7 @@ from interlingua.experiments.retrieval import Corpus, measure
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.retrieval.evaluate import Items, bootstrap_means, evaluate_scores, ranks_of_best_relevant
 from interlingua.retrieval.features import duration_similarity, mean_pool_cosine
-from interlingua.retrieval.seqsim import seqsim
+from interlingua.retrieval.seqsim import TIE, seqsim
 from interlingua.types import Frames, FrameSpec
 
 NAN = np.nan
@@ -413,3 +413,21 @@ def test_the_spec_of_the_store_is_untouched(utterances, store):
     evaluate_retrieval(utterances, store, "duration")
     assert store.spec == before
     assert store.version == FrameStore.open(store.path).version
+
+
+def test_exact_duplicates_rank_alike_in_every_order():
+    """Each query's candidate is there twice, under another meaning too: never found, whatever the tiles make of it."""
+    rng = np.random.default_rng(5)
+    spoken = [rng.normal(size=(int(n), 32)).astype(np.float32) for n in rng.integers(20, 300, size=40)]
+    queries = [f + 0.3 * rng.normal(size=f.shape).astype(np.float32) for f in spoken]
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(80)
+        scores = seqsim(queries, [spoken[i % 40] for i in order])
+        relevant = order[None, :] == np.arange(40)[:, None]
+        assert ranks_of_best_relevant(scores, relevant).tolist() == [2] * 40
+
+
+def test_scores_within_the_tolerance_are_equal():
+    near, far = 0.5 + TIE / 2, 0.5 + 3 * TIE
+    assert ranks([[0.5, near, 0.5 - TIE / 2, 0.5 - 3 * TIE]], [[1, 0, 0, 0]]) == [3]
+    assert ranks([[near, 0.5], [far, 0.5], [-np.inf, -np.inf]], [[1, 0], [1, 0], [1, 0]]) == [2, 1, np.inf]

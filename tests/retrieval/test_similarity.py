@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from jaxtyping import TypeCheckError
 
 from interlingua.errors import UsageError
-from interlingua.retrieval.features import duration_similarity, mean_pool_cosine
+from interlingua.retrieval.features import duration_similarity, mean_pool_cosine, with_position
 from interlingua.retrieval.reference import seqsim_pair
 from interlingua.retrieval.seqsim import alignment_matrix, pack, reduce_directions, seqsim, seqsim_both
 
@@ -98,6 +98,59 @@ def test_f1_is_zero_wherever_the_directions_sum_to_zero_or_less():
     f1 = reduce_directions(precision, recall, "f1")
     assert f1.tolist() == [[0, 0, 0, 0]]
     assert np.isfinite(f1).all()
+
+
+def test_f1_is_zero_where_one_direction_is_not_above_zero():
+    precision, recall = array([-0.9, 0.95, 0.0, 0.5, 1e-3]), array([0.95, -0.9, 0.5, 0.0, 0.5])
+    expected = [0, 0, 0, 0, 2 * 1e-3 * 0.5 / 0.501]
+    assert reduce_directions(precision, recall, "f1")[0] == pytest.approx(expected)
+    query, candidate = array([1, 0], [-1, -0.2]), array([0.9, 0.1])  # P just below 0, R near 1
+    slow = seqsim_pair(query, candidate)
+    assert (slow["precision"] < 0) != (slow["precision"] + slow["recall"] < 0)
+    assert slow["f1"] == seqsim([query], [candidate]).item() == 0
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38, 1e-30, 1e-44])
+@pytest.mark.parametrize("compute", ["float32", "bfloat16", "int8"])
+def test_frames_of_any_size_score_alike(size, compute):
+    rows = np.sign(ragged(7, 4, seed=3)[0]), np.sign(ragged(5, seed=4)[0])
+    plain, sized = list(rows), [(r * np.float32(size)).astype(np.float32) for r in rows]
+    mixed = [sized[0].copy(), plain[1]]
+    mixed[0][::2] = plain[0][::2]
+    for frames in (sized, mixed):
+        found = seqsim(frames, frames, compute=compute)
+        np.testing.assert_allclose(found, seqsim(plain, plain, compute=compute), atol=1e-6)
+        slow = [[seqsim_pair(q, c)["f1"] for c in frames] for q in frames]
+        np.testing.assert_allclose(slow, by_reference(plain, plain, "f1"), atol=1e-6)
+    np.testing.assert_allclose(mean_pool_cosine(sized, sized), mean_pool_cosine(plain, plain), atol=1e-6)
+    np.testing.assert_allclose(with_position(sized[0], 0.5), with_position(plain[0], 0.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("score", [seqsim, mean_pool_cosine])
+def test_mean_pooling_and_seqsim_have_the_same_answer_to_odd_frames(score):
+    good, zero = array([1, 0]), array([0, 0])
+    odd = [array([np.inf, 1]), array([-np.inf, np.inf]), array([np.nan, 1])]
+    found = score([good, *odd, zero], [*odd, good, zero])
+    assert np.isnan(found[:, :3]).all()
+    assert np.isnan(found[1:4]).all()
+    assert found[[0, 4], 3:].tolist() == [[1, 0], [0, 0]]
+    assert score([], [good]).shape == (0, 1)
+    assert score([good], []).shape == (1, 0)
+    assert score([], []).shape == (0, 0)
+    with pytest.raises(ValueError, match="frames are"):
+        score([good, np.zeros((0, 2), np.float32)], [good])
+
+
+@pytest.mark.parametrize("weights", [[1, -0.5], [-1, -1], [0, 0], [np.nan, 1], [np.inf, 1], [1]])
+def test_weights_that_weigh_nothing_or_less_are_refused(weights):
+    with pytest.raises(ValueError, match="weight"):
+        pack([array([1, 0], [0, 1])], weights=[np.array(weights, np.float32)])
+
+
+def test_a_duration_of_zero_is_none():
+    found = duration_similarity([0.0, 2.0], [2.0, -1.0, np.inf, np.nan, 4.0])
+    assert np.isnan(found[0]).all()
+    assert found[1] == pytest.approx([0, np.nan, np.nan, np.nan, -np.log(2)], nan_ok=True)
 
 
 def test_frames_that_are_not_numbers_give_a_score_that_is_none():

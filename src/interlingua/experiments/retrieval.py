@@ -35,7 +35,7 @@ from interlingua.retrieval.evaluate import (
     relevance,
 )
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method, get_method
-from interlingua.retrieval.seqsim import SimilarityCompute
+from interlingua.retrieval.seqsim import SimilarityCompute, unit_rows
 from interlingua.types import SAMPLE_RATE, FrameArray, Matrix, Utterance
 
 Pair = tuple[str, str]
@@ -264,7 +264,7 @@ def concatenate_layers(corpora: Sequence[Corpus]) -> Corpus:
     for language, held in first.frames.items():
         rows: list[FrameArray | None] = []
         for name, *same in zip(first.items[language].ids, held, *(c.frames[language] for c in others), strict=True):
-            known = [unit(f) for f in same if f is not None]
+            known = [unit_rows(f) for f in same if f is not None]
             if len({len(f) for f in known}) > 1:
                 raise UsageError(
                     f"--concatenate: {name!r} has {', '.join(str(len(f)) for f in known)} frames; encode alike"
@@ -272,12 +272,6 @@ def concatenate_layers(corpora: Sequence[Corpus]) -> Corpus:
             rows.append(np.hstack(known) if len(known) == len(corpora) else None)
         frames[language] = rows
     return replace(first, frames=frames)
-
-
-def unit(frames: FrameArray) -> FrameArray:
-    """Rows of length 1 in float32; zero rows stay."""
-    norms = np.linalg.norm(frames.astype(np.float32), axis=1, keepdims=True)
-    return np.asarray(frames / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
 def loud_frames(samples: np.ndarray, decibels: float, rate: float) -> np.ndarray:

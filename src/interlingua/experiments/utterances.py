@@ -7,6 +7,7 @@ import numpy as np
 from interlingua.metrics import SystemOutputs, segment_scores, transcript_errors
 from interlingua.results import Ranked, Transcribed, Translated, UtteranceResult
 from interlingua.retrieval.evaluate import Items, Ranks
+from interlingua.retrieval.seqsim import TIE
 from interlingua.types import Matrix, Utterance
 
 
@@ -69,12 +70,12 @@ class UtteranceLog:
 
 
 def first_of(queries: Items, candidates: Items, scores: Matrix) -> list[int | None]:
-    """The first candidate for each query, of equal scores a wrong one; None where none is scored.
+    """The first candidate for each query, of equal scores (but for `TIE`) a wrong one; None where none is scored.
 
     ``scores``: (N, M); NaN never wins.
     """
     scores = np.where(np.isnan(scores), -np.inf, scores)
     relevant = np.asarray(queries.meanings)[:, None] == np.asarray(candidates.meanings)[None, :]
     best = scores.max(axis=1, keepdims=True)
-    firsts = np.argmax((scores == best) * (2 - relevant.astype(int)), axis=1)
+    firsts = np.argmax((scores >= best - TIE) * (2 - relevant.astype(int)), axis=1)
     return [None if np.isneginf(top) else int(first) for top, first in zip(best[:, 0], firsts, strict=True)]

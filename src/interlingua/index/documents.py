@@ -25,7 +25,7 @@ from interlingua.languages import language_name
 from interlingua.progress import track
 from interlingua.retrieval.features import LEAST_UTTERANCES, fit_transform, with_position
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
-from interlingua.retrieval.seqsim import SimilarityCompute, reduce_directions, seqsim
+from interlingua.retrieval.seqsim import SimilarityCompute, reduce_directions, seqsim, unit_rows
 from interlingua.translation.segments import Segmentation, speech_regions
 from interlingua.types import SAMPLE_RATE, AudioRef, FrameArray, Matrix, Samples
 
@@ -215,11 +215,11 @@ class SpanScores:
         shape = (join, len(a), len(b))
         self._precision = np.zeros(shape, dtype=np.float32)  # [n-1, i, j]: best of segment i's frames in B's j..j+n-1
         self._recall = np.zeros(shape, dtype=np.float32)  # [m-1, i, j]: best of segment j's frames in A's i..i+m-1
-        frames_b = np.concatenate([_unit(f) for f in b])
+        frames_b = np.concatenate([unit_rows(f) for f in b])
         starts = np.cumsum(self._lengths[1]) - self._lengths[1]
         columns: list[np.ndarray] = []  # of the last segments of A: the best of every frame of B, latest first
         for i, query in enumerate(a):
-            similarity = _unit(query) @ frames_b.T
+            similarity = unit_rows(query) @ frames_b.T
             parts = best = np.maximum.reduceat(similarity, starts, axis=1)
             for n in range(1, min(join, len(b)) + 1):
                 if n > 1:
@@ -375,11 +375,6 @@ def _joined(values: Sequence[float] | np.ndarray, n: int) -> Float32[np.ndarray,
 def _fits(times: Times, n: int, longest: float) -> Bool[np.ndarray, "_N"]:
     """Whether ``n`` consecutive segments take ``longest`` seconds at most, the pauses included; a single one always."""
     return np.array([n == 1 or times[i + n - 1][1] - times[i][0] <= longest for i in range(len(times) - n + 1)])
-
-
-def _unit(frames: FrameArray) -> FrameArray:
-    norms = np.linalg.norm(frames, axis=1, keepdims=True)
-    return frames / np.where(norms > 0, norms, 1)
 
 
 def _name(source: AudioSource, side: str) -> str:

@@ -35,7 +35,7 @@ from interlingua.progress import track
 from interlingua.retrieval.features import with_position
 from interlingua.retrieval.hubness import csls, neighbourhood
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
-from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, reduce_directions, seqsim
+from interlingua.retrieval.seqsim import TIE, Packed, SimilarityCompute, pack, reduce_directions, seqsim
 from interlingua.translation import detect_language
 from interlingua.types import FrameArray, Frames, Matrix, Utterance
 
@@ -249,7 +249,7 @@ class Index:
         where: str | None = None,
         exhaustive: bool = False,
     ) -> list[Hit]:
-        """The k best utterances for a spoken query, best first; equal scores in the order of ids.
+        """The k best utterances for a spoken query, best first; scores that differ by `TIE` at most go by id.
 
         Args:
             query: a file, bytes or samples; or frames as the index stores them.
@@ -264,11 +264,15 @@ class Index:
         if k < 1:
             raise UsageError(f"-k {k}: use 1 or more")
         given = query if isinstance(query, Query) else self.query(query, language)
+        return _ranked(self._best(given, k, where, exhaustive), k)
+
+    def _best(self, query: Query, k: int, where: str | None, exhaustive: bool) -> list[Hit]:
+        """The k best, and those that score as much as the last of them but for `TIE`."""
         best: list[Hit] = []
-        for rows in self._candidates(given.vector, max(k, candidates(len(self))), where, exhaustive):
-            best += self._scored(given, rows)
-            best = sorted(best, key=_order)[:k]
-        return _ranked(best)
+        for rows in self._candidates(query.vector, max(k, candidates(len(self))), where, exhaustive):
+            best = sorted([*best, *self._scored(query, rows)], key=_order)
+            best = [hit for hit in best if hit.score >= best[min(k, len(best)) - 1].score - TIE]
+        return best
 
     def encode(self, audio: Sequence[AudioSource]) -> list[Frames]:
         """Frames of recordings, as the index stores them."""
@@ -509,21 +513,25 @@ def search_shards(
             raise UsageError(
                 f"{other.uri}: its scores don't compare with those of {first.uri}; build it with --like {first.uri}"
             )
+    if k < 1:
+        raise UsageError(f"-k {k}: use 1 or more")
     prepared = first.query(query, language)
-    return _ranked(
-        sorted(
-            (h for s in shards for h in s.search(prepared, k, where=where, exhaustive=exhaustive)),
-            key=_order,
-        )[:k]
-    )
+    return _ranked([hit for s in shards for hit in s._best(prepared, k, where, exhaustive)], k)
 
 
 def _order(hit: Hit) -> tuple[float, str]:
     return -hit.score, hit.utterance.id
 
 
-def _ranked(hits: Sequence[Hit]) -> list[Hit]:
-    return [msgspec.structs.replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
+def _ranked(hits: Iterable[Hit], k: int) -> list[Hit]:
+    """The k best, best first; those within `TIE` of the best that is left are equal, and go by id."""
+    left = sorted(hits, key=_order)
+    found: list[Hit] = []
+    while left and len(found) < k:
+        equal = [hit for hit in left if hit.score >= left[0].score - TIE]
+        found += sorted(equal, key=lambda hit: hit.utterance.id)
+        left = left[len(equal) :]
+    return [msgspec.structs.replace(hit, rank=rank) for rank, hit in enumerate(found[:k], 1)]
 
 
 def _norms(rows: FrameArray) -> Float32[np.ndarray, "T"]:

@@ -4,9 +4,10 @@
 folds of near-duplicate clusters. A fold's queries are scored with estimates from the other folds, the two languages
 from different halves of these, so that nothing is estimated on parallel speech. The whole gallery is always searched.
 
-**Figures.** Every candidate with the query's meaning is a positive. The rank is that of the best one; ties count
-against it, so that a constant score earns nothing. A query without positives is skipped and counted, as trec_eval
-skips topics without relevant documents; one whose positives, or which itself, have no frames is a miss.
+**Figures.** Every candidate with the query's meaning is a positive. The rank is that of the best one; ties (scores
+within `TIE`) count against it, so that a constant score earns nothing, and equal recordings rank alike in any order. A
+query without positives is skipped and counted, as trec_eval skips topics without relevant documents; one whose
+positives, or which itself, have no frames is a miss.
 
 Intervals are percentile bootstrap intervals over near-duplicate clusters, since prompts that differ in one word don't
 fail independently.
@@ -26,13 +27,14 @@ from interlingua.retrieval.dtw import dtw_similarity
 from interlingua.retrieval.features import (
     duration_similarity,
     fit_transform,
+    log_durations,
     mean_pool_cosine,
     rarity_weights,
     with_position,
 )
 from interlingua.retrieval.hubness import CORRECTIONS, neighbourhood
 from interlingua.retrieval.methods import Method
-from interlingua.retrieval.seqsim import Packed, SimilarityCompute, pack, reduce_directions, seqsim_both
+from interlingua.retrieval.seqsim import TIE, Packed, SimilarityCompute, pack, reduce_directions, seqsim_both
 from interlingua.types import FrameArray, Matrix, Utterance
 
 FOLDS = 5
@@ -141,7 +143,7 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
         chance_r5=_chance(n_relevant, len(candidates), 5),
         chance_r10=_chance(n_relevant, len(candidates), 10),
         signature=(
-            "positives:all-recordings|unanswerable:skipped|ties:pessimistic|bootstrap:clusters|"
+            f"positives:all-recordings|unanswerable:skipped|ties:pessimistic:{TIE:g}|bootstrap:clusters|"
             f"{draws_signature(RETRIEVAL_DRAWS)}|ci:{CI_LEVEL}"
         ),
         ranks=all_ranks,
@@ -149,10 +151,13 @@ def evaluate_scores(scores: Matrix, queries: Items, candidates: Items) -> Retrie
 
 
 def ranks_of_best_relevant(scores: Matrix, relevant: np.ndarray) -> Ranks:
-    """Rank (1 = first) of each query's best relevant candidate, from scores and booleans (N, M); infinity if none."""
+    """Rank (1 = first) of each query's best relevant candidate, from scores and booleans (N, M); infinity if none.
+
+    Every other candidate that scores as much, but for `TIE`, comes before it.
+    """
     scores = np.where(np.isnan(scores), -np.inf, scores)
     best = np.where(relevant, scores, -np.inf).max(axis=1)
-    before = ((scores >= best[:, None]) & ~relevant).sum(axis=1)
+    before = ((scores >= best[:, None] - TIE) & ~relevant).sum(axis=1)
     return np.where(np.isneginf(best), np.inf, before + 1.0)
 
 
@@ -185,8 +190,8 @@ class Speech:
 
     @cached_property
     def log_seconds(self) -> np.ndarray:
-        """Natural logarithm of the seconds."""
-        return np.asarray(np.log(self.seconds))
+        """Natural logarithm of the seconds; NaN where they aren't above 0."""
+        return log_durations(self.seconds)
 
     @cached_property
     def finite(self) -> np.ndarray:
@@ -328,7 +333,8 @@ class Scorer:
             tested = CORRECTIONS[method.hubness](tested, around_queries, around_candidates)
         if method.duration > 0:
             apart = queries.deviation[queries.tested, None] - candidates.deviation[None, :]
-            tested = (tested - method.duration * np.abs(apart)).astype(np.float32)
+            off = np.nan_to_num(np.abs(apart))  # an unknown duration corrects nothing
+            tested = (tested - method.duration * off).astype(np.float32)
         return tested
 
 
@@ -359,4 +365,6 @@ class _Prepared:
     def deviation(self) -> np.ndarray:
         """Log duration less the background's mean."""
         logs = self.speech.log_seconds
-        return np.asarray(logs - logs[self.background].mean())
+        known = logs[self.background]
+        known = known[~np.isnan(known)]
+        return np.asarray(logs - (known.mean() if len(known) else 0.0))

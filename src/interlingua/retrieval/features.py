@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from interlingua.retrieval.seqsim import pack
+from interlingua.retrieval.seqsim import common_width, pack, unit_rows
 from interlingua.types import FrameArray, Matrix
 
 SHRINKAGE = 0.1
@@ -73,9 +73,7 @@ def with_position(frames: FrameArray, weight: float) -> Float32[np.ndarray, "_T 
     Rows become unit first; the similarity at relative positions t and u (0 to 1) becomes
     (cosine + weight * cos(pi (t - u))) / (1 + weight). It helps where word order is alike.
     """
-    rows = frames.astype(np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = rows / np.where(norms > 0, norms, 1)
+    unit = unit_rows(frames)
     angle = np.pi * np.linspace(0, 1, len(unit), dtype=np.float32)
     clock = np.sqrt(np.float32(weight)) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return np.concatenate([unit, clock], axis=1)
@@ -104,22 +102,44 @@ def rarity_weights(
 
 
 def mean_pool_cosine(queries: Sequence[FrameArray], candidates: Sequence[FrameArray]) -> Matrix:
-    """Cosine between the means of the frames of each utterance (the paper's weaker alternative), (N, M)."""
+    """Cosine between the means of the frames of each utterance (the paper's weaker alternative), (N, M).
+
+    As SeqSim's: NaN for an utterance with infinity or NaN, ValueError for one without frames, (0, M) for no queries.
+    """
+    if not len(queries) or not len(candidates):
+        return np.zeros((len(queries), len(candidates)), dtype=np.float32)
     scores: Matrix = _mean_vectors(queries) @ _mean_vectors(candidates).T
     return scores
 
 
 def duration_similarity(queries: Sequence[float], candidates: Sequence[float]) -> Matrix:
-    """Minus the absolute difference of log durations, from seconds above 0, (N, M): a control by length alone.
+    """Minus the absolute difference of log durations, from seconds, (N, M): a control by length alone.
 
-    Log durations, because translations differ by a ratio rather than by a number of seconds.
+    Log durations, because translations differ by a ratio rather than by a number of seconds. NaN where a duration isn't
+    above 0.
     """
-    q, c = np.log(queries), np.log(candidates)
+    q, c = log_durations(queries), log_durations(candidates)
     return np.asarray(-np.abs(q[:, None] - c[None, :]), dtype=np.float32)
 
 
+def log_durations(seconds: Sequence[float]) -> np.ndarray:
+    """Natural logarithms; NaN where a duration is 0, negative or not finite: it isn't known."""
+    values = np.asarray(seconds, dtype=np.float64)
+    known = (values > 0) & np.isfinite(values)
+    return np.where(known, np.log(np.where(known, values, 1)), np.nan)
+
+
 def _mean_vectors(utterances: Sequence[FrameArray]) -> Matrix:
-    means = np.stack([f.astype(np.float32).mean(axis=0) for f in utterances])
-    norms = np.linalg.norm(means, axis=1, keepdims=True)
-    unit: Matrix = means / np.where(norms > 0, norms, 1)
-    return unit
+    common_width(utterances)
+    means = np.stack([_mean(f.astype(np.float32)) for f in utterances])
+    vectors = unit_rows(means)
+    vectors[~np.isfinite(means).all(axis=1)] = np.nan
+    return vectors
+
+
+def _mean(frames: FrameArray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean: np.ndarray = frames.mean(axis=0)
+        if not np.isfinite(mean).all() and np.isfinite(frames).all():
+            mean = (frames / np.float32(len(frames))).sum(axis=0)  # their sum overflows
+    return mean

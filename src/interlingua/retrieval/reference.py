@@ -7,7 +7,7 @@ frames q_1..q_n and candidate frames c_1..c_m, each divided by its length (an al
     precision P = 1/n  sum_i  max_j  q_i . c_j      every query frame looks for its best candidate frame
     recall    R = 1/m  sum_j  max_i  q_i . c_j      every candidate frame looks for its best query frame
     mean        = (P + R) / 2
-    F1          = 2 P R / (P + R), and 0 where P + R <= 0
+    F1          = 2 P R / (P + R), and 0 where P <= 0 or R <= 0: no harmonic mean is defined there
 """
 
 import math
@@ -32,13 +32,13 @@ def seqsim_pair(query: FrameArray, candidate: FrameArray) -> dict[str, float]:
         "precision": precision,
         "recall": recall,
         "mean": total / 2,
-        "f1": 2 * precision * recall / total if total > 0 else 0.0,
+        "f1": 2 * precision * recall / total if precision > 0 and recall > 0 else 0.0,
     }
 
 
 def _normalised(frame: np.ndarray) -> list[float]:
     values = [float(x) for x in frame]
-    length = math.sqrt(sum(x * x for x in values))
+    length = math.hypot(*values)  # which scales by the largest value first, so that no square overflows
     return [x / length for x in values] if length > 0 else values
 
 

@@ -28,6 +28,8 @@ TILE_BYTES = 1 << 22  # of a tile's similarities: they stay in cache
 SHORT_FRAMES = 120  # a tile whose candidates are shorter on average is transposed before its rows' maxima are taken
 LONG_FRAMES = 8192  # utterances longer than this (164 s unpooled) are cut, so that no tile outgrows memory
 TOLERANCES: dict[SimilarityCompute, float] = {"float32": 1e-4, "bfloat16": 1e-2}  # of the fused kernel's scores
+TIE = 5e-6  # in rankings: scores of equal utterances differ by up to 1e-6 as tiles fall, which CSLS doubles
+LEAST_NORM, MOST_NORM = 1e-15, 1e18  # of a row whose squares float32 holds
 _log = logging.getLogger(__name__)
 _ROUND = 32  # products cover a multiple of this, so that few shapes occur: the library prepares each shape anew
 _INT8 = 127
@@ -92,12 +94,7 @@ def pack(
         raise ValueError("there are no utterances to pack")
     if compute == "int8" and device != "cpu":
         raise UsageError(f"int8 products run on the cpu only, not on {device}; use bfloat16 there")
-    width = utterances[0].shape[-1]
-    for utterance in utterances:
-        if utterance.ndim != 2 or len(utterance) == 0:
-            raise ValueError(f"an utterance's frames are (T, D) with T >= 1, not {tuple(utterance.shape)}")
-        if utterance.shape[1] != width:
-            raise ValueError(f"frames are {width} and {utterance.shape[1]} wide; they must be equally wide")
+    width = common_width(utterances)
     total = sum(map(len, utterances))
     room = torch.zeros(total + _ROUND, width, dtype=getattr(torch, compute), device=device)
     frame_weights = torch.empty(total, device=device)
@@ -107,15 +104,45 @@ def pack(
         if not isinstance(utterance, torch.Tensor):
             utterance = torch.from_numpy(np.array(utterance, dtype=np.float32))  # stored arrays are read-only
         rows = utterance.to(device=device, dtype=torch.float32)
-        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        finite.append(bool(torch.isfinite(norms).all()))
         here = slice(start, start + len(rows))
+        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        usual = (norms > LEAST_NORM) & (norms < MOST_NORM)
+        finite.append(bool(usual.all()) or bool(torch.isfinite(rows).all()))
+        if finite[-1] and not usual.all():  # by the largest value first: squares would overflow, or vanish
+            largest = rows.abs().amax(dim=1, keepdim=True)
+            rows = torch.where(usual | (largest == 0), rows, rows / torch.where(largest > 0, largest, 1))
+            norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         rows = rows / torch.where(norms > 0, norms, 1) if finite[-1] else torch.zeros_like(rows)
         room[here] = _as_int8(rows) if compute == "int8" else rows
         frame_weights[here] = 1 / len(rows) if weights is None else _frame_weights(weights[i], len(rows))
         start += len(rows)
     lengths, known = [len(u) for u in utterances], torch.tensor(finite, device=device)
     return Packed(room, lengths, frame_weights, known, weights is not None, scale)
+
+
+def common_width(utterances: Sequence[FrameArray | torch.Tensor]) -> int:
+    """The D of utterances' frames; ValueError unless all are (T, D) with T >= 1."""
+    width = int(utterances[0].shape[-1])
+    for utterance in utterances:
+        if utterance.ndim != 2 or len(utterance) == 0:
+            raise ValueError(f"an utterance's frames are (T, D) with T >= 1, not {tuple(utterance.shape)}")
+        if utterance.shape[1] != width:
+            raise ValueError(f"frames are {width} and {utterance.shape[1]} wide; they must be equally wide")
+    return width
+
+
+def unit_rows(frames: FrameArray) -> FrameArray:
+    """Rows of length 1 in float32, (T, D); zero rows stay, and a row with infinity or NaN becomes NaN in part."""
+    rows = frames.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        usual = (norms > LEAST_NORM) & (norms < MOST_NORM)
+        if not usual.all():  # as in `pack`
+            largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+            rows = np.where(usual | (largest == 0), rows, rows / np.where(largest > 0, largest, 1))
+            norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        unit: FrameArray = rows / np.where(norms > 0, norms, 1)
+    return unit
 
 
 def _as_int8(rows: torch.Tensor) -> torch.Tensor:
@@ -140,8 +167,10 @@ def _rotation(dim: int) -> torch.Tensor:
 
 def _frame_weights(weights: np.ndarray, n: int) -> torch.Tensor:
     total = float(weights.sum())
-    if len(weights) != n or not total > 0:
+    if len(weights) != n or not 0 < total < np.inf:
         raise ValueError(f"{len(weights)} weights that sum to {total} don't fit {n} frames")
+    if weights.min() < 0:
+        raise ValueError(f"a weight is {weights.min()}; weights are 0 or above")
     return torch.from_numpy(np.asarray(weights / total, dtype=np.float32))
 
 
@@ -182,8 +211,8 @@ def reduce_directions(precision: Matrix, recall: Matrix, reduction: Reduction) -
         mean: Matrix = total / 2
         return mean
     if reduction == "f1":
-        safe = np.where(total > 0, total, 1)
-        f1 = np.where(total > 0, 2 * precision * recall / safe, 0)
+        defined = (precision > 0) & (recall > 0)
+        f1 = np.where(defined, 2 * precision * recall / np.where(defined, total, 1), 0)
         return np.where(np.isnan(total), np.nan, f1).astype(np.float32)  # a score that can't be computed can't win
     raise ValueError(f"unknown reduction {reduction!r}: use precision, recall, mean or f1")
 
