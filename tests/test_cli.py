@@ -284,6 +284,20 @@ def test_an_index_takes_the_frames_of_a_store(encode, index, call, wav_manifest,
     assert (code, "frames pooled by 3; an index takes 1, 2 or 4" in one_line(err)) == (2, True)
 
 
+def test_what_can_t_be_read_any_more_stays_and_paths_don_t_depend_on_the_folder(
+    call, tiny_whisper_folder, wav_manifest, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path / "audio")
+    options = ("--out", tmp_path / "speech.lance", "--language", "en", "--model", tiny_whisper_folder)
+    call("index", "build", "en", "fr", *options)
+    (tmp_path / "audio" / "fr" / "two.wav").write_bytes(b"RIFF")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call("index", "build", "audio/en", "audio/fr", *options)
+    assert (code, "0 encoded now, 5 held already, 1 failed; 6 utterances in all" in out) == (1, True), err
+    code, out, _ = call("search", tmp_path / "speech.lance", "audio/en/one.wav", "--language", "en", "-k", "1", "--tsv")
+    assert out.splitlines()[1].split("\t")[3] == str(tmp_path / "audio" / "en" / "one.wav")
+
+
 def test_an_index_is_built_in_shards(index, call, wav_manifest, tiny_whisper_folder, tmp_path):
     options = ("--out", tmp_path / "parts.lance", "--model", tiny_whisper_folder)
     for part in ("0/2", "1/2"):
@@ -303,6 +317,12 @@ def test_an_index_is_built_in_shards(index, call, wav_manifest, tiny_whisper_fol
         (("search", "{index}", "{audio}", "--align", "a.jpg"), "--align a.jpg: the picture is a PNG"),
         (("search", "{tmp}/nothing", "{audio}"), "no index here; make one with `interlingua index build`"),
         (("search", "{index}", "{tmp}/nothing*"), "no file has such a name"),
+        (
+            ("index", "build", "{tmp}/nothing", "--out", "{index}"),
+            "nothing: no such file or folder; nothing is indexed",
+        ),
+        (("index", "build", "{manifest}", "--out", "{index}", "--encoder", "other"), "was made with whisper"),
+        (("index", "build", "{manifest}", "--out", "{index}", "--model", "tiny"), "build another index"),
         (("index", "build", "{manifest}", "--out", "{tmp}/new", "--address", "a:1"), "add --engine ray"),
         (("index", "remove", "{index}"), "name ids, or a condition with --where"),
         (("index", "build", "{tmp}/empty", "--out", "{tmp}/new"), "no recording in it"),

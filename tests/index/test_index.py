@@ -159,6 +159,13 @@ def test_own_columns_filter(uri, utterances):
     assert [h.utterance.id for h in index.search(query, 9, where="city = 'Lyon'")] == ["fr/77"]
 
 
+def test_a_condition_in_double_quotes_is_refused(uri, utterances):
+    index = made(uri, [frames("en", m, extra={"my room": "hall"}) for m in range(3)])
+    with pytest.raises(UsageError, match="single quotes"):
+        index.search(utterances[0], where='language = "en"')
+    assert len(index.search(utterances[0], where="`my room` = 'hall'")) == 3
+
+
 @pytest.mark.parametrize("where", ["nonsense = 1", "language =", "1; drop table"])
 def test_a_wrong_condition_is_named(uri, utterances, where):
     index = made(uri, utterances)
@@ -190,10 +197,10 @@ def test_a_refresh_does_only_what_is_new(uri, utterances):
 
 def test_statistics_are_remade_when_a_language_doubles(uri, utterances):
     index = made(uri, utterances[:35])  # five in French: too few
-    assert list(index.statistics.languages) == ["mul", "en"]
+    assert list(index.statistics.languages) == ["*", "en"]
     index.store.write(utterances[35:60])
     index.refresh()
-    assert list(index.statistics.languages) == ["mul", "en", "fr"]
+    assert list(index.statistics.languages) == ["*", "en", "fr"]
     whole = made(f"{uri}-at-once", utterances[:60])
     assert state(index) == state(whole)
 
@@ -263,6 +270,52 @@ def test_a_killed_refresh_leaves_a_complete_version_and_is_completed(uri, uttera
     assert state(index) == whole
 
 
+def test_frames_that_are_gone_are_skipped_until_the_next_refresh(uri, utterances):
+    """What a search meets while another process drops utterances, or was killed at it."""
+    index = made(uri, utterances)
+    index.store.delete(["fr/3", "fr/4"])
+    query = Frames("q", utterances[3].values, utterances[3].n_speech)
+    found = {h.utterance.id for h in Index.open(uri).search(query, 90, language="en")}
+    assert found == {u.id for u in utterances} - {"fr/3", "fr/4"}
+    assert (Index.open(uri).refresh(), len(Index.open(uri))) == (0, 88)
+
+
+def test_an_open_index_follows_what_another_process_rewrites(uri, utterances):
+    index = made(uri, utterances[:30])
+    query = Frames("q", utterances[3].values, utterances[3].n_speech)
+    index.search(query, 1, language="en")
+    other = Index.open(uri)
+    other.store.write(utterances[30:])
+    other.refresh()
+    assert index.remove(["en/29"]) == 1
+    assert dict_of(index.search(query, 90, language="en")) == dict_of(Index.open(uri).search(query, 90, language="en"))
+
+
+def test_rows_that_an_overwrite_would_lose_are_made_again(uri, utterances, monkeypatch):
+    """Another process adds a row while the catalogue is rewritten; and rewrites it while rows are added."""
+    index = made(uri, utterances[:30])
+    rows, done = Index._rows, []
+
+    def meanwhile(self, some, *rest):
+        yield from rows(self, some, *rest)
+        if not done:
+            done.append(True)
+            other = Index.open(uri)
+            other.store.write([frames("ru", 7)])
+            other.refresh()
+
+    monkeypatch.setattr(Index, "_rows", meanwhile)
+    index.store.write(utterances[30:60])
+    index.refresh()
+    assert Index.open(uri).languages() == {"en": 30, "fr": 30, "ru": 1}
+
+
+@pytest.mark.parametrize("name", ["vector", "line", "speaker", "speaker.id", "_rowid"])
+def test_a_column_that_can_t_be_one_is_named(uri, utterances, name):
+    with pytest.raises(UsageError, match=r"column .* rename it"):
+        made(uri, [*utterances, frames("en", 50, extra={name: "x"})])
+
+
 def test_two_writers_lose_nothing(uri, utterances):
     made(uri, utterances[:30])
     one, other = Index.open(uri), Index.open(uri)
@@ -313,6 +366,14 @@ def test_scores_within_the_tolerance_go_by_id():
             found = index_module._ranked(order, k)
             assert [h.utterance.id for h in found] == ["a", "b", "e", "c", "d"][:k]
             assert [h.rank for h in found] == list(range(1, k + 1))
+
+
+def test_statistics_of_other_frames_aren_t_shared(tmp_path, utterances):
+    whole = made(tmp_path / "whole", utterances)
+    other = FrameStore.create(tmp_path / "wide.lance", SPEC, 2 * DIM)
+    with pytest.raises(StoreError, match="holds frames 6 wide, not 12"):
+        build([], tmp_path / "new", stores=[other], like=whole)
+    assert not (tmp_path / "new").exists()
 
 
 def test_shards_of_other_statistics_are_refused(tmp_path, utterances):

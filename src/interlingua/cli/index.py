@@ -17,7 +17,7 @@ def build(
     *,
     out: str,
     language: str | None = None,
-    encoder: str = "whisper",
+    encoder: str | None = None,
     model: str | None = None,
     dtype: Literal["float16", "float32", "int8"] = "float16",
     like: str | None = None,
@@ -36,7 +36,7 @@ def build(
             (.lance).
         out: the index: a folder, or an object-store URI.
         language: of recordings without a manifest; default: detected for each.
-        encoder: speech encoder: whisper, one that an installed package registers, or module:attribute.
+        encoder: speech encoder: whisper (the default), one that an installed package registers, or module:attribute.
         model: model spec: alias, hub id or folder; default: the index's, or the encoder's own (whisper: base).
         dtype: of the stored frames; int8 takes half the disk of float16.
         like: an index whose statistics a new one shares, so that both can be searched at once.
@@ -138,16 +138,21 @@ def _built(
     recordings: tuple[str, ...], out: str, language: str | None, json: bool, *, like: str | None = None, **options: Any
 ) -> int:
     from interlingua.encoding import FrameStore
+    from interlingua.encoding.store import opened
     from interlingua.index import Index, build, collect
     from interlingua.types import Utterance
 
     stores = [FrameStore.open(r) for r in recordings if r.rstrip("/").endswith(".lance")]
     others = [r for r in recordings if not r.rstrip("/").endswith(".lance")]
-    listener = options.get("model") or "base"
+    held = Index.open(out) if opened(f"{out.rstrip('/')}/catalogue.lance") is not None else None
+    known = {u.id: u for u in held.utterances()} if held else {}
+    encoder, model = held.encoder if held else (options["encoder"] or "whisper", options.get("model") or "")
+    listener = model if model and encoder == "whisper" else "base"
     utterances, failed = list[Utterance](), dict[str, str]()
     if others or not stores:
-        utterances, failed = collect(others, language=language, model=listener, log=note)
-    index, report = build(utterances, out, stores=stores, like=Index.open(like) if like else None, **options)
+        utterances, failed = collect(others, language=language, model=listener, held=known, log=note)
+    other = Index.open(like) if like else None
+    index, report = build(utterances, out, stores=stores, unread=list(failed), like=other, **options)
     failed |= report.failed
     for name, why in failed.items():
         note(f"interlingua: {name}: {why}")

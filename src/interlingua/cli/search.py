@@ -35,7 +35,8 @@ def search(
         queries: audio files, folders, patterns or manifests; - is a recording on standard input.
         k: utterances to show for each query.
         also: further indexes to search at once, built with --like.
-        where: SQL condition on the index's columns, such as "language = 'fr' and duration < 5".
+        where: SQL condition on the index's columns, such as "language = 'fr' and duration < 5"; names with
+            spaces stand in backticks.
         language: of the queries; default: the manifest's, else detected.
         exhaustive: score every utterance, not only the candidates that one vector each chooses.
         align: also draw how the first query and its best match align, frame by frame, into this PNG.
@@ -65,11 +66,11 @@ def search(
             failed[query.id] = str(e)
             note(f"interlingua: {query.id}: {e}")
             continue
+        for hit in () if json else hits:
+            print(_line(query.id, hit, tsv=tsv), flush=True)
         if align and hits and not found:
             _draw(shards[0], query.id, query.audio, hits[0], align)
         found += [(query.id, hit) for hit in hits]
-        for hit in () if json else hits:
-            print(_line(query.id, hit, tsv=tsv), flush=True)
     if json:
         emit({"results": [{"query": name, **msgspec.to_builtins(hit)} for name, hit in found], "failed": failed})
     elif align and found:

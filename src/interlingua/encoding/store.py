@@ -6,7 +6,7 @@ and is read as float16. Every write is one Lance commit: a killed run leaves the
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, fields
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ _ARROW = {"float16": pa.float16(), "float32": pa.float32(), "int8": pa.int8()}
 _FORMAT = "interlingua-frames-1"
 CONFLICTS = 1000  # with other writers before one gives up: eight that write all the time meet dozens
 CONFLICT_TIME = timedelta(minutes=10)  # likewise; Lance's own 30 s were nearly reached by those eight (8 s)
+MANY_FILES = 32  # of a dataset, which are joined then
 _UNWRITABLE = "can't be written ({})"
 _REFUSALS = {  # a sign in an object store's answer -> what is wrong and how to fix it
     "NoSuchBucket": "there is no such bucket; create it or correct the URI",
@@ -56,7 +57,7 @@ class FrameStore:
     @classmethod
     def open(cls, path: str | Path) -> "FrameStore":
         """Open an existing store; raises StoreError if there is none at ``path``, or if its object store refuses."""
-        dataset = _opened(path)
+        dataset = opened(path)
         if dataset is None:
             raise StoreError(f"{path}: no frame store here; make one with `interlingua encode`")
         metadata = {k.decode(): v.decode() for k, v in (dataset.schema.metadata or {}).items()}
@@ -78,18 +79,18 @@ class FrameStore:
     def create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
         """Create an empty store; raises StoreError if ``path`` exists."""
         schema = _schema(spec, dim)
-        with _faults_named(path, "can't create a frame store ({})"):
+        with faults_named(path, "can't create a frame store ({})"):
             dataset = lance.write_dataset(schema.empty_table(), str(path), schema=schema, mode="create")
         return cls(dataset, spec, dim)
 
     @classmethod
     def open_or_create(cls, path: str | Path, spec: FrameSpec, dim: int) -> "FrameStore":
         """Open the store at ``path``, or create it; raises StoreMismatchError if its frames are of another kind."""
-        if _opened(path) is None and not _occupied(Path(path)):
+        if opened(path) is None and not _occupied(Path(path)):
             try:
                 return cls.create(path, spec, dim)
             except StoreError:
-                if _opened(path) is None:
+                if opened(path) is None:
                     raise  # and not another process's that was quicker
         store = cls.open(path)
         store.require(spec, dim)
@@ -173,7 +174,7 @@ class FrameStore:
         """Remove utterances in one commit; unknown ids are ignored."""
         held = [i for i in ids if i in self]
         if held:
-            with _faults_named(self.path, _UNWRITABLE):
+            with faults_named(self.path, _UNWRITABLE):
                 self._dataset.delete(among(held), conflict_retries=CONFLICTS, retry_timeout=CONFLICT_TIME)
                 self._reopen()
 
@@ -184,7 +185,7 @@ class FrameStore:
 
     def note(self, notes: dict[str, str]) -> None:
         """Keep some text beside the frames, by name."""
-        with _faults_named(self.path, _UNWRITABLE):
+        with faults_named(self.path, _UNWRITABLE):
             for tries in range(CONFLICTS):
                 self._reopen()
                 try:
@@ -196,8 +197,11 @@ class FrameStore:
                     break
             self._reopen()
 
-    def read(self, ids: Sequence[str]) -> list[Frames]:
-        """Frames of the given utterances, in order; raises StoreError if one is not in the store."""
+    def read(self, ids: Sequence[str], *, lacking: bool = False) -> list[Frames]:
+        """Frames of the given utterances, in order.
+
+        Raises StoreError if one is not in the store; ``lacking``: those are skipped.
+        """
         with self._damage_named():
             if self._rows is None and self._dataset.has_index:
                 table = self._dataset.to_table(columns=self._columns, filter=among(ids))
@@ -206,12 +210,17 @@ class FrameStore:
                 table = self._dataset.take(sorted({index[i] for i in ids if i in index}), columns=self._columns)
         found = {f.id: f for f in self._frames(table)}
         missing = [i for i in ids if i not in found]
-        if missing:
+        if missing and not lacking:
             raise StoreError(
                 f"{self.path}: {len(missing)} of {len(ids)} utterances are not in the store "
                 f"(the first is {missing[0]!r}); run `interlingua encode` on their manifest"
             )
-        return [found[i] for i in ids]
+        return [found[i] for i in ids if i in found]
+
+    def tidy(self) -> None:
+        """Join the small files of many commits, and delete versions that are older than a day."""
+        tidied(self._dataset)
+        self._reopen()
 
     def index_ids(self) -> None:
         """Keep an index of ids on disk: reading some utterances needs no list of all in memory then."""
@@ -245,12 +254,12 @@ class FrameStore:
             return self._dataset.to_table(columns=list(columns))
 
     def _merge(self, merge: Any, table: pa.Table) -> None:
-        with _faults_named(self.path, _UNWRITABLE):
+        with faults_named(self.path, _UNWRITABLE):
             merge.conflict_retries(CONFLICTS).retry_timeout(CONFLICT_TIME).execute(table)
             self._reopen()
 
     def _damage_named(self) -> AbstractContextManager[None]:
-        return _faults_named(self.path, "damaged ({}); delete the folder and encode again")
+        return faults_named(self.path, "damaged ({}); delete the folder and encode again")
 
     def _table(self, frames: Sequence[Frames]) -> pa.Table:
         for f in frames:
@@ -291,13 +300,13 @@ class FrameStore:
                 yield Frames(ids[row], values, n_speech, hashes[row])
 
 
-def _opened(path: str | Path) -> Any | None:
+def opened(path: str | Path) -> Any | None:
     """The Lance dataset at a path, None if there is none; raises StoreError if an object store refuses."""
     try:
         return lance.dataset(str(path))
     except (ValueError, OSError) as e:
         if "://" in str(path) and "was not found" not in str(e):
-            with _faults_named(path, "can't be opened ({})"):
+            with faults_named(path, "can't be opened ({})"):
                 raise
         return None
 
@@ -310,7 +319,7 @@ def _occupied(path: Path) -> bool:
 
 
 @contextmanager
-def _faults_named(path: str | Path, otherwise: str) -> Iterator[None]:
+def faults_named(path: str | Path, otherwise: str) -> Iterator[None]:
     """Raise Arrow's and Lance's errors as a StoreError of one line; an object store's answer names the fix."""
     try:
         yield
@@ -327,6 +336,14 @@ def _faults_named(path: str | Path, otherwise: str) -> Iterator[None]:
 def line_of(utterance: Utterance) -> str:
     """The manifest line of an utterance, JSON."""
     return msgspec.json.encode(utterance).decode()
+
+
+def tidied(dataset: Any) -> None:
+    """Join a dataset's small files where there are many, and delete versions that are older than a day."""
+    with suppress(OSError):  # another process writes; the next one tidies
+        if len(dataset.get_fragments()) > MANY_FILES:
+            dataset.optimize.compact_files()
+        dataset.cleanup_old_versions(timedelta(days=1))
 
 
 def among(ids: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Recordings of every kind -> an index: find, cut, encode what is new, drop what is gone."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,15 +15,15 @@ from interlingua.corpora.base import CORPORA, read_corpus
 from interlingua.corpora.recordings import audio_files, is_table
 from interlingua.encoding import EncodeReport, RayEngine, encode_here, encode_manifest, load_encoder, resolve_device
 from interlingua.encoding.encoder import SpeechEncoder, pool_frames
-from interlingua.encoding.store import FrameStore
-from interlingua.errors import AudioError, StoreError, UsageError
-from interlingua.index.index import CHUNK, Index
+from interlingua.encoding.store import FrameStore, opened
+from interlingua.errors import AudioError, UsageError
+from interlingua.index.index import CHUNK, Index, own_columns
 from interlingua.languages import normalise_language
 from interlingua.models import load_whisper
 from interlingua.progress import track
 from interlingua.translation import detect_language
 from interlingua.translation.segments import Segmentation, chunks_of
-from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Frames, StoreDtype, Utterance
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Frames, FrameSpec, StoreDtype, Utterance
 
 POOLING = 4  # frames averaged into a stored one: docs/seqsim.md
 SEGMENTATION = Segmentation(gap=0.5)
@@ -33,6 +34,7 @@ def collect(
     *,
     language: str | None = None,
     model: str = "base",
+    held: Mapping[str, Utterance] | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Utterance], dict[str, str]]:
     """The utterances that the command line names, and the recordings that failed (name -> why).
@@ -41,6 +43,7 @@ def collect(
         inputs: audio files, folders, patterns; manifests and tables; corpora as ``NAME`` or ``NAME=FOLDER``. A
             recording of more than 30 s is cut at its pauses, into utterances ``path#start-end``.
         language: of recordings without a manifest; None: ``model``, a Whisper, detects it.
+        held: an index's utterances by id, whose language is known.
 
     Raises:
         UsageError: nothing to index, or two utterances of one id.
@@ -56,8 +59,10 @@ def collect(
         elif is_table(given):
             found += read_any(given, log=log)
         else:
-            bare += [path for path, _ in audio_files(given, log)]
-    found += _cut(bare, language, model, failed)
+            bare += [path.absolute() for path, _ in audio_files(given, log)]
+            if bare and not bare[-1].exists():
+                raise UsageError(f"{given}: no such file or folder; nothing is indexed, and nothing dropped")
+    found += _cut(bare, language, model, held or {}, failed)
     if not found and not failed:
         raise UsageError(
             f"{', '.join(inputs) or 'no input'}: no recording in it; name audio files, folders or manifests"
@@ -70,15 +75,18 @@ def collect(
     return found, failed
 
 
-def _cut(paths: Sequence[Path], language: str | None, model: str, failed: dict[str, str]) -> Iterator[Utterance]:
+def _cut(
+    paths: Sequence[Path], language: str | None, model: str, held: Mapping[str, Utterance], failed: dict[str, str]
+) -> Iterator[Utterance]:
     """Utterances of recordings without a manifest."""
     code = normalise_language(language) if language else None
-    listener = load_whisper(model) if paths and code is None else None
+    known = {u.audio.path: u.language for u in held.values()}
+    listener = load_whisper(model) if code is None and any(str(path) not in known for path in paths) else None
     with track(len(paths), "reading recordings") as advance:
         for path in paths:
             try:
                 samples = load_audio(path)
-                spoken = detect_language(listener, samples) if listener else str(code)
+                spoken = code or known.get(str(path)) or detect_language(listener, samples)  # type: ignore[arg-type]
             except AudioError as e:
                 failed[str(path)] = str(e)
                 advance(1)
@@ -87,7 +95,10 @@ def _cut(paths: Sequence[Path], language: str | None, model: str, failed: dict[s
             if seconds <= WINDOW_SECONDS:
                 yield Utterance(id=str(path), audio=AudioRef(str(path)), language=spoken, duration=seconds)
             else:
-                for start, end in (chunk.seconds for chunk in chunks_of(samples, SEGMENTATION)):
+                chunks = chunks_of(samples, SEGMENTATION)
+                if not chunks:
+                    failed[str(path)] = f"{path}: no speech found in it"
+                for start, end in (chunk.seconds for chunk in chunks):
                     stretch = AudioRef(str(path), offset=start, duration=end - start)
                     name = f"{path}#{start:.2f}-{end:.2f}"
                     yield Utterance(id=name, audio=stretch, language=spoken, duration=end - start)
@@ -99,11 +110,12 @@ def build(
     uri: str | Path,
     *,
     stores: Sequence[FrameStore] = (),
-    encoder: str = "whisper",
+    encoder: str | None = None,
     model: str | None = None,
     dtype: StoreDtype = "float16",
     device: str = "auto",
     keep: bool = False,
+    unread: Iterable[str] = (),
     like: Index | None = None,
     shard: tuple[int, int] = (0, 1),
     engine: Literal["here", "ray"] = "here",
@@ -111,43 +123,81 @@ def build(
 ) -> tuple[Index, EncodeReport]:
     """Make or update an index: encode what is new or changed, drop what is gone unless ``keep``.
 
-    A killed build is continued by the same call. ``stores`` are frame stores whose utterances are taken as they are
-    encoded. ``like`` is an index whose statistics a new one shares, so that `search_shards` can search both. One shard
-    only encodes; once all have, a call without shards completes the index. ``engine`` ``ray`` encodes on the cluster at
-    ``address``. See `encode_manifest` for the other arguments and errors.
+    A killed build is continued by the same call.
 
-    Raises UsageError for a store whose frames can't be pooled to `POOLING`, or that knows no utterances.
+    Args:
+        utterances: as `collect` finds them.
+        uri: of the index.
+        stores: frame stores whose utterances are taken as they are encoded.
+        encoder: the registry's name; None: the index's, or whisper.
+        model: model spec; None: the index's, or the encoder's own.
+        dtype: of the stored frames.
+        device: where to encode.
+        keep: drop nothing.
+        unread: recordings whose utterances stay, though they can't be read now.
+        like: an index whose statistics a new one shares, so that `search_shards` can search both.
+        shard: (i, n) only encodes part i of n; once all are, a call without it completes the index.
+        engine: ``ray`` encodes on the cluster at ``address``.
+        address: of the Ray cluster.
+
+    Raises:
+        UsageError: a store whose frames can't be pooled to `POOLING` or that knows no utterances, an id that occurs
+            twice, or another encoder, model or ``like`` than the index has.
+        StoreMismatchError: frames of another kind.
     """
     name = str(uri).rstrip("/")
     chosen = list(utterances)
-    report = EncodeReport(0, 0, {})
-    wanted = {u.id for u in chosen}
+    own_columns(chosen)
+    wanted = Counter([u.id for u in chosen] + [i for source in stores for i in source.ids()])
+    if twice := [i for i, n in wanted.items() if n > 1]:
+        raise UsageError(f"two utterances are called {twice[0]!r}; ids must differ: index them apart, or rename one")
+    encoder, model = _encoder(name, encoder, model or (stores[0].spec.model if stores else None), like)
+    for source in stores:
+        source.require(replace(stores[0].spec, pooling=source.spec.pooling, dtype=source.spec.dtype), stores[0].dim)
+        _require_alike(like, source.spec, source.dim)
+    present, report = 0, EncodeReport(0, 0, {})
     for source in stores:
         store, taken = _taken(source, f"{name}/frames.lance", dtype)
-        wanted |= set(source.ids())
-        report = EncodeReport(0, report.present + taken, {})
+        present += taken
     if chosen or not stores:
         load = _loader(name, encoder, model, device)
         gpus = device != "cpu"
         run = RayEngine(partial(load, device=device), address, on_gpus=gpus) if engine == "ray" else encode_here
-        store, made = encode_manifest(
-            chosen,
-            load(device=resolve_device(device)[0]),
-            f"{name}/frames.lance",
-            pooling=POOLING,
-            dtype=dtype,
-            shard=shard,
-            engine=run,
-        )
-        report = EncodeReport(made.encoded, made.present + report.present, made.failed)
-    if not keep and shard == (0, 1):
-        store.delete([i for i in store.ids() if i not in wanted])
-    place = Path(model).expanduser() if model else None
-    spec = str(place.resolve()) if place and place.exists() else model or (stores[0].spec.model if stores else "")
-    index = Index.of(uri, store, encoder=encoder, model=spec, shared=like.statistics if like else None)
+        loaded = load(device=resolve_device(device)[0])
+        _require_alike(like, loaded.spec, loaded.dim)
+        settings = {"pooling": POOLING, "dtype": dtype, "shard": shard, "engine": run}
+        store, report = encode_manifest(chosen, loaded, f"{name}/frames.lance", **settings)  # type: ignore[arg-type]
+    report = replace(report, present=report.present + present)
+    index = Index.of(uri, store, encoder=encoder, model=model, shared=like.statistics if like else None)
     if shard == (0, 1):
+        if not keep:
+            lost = tuple(unread)
+            stay = {i for i in store.ids() if i in wanted or i.partition("#")[0] in lost or i in lost}
+            store.delete([i for i in store.ids() if i not in stay])
         index.refresh()
     return index, report
+
+
+def _encoder(uri: str, encoder: str | None, model: str | None, like: Index | None) -> tuple[str, str]:
+    """Encoder and model of a new index, or those of an existing one, which others would contradict."""
+    place = Path(model).expanduser() if model else None
+    spec = str(place.resolve()) if place and place.exists() else model or ""
+    if opened(f"{uri}/catalogue.lance") is None:
+        return encoder or "whisper", spec
+    index = Index.open(uri)
+    held, own = index.encoder
+    for option, wanted, there in (("encoder", encoder, held), ("model", spec, own)):
+        if wanted and there and wanted not in (there, index.store.spec.model):
+            raise UsageError(f"--{option} {wanted}: {uri} was made with {there}; build another index")
+    if like and like.statistics.version != index.statistics.version:
+        raise UsageError(f"--like {like.uri}: {uri} has statistics of its own; build it anew in another place")
+    return held, own or spec
+
+
+def _require_alike(like: Index | None, spec: FrameSpec, dim: int) -> None:
+    """Raise StoreMismatchError unless another index's statistics fit these frames."""
+    if like:
+        like.store.require(replace(spec, pooling=like.store.spec.pooling, dtype=like.store.spec.dtype), dim)
 
 
 def _taken(source: FrameStore, uri: str, dtype: StoreDtype) -> tuple[FrameStore, int]:
@@ -173,13 +223,10 @@ def _pooled(frames: Frames, line: str, source: FrameStore, store: FrameStore) ->
     return Frames(frames.id, values, len(values), frames.audio_hash, msgspec.json.decode(line, type=Utterance))
 
 
-def _loader(uri: str, encoder: str, model: str | None, device: str) -> Callable[..., SpeechEncoder]:
-    """What loads the encoder of a new index, or that of an existing one, on a ``device``."""
-    try:
-        index = Index.open(uri)
-    except StoreError:
+def _loader(uri: str, encoder: str, model: str, device: str) -> Callable[..., SpeechEncoder]:
+    """What loads the encoder on a ``device``; frames are made as those that an existing index has."""
+    if opened(f"{uri}/frames.lance") is None:
         how = resolve_device(device)[1]
-        return partial(load_encoder, encoder, model, context="speech", layer=None, compute=how)
-    spec, (encoder, own) = index.store.spec, index.encoder
-    chosen = model or own or None
-    return partial(load_encoder, encoder, chosen, context=spec.context, layer=spec.layer, compute=spec.compute)
+        return partial(load_encoder, encoder, model or None, context="speech", layer=None, compute=how)
+    spec = FrameStore.open(f"{uri}/frames.lance").spec
+    return partial(load_encoder, encoder, model or None, context=spec.context, layer=spec.layer, compute=spec.compute)

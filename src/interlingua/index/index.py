@@ -9,8 +9,10 @@ date.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -25,7 +27,7 @@ from jaxtyping import Float32
 
 from interlingua.audio import AudioSource, load_audio
 from interlingua.encoding import ENCODERS, SpeechEncoder, best_compute, pool_frames, resolve_device
-from interlingua.encoding.store import FrameStore, among, line_of
+from interlingua.encoding.store import FrameStore, among, line_of, opened, tidied
 from interlingua.errors import StoreError, UsageError
 from interlingua.index import statistics as stats
 from interlingua.index.statistics import NONE, Statistics
@@ -45,6 +47,7 @@ METHOD = METHODS[DEFAULT_METHOD]
 CANDIDATES = 400  # of a search's first stage, at least: docs/index.md
 CANDIDATES_PER_ROOT = 4.0  # likewise, by the square root of the number of utterances
 VECTOR_INDEX_FROM = 20_000  # utterances; below, all vectors are compared
+CONFLICTS = 20  # with other processes that rewrite the catalogue, before one gives up
 CHUNK = 256  # utterances that are in memory at a time
 VECTORS = 4096  # that are in memory at a time
 
@@ -144,10 +147,9 @@ class Index:
     def open(cls, uri: str | Path) -> "Index":
         """Open an index; raises StoreError if there is none at ``uri``."""
         name = str(uri).rstrip("/")
-        try:
-            catalogue = lance.dataset(f"{name}/catalogue.lance")
-        except (ValueError, OSError) as e:
-            raise StoreError(f"{uri}: no index here; make one with `interlingua index build`") from e
+        catalogue = opened(f"{name}/catalogue.lance")
+        if catalogue is None:
+            raise StoreError(f"{uri}: no index here; make one with `interlingua index build`")
         if (catalogue.schema.metadata or {}).get(b"format") != _FORMAT.encode():
             raise StoreError(f"{uri}: no index of this version ({_FORMAT}); build it anew")
         return cls(name, FrameStore.open(f"{name}/frames.lance"), catalogue)
@@ -167,10 +169,8 @@ class Index:
         ``encoder`` is the registry's name, ``model`` its model spec, "" for its default; ``shared``: another index's
         statistics, in place of its own.
         """
-        try:
-            return cls.open(uri)
-        except StoreError:
-            name = str(uri).rstrip("/")
+        name = str(uri).rstrip("/")
+        if opened(f"{name}/catalogue.lance") is None:
             stats.create(f"{name}/statistics.lance")
             if shared is not None:
                 stats.save(f"{name}/statistics.lance", shared)
@@ -180,7 +180,7 @@ class Index:
             except (OSError, ValueError) as e:
                 if "already exists" not in str(e):  # else another process was first
                     raise StoreError(f"{uri}: can't create an index ({str(e).splitlines()[0][:200]})") from e
-            return cls.open(uri)
+        return cls.open(uri)
 
     @property
     def encoder(self) -> tuple[str, str]:
@@ -301,23 +301,36 @@ class Index:
     def _candidates(self, vector: np.ndarray, k: int, where: str | None, exhaustive: bool) -> Iterator[pa.Table]:
         columns = ["id", "line", "language", "neighbourhoods", "norms"]
         nearest = {"column": "vector", "q": vector, "k": k, "metric": "dot", "nprobes": 64, "refine_factor": 4}
-        try:
+        with self._condition_named(where):
             if exhaustive or len(self) <= k:
                 for batch in self._catalogue.to_batches(columns=columns, filter=where, batch_size=CHUNK):
                     yield pa.Table.from_batches([batch])
             else:
                 more = {"columns": [*columns, "_distance"], "prefilter": True, "nearest": nearest}
-                yield self._catalogue.to_table(filter=where, **more)
+                found = self._catalogue.to_table(filter=where, **more)
+                yield from (found.slice(start, CHUNK) for start in range(0, len(found), CHUNK))
+
+    @contextmanager
+    def _condition_named(self, where: str | None) -> Iterator[None]:
+        """Turn Lance's errors into ours: of the condition, if there is one."""
+        if where and '"' in where:  # Lance would take it for text, and find nothing
+            raise UsageError(f"--where {where!r}: write text in 'single quotes', and names with spaces in `backticks`")
+        try:
+            yield
         except (ValueError, OSError) as e:
             reason = str(e).splitlines()[0][:200]
-            names = ", ".join(name for name in self._catalogue.schema.names if name not in _OWN)
-            raise UsageError(f"--where {where!r}: {reason}; columns are {names}") from e
+            if where:
+                names = ", ".join(name for name in self._catalogue.schema.names if name not in _OWN)
+                raise UsageError(f"--where {where!r}: {reason}; columns are {names}") from e
+            raise StoreError(f"{self.uri}: damaged ({reason}); delete catalogue.lance in it and build again") from e
 
     def _scored(self, query: Query, rows: pa.Table) -> list[Hit]:
+        frames = self.store.read(rows["id"].to_pylist(), lacking=True)  # another process may just be removing some
+        held = {f.id for f in frames}
+        rows = rows.filter(pa.array([i in held for i in rows["id"].to_pylist()], pa.bool_()))
         if not len(rows):
             return []
         languages = rows["language"].to_pylist()
-        frames = self.store.read(rows["id"].to_pylist())
         norms = [np.asarray(some, np.float32) for some in rows["norms"].to_pylist()]
         scores = similarity = self._similarity(query, languages, [f.speech for f in frames], norms)
         if self.statistics.languages:
@@ -369,18 +382,37 @@ class Index:
     def refresh(self) -> int:
         """Make the catalogue equal to the frame store, and remake statistics where they are due; returns rows made.
 
-        The same call completes what a killed run left. While languages double, all rows are made anew, later only
-        those that are new or changed.
+        The same call completes what a killed run left, and what other processes write meanwhile. While languages
+        double, all rows are made anew, later only those that are new or changed.
+
+        Raises UsageError for a column of one's own that can't be one of the catalogue.
         """
+        done = 0
+        for tries in range(CONFLICTS):
+            self._reopen()
+            try:
+                done += self._refresh_once()
+                self._reopen()
+                self._index_vectors()
+                if set(self.ids()) == set(self.store.ids()):
+                    break
+            except OSError as e:  # another process has rewritten the catalogue
+                if "transaction" not in str(e) or tries == CONFLICTS - 1:
+                    raise
+        tidied(self._catalogue)
+        self.store.tidy()
+        self._reopen()
+        return done
+
+    def _refresh_once(self) -> int:
         lines, hashes = self.store.lines(), self.store.hashes()
         known = {i: msgspec.json.decode(line, type=Utterance) for i, line in lines.items()}
-        own = sorted({name for u in known.values() for name in u.extra} - {*_OWN, *_COLUMNS})
-        spoken = {i: u.language for i, u in known.items()}
+        own = own_columns(known.values())
         shared = self._metadata("shared") == "yes"
-        if not shared and self.statistics.outdated(Counter(spoken.values())):
-            by_language: dict[str, list[str]] = {}
-            for i, language in sorted(spoken.items()):
-                by_language.setdefault(language, []).append(i)
+        by_language: dict[str, list[str]] = {}
+        for i, u in sorted(known.items()):
+            by_language.setdefault(u.language, []).append(i)
+        if not shared and self.statistics.outdated({lang: len(ids) for lang, ids in by_language.items()}):
             made = Estimates(stats.fit(by_language, self.store.read))
             stats.save(f"{self.uri}/statistics.lance", made.statistics)
         elif set(own) <= set(self._catalogue.schema.names):
@@ -393,8 +425,6 @@ class Index:
             batches = self._rows(known.values(), hashes, schema, advance)
             reader = pa.RecordBatchReader.from_batches(schema, batches)
             lance.write_dataset(reader, self._catalogue.uri, mode="overwrite", schema=schema)
-        self._reopen()
-        self._index_vectors()
         return len(known)
 
     def _complete(self, known: Mapping[str, Utterance], hashes: Mapping[str, str]) -> int:
@@ -412,17 +442,15 @@ class Index:
             for batch in self._rows(todo, hashes, self._catalogue.schema, advance):
                 merge = self._catalogue.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
                 merge.execute(pa.Table.from_batches([batch]))
-        self._reopen()
         self._delete([i for i in held if i not in known])
-        if todo:
-            self._index_vectors()
         return len(todo)
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove utterances; returns how many were there."""
+        self._reopen()
         gone = [i for i in dict.fromkeys(ids) if i in self.store]
-        self._delete(gone)
-        self.store.delete(gone)
+        self.store.delete(gone)  # first: searches skip what has no frames, and a rerun deletes the rows
+        self.refresh()
         return len(gone)
 
     def ids(self, where: str | None = None) -> list[str]:
@@ -441,15 +469,13 @@ class Index:
                 yield batch["id"].to_pylist(), flat.reshape(len(batch), -1)
 
     def _column(self, name: str, where: str | None = None) -> list[Any]:
-        try:
+        with self._condition_named(where):
             return list(self._catalogue.to_table(columns=[name], filter=where)[name].to_pylist())
-        except (ValueError, OSError) as e:
-            raise UsageError(f"--where {where!r}: {str(e).splitlines()[0][:200]}") from e
 
     def _delete(self, ids: Sequence[str]) -> None:
         for some in _chunks(ids, 1000):
             self._catalogue.delete(among(some))
-            self._reopen()
+            self._catalogue = lance.dataset(self._catalogue.uri)
 
     def _rows(
         self, utterances: Iterable[Utterance], hashes: Mapping[str, str], schema: pa.Schema, done: Callable[[int], None]
@@ -491,6 +517,9 @@ class Index:
 
     def _reopen(self) -> None:
         self._catalogue = lance.dataset(self._catalogue.uri)
+        self.store = FrameStore.open(self.store.path)
+        if self._estimates and self._estimates.statistics.version != self._metadata("statistics"):
+            self._estimates = None
 
 
 def search_shards(
@@ -549,6 +578,15 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while some := list(islice(remaining, size)):
         yield some
+
+
+def own_columns(utterances: Iterable[Utterance]) -> list[str]:
+    """Names of the utterances' own columns; raises UsageError for one that a catalogue can't have."""
+    names = sorted({name for u in utterances for name in u.extra})
+    for name in names:
+        if name in _OWN or name in _COLUMNS or name.startswith("_") or not re.fullmatch(r"[\w -]+", name):
+            raise UsageError(f"column {name!r}: an index has no such column of one's own; rename it, to letters and _")
+    return names
 
 
 def _field(utterance: Utterance, name: str) -> Any:

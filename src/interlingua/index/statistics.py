@@ -19,7 +19,7 @@ from interlingua.errors import StoreError
 from interlingua.retrieval.features import LEAST_UTTERANCES, FrameTransform, fit_whitening
 from interlingua.types import FrameArray, Frames
 
-EVERY = "mul"  # ISO 639-2's code for several languages: for speech of a language with too few utterances
+EVERY = "*"  # all languages together: for speech of a language with too few utterances
 WHITENED_ON = 1000  # utterances
 REFERENCES = 100  # utterances
 ANCHORS = 750  # references of `EVERY`, which vectors are made by: docs/index.md
