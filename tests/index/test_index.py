@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -274,10 +275,13 @@ def test_frames_that_are_gone_are_skipped_until_the_next_refresh(uri, utterances
     """What a search meets while another process drops utterances, or was killed at it."""
     index = made(uri, utterances)
     index.store.delete(["fr/3", "fr/4"])
+    longer = frames("fr", 5)
+    index.store.write([replace(longer, values=np.repeat(longer.values, 2, axis=0), n_speech=2 * longer.n_speech)])
     query = Frames("q", utterances[3].values, utterances[3].n_speech)
     found = {h.utterance.id for h in Index.open(uri).search(query, 90, language="en")}
-    assert found == {u.id for u in utterances} - {"fr/3", "fr/4"}
-    assert (Index.open(uri).refresh(), len(Index.open(uri))) == (0, 88)
+    assert found == {u.id for u in utterances} - {"fr/3", "fr/4", "fr/5"}
+    index.store.write([replace(longer, audio_hash="new")])
+    assert (Index.open(uri).refresh(), len(Index.open(uri))) == (1, 88)
 
 
 def test_an_open_index_follows_what_another_process_rewrites(uri, utterances):

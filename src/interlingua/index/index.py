@@ -325,9 +325,11 @@ class Index:
             raise StoreError(f"{self.uri}: damaged ({reason}); delete catalogue.lance in it and build again") from e
 
     def _scored(self, query: Query, rows: pa.Table) -> list[Hit]:
-        frames = self.store.read(rows["id"].to_pylist(), lacking=True)  # another process may just be removing some
+        lengths = dict(zip(rows["id"].to_pylist(), map(len, rows["norms"].to_pylist()), strict=True))
+        frames = self.store.read([*lengths], lacking=True)  # another process may just remove or replace some
+        frames = [f for f in frames if len(f.speech) == lengths[f.id]]
         held = {f.id for f in frames}
-        rows = rows.filter(pa.array([i in held for i in rows["id"].to_pylist()], pa.bool_()))
+        rows = rows.filter(pa.array([i in held for i in lengths], pa.bool_()))
         if not len(rows):
             return []
         languages = rows["language"].to_pylist()
