@@ -220,6 +220,36 @@ class Pooled(Record, frozen=True, kw_only=True):
     chrf: Difference | None = None
 
 
+TOLERATED = 2.0  # BLEU, or points of an error rate: what is kept may have lost so much, by its interval
+
+
+class Summary(Record, frozen=True, kw_only=True):
+    """A line of before and after, pooled over ``languages``; ``unit``: BLEU, or an error rate in per cent."""
+
+    name: str
+    languages: list[str] = []
+    unit: str = "BLEU"
+    change: Change = Change()
+
+    @property
+    def verdict(self) -> str:
+        """By the interval of the paired difference: gained or lost where it excludes 0, kept where above -2.
+
+        A loss within 2 is kept, too; unclear: the interval holds both 0 and a loss of 2 or more.
+        """
+        difference = self.change.difference
+        if difference is None or difference.ci is None:
+            return "unclear: too few utterances"
+        sign = 1 if self.unit == "BLEU" else -1
+        low, high = sorted(sign * end for end in difference.ci)
+        amount = f"{abs(difference.value):.1f} {self.unit}"
+        if low > 0:
+            return f"gained {amount}"
+        if low > -TOLERATED:
+            return "kept"
+        return f"lost {amount}" if high < 0 else "unclear: too few utterances"
+
+
 class StudyPool(Record, frozen=True, kw_only=True):
     """A variant's scores pooled over languages, before and after."""
 
@@ -545,6 +575,7 @@ class Results(Record, frozen=True, kw_only=True):
     translation: list[Translation] = []
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []
+    transfer_summary: list[Summary] = []
     pareto: list[Variant] = []
     study: list[StudyRow] = []
     outputs: list[SystemScores] = []

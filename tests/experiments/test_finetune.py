@@ -211,6 +211,25 @@ def test_the_command_prints_rows_and_a_missing_reference_is_one_line(folder, tmp
     assert "no utterance of en in split 'train' has a reference in 'de'" in capsys.readouterr().err
 
 
+def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--target", "es", "--model", str(folder / "tiny"), "--context", "speech+1", "--steps", "4"]
+    assert run(["finetune", str(folder / "manifest.jsonl"), *flags, "--out", "es"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 10
+    assert [line.split("  ")[0] for line in lines[:5]] == [
+        *("en into es, trained on", "fr into es", "into English", "transcription", "language identification")
+    ]
+    begun = json.loads((tmp_path / "es" / "begun.json").read_text())
+    assert (begun["method"], begun["distillation"], begun["steps"]) == ("keep", 0.5, 4)
+    assert set(begun["rehearse_as"]) >= {"en", "es", "fr"}
+    assert lines[-2] == "next: interlingua translate RECORDING --model es/model --to es"
+    recording = str(folder / "audio" / "fr-0.wav")
+    command = ["translate", recording, "--model", "es/model", "--to", "es", "--from", "fr", "--no-vad"]
+    assert run([*command, "--out", "said"]) == 0
+    assert list((tmp_path / "said").iterdir())
+
+
 def test_splits_keep_clusters_whole_and_test_everything_once():
     spoken = [utterance("en", f"m{i}", cluster=f"c{i // 2}") for i in range(40)]
     tested = []

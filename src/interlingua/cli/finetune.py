@@ -11,7 +11,7 @@ from interlingua.finetuning.config import FinetuneConfig
 if TYPE_CHECKING:
     from interlingua.results import Change
 
-app = cyclopts.App(name="finetune", help="Teach the decoder a new target language from one source language.")
+app = cyclopts.App(name="finetune", help="Teach the decoder a new target language and keep what it could do.")
 
 
 @app.default
@@ -40,20 +40,20 @@ def finetune(
     if json:
         emit(as_json(results))
     else:
-        for row in results.transfer:
-            name = f"{row.task} {row.source}-{row.target}"
-            change, unit = (row.chrf, "chrF") if row.chrf.difference else (row.error, "error %")
-            if change.before and change.after:
-                print(f"{name:22} n={row.n} {unit} {change.before.value:.1f} -> {change.after.value:.1f}{_ci(change)}")
-        for pool in results.transfer_pooled:
-            if pool.chrf and pool.chrf.ci:
-                print(f"{pool.pool}: {pool.chrf.value:+.1f} chrF [{pool.chrf.ci[0]:.1f}, {pool.chrf.ci[1]:.1f}]")
-        print(f"model: {out / 'model'}")
+        for row in results.transfer_summary:
+            print(f"{row.name:26} {_figures(row.change):>34}  {row.verdict}")
+        if not results.transfer_summary:
+            print("nothing is measured: the data has no split `test` (interlingua corpus prepare --fold 0 makes one)")
+        model = out / "model"
+        print(f"model: {model}")
+        print(f"next: interlingua translate RECORDING --model {model} --to {settings.target}")
+        print(f"      interlingua export {model} {out / 'export'}")
     return 0
 
 
-def _ci(change: "Change") -> str:
-    difference = change.difference
-    if difference is None or difference.ci is None:
+def _figures(change: "Change") -> str:
+    if change.before is None or change.after is None or change.difference is None:
         return ""
-    return f" ({difference.value:+.1f} [{difference.ci[0]:.1f}, {difference.ci[1]:.1f}])"
+    ci = change.difference.ci
+    interval = f" [{ci[0]:+.1f}, {ci[1]:+.1f}]" if ci else ""
+    return f"{change.before.value:.1f} -> {change.after.value:.1f}, {change.difference.value:+.1f}{interval}"

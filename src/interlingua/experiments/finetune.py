@@ -50,6 +50,7 @@ from interlingua.finetuning.evaluate import (
     outputs_by_chunk,
     parts_of,
     pooled_rows,
+    summary_rows,
     system_outputs,
     transfer_rows,
 )
@@ -178,6 +179,7 @@ def run_finetune(
             settings=plain(config),
             transfer=transfer_rows(before, after, test, config.source) if test else [],
             transfer_pooled=pools,
+            transfer_summary=summary_rows(before, after, test, config.source) if test else [],
         ),
         measured_on=[*new, *dev, *test],
         seeds={"training": config.seed, "bootstrap and randomisation": BOOTSTRAP_SEED},

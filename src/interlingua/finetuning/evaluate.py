@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, States
 from interlingua.finetuning.model import merged_copy
@@ -24,13 +24,14 @@ from interlingua.metrics import (
 from interlingua.models import Whisper
 from interlingua.models.targets import prompt_tokens, read_targets
 from interlingua.progress import track
-from interlingua.results import Change, Pooled, Transfer
+from interlingua.results import Change, Pooled, Summary, Transfer
 from interlingua.translation import decode_frames, detect_frames, fast_engine, likeliest
 from interlingua.types import Utterance
 
 ENGLISH = "en"  # the output of Whisper's translate task
 TEXT_METRICS: tuple[TextMetric, ...] = ("chrf", "bleu")
 MOST_NAMED = 10  # utterances in one line of the log
+MOST_SOURCES = 6  # with a line each in a summary
 TaskKind = Literal["new", "other", "translate", "transcribe", "detect"]
 
 Outputs = Mapping[str, Mapping[str, str]]
@@ -276,6 +277,44 @@ def pooled_rows(
         if now:
             rows.append(Pooled(pool=name, languages=[kinds[k][1] for k in keys], chrf=pooled_difference(now, was)))
     return rows
+
+
+def summary_rows(
+    before: Outputs, after: Outputs, utterances: Sequence[Utterance], trained: Sequence[str]
+) -> list[Summary]:
+    """Before and after in a few lines: each source into the new target, X into English, transcripts, detection.
+
+    Of more than `MOST_SOURCES` sources into the new target, those never trained on are pooled.
+    """
+    kinds = {key: parts_of(key) for key in before}
+    of_kind = {kind: [k for k, parts in kinds.items() if parts[0] == kind] for kind in get_args(TaskKind)}
+    groups: list[tuple[str, list[str]]] = []
+    target = next((kinds[k][2] for k in of_kind["new"]), "")
+    apart = [k for k in of_kind["new"] if len(of_kind["new"]) <= MOST_SOURCES or kinds[k][1] in trained]
+    for key in apart:
+        source = kinds[key][1]
+        groups.append((f"{source} into {target}{', trained on' if source in trained else ''}", [key]))
+    groups.append((f"other sources into {target}", [k for k in of_kind["new"] if k not in apart]))
+    for other in dict.fromkeys(kinds[k][2] for k in of_kind["other"]):
+        groups.append((f"into {other}", [k for k in of_kind["other"] if kinds[k][2] == other]))
+    groups += [("into English", of_kind["translate"]), ("transcription", of_kind["transcribe"])]
+    groups.append(("language identification", of_kind["detect"]))
+    rows = []
+    for name, keys in groups:
+        now, was = ([system_outputs(k, side, utterances) for k in keys] for side in (after, before))
+        sides = [(n, w) for n, w in zip(now, was, strict=True) if n.references]
+        if not sides:
+            continue
+        kind = kinds[keys[0]][0]
+        measure = {"transcribe": transcript_errors, "detect": detection_errors}.get(kind, _bleu)
+        change = pooled_change([measure(n) for n, _ in sides], [measure(w) for _, w in sides])
+        unit = {"transcribe": "points of errors", "detect": "points of errors"}.get(kind, "BLEU")
+        rows.append(Summary(name=name, languages=[n.source or "" for n, _ in sides], unit=unit, change=change))
+    return rows
+
+
+def _bleu(outputs: SystemOutputs) -> Statistics:
+    return translation_statistics(outputs, "bleu")
 
 
 def _change(after: SystemOutputs, before: SystemOutputs, metric: TextMetric) -> Change:
