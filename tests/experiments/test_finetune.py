@@ -100,7 +100,7 @@ def test_references_without_words_are_left_out_counted_and_named(folder, tmp_pat
     manifest = tmp_path / "manifest.jsonl"
     write_manifest(manifest, spoken)
     lines: list[str] = []
-    out = run_finetune(config(folder, tmp_path / "out", manifest=manifest, epochs=1), log=lines.append)
+    out = run_finetune(config(folder, tmp_path / "out", data=str(manifest), epochs=1), log=lines.append)
     results, _ = load_results(out)
     assert {r["task"]: r["n"] for r in results["transfer"]} == {"new": 2, "translate": 2, "transcribe": 2, "detect": 3}
     told = [line for line in lines if "without words" in line]
