@@ -381,6 +381,17 @@ def test_an_interruption_changes_nothing(fresh, store, new, old, tmp_path, kille
     assert_same(resumed.before, straight.before)
 
 
+@pytest.mark.parametrize("batch", [4, 6, 23], ids=["within epoch 2", "at its end", "after ten looks"])
+def test_an_interruption_between_looks_changes_nothing(fresh, store, new, old, tmp_path, killed, batch):
+    settings = config(epochs=None, steps=25, distillation=0.5)  # three batches an epoch, a checkpoint every two steps
+
+    def run(folder):
+        return train(fresh(), [*new, *old], store, settings, folder=tmp_path / folder)
+
+    killed(lambda: run("cut"), CachedTrainer, "training_step", batch)
+    assert_same(run("cut").after, run("straight").after)
+
+
 def test_two_interruptions_change_nothing(fresh, store, new, old, tmp_path, killed):
     settings = config(epochs=4, replay=1.0)
 
