@@ -70,15 +70,19 @@ def read_judged(path: Path, option: str, scored: Scored) -> dict[tuple[str, str]
         raise UsageError(f"{option} {path}: the first line must name columns id_a and id_b, with tabs between")
     verdicts = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
     found = {}
+    flat = {
+        name: {" ".join(i.split()): i for i in side.rows} for name, side in (("id_a", scored.a), ("id_b", scored.b))
+    }
     for row in rows:
         where = f"{option} {path}:{rows.line_num}"
         verdict = verdicts.get((row.get("right") or "yes").lower())
         if verdict is None:
             raise UsageError(f"{where}: right is {row['right']!r}; write yes or no")
-        for side, name in ((scored.a, "id_a"), (scored.b, "id_b")):
-            if row[name] not in side.rows:
+        ids = [flat[name].get(" ".join((row[name] or "").split())) for name in ("id_a", "id_b")]  # as tables write them
+        for name, held in zip(("id_a", "id_b"), ids, strict=True):
+            if held is None:
                 raise UsageError(f"{where}: {name} {row[name]!r} isn't among the utterances that are mined")
-        found[row["id_a"], row["id_b"]] = verdict
+        found[str(ids[0]), str(ids[1])] = verdict
     return found
 
 

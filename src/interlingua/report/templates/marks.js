@@ -1,4 +1,4 @@
-// Keeps the marks in the browser, and writes them as a table of id_a, id_b, right.
+// Keeps the marks of all pages of one title in the browser, and writes them as a table of id_a, id_b, right.
 const pairs = [...document.querySelectorAll(".pair")];
 const link = document.querySelector(".bar a");
 const shown = document.querySelector(".bar output");
@@ -6,34 +6,40 @@ const kept = "interlingua-marks " + document.title;
 const flat = (text) => text.split(/\s+/).filter(Boolean).join(" ");
 const name = (pair) => flat(pair.dataset.a) + "\t" + flat(pair.dataset.b);
 
-function update() {
-  const rows = [];
-  for (const pair of pairs) {
-    const chosen = pair.querySelector("input:checked");
-    if (chosen) rows.push(name(pair) + "\t" + chosen.value);
-  }
-  shown.textContent = `${rows.length} of ${pairs.length} marked.`;
-  const table = ["id_a\tid_b\tright", ...rows, ""].join("\n");
-  link.href = "data:text/tab-separated-values;charset=utf-8," + encodeURIComponent(table);
+function held() {
+  let table = "";
   try {
-    localStorage.setItem(kept, table);
+    table = localStorage.getItem(kept) || "";
   } catch {
     // a browser that keeps nothing: the file is all there is
   }
+  const rows = table.split("\n").slice(1).filter(Boolean);
+  return new Map(rows.map((row) => [row.slice(0, row.lastIndexOf("\t")), row.slice(row.lastIndexOf("\t") + 1)]));
 }
 
-let before = "";
-try {
-  before = localStorage.getItem(kept) || "";
-} catch {
-  // likewise
+const marks = held();
+
+function update() {
+  const here = pairs.filter((pair) => marks.has(name(pair))).length;
+  const others = marks.size - here;
+  shown.textContent = `${here} of ${pairs.length} marked.` + (others ? ` ${others} on other pages.` : "");
+  const table = ["id_a\tid_b\tright", ...[...marks].map(([pair, value]) => pair + "\t" + value), ""].join("\n");
+  link.href = "data:text/tab-separated-values;charset=utf-8," + encodeURIComponent(table);
+  return table;
 }
-const marks = new Map(before.split("\n").slice(1).map((row) => [row.slice(0, row.lastIndexOf("\t")), row.slice(row.lastIndexOf("\t") + 1)]));
+
 for (const pair of pairs) {
-  const value = marks.get(name(pair));
   for (const input of pair.querySelectorAll("input")) {
-    input.checked = input.value === value;
-    input.addEventListener("change", update);
+    input.checked = input.value === marks.get(name(pair));
+    input.addEventListener("change", () => {
+      for (const [other, value] of held()) if (!marks.has(other)) marks.set(other, value); // a page open beside this one
+      marks.set(name(pair), input.value);
+      try {
+        localStorage.setItem(kept, update());
+      } catch {
+        update();
+      }
+    });
   }
 }
 update();
