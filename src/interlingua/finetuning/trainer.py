@@ -10,7 +10,14 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 
 from interlingua.errors import CorpusError
@@ -37,6 +44,7 @@ from interlingua.finetuning.regularizers import (
     save_values,
 )
 from interlingua.models import Whisper
+from interlingua.progress import track
 
 WARMUP = 0.1  # of the steps
 LOOKS = 10  # at dev, with a checkpoint each
@@ -121,10 +129,28 @@ def train(
     checkpoint = _last_checkpoint(folder)
     if checkpoint and (done := _stopped_after(checkpoint)):
         arguments.max_steps = done  # only the best epoch is left to load
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with track(steps, "training") as advance:
+        trainer.add_callback(_Steps(advance))
+        trainer.train(resume_from_checkpoint=checkpoint)
     decoder.eval().requires_grad_(False)
     merge_adapters(decoder.decoder)
     return update_between(before, decoder.decoder)
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Shows steps on stderr, in place of the Trainer's own callbacks, which print to stdout."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the steps of a training that is resumed."""
+        if state.global_step:
+            self._advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count a step."""
+        self._advance(1)
 
 
 class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
@@ -158,6 +184,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             data_collator=collate,
             callbacks=callbacks,
         )
+        self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # the loss is a mean over its batch; accumulation divides it
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -241,7 +268,7 @@ def training_arguments(
         label_names=["labels"],
         restore_callback_states_from_checkpoint=True,  # patience continues
         dataloader_pin_memory=torch.cuda.is_available(),
-        disable_tqdm=None,
+        disable_tqdm=True,
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # or the Trainer splits batches over threads; torchrun is for several GPUs
