@@ -324,8 +324,11 @@ def fit(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Least squares: CPU seconds and memory of a build by utterances; CPU seconds of a query by K and vectors read."""
     found: dict[str, Any] = {}
     n = np.array([r["utterances"] for r in rows])
-    for name in ("cpu seconds", "peak"):
-        found[name] = relative(np.stack([np.ones(len(n)), n], axis=1), np.array([r["build"][name] for r in rows]))
+    found["cpu seconds"] = relative(np.stack([np.ones(len(n)), n], axis=1), [r["build"]["cpu seconds"] for r in rows])
+    slope, base = np.polyfit(
+        n[-2:], [r["build"]["peak"] for r in rows[-2:]], 1
+    )  # statistics are complete from 10,000 on
+    found["peak"] = [float(base), float(slope)]
     points = [
         (1, int(k), read(r["utterances"]), seconds)
         for r in rows
@@ -337,11 +340,11 @@ def fit(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def relative(terms: np.ndarray, values: np.ndarray) -> list[float]:
+def relative(terms: np.ndarray, values: Sequence[float]) -> list[float]:
     """Coefficients, 0 or more, of the least relative errors."""
     chosen = list(range(terms.shape[1]))
     while True:
-        scaled = terms[:, chosen] / values[:, None]
+        scaled = terms[:, chosen] / np.array(values)[:, None]
         found = np.linalg.lstsq(scaled, np.ones(len(values)), rcond=None)[0]
         if (found >= 0).all():
             return [float(found[chosen.index(i)]) if i in chosen else 0.0 for i in range(terms.shape[1])]
@@ -496,16 +499,23 @@ def measured(rows: Sequence[dict[str, Any]]) -> str:
 
 def sizes(rows: Sequence[dict[str, Any]]) -> str:
     """The sizing table."""
-    head = ["hours of speech", "utterances", "disk, float16 / int8", "encoding, core-h", "indexing, core-h"]
+    head = ["hours of speech", "utterances", "GB, float16 / int8", "encoding, core-h", "indexing, core-h"]
     table = [[*head, "machines", "shards", "s a query"]]
     for r in rows:
-        disk = " / ".join(
-            f"{r['disk'][d] / 1e9:,.3g} GB" if r["disk"][d] < 1e12 else f"{r['disk'][d] / 1e12:,.3g} TB"
-            for d in ("float16", "int8")
-        )
-        cells = [f"{r['hours']:,}", f"{r['utterances']:,}", disk, f"{r['encoding']:,.3g}", f"{r['indexing']:,.3g}"]
+        disk = " / ".join(short(r["disk"][d] / 1e9) for d in DTYPES)
+        cells = [
+            f"{r['hours']:,}",
+            f"{r['utterances']:,}",
+            disk,
+            *(short(r[name]) for name in ("encoding", "indexing")),
+        ]
         table.append([*cells, f"{r['machines']:,}", f"{r['shards']:,}", f"{r['query']:.1f}"])
     return markdown(table)
+
+
+def short(value: float) -> str:
+    """Two digits, or all of a whole number."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
