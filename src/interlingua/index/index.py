@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 METHOD = METHODS[DEFAULT_METHOD]
 CANDIDATES = 400  # of a search's first stage, at least: docs/index.md
-CANDIDATES_PER_ROOT = 4.0  # likewise, by the square root of the number of utterances
+CANDIDATES_PER_ROOT = 10.0  # likewise, by the square root of the number of utterances
 VECTOR_INDEX_FROM = 20_000  # utterances; below, all vectors are compared
 CONFLICTS = 20  # with other processes that rewrite the catalogue, before one gives up
 CHUNK = 256  # utterances that are in memory at a time
@@ -300,7 +300,7 @@ class Index:
 
     def _candidates(self, vector: np.ndarray, k: int, where: str | None, exhaustive: bool) -> Iterator[pa.Table]:
         columns = ["id", "line", "language", "neighbourhoods", "norms"]
-        nearest = {"column": "vector", "q": vector, "k": k, "metric": "dot", "nprobes": 64, "refine_factor": 4}
+        nearest = {"column": "vector", "q": vector, "k": k, "metric": "dot"}  # all partitions: docs/index.md
         with self._condition_named(where):
             if exhaustive or len(self) <= k:
                 for batch in self._catalogue.to_batches(columns=columns, filter=where, batch_size=CHUNK):
