@@ -20,13 +20,14 @@ import seqsim_page
 from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
 from interlingua.encoding import WhisperEncoder, pool_frames
-from interlingua.experiments.retrieval import Corpus, EnglishTexts, concatenate_layers, loud_frames, score_pairs, unit
+from interlingua.experiments.retrieval import Corpus, EnglishTexts, concatenate_layers, loud_frames, score_pairs
 from interlingua.experiments.translation import english_texts
 from interlingua.files import write_text
 from interlingua.models import load_sentence_encoder, load_whisper
 from interlingua.results import provenance
 from interlingua.retrieval.evaluate import FOLDS, evaluate_scores, fold_order
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method
+from interlingua.retrieval.seqsim import unit_rows
 from interlingua.translation import translate_frames
 from interlingua.types import FrameArray, Frames, Utterance
 from soundalikes import control_rows, soundalike_share
@@ -229,7 +230,7 @@ def layer_corpora(utterances: Sequence[Utterance], last: Corpus) -> dict[str, Co
         store = encoded(utterances, f"layer-{layer}", pooling=POOL, layer=layer)
         corpora[str(layer)] = Corpus.of(utterances, store)
     corpora[str(n)] = last
-    corpora[f"{n} before the layer norm's scale"] = combined([last], lambda f: unit((f - shift) / scale))
+    corpora[f"{n} before the layer norm's scale"] = combined([last], lambda f: unit_rows((f - shift) / scale))
     corpora[f"{n - 1} and {n}"] = concatenate_layers([corpora[str(n - 1)], last])
     return corpora
 
@@ -251,7 +252,7 @@ def merged_neighbours(frames: FrameArray, factor: int) -> FrameArray:
     rows = list(frames.astype(np.float32))
     sizes = [1] * len(rows)
     while len(rows) > max(1, -(-len(frames) // factor)):
-        stacked = unit(np.stack(rows))
+        stacked = unit_rows(np.stack(rows))
         i = int(np.argmax((stacked[:-1] * stacked[1:]).sum(axis=1)))
         total = sizes[i] + sizes[i + 1]
         rows[i] = (sizes[i] * rows[i] + sizes[i + 1] * rows[i + 1]) / total

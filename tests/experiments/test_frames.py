@@ -5,8 +5,9 @@ import pytest
 
 from helpers import utterance, write_wav
 from interlingua.errors import UsageError
-from interlingua.experiments.retrieval import Corpus, concatenate_layers, loud_frames, pooled_any, unit, without_quiet
+from interlingua.experiments.retrieval import Corpus, concatenate_layers, loud_frames, pooled_any, without_quiet
 from interlingua.retrieval.evaluate import Items
+from interlingua.retrieval.seqsim import unit_rows
 from interlingua.types import SAMPLE_RATE, AudioRef
 
 
@@ -58,7 +59,7 @@ def test_utterances_without_frames_stay_without(tmp_path):
 def test_concatenated_layers_count_alike():
     x, y = np.float32([[3, 4], [0, 0]]), np.float32([[0, 0, 50], [1, 0, 0]])
     mixed = concatenate_layers([corpus(x), corpus(y)]).frames["en"][0]
-    np.testing.assert_allclose(mixed, np.hstack([unit(x), unit(y)]))
+    np.testing.assert_allclose(mixed, np.hstack([unit_rows(x), unit_rows(y)]))
     np.testing.assert_allclose(mixed, [[0.6, 0.8, 0, 0, 1], [0, 0, 1, 0, 0]], atol=1e-6)
     with pytest.raises(UsageError, match="'en/a' has 2, 1 frames; encode alike"):
         concatenate_layers([corpus(x), corpus(y[:1])])

@@ -126,7 +126,7 @@ def slow_seqsim(q, c, q_weights, c_weights, method: Method) -> float:
     recall = sum(weight * max(col) for weight, col in zip(c_weights, zip(*s, strict=True), strict=True))
     recall /= sum(c_weights)
     total = precision + recall
-    f1 = 2 * precision * recall / total if total > 0 else 0.0
+    f1 = 2 * precision * recall / total if min(precision, recall) > 0 else 0.0
     return {"precision": precision, "recall": recall, "mean": total / 2, "f1": f1}[method.reduction]
 
 
