@@ -299,6 +299,7 @@ def test_folders_are_indexed_beside_the_output(tmp_path, tiny_whisper_folder, ca
         (["speech.lance"], "name B, or two languages"),
         (["en", "fr", "--out", "pairs.csv"], "--out pairs.csv: name a file that ends in .tsv"),
         (["a.wav", "b.wav", "--document", "--threshold", "1"], "--threshold: for collections"),
+        (["en", "fr", "--compute", "float32"], "--compute: for --document"),
         (["a.wav", "--document"], "name two recordings"),
         (["nothing.lance", "fr"], "no index here"),
     ],

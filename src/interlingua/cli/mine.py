@@ -78,6 +78,8 @@ def mine(
     ]
     if document and given:
         raise UsageError(f"{', '.join(given)}: for collections, not for --document")
+    if not document and compute != "auto":
+        raise UsageError("--compute: for --document; collections are compared in float32")
     if document and b is None:
         raise UsageError("--document: name two recordings, A and B")
     if document:
