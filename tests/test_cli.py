@@ -426,13 +426,15 @@ LAST = Method("Last frame", "nothing but the end", score=last_frames)
 """
 
 
-@pytest.mark.parametrize("name", ["toys:LAST", "last-frame"])
+@pytest.mark.parametrize("name", ["toy_methods:LAST", "last-frame"])
 def test_a_method_from_outside(name, encode, call, wav_manifest, tmp_path, monkeypatch):
     """By import path, and as an installed package's entry point; the report calls it by its label."""
-    (tmp_path / "toys.py").write_text(TOYS)
+    (tmp_path / "toy_methods.py").write_text(TOYS)
     (tmp_path / "toys-1.dist-info").mkdir()
     (tmp_path / "toys-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1\n")
-    (tmp_path / "toys-1.dist-info" / "entry_points.txt").write_text("[interlingua.methods]\nlast-frame = toys:LAST\n")
+    (tmp_path / "toys-1.dist-info" / "entry_points.txt").write_text(
+        "[interlingua.methods]\nlast-frame = toy_methods:LAST\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     encode()
     arguments = (wav_manifest, tmp_path / "frames.lance", "--method", name, "--out", tmp_path / "out")
