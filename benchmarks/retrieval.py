@@ -73,7 +73,11 @@ class Study:
 
     def mapped(self, change: Callable[[str, FrameArray], FrameArray]) -> Corpus:
         """The corpus with the frames of each utterance changed; ``change`` gets its id, too."""
-        return self.corpus.changed(change)
+        frames = {
+            lang: [None if f is None else change(i, f) for i, f in zip(self.corpus.items[lang].ids, side, strict=True)]
+            for lang, side in self.corpus.frames.items()
+        }
+        return replace(self.corpus, frames=frames)
 
 
 def main() -> None:
@@ -171,10 +175,9 @@ def measured(
 
 
 def backgrounds(corpus: Corpus) -> list[int]:
-    """How many utterances of a language each half of each fold leaves to estimate on."""
+    """How many utterances of a language each fold has to estimate on."""
     position = fold_order(list(corpus.items["en"].clusters))
-    here = np.array([position[c] for c in corpus.items["en"].clusters])
-    return [int(((here % FOLDS != f) & (here // FOLDS % 2 == half)).sum()) for f in range(FOLDS) for half in (0, 1)]
+    return np.bincount([position[c] % FOLDS for c in corpus.items["en"].clusters]).tolist()
 
 
 def nested(methods: dict[str, Any], corpus: Corpus) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from interlingua.files import atomic_file, write_text
-from interlingua.retrieval.evaluate import bootstrap_means
+from interlingua.retrieval.evaluate import AROUND, bootstrap_means
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, method_label
 
 Hits = dict[str, list[int]]
@@ -98,8 +98,8 @@ draws your own).
 {table(["`--method`", "", "R@1", f"against `{BASE}`, points", f"against `{DEFAULT_METHOD}`", f"pairs better than `{BASE}`"], rows)}
 
 Frames pooled by 4 (the cascade reads texts). What a method estimates (means, whitening, neighbourhoods, rarity) comes from unlabelled
-utterances **outside the fold of the query's near-duplicates**, five folds, and the two languages of a pair use different halves of the rest, so
-that nothing is learnt from parallel speech. The whole gallery is always searched. A recording over 30 s has no translation in the cascade, and counts
+utterances **outside the fold of the query's near-duplicates**: of three folds one is tested, and each language of a pair uses another of the rest, so
+that nothing is learnt from parallel speech; neighbourhoods from {AROUND} of them. The whole gallery is always searched. A recording over 30 s has no translation in the cascade, and counts
 as missed there ({found["too_long"]} of {n * len(found["seconds"])}).
 
 **The default** is `{DEFAULT_METHOD}`: {points(mean(best))}, gain {gain(best, base, clusters)}; with frames that are not pooled, on the eight pairs with English, {points(mean(whole[1]))}, gain {gain(whole[1], whole[0], clusters)}. It is

@@ -1,8 +1,8 @@
 """Retrieval evaluation: scores of all utterances of two languages under a method, and their R@1, R@5, R@10 and MRR.
 
-**Scores.** A method that estimates on unlabelled audio (means, whitening, neighbourhoods, rarity) is evaluated in five
-folds of near-duplicate clusters. A fold's queries are scored with estimates from the other folds, the two languages
-from different halves of these, so that nothing is estimated on parallel speech. The whole gallery is always searched.
+**Scores.** A method that estimates on unlabelled audio (means, whitening, neighbourhoods, rarity) is evaluated in three
+folds of near-duplicate clusters. A fold's queries are scored with estimates from the other two, one for each language,
+so that nothing is estimated on parallel speech. The whole gallery is always searched.
 
 **Figures.** Every candidate with the query's meaning is a positive. The rank is that of the best one; ties (scores
 within `TIE`) count against it, so that a constant score earns nothing, and equal recordings rank alike in any order. A
@@ -37,8 +37,9 @@ from interlingua.retrieval.methods import Method
 from interlingua.retrieval.seqsim import TIE, Packed, SimilarityCompute, pack, reduce_directions, seqsim_both
 from interlingua.types import FrameArray, Matrix, Utterance
 
-FOLDS = 5
+FOLDS = 3  # one to test, one to estimate each language on
 FOLD_SEED = 12345
+AROUND = 50  # utterances, at most, that a neighbourhood is taken from: docs/seqsim.md
 LEAST_CLUSTERS = 10  # fewer leave too little to estimate on
 
 Ranks = Float[np.ndarray, "N"]
@@ -200,7 +201,7 @@ class Speech:
 
 
 def fold_order(clusters: Sequence[str], seed: int = FOLD_SEED) -> dict[str, int]:
-    """Each cluster's position in a random order; position p is in fold p % FOLDS, and in half p // FOLDS % 2."""
+    """Each cluster's position in a random order; position p is in fold p % FOLDS."""
     names = sorted(set(clusters))
     return {names[c]: p for p, c in enumerate(np.random.default_rng(seed).permutation(len(names)))}
 
@@ -247,37 +248,40 @@ class Scorer:
         for fold in range(FOLDS):
             prepared: dict[tuple[str, int], _Prepared] = {}
             for (a, b), directions in zip(pairs, scored, strict=True):
-                for language, half in ((a, 0), (b, 1)):
-                    if (language, half) not in prepared:
-                        prepared[language, half] = self._prepared(language, fold, half)
-                one, other = prepared[a, 0], prepared[b, 1]
+                for language, other_fold in ((a, 1), (b, 2)):
+                    if (language, other_fold) not in prepared:
+                        estimated = (fold + other_fold) % FOLDS
+                        prepared[language, other_fold] = self._prepared(language, fold, estimated)
+                one, other = prepared[a, 1], prepared[b, 2]
                 scores = self._compared(one, other, one.rows, other.rows)
                 for out, matrix, this, that in zip(directions, scores, (one, other), (other, one), strict=True):
                     out[this.tested] = self._corrected(matrix, this, that)
                 advance(1)
         return scored
 
-    def _prepared(self, language: str, fold: int | None = None, half: int = 0) -> "_Prepared":
-        """Frames of a language as the method compares them, estimated on the other folds' utterances of this half."""
+    def _prepared(self, language: str, fold: int | None = None, estimated: int = 0) -> "_Prepared":
+        """Frames of a language as the method compares them for the queries of a fold, estimated on another fold."""
         method, speech = self._method, self._speech[language]
         frames: list[FrameArray] = list(speech.frames)
         chosen = tested = np.arange(0)
         if fold is not None:
             order = np.array([self._order[c] for c in speech.clusters])
             tested = np.flatnonzero(order % FOLDS == fold)
-            chosen = np.flatnonzero((order % FOLDS != fold) & (order // FOLDS % 2 == half) & speech.finite)
+            chosen = np.flatnonzero((order % FOLDS == estimated) & speech.finite)
             chosen = chosen[np.argsort(order[chosen], kind="stable")][: self._background]
             if len(chosen) == 0:
                 raise CorpusError(
-                    f"no utterances of {language} outside fold {fold} to estimate on: use --method seqsim"
+                    f"no utterances of {language} in fold {estimated + 1} of {FOLDS} to estimate on: "
+                    "use --method seqsim"
                 )
         if method.frames != "plain":
             transform = fit_transform([frames[i] for i in chosen], method.frames, method.shrinkage)
             frames = [transform(f) for f in frames]
-        rows = np.union1d(tested, chosen) if method.hubness != "none" else tested
+        around = chosen[:AROUND] if method.hubness != "none" else chosen[:0]
+        rows = np.union1d(tested, around)
         if method.score != "seqsim":
             compared = speech.seconds if method.score == "duration" else frames
-            return _Prepared(speech, chosen, tested, rows, compared)
+            return _Prepared(speech, chosen, around, tested, rows, compared)
         weights = None
         if method.weights == "rare":
             clusters = [speech.clusters[int(i)] for i in chosen]
@@ -285,7 +289,7 @@ class Scorer:
         if method.position > 0:
             frames = [with_position(f, method.position) for f in frames]
         packed = pack(frames, weights=weights, compute=self._compute, device=self._device)
-        return _Prepared(speech, chosen, tested, rows, packed)
+        return _Prepared(speech, chosen, around, tested, rows, packed)
 
     def _compared(self, a: "_Prepared", b: "_Prepared", rows: np.ndarray, columns: np.ndarray) -> Directions:
         """Scores of ``rows`` of a against all of b, and of ``columns`` of b against all of a; others may be NaN."""
@@ -322,9 +326,9 @@ class Scorer:
         method = self._method
         tested: Float32[np.ndarray, "_tested M"] = scores[queries.tested]
         if method.hubness != "none":
-            around_queries = neighbourhood(tested[:, candidates.background], method.neighbours)
-            known = scores[queries.background].T.copy()
-            clusters = np.asarray(queries.speech.clusters)[queries.background]
+            around_queries = neighbourhood(tested[:, candidates.around], method.neighbours)
+            known = scores[queries.around].T.copy()
+            clusters = np.asarray(queries.speech.clusters)[queries.around]
             translations = np.asarray(candidates.speech.clusters)[:, None] == clusters[None, :]
             known[translations] = np.nan  # a candidate's own would make it look like a hub
             around_candidates = neighbourhood(known, method.neighbours)
@@ -342,12 +346,14 @@ class Scorer:
 class _Prepared:
     """One language, ready to be compared.
 
-    Estimates come from ``background``, ``tested`` are the fold's queries, and ``rows`` the utterances whose scores
-    against all of another language are read; ``compared`` holds frames, seconds or a `Packed` of all.
+    Estimates come from ``background``, neighbourhoods from ``around``, ``tested`` are the fold's queries, and ``rows``
+    the utterances whose scores against all of another language are read; ``compared`` holds frames, seconds or a
+    `Packed` of all.
     """
 
     speech: Speech
     background: np.ndarray
+    around: np.ndarray
     tested: np.ndarray
     rows: np.ndarray
     compared: Any
