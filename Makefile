@@ -87,7 +87,7 @@ bench-robustness: setup  ## retrieval and translation against language distance:
 bench-documents: setup  ## mine --document on talks spliced from prompts: docs/documents.md (half an hour of a core; frames are kept)
 	$(BIN)/python benchmarks/documents.py
 
-bench-mine: setup  ## mine on prompts hidden among others: docs/mine.md (half an hour of a core; frames and scores are kept)
+bench-mine: setup  ## mine on prompts hidden among others, and models fine-tuned on the pairs: docs/mine.md (two hours on two cores; goes on where it was)
 	$(BIN)/python benchmarks/mine.py
 
 bench-translate: setup translate-peers  ## docs/translate-speed.md

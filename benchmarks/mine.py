@@ -3,13 +3,14 @@
 Meanings are drawn: some in both languages (the pairs), as many or ten times as many in one language alone, on each side.
 Draws of half of the clusters of near-duplicates choose the threshold of best F1 for each method; draws of the other half
 test. At larger ratios distractors are made of frames (`gallery.multiplied`), the two languages from other meanings.
+What the pairs are worth to `finetune`: mine_training.py.
 
-    .venv/bin/python benchmarks/mine.py            # frames and scores are kept in runs/mine
-    .venv/bin/python benchmarks/mine.py 10 100     # with these ratios of distractors made of frames (100: 10 minutes)
+    .venv/bin/python benchmarks/mine.py            # what is slow is kept in runs/mine, by the code and inputs it is made of
     .venv/bin/python benchmarks/mine.py --as-is    # the page alone
 """
 
 import datetime
+import inspect
 import itertools
 import json
 import sys
@@ -17,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,24 @@ from gallery import LANGUAGES, Item, multiplied
 from interlingua.corpora import prepare_prompts
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import UsageError
+from interlingua.experiments.retrieval import EnglishTexts, cascade_scores
+from interlingua.experiments.run import kept
+from interlingua.experiments.translation import english_texts
 from interlingua.files import atomic_file, write_text
 from interlingua.index import Index, build
+from interlingua.index.build import POOLING
 from interlingua.index.calibration import calibrate
 from interlingua.index.mine import CANDIDATES, NEIGHBOURS, Scored, Side, mine, ranked
 from interlingua.languages import language_name
+from interlingua.models import load_sentence_encoder, load_whisper
 from interlingua.resampling import cluster_draws, percentile_interval
 from interlingua.results import provenance
 from interlingua.retrieval.features import mean_pool_cosine
 from interlingua.retrieval.seqsim import pack, seqsim
 from interlingua.types import AudioRef, Frames, Matrix, Utterance
+from mine_training import METHOD as TRAINED_BY
+from mine_training import trained
+from stores import encoded, key
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "runs" / "mine"
@@ -47,20 +56,32 @@ PAIRS = list(itertools.combinations(LANGUAGES, 2))  # scores and margins are the
 DRAWS = 20  # of each pair of languages
 RATIOS = (1, 10)  # recordings without a partner to each one with, on each side
 WANTED = (0.9, 0.8, 0.7)
+CONTEXT = "speech+8"  # of what is decoded: docs/encoding.md
 HELD = 36  # meanings of the pairs at SCALE
-SCALE = (10, 30)  # or as the command line says
+SCALE = (10, 100)
 LISTED = 100  # wrong pairs in the data file
 SAME_WORDS = 0.3  # of the English words of two meanings together
 SAME_DURATION = 1.1  # ratio
 
-DEFAULT = "SeqSim, whitened, position"
+FRAMES = (
+    "audio",
+    "models",
+    *(f"encoding/{name}.py" for name in ("encoder", "whisper", "pipeline", "store")),
+)  # their code
+CODE = (*FRAMES, "retrieval", "index")  # scores and candidates
+TEXTS = (*FRAMES, "translation", "experiments/translation.py", "experiments/retrieval.py")  # the cascade
+
+MEANS = "mean vectors: ratio margin (text mining's scheme)"
+DEFAULT, CASCADE = "SeqSim, whitened, position", "English texts"
 METHODS = {  # name -> scores, and what pairs are ranked by
     f"{DEFAULT}: CSLS (the default)": (DEFAULT, "csls"),
     f"{DEFAULT}: ratio margin": (DEFAULT, "margin"),
     f"{DEFAULT}: no margin": (DEFAULT, "score"),
     "SeqSim: CSLS": ("SeqSim", "csls"),
     "SeqSim: no margin": ("SeqSim", "score"),
-    "mean vectors: ratio margin (text mining's scheme)": ("mean vectors", "margin"),
+    MEANS: ("mean vectors", "margin"),
+    "English texts of Whisper (cascade): CSLS": (CASCADE, "csls"),
+    "English texts of Whisper (cascade): ratio margin": (CASCADE, "margin"),
 }
 
 
@@ -74,7 +95,8 @@ def main() -> None:
             "neighbours": neighbours(corpus),
             "pairs": by_pair(corpus),
             "calibration": calibration(corpus),
-            "scale": [scale(corpus, ratio) for ratio in [int(a) for a in sys.argv[1:]] or SCALE],
+            "scale": [row for ratio in SCALE for row in scaled(corpus, ratio)],
+            "training": trained(corpus.index.store, corpus.states, OUT),
         }
         found["wrong"] = wrong(corpus, found["methods"][0]["threshold"])
         made = provenance(corpus.index.store.spec.compute, "cpu", time.monotonic() - clock, started)
@@ -88,7 +110,8 @@ class Corpus:
     """The prompts in five languages, in one order of meanings, indexed, and all scores between two languages."""
 
     def __init__(self) -> None:
-        self.index, _ = build(prepare_prompts(), OUT / "prompts.lance")
+        frames = encoded(prepare_prompts(), f"pooled-{key(FRAMES)}", pooling=POOLING)
+        self.index, _ = build([], OUT / f"prompts-{key(CODE)}.lance", stores=[frames])
         self.sides = {lang: Side(self.index, lang) for lang in LANGUAGES}
         english = self.sides["en"].utterances
         self.meanings = sorted(str(u.meaning) for u in english)
@@ -105,17 +128,36 @@ class Corpus:
         start, end = self.sides[language].seconds(int(self.rows[language][n]))
         return end - start
 
+    @cached_property
+    def states(self) -> FrameStore:
+        """Encoder states of all recordings, to decode."""
+        return encoded(prepare_prompts(), f"decoding-{key(FRAMES)}", context=CONTEXT)
+
+    @cached_property
+    def english(self) -> EnglishTexts:
+        """What the cascade compares: Whisper's English of every recording."""
+        path = OUT / f"english-{key(TEXTS)}.jsonl"
+        return EnglishTexts(
+            english_texts(prepare_prompts(), self.states, load_whisper("base"), path), load_sentence_encoder()
+        )
+
     @cache  # noqa: B019  # one corpus a run
     def scores(self, kind: str, a: str, b: str) -> Matrix:
         """Scores of all recordings of two languages, by meaning."""
-        path = OUT / f"{kind.replace(', ', '-').replace(' ', '-')}-{a}-{b}.npy"
+        made_of = key((*CODE, *TEXTS), inspect.getsource(Corpus), sorted(self.index.store.hashes().items()))
+        path = OUT / f"scores-{made_of}" / f"{kind.replace(', ', '-').replace(' ', '-')}-{a}-{b}.npy"
         if not path.exists():
             sides = [(self.sides[lang], self.rows[lang]) for lang in (a, b)]
             if kind == DEFAULT:
                 found = seqsim(*(side.packed(rows, whitened=True) for side, rows in sides))
+            elif kind == CASCADE:
+                ids = ([side.utterances[r].id for r in rows] for side, rows in sides)
+                texts = ([self.english.texts.get(i) for i in some] for some in ids)
+                found = np.nan_to_num(cascade_scores(*texts, self.english.encoder), nan=-1)  # over 30 s: no text
             else:
                 compare = mean_pool_cosine if kind == "mean vectors" else lambda x, y: seqsim(pack(x), pack(y))
                 found = compare(*(side.frames(rows) for side, rows in sides))
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(path) as temporary, temporary.open("wb") as file:
                 np.save(file, found)
         matrix: Matrix = np.load(path)
@@ -180,13 +222,7 @@ def mined(corpus: Corpus, chosen: Sequence[Draw], method: str, neighbours: int =
     for draw in chosen:
         scored = draw.mined(corpus, kind, neighbours)
         value = getattr(scored, by)
-        if by != "csls":
-            value_a, value_b = (np.full(len(side), -np.inf) for side in (draw.a, draw.b))
-            np.maximum.at(value_a, scored.i, value)
-            np.maximum.at(value_b, scored.j, value)
-            best = np.flatnonzero((value == value_a[scored.i]) & (value == value_b[scored.j]))
-        else:
-            best = scored.chosen()
+        best = scored.chosen() if by == "csls" else both_ways(scored, value)
         i, j = draw.a[scored.i[best]], draw.b[scored.j[best]]
         parts.append((value[best], i == j, (i != j) & (number[i] == number[j]), number[i]))
         np.add.at(total, number[draw.a[: draw.n]], 1)
@@ -308,61 +344,92 @@ def calibration(corpus: Corpus) -> list[dict[str, Any]]:
     ]
 
 
-def scale(corpus: Corpus, ratio: int) -> dict[str, Any]:
+def scaled(corpus: Corpus, ratio: int) -> list[dict[str, Any]]:
     """English and French: pairs among ``ratio`` times as many distractors on each side, through two indexes."""
+    code = [inspect.getsource(part) for part in (scaled, collected, at_best, multiplied)]
+    made_of = key(CODE, corpus.index.store.spec, sorted(corpus.index.store.hashes().items()), HELD, code)
+    return kept(OUT / f"scale-{ratio}-{made_of}.json", lambda: _scaled(corpus, ratio, made_of), list[dict[str, Any]])
+
+
+def _scaled(corpus: Corpus, ratio: int, made_of: str) -> list[dict[str, Any]]:
     names = np.random.default_rng(1).permutation(sorted(set(corpus.clusters)))
     order = np.concatenate([np.flatnonzero(corpus.clusters == name) for name in names])
     held, rest = order[:HELD], order[HELD:]
-    sides = []
-    for side, language in enumerate(("en", "fr")):
-        own, apart = corpus.sides[language], rest[side::2]
-        chosen = [own.utterances[r] for r in corpus.rows[language][np.concatenate([held, apart])]]
-        store = FrameStore.open_or_create(
-            OUT / f"{language}-{ratio}.lance/frames.lance", corpus.index.store.spec, corpus.index.store.dim
+    a, b = (
+        collected(
+            corpus, language, held, rest[side::2], HELD * (1 + ratio), OUT / f"{language}-{ratio}-{made_of}.lance"
         )
-        wanted = HELD * (1 + ratio)
-        if len(store) < wanted:
-            real = [chosen[k].id for k in range(min(len(chosen), wanted))]
-            frames = corpus.index.store.read([u.id for u in chosen])
-            described = {u.id: u for u in chosen}
-            rows = [Frames(f.id, f.values, f.n_speech, f.audio_hash, described[f.id]) for f in frames if f.id in real]
-            items = [Item(u.id, language, "original", (u.id,), str(u.meaning)) for u in chosen[HELD:]]
-            for item, values in multiplied(items, [f.speech for f in frames[HELD:]], wanted - len(rows)):
-                rows.append(Frames(item.id, values, len(values), item.id, item.utterance))
-            for start in range(0, len(rows), 512):
-                store.write(rows[start : start + 512])
-        index = Index.of(OUT / f"{language}-{ratio}.lance", store)
-        index.refresh()
-        sides.append(Side(index))
+        for side, language in enumerate(("en", "fr"))
+    )
     clock = time.process_time()
-    scored = mine(*sides)
+    scored = mine(a, b)
     seconds = time.process_time() - clock
-    best = scored.chosen()
-    meanings = [np.array([str(u.meaning) for u in side.utterances]) for side in sides]
+    meanings = [np.array([str(u.meaning) for u in side.utterances]) for side in (a, b)]
+    there = np.isin(meanings[0], [corpus.meanings[m] for m in held])
+    kept_pairs = there[scored.i] & (meanings[0][scored.i] == meanings[1][scored.j])
+    whole = {"ratio": ratio, "utterances": [len(a), len(b)], "pairs": HELD}
+    first = {"scored": len(scored.i), "kept": int(kept_pairs.sum()) / HELD, "seconds": seconds}
+    packed = [pack(side.frames(np.arange(len(side)))) for side in (a, b)]
+    plain = np.empty(len(scored.i), dtype=np.float32)  # of the same candidates
+    for i in range(len(a)):
+        own = slice(*np.searchsorted(scored.i, [i, i + 1]))
+        plain[own] = seqsim(packed[0].take(np.array([i])), packed[1].take(scored.j[own]))[0]
+    means = mean_pool_cosine(*(side.frames(np.arange(len(side))) for side in (a, b)))
+    every = np.divmod(np.arange(means.size), len(b))
+    rows = [whole | {"method": next(iter(METHODS))} | first | at_best(scored, scored.csls, meanings)]
+    for method, found in (
+        ("SeqSim: CSLS", ranked(a, b, scored.i, scored.j, plain, NEIGHBOURS)),
+        (MEANS, ranked(a, b, *every, means.ravel().astype(np.float32), NEIGHBOURS)),
+    ):
+        value = getattr(found, METHODS[method][1])
+        rows.append(whole | {"method": method} | at_best(found, value, meanings))
+    print(*rows, sep="\n", flush=True)
+    return rows
+
+
+def collected(corpus: Corpus, language: str, held: np.ndarray, apart: np.ndarray, wanted: int, path: Path) -> Side:
+    """An index of ``wanted`` utterances: prompts of the meanings ``held`` and ``apart``, and spliced frames."""
+    own, store = corpus.sides[language], corpus.index.store
+    chosen = [own.utterances[r] for r in corpus.rows[language][np.concatenate([held, apart])]]
+    made = FrameStore.open_or_create(path / "frames.lance", store.spec, store.dim)
+    if len(made) < wanted:
+        frames = store.read([u.id for u in chosen])
+        rows = [Frames(f.id, f.values, f.n_speech, f.audio_hash, u) for f, u in zip(frames, chosen, strict=True)][
+            :wanted
+        ]
+        items = [Item(u.id, language, "original", (u.id,), str(u.meaning)) for u in chosen[len(held) :]]
+        for item, values in multiplied(items, [f.speech for f in frames[len(held) :]], wanted - len(rows)):
+            rows.append(Frames(item.id, values, len(values), item.id, item.utterance))
+        for start in range(0, len(rows), 512):
+            made.write(rows[start : start + 512])
+    index = Index.of(path, made)
+    index.refresh()
+    return Side(index)
+
+
+def at_best(scored: Scored, value: np.ndarray, meanings: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Precision, recall and F1 of the pairs that are best both ways, at the threshold of best F1."""
+    best = both_ways(scored, value)
+    best = best[np.argsort(-value[best], kind="stable")]
     right = meanings[0][scored.i[best]] == meanings[1][scored.j[best]]
-    there = {str(corpus.meanings[m]) for m in held}
-    candidates = {
-        meanings[0][i]
-        for i, j in zip(scored.i, scored.j, strict=True)
-        if meanings[0][i] == meanings[1][j] and meanings[0][i] in there
-    }
     found = np.cumsum(right)
     f1 = 2 * found / (np.arange(1, len(best) + 1) + HELD)
     top = int(f1.argmax())
-    row = {
-        "ratio": ratio,
-        "utterances": [len(s) for s in sides],
-        "pairs": HELD,
-        "scored": len(scored.i),
-        "kept": len(candidates) / HELD,
+    return {
         "precision": float(found[top] / (top + 1)),
         "recall": float(found[top] / HELD),
         "f1": float(f1[top]),
         "recall_all": float(found[-1] / HELD),
-        "seconds": seconds,
+        "ap": float((found / np.arange(1, len(best) + 1))[right].sum() / HELD),
     }
-    print(row, flush=True)
-    return row
+
+
+def both_ways(scored: Scored, value: np.ndarray) -> np.ndarray:
+    """Pairs whose value is the highest of both utterances."""
+    value_a, value_b = (np.full(len(side), -np.inf) for side in (scored.a, scored.b))
+    np.maximum.at(value_a, scored.i, value)
+    np.maximum.at(value_b, scored.j, value)
+    return np.flatnonzero((value == value_a[scored.i]) & (value == value_b[scored.j]))
 
 
 def wrong(corpus: Corpus, threshold: float) -> dict[str, Any]:
@@ -440,7 +507,7 @@ The table (`.parquet`, `.tsv`, `.json`) has both recordings with times, language
 Written by `make bench-mine` (`benchmarks/mine.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]}, Whisper-base, frames pooled by 4.
 
 Real prompts, ten pairs of languages, {DRAWS} draws of each: {first["pairs"]} pairs at 1:1, that is with as many recordings of other prompts on each side that have no
-partner. Each method's threshold has the best F1 on other prompts.
+partner. Each method's threshold has the best F1 on other prompts. The cascade compares what Whisper translates into English, by all-MiniLM-L6-v2.
 
 {methods_table(found["methods"])}
 
@@ -456,7 +523,18 @@ with its partner) isn't.
 
 {scale_table(found["scale"])}
 
-F1 at its best threshold. Kept: pairs among the {CANDIDATES} candidates that the vectors choose each way. Seconds: of one core, scoring alone.
+F1 at its best threshold. Kept: pairs among the {CANDIDATES} candidates that the vectors choose each way, which SeqSim also ranks here; mean vectors rank all pairs.
+Seconds: of one core, scoring alone.
+
+## What the pairs are worth
+
+{training_text(found["training"])}
+
+{training_table(found["training"])}
+
+BLEU and chrF of the held-out prompts of all folds together; brackets: 95% interval, clusters drawn, of the difference to the gold pairs' models. One seed a training.
+
+## Thresholds and errors
 
 **A wanted precision**, 1:1, half of the pairs known ({found["calibration"][0]["known"]}, of which half calibrate):
 
@@ -470,7 +548,7 @@ The precision is that of all pairs mined. What is right among pairs of known utt
 | --- | --- | --- | --- |
 {examples}
 
-The {LISTED} most frequent are in [data/mine.json](data/mine.json). Not measured yet: ratios beyond these, the cascade over English text, and models that are fine-tuned on mined pairs.
+The {LISTED} most frequent are in [data/mine.json](data/mine.json).
 """
 
 
@@ -511,17 +589,62 @@ def pairs_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def scale_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Sizes."""
+    """Sizes, and methods at each."""
     lines = [
         [
             f"1:{r['ratio']}",
             f"{r['utterances'][0]:,} × {r['utterances'][1]:,}",
-            *(_percent(r[name]) for name in ("precision", "recall", "f1", "recall_all", "kept")),
-            f"{r['seconds']:.0f}",
+            r["method"],
+            *(_percent(r[name]) for name in ("precision", "recall", "f1", "ap")),
+            _percent(r["kept"]) if "kept" in r else "",
+            f"{r['seconds']:.0f}" if "seconds" in r else "",
         ]
         for r in rows
     ]
-    return _table(["", "utterances", "precision", "recall", "F1", "recall of all mined", "kept", "seconds"], lines)
+    return _table(["", "utterances", "", "precision", "recall", "F1", "AP", "kept", "seconds"], lines)
+
+
+def training_text(rows: Sequence[dict[str, Any]]) -> str:
+    """How the models were trained."""
+    return f"""`mine --manifest` without a threshold or any label, then `finetune --method {TRAINED_BY} --target fr` on the English recordings with the transcripts of their French partners;
+gold: the same recordings with their own translations; wrong: the mined transcripts dealt out anew. Five folds: mined and trained on four, tested on the fifth."""
+
+
+def training_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Models by what they were trained on."""
+
+    def difference(found: dict[str, Any]) -> str:
+        return f"{found['value']:+.1f} [{found['ci'][0]:+.1f}, {found['ci'][1]:+.1f}]"
+
+    lines = []
+    for r in rows:
+        shares = {"mined": [_percent(r.get("right")), _percent(r.get("near"))], "gold": ["100.0", "100.0"]}
+        cells = []
+        for metric in ("bleu", "chrf"):
+            for sources in ("source", "others"):
+                own, to_gold = r[f"{metric}_{sources}"], r[f"{metric}_{sources}_to_gold"]
+                cells.append(f"{own['value']:.1f}" + ("" if r["texts"] == "gold" else f" ({difference(to_gold)})"))
+        lines.append(
+            [
+                {"all": "every one has a partner", "": ""}.get(r["collection"], f"at {r['collection']}"),
+                r["texts"],
+                f"{r['pairs']:.0f}" if "pairs" in r else "",
+                *shares.get(r["texts"], ["", ""]),
+                *cells,
+            ]
+        )
+    head = [
+        "recordings",
+        "pairs",
+        "n",
+        "right",
+        "or near",
+        "BLEU en→fr",
+        "es, it, ru→fr",
+        "chrF en→fr",
+        "es, it, ru→fr",
+    ]
+    return _table(head, lines)
 
 
 def calibration_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,18 +1,24 @@
-"""Frames of the prompts, encoded once and shared by the benchmarks."""
+"""Frames of the prompts, encoded once and shared by the benchmarks; and names for what is kept between runs."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 
+import interlingua
 from interlingua.corpora import prepare_prompts
 from interlingua.encoding import WhisperEncoder, best_compute, encode_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.models import load_whisper
-from interlingua.types import FrameArray, Utterance
+from interlingua.types import FrameArray, Frames, Utterance
 
 OUT = Path("runs/study")
 COMPUTE = best_compute()
+PACKAGE = Path(interlingua.__file__).parent
+LOCK = Path(__file__).parent.parent / "requirements.lock"
 
 
 def encoded(
@@ -21,6 +27,24 @@ def encoded(
     """The store of this name, filled with what it doesn't hold yet."""
     encoder = WhisperEncoder(load_whisper("base", dtype=COMPUTE), context=context, layer=layer)
     return encode_manifest(utterances, encoder, OUT / f"{name}.lance", pooling=pooling, label=name)[0]
+
+
+def subset(store: FrameStore, utterances: Sequence[Utterance], path: Path) -> FrameStore:
+    """A store at ``path`` with these utterances alone, described as they are given."""
+    made = FrameStore.open_or_create(path, store.spec, store.dim)
+    found = zip(store.read([u.id for u in utterances]), utterances, strict=True)
+    made.write([Frames(f.id, f.values, f.n_speech, f.audio_hash, u) for f, u in found])
+    return made
+
+
+def key(code: Sequence[str], *inputs: Any) -> str:
+    """Name of what is made of some of the package's code, the locked libraries and inputs: another if any changed."""
+    digest = hashlib.sha256(LOCK.read_bytes())
+    for place in (PACKAGE / name for name in code):
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    digest.update(msgspec.json.encode(inputs, enc_hook=str))
+    return digest.hexdigest()[:12]
 
 
 def prompt_frames() -> tuple[dict[str, list[FrameArray]], list[str], list[str]]:
