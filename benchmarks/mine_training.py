@@ -1,6 +1,6 @@
 """What mining costs in translation: English-French pairs are mined, and the decoder is fine-tuned on them.
 
-Each fifth of the clusters of near-duplicates is tested on in turn. Of the other four fifths two collections are made,
+Fifths of the clusters of near-duplicates are tested on in turn. Of the other four fifths two collections are made,
 English and French, without meanings, clusters or translations; `mine` and its manifest for `finetune` see no more. The
 same English recordings are then trained on with the mined partner's transcript, with their own translation (gold), and
 with the mined transcripts dealt out anew (wrong): as many pairs and as many steps, from the same seed.
@@ -9,7 +9,7 @@ with the mined transcripts dealt out anew (wrong): as many pairs and as many ste
 import inspect
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from interlingua.corpora import prepare_prompts, read_manifest, split_by_cluster, write_manifest
-from interlingua.corpora.prepare import FOLDS
 from interlingua.encoding.store import FrameStore
 from interlingua.experiments.finetune import kept_outputs, plain, run_finetune
 from interlingua.finetuning.config import FinetuneConfig
@@ -30,19 +29,23 @@ from interlingua.types import Utterance
 from stores import key, subset
 
 MINING = ("encoding/store.py", "retrieval", "index")  # the code that a manifest is made by
-TRAINING = (
-    "encoding/store.py",
-    "models",
-    "translation",
-    "finetuning",
-    "experiments/finetune.py",
-)  # a model, and its outputs
+TRAINING = ("encoding/store.py", "models", "translation", "finetuning", "experiments/finetune.py")  # a model's outputs
 SOURCE, TARGET = "en", "fr"
 OTHERS = ("es", "it", "ru")  # never trained on
 METHOD = "plain"  # of `finetune`: 85 steps of 8
+TESTED = (0, 1, 2, 3, 4)  # folds
 COLLECTIONS = {"all": 0, "1:1": 1}  # name -> recordings without a partner to each one with, on each side
 TEXTS = ("mined", "gold", "wrong")
 METRICS: tuple[TextMetric, ...] = ("bleu", "chrf")
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """A fold: its test utterances; what was mined, and the models' outputs, by collection and texts."""
+
+    test: list[Utterance]
+    pairs: dict[str, dict[str, float]]
+    after: dict[tuple[str, str], Outputs]
 
 
 def trained(frames: FrameStore, states: FrameStore, out: Path) -> list[dict[str, Any]]:
@@ -50,33 +53,37 @@ def trained(frames: FrameStore, states: FrameStore, out: Path) -> list[dict[str,
 
     ``frames``: of all prompts, as an index has them; ``states``: to decode.
     """
-    prompts = prepare_prompts()
-    described = {u.id: u for u in prompts}
-    measured = [u for u in prompts if u.language in (SOURCE, *OTHERS)]
-    before = outputs("base", measured, states, out / f"before-{key(TRAINING, _held(states))}.jsonl")
-    after: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
-    pairs: dict[str, list[dict[str, float]]] = {}
-    for fold in range(FOLDS):
-        parts = {u.id: str(u.split) for u in split_by_cluster(prompts, fold)}
-        test = [u for u in measured if parts[u.id] == "test"]
-        for name, ratio in COLLECTIONS.items():
-            there, sides = collections([u for u in prompts if parts[u.id] != "test"], ratio, fold)
-            folder = (
-                out / f"{name.replace(':', '-')}-{fold}-{key(MINING, _held(frames), sides, inspect.getsource(mined))}"
-            )
-            lines = read_manifest(mined(frames, sides, folder))
-            pairs.setdefault(name, []).append(judged(lines, described, there))
-            print(fold, name, pairs[name][-1], flush=True)
-            for texts in TEXTS:
-                manifest = write_texts(texts, lines, described, folder / f"{texts}.jsonl", fold)
-                for task, by_id in model_outputs(manifest, test, states, out).items():
-                    after.setdefault((name, texts), {}).setdefault(task, {}).update(by_id)
-    rows = [scored(before, after["all", "gold"], measured) | {"collection": "", "texts": "untrained"}]
-    for name, texts in after:
-        mean = {figure: float(np.mean([p[figure] for p in pairs[name]])) for figure in pairs[name][0]}
-        rows.append(scored(after[name, texts], after[name, "gold"], measured) | mean)
+    folds = [tested(fold, frames, states, out) for fold in TESTED]
+    test = [u for fold in folds for u in fold.test]
+    before = outputs("base", test, states, out / f"before-{key(TRAINING, _held(states))}.jsonl")
+
+    def joined(name: str, texts: str) -> Outputs:
+        return {task: {i: t for f in folds for i, t in f.after[name, texts][task].items()} for task in before}
+
+    rows = [scored(before, joined("all", "gold"), test) | {"collection": "", "texts": "untrained"}]
+    for name, texts in folds[0].after:
+        mean = {figure: float(np.mean([f.pairs[name][figure] for f in folds])) for figure in folds[0].pairs[name]}
+        rows.append(scored(joined(name, texts), joined(name, "gold"), test) | mean)
         rows[-1] |= {"collection": name, "texts": texts}
     return rows
+
+
+def tested(fold: int, frames: FrameStore, states: FrameStore, out: Path) -> Tested:
+    """Mine four fifths of the clusters, train on each kind of texts, translate the last fifth."""
+    described = {u.id: u for u in split_by_cluster(prepare_prompts(), fold)}
+    learnt = [u for u in described.values() if u.split != "test"]
+    found = Tested([u for u in described.values() if u.split == "test" and u.language in (SOURCE, *OTHERS)], {}, {})
+    for name, ratio in COLLECTIONS.items():
+        there, sides = collections(learnt, ratio, fold)
+        made_of = key(MINING, _held(frames), sides, inspect.getsource(mined))
+        folder = out / f"{name.replace(':', '-')}-{fold}-{made_of}"
+        lines = read_manifest(mined(frames, sides, folder))
+        found.pairs[name] = judged(lines, described, there)
+        print(fold, name, found.pairs[name], flush=True)
+        for texts in TEXTS:
+            manifest = write_texts(texts, lines, described, folder / f"{texts}.jsonl", fold)
+            found.after[name, texts] = model_outputs(manifest, found.test, states, out)
+    return found
 
 
 def _held(store: FrameStore) -> Any:
@@ -86,7 +93,7 @@ def _held(store: FrameStore) -> Any:
 
 def collections(utterances: Sequence[Utterance], ratio: int, fold: int) -> tuple[set[str], list[list[Utterance]]]:
     """Meanings that both sides have, and the sides: recordings with transcripts, and nothing that says what means the same."""
-    meanings = sorted({str(u.meaning) for u in utterances})
+    meanings = sorted({str(u.meaning) for u in utterances if u.language == TARGET and u.text})
     order = [meanings[i] for i in np.random.default_rng((fold, ratio)).permutation(len(meanings))]
     n = round(len(order) / (1 + 2 * ratio))
     first = (len(order) - n) // 2 if ratio else 0
