@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -270,7 +270,7 @@ class Index:
         """The k best, and those that score as much as the last of them but for `TIE`."""
         best: list[Hit] = []
         for rows in self._candidates(query.vector, max(k, candidates(len(self))), where, exhaustive):
-            best = sorted([*best, *self._scored(query, rows)], key=_order)
+            best = sorted([*best, *self._scored(query, rows, k)], key=_order)
             best = [hit for hit in best if hit.score >= best[min(k, len(best)) - 1].score - TIE]
         return best
 
@@ -324,56 +324,63 @@ class Index:
                 raise UsageError(f"--where {where!r}: {reason}; columns are {names}") from e
             raise StoreError(f"{self.uri}: damaged ({reason}); delete catalogue.lance in it and build again") from e
 
-    def _scored(self, query: Query, rows: pa.Table) -> list[Hit]:
-        lengths = dict(zip(rows["id"].to_pylist(), map(len, rows["norms"].to_pylist()), strict=True))
-        frames = self.store.read([*lengths], lacking=True)  # another process may just remove or replace some
-        frames = [f for f in frames if len(f.speech) == lengths[f.id]]
-        held = {f.id for f in frames}
-        rows = rows.filter(pa.array([i in held for i in lengths], pa.bool_()))
+    def _scored(self, query: Query, rows: pa.Table, k: int) -> list[Hit]:
+        """The k best of some rows of the catalogue, and those that score as much as the last but for `TIE`."""
+        norms = rows["norms"].combine_chunks()
+        ids, lengths = rows["id"].to_pylist(), np.diff(norms.offsets.to_numpy())
+        frames = {f.id: f.speech for f in self.store.read(ids, lacking=True)}
+        # Another process may just remove or replace some.
+        held = np.array([len(frames.get(i, ())) == n for i, n in zip(ids, lengths, strict=True)], dtype=bool)
+        rows, norms = rows.filter(held), norms.filter(pa.array(held))
         if not len(rows):
             return []
         languages = rows["language"].to_pylist()
-        norms = [np.asarray(some, np.float32) for some in rows["norms"].to_pylist()]
-        scores = similarity = self._similarity(query, languages, [f.speech for f in frames], norms)
+        speech = [frames[i] for i in rows["id"].to_pylist()]
+        scores = similarity = self._similarity(query, languages, speech, norms.flatten().to_numpy())
         if self.statistics.languages:
             order = list(self.statistics.languages)
-            around = np.stack(rows["neighbourhoods"].to_pylist()).astype(np.float32)[:, order.index(query.language)]
+            column = rows["neighbourhoods"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+            around = column[:, order.index(query.language)].astype(np.float32)
             own = query.neighbourhoods[[order.index(self.statistics.name(lang)) for lang in languages]]
             scores = csls(similarity - own[None, :] / 2, np.zeros(1, np.float32), around)
-        lines = rows["line"].to_pylist()
+        values = np.where(np.isfinite(scores[0]), scores[0], -np.inf)
+        least = np.partition(values, -k)[-k] - TIE if k < len(values) else -np.inf
+        best = np.flatnonzero(values >= least)
         return [
             Hit(
                 rank=0,
-                score=float(score) if np.isfinite(score) else -np.inf,
-                similarity=float(plain),
+                score=float(values[row]),
+                similarity=float(similarity[0, row]),
                 utterance=msgspec.json.decode(line, type=Utterance),
             )
-            for line, score, plain in zip(lines, scores[0], similarity[0], strict=True)
+            for row, line in zip(best, rows["line"].take(pa.array(best)).to_pylist(), strict=True)
         ]
 
     def _similarity(
-        self, query: Query, languages: Sequence[str], frames: Sequence[FrameArray], norms: Sequence[np.ndarray]
+        self, query: Query, languages: Sequence[str], frames: Sequence[FrameArray], norms: Float32[np.ndarray, "T"]
     ) -> Matrix:
         """`seqsim` of a query to stored frames, (1, N), without transforming them.
 
-        (x - mean) W and q have the product that x - mean has with q W'; the norms of the former are known.
+        (x - mean) W and q have the product that x - mean has with q W'; the norms of the former, of all frames, are
+        known.
         """
         precision, recall = np.empty((2, 1, len(frames)), np.float32)
         own, weight = _clock(len(query.frames)), np.float32(METHOD.position)
         named = [self.statistics.name(lang) if self.statistics.languages else stats.EVERY for lang in languages]
+        ends = np.cumsum([len(f) for f in frames])
         for language in dict.fromkeys(named):
             here = [n for n, other in enumerate(named) if other == language]
-            lengths = [len(frames[n]) for n in here]
+            lengths = np.array([len(frames[n]) for n in here])
             rows, turned = np.concatenate([frames[n] for n in here]).astype(np.float32), query.frames
             if self.statistics.languages:
                 transform = self.statistics.languages[language].transform
                 rows -= transform.mean
                 turned = turned if transform.matrix is None else turned @ transform.matrix.T
-            lasting = np.concatenate([norms[n] for n in here])
+            lasting = np.concatenate([norms[ends[n] - len(frames[n]) : ends[n]] for n in here])
             with np.errstate(invalid="ignore"):
-                found = rows @ turned.T / np.where(lasting > 0, lasting, 1)[:, None]
-                found += weight * (np.concatenate([_clock(n) for n in lengths]) @ own.T)
-                found /= 1 + weight
+                found = rows @ turned.T
+                found *= (1 / (np.where(lasting > 0, lasting, 1) * (1 + weight)))[:, None]
+                found += np.concatenate([_clock(n) for n in lengths.tolist()]) @ (weight / (1 + weight) * own).T
                 starts = np.cumsum([0, *lengths[:-1]])
                 precision[0, here] = np.maximum.reduceat(found, starts).mean(axis=1)
                 recall[0, here] = np.add.reduceat(found.max(axis=1), starts) / lengths
@@ -570,6 +577,7 @@ def _norms(rows: FrameArray) -> Float32[np.ndarray, "T"]:
     return norms
 
 
+@lru_cache(1024)
 def _clock(n: int) -> Float32[np.ndarray, "T 2"]:
     """The positions of ``n`` frames, as `with_position` has them."""
     angle = np.pi * np.linspace(0, 1, n, dtype=np.float32)
