@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 METHOD = METHODS[DEFAULT_METHOD]
 CANDIDATES = 400  # of a search's first stage, at least: docs/index.md
-CANDIDATES_PER_ROOT = 10.0  # likewise, by the square root of the number of utterances
+CANDIDATES_PER_ROOT = 40.0  # likewise, by the square root of the number of utterances
 VECTOR_INDEX_FROM = 20_000  # utterances; below, all vectors are compared
 CONFLICTS = 20  # with other processes that rewrite the catalogue, before one gives up
 CHUNK = 256  # utterances that are in memory at a time
@@ -337,11 +337,11 @@ class Index:
         languages = rows["language"].to_pylist()
         speech = [frames[i] for i in rows["id"].to_pylist()]
         scores = similarity = self._similarity(query, languages, speech, norms.flatten().to_numpy())
-        if self.statistics.languages:
-            order = list(self.statistics.languages)
+        statistics = self.statistics
+        if order := list(statistics.languages):
             column = rows["neighbourhoods"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
             around = column[:, order.index(query.language)].astype(np.float32)
-            own = query.neighbourhoods[[order.index(self.statistics.name(lang)) for lang in languages]]
+            own = query.neighbourhoods[[order.index(statistics.name(lang)) for lang in languages]]
             scores = csls(similarity - own[None, :] / 2, np.zeros(1, np.float32), around)
         values = np.where(np.isfinite(scores[0]), scores[0], -np.inf)
         least = np.partition(values, -k)[-k] - TIE if k < len(values) else -np.inf
@@ -366,14 +366,15 @@ class Index:
         """
         precision, recall = np.empty((2, 1, len(frames)), np.float32)
         own, weight = _clock(len(query.frames)), np.float32(METHOD.position)
-        named = [self.statistics.name(lang) if self.statistics.languages else stats.EVERY for lang in languages]
+        statistics = self.statistics
+        named = [statistics.name(lang) if statistics.languages else stats.EVERY for lang in languages]
         ends = np.cumsum([len(f) for f in frames])
         for language in dict.fromkeys(named):
             here = [n for n, other in enumerate(named) if other == language]
             lengths = np.array([len(frames[n]) for n in here])
             rows, turned = np.concatenate([frames[n] for n in here]).astype(np.float32), query.frames
-            if self.statistics.languages:
-                transform = self.statistics.languages[language].transform
+            if statistics.languages:
+                transform = statistics.languages[language].transform
                 rows -= transform.mean
                 turned = turned if transform.matrix is None else turned @ transform.matrix.T
             lasting = np.concatenate([norms[ends[n] - len(frames[n]) : ends[n]] for n in here])
