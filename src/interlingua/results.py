@@ -212,6 +212,14 @@ class Transfer(Record, frozen=True, kw_only=True):
         return f"{name_of(self.source)} → {name_of(self.target)}"
 
 
+class TrainingPoint(Record, frozen=True, kw_only=True):
+    """What a training logged at a step: the mean loss since the point before, or scores on dev (0-100) by metric."""
+
+    step: int
+    loss: float | None = None
+    dev: dict[str, float] = {}
+
+
 class Pooled(Record, frozen=True, kw_only=True):
     """A chrF difference pooled over languages."""
 
@@ -573,6 +581,7 @@ class Results(Record, frozen=True, kw_only=True):
     unseen_rules: list[TokenRule] = []
     skipped: list[str] = []
     translation: list[Translation] = []
+    training: list[TrainingPoint] = []
     transfer: list[Transfer] = []
     transfer_pooled: list[Pooled] = []
     transfer_summary: list[Summary] = []

@@ -16,7 +16,7 @@ from helpers import END, ROOT, load_results, save_tiny_whisper, sweep, utterance
 from interlingua.cli import run
 from interlingua.corpora import read_manifest, split_by_cluster, write_manifest
 from interlingua.encoding import WhisperEncoder, encode_manifest
-from interlingua.errors import ResultsError, StoreMismatchError, UsageError
+from interlingua.errors import CorpusError, ResultsError, StoreMismatchError, UsageError
 from interlingua.experiments import finetune, transfer, transfer_settings
 from interlingua.experiments.finetune import run_finetune
 from interlingua.experiments.recipes import read_recipe
@@ -27,6 +27,7 @@ from interlingua.finetuning.evaluate import pooled_rows, references, transfer_ro
 from interlingua.metrics import score_translations
 from interlingua.models import load_whisper
 from interlingua.models.targets import read_targets
+from interlingua.report import write_report
 from interlingua.results import load_utterances
 from interlingua.types import AudioRef
 
@@ -108,6 +109,77 @@ def test_references_without_words_are_left_out_counted_and_named(folder, tmp_pat
     assert len(told) == 7  # three transcripts, two translations into either target
     assert all("left out 1 of 5 references" in line for line in told)
     assert any(line.startswith("en-en: ") and "0'" in line for line in told)
+
+
+def changed(folder, path, *changes):
+    """The manifest with (id, field, value) changed, beside the audio's folder."""
+    spoken = {u.id: u for u in read_manifest(folder / "manifest.jsonl")}
+    for name, field, value in changes:
+        spoken[name] = replace(spoken[name], **{field: value})
+    write_manifest(path, spoken.values())
+    return str(path)
+
+
+def test_what_cant_be_trained_on_is_left_out_and_named_or_refused(folder, tmp_path, capsys):
+    spoken = [u for u in read_manifest(folder / "manifest.jsonl") if u.language == "en"]
+    empty, long, test = (u.id for u in (spoken[5], spoken[6], spoken[0]))
+    given = changed(
+        folder,
+        tmp_path / "m.jsonl",
+        (empty, "translations", {"es": " "}),
+        (long, "translations", {"es": "c d " * 200}),
+        (test, "translations", {"es": ""}),  # of the test split: counted there
+    )
+    told: list[str] = []
+    out = run_finetune(config(folder, tmp_path / "out", data=given, epochs=1), log=told.append)
+    left = [line for line in told if line.startswith("left out of training: ")]
+    assert left == [
+        f"left out of training: the reference is empty, or has no words: 1 of 5: {empty!r}",
+        f"left out of training: the reference is longer than the decoder's 64 tokens: 1 of 5: {long!r}",
+    ]
+    assert any(line.startswith("3 examples") for line in told)
+    with pytest.raises(CorpusError, match=r"--strict: .* 1 of 5: .*; mend them, or omit --strict$"):
+        run_finetune(config(folder, tmp_path / "other", data=given, strict=True), log=told.append)
+    assert not (tmp_path / "other").exists()
+    run_finetune(config(folder, out, data=given, epochs=1), log=told.append)  # resumes
+
+
+def test_nothing_left_to_train_on_is_one_line(folder, tmp_path):
+    spoken = [u for u in read_manifest(folder / "manifest.jsonl") if u.language == "en" and u.split == "train"]
+    given = changed(folder, tmp_path / "m.jsonl", *((u.id, "translations", {"es": "..."}) for u in spoken))
+    with pytest.raises(CorpusError, match=r"m.jsonl: nothing to train on is left: the reference is empty.* 5 of 5: "):
+        run_finetune(config(folder, tmp_path / "out", data=given), log=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"target": "zh-CN"}, {"target": "zh"}),
+        ({"target": "Spanish", "source": ("en-US", "English")}, {"target": "es", "source": ("en",)}),
+        ({"others": ("cmn_hans_cn",), "rehearse": ("source",)}, {"others": ("zh",), "rehearse": ("en",)}),
+        ({"rehearse_as": ("all",)}, {"rehearse_as": ("all",)}),
+    ],
+)
+def test_languages_are_normalised(folder, tmp_path, given, found):
+    made = config(folder, tmp_path, **given)
+    assert {name: getattr(made, name) for name in found} == found
+
+
+def test_an_unknown_language_names_its_option(folder, tmp_path):
+    with pytest.raises(UsageError, match=r"^--source: unknown language 'enx'"):
+        config(folder, tmp_path, source=("enx",))
+
+
+def test_loss_and_dev_scores_are_kept_and_shown(folder, tmp_path):
+    out = run_finetune(config(folder, tmp_path / "out", epochs=3), log=lambda line: None)
+    points = load_results(out)[0]["training"]
+    on_dev = [p for p in points if p.get("dev")]
+    assert [p["step"] for p in on_dev] == [1, 2, 3]
+    assert all(set(p["dev"]) == {"chrf", "bleu"} for p in on_dev)
+    write_report(out)
+    rows = (out / "tables" / "training.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "Step,Loss,Dev chrF,Dev BLEU"
+    assert len(rows) == 1 + len(points)
 
 
 def test_without_a_store_states_are_made_and_kept_or_made_on_the_fly(folder, tmp_path, monkeypatch):

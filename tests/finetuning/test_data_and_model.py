@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate import skip_first_batches
 from accelerate.data_loader import BatchSamplerShard
+from msgspec.structs import replace as replace_struct
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -30,6 +31,7 @@ from interlingua.finetuning.data import (
     rehearsal_examples,
     text_example,
     translation_examples,
+    unfit,
 )
 from interlingua.finetuning.model import (
     CachedDecoder,
@@ -138,6 +140,37 @@ def test_translations_ask_for_the_target_under_its_token(tiny_whisper):
         (made,) = translation_examples([u], tiny_whisper, "kea", prompt, token="haw")
         assert made == text_example(tiny_whisper, "u", tiny_whisper.prompt(language, task), "oi", "kea")
         assert not made.rehearsal
+
+
+SAID = "El vehículo ha llegado a la estación esta mañana"  # 48 characters
+HEARD = "The vehicle has arrived at the station this morning"
+
+
+@pytest.mark.parametrize(
+    ("translation", "options", "reason"),
+    [
+        (SAID, {"duration": 3.0}, None),
+        ("", {}, "the reference is empty, or has no words"),
+        ("…", {}, "the reference is empty, or has no words"),
+        (None, {}, "the reference is empty, or has no words"),
+        ("a " * 900, {}, "the reference is longer than the decoder's 64 tokens"),
+        (HEARD, {"duration": 3.0}, "the reference isn't in Spanish"),
+        ("Машина приехала на станцию утром", {"duration": 3.0}, "the reference isn't in Spanish"),
+        ("OK, stop", {"duration": 3.0}, None),  # too few letters to know
+        (SAID, {"duration": 30.5}, "the recording is longer than 30 s"),
+        (SAID, {"duration": 0.9}, None),
+        (f"{SAID} ya", {"duration": 0.9}, "the reference is too long for its recording"),
+        (SAID, {"duration": 3.0, "text": "IT IS A TEST."}, "the sentence is one of dev or test"),
+        ("es una prueba!", {"duration": 3.0}, "the sentence is one of dev or test"),
+        (SAID, {"duration": 3.0, "meaning": "m"}, "the sentence is one of dev or test"),
+    ],
+)
+def test_what_cant_be_trained_on_has_a_reason(tiny_whisper, translation, options, reason):
+    given = {"text": HEARD, "translations": {} if translation is None else {"es": translation}, **options}
+    held = utterance("en", "m", text="It is a test", translations={"es": "Es una prueba"})
+    one = replace_struct(utterance("en", "x"), **{"meaning": "x", **given})
+    found = unfit([one], [held], tiny_whisper, "es", "target-transcribe")
+    assert found == ({} if reason is None else {reason: [one.id]})
 
 
 def test_a_missing_reference_is_named(tiny_whisper):

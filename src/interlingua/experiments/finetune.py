@@ -35,8 +35,10 @@ from interlingua.finetuning.data import (
     Example,
     LiveStates,
     States,
+    named,
     rehearsal_examples,
     translation_examples,
+    unfit,
 )
 from interlingua.finetuning.evaluate import (
     Outputs,
@@ -55,7 +57,7 @@ from interlingua.finetuning.evaluate import (
     transfer_rows,
 )
 from interlingua.finetuning.presets import ALL, heard_in
-from interlingua.finetuning.trainer import steps_of, train
+from interlingua.finetuning.trainer import steps_of, train, training_curve
 from interlingua.languages import PromptKind
 from interlingua.models import Whisper, load_whisper, save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
@@ -64,7 +66,7 @@ from interlingua.results import Results, UtteranceResult
 from interlingua.translation import require_decodable
 from interlingua.types import Utterance
 
-_FREE = ("data", "out", "log")  # paths and logging may change when a run resumes
+_FREE = ("data", "out", "log", "strict")  # paths and logging may change when a run resumes
 MOST_REHEARSED = 5_000  # utterances, drawn: each is decoded once or twice a language
 MOST_OF_DISK = 0.8  # proportion of the free disk that states may take
 WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
@@ -92,6 +94,7 @@ def run_finetune(
     whisper.require_translation()
     languages = sorted({u.language for u in utterances if u.language in whisper.languages})
     new, dev, test = split(utterances, config)
+    new = fit_to_train(new, [*dev, *test], whisper, config, log)
     if config.rehearse_as == (ALL,):
         config = dataclasses.replace(config, rehearse_as=heard_in(tuple(languages), frozenset(whisper.languages)))
     steps = steps_of(config, len(new))
@@ -164,9 +167,10 @@ def run_finetune(
         processes.wait_for_everyone()
         return config.out
     update.apply(whisper, config.interpolate)
-    named = named_targets(whisper, config.target, token, config.prompt, config.source)
-    log(f"model: {save_whisper(whisper, config.out / 'model', named)}")
+    taught = named_targets(whisper, config.target, token, config.prompt, config.source)
+    log(f"model: {save_whisper(whisper, config.out / 'model', taught)}")
 
+    curve = training_curve(config.out / "checkpoints")
     after = kept_outputs(config.out / "after.jsonl", lambda: whisper, tasks, test, states, "after")
     pools = pooled_rows(before, after, test, config.source) if test else []
     for i, store in enumerate(contexts if test else [], 1):
@@ -177,6 +181,7 @@ def run_finetune(
         Results(
             title=f"Fine-tuned on {', '.join(config.source)} into {config.target}",
             settings=plain(config),
+            training=curve,
             transfer=transfer_rows(before, after, test, config.source) if test else [],
             transfer_pooled=pools,
             transfer_summary=summary_rows(before, after, test, config.source) if test else [],
@@ -218,7 +223,7 @@ def _with_states(
     if without:
         log(f"{len(without)} of dev and test have no states and count as empty outputs, the first is {without[0]!r}")
     if absent:
-        log(f"{len(absent)} utterances to train on have no states and are skipped, the first is {absent[0]!r}")
+        log(f"{len(absent)} utterances to train on have no states and are skipped: {named(absent)}")
     return [u for u in new if u.id in states]
 
 
@@ -259,6 +264,30 @@ def split(
     dev = [u for u in utterances if u.split == config.dev_split]
     test = [u for u in utterances if u.split == "test"]
     return new, dev, test
+
+
+def fit_to_train(
+    new: Sequence[Utterance],
+    measured: Sequence[Utterance],
+    whisper: Whisper,
+    config: FinetuneConfig,
+    log: Callable[[str], None],
+) -> list[Utterance]:
+    """The training utterances that aren't `unfit`; the others are logged.
+
+    Raises:
+        CorpusError: none is left, or one is unfit and the config is strict.
+    """
+    reasons = unfit(new, measured, whisper, config.target, config.prompt)
+    lines = [f"{why}: {len(ids)} of {len(new)}: {named(ids)}" for why, ids in reasons.items()]
+    gone = {i for ids in reasons.values() for i in ids}
+    if len(gone) == len(new):
+        raise CorpusError(f"{config.data}: nothing to train on is left: {'; '.join(lines)}")
+    if gone and config.strict:
+        raise CorpusError(f"{config.data}: --strict: {'; '.join(lines)}; mend them, or omit --strict")
+    for line in lines:
+        log(f"left out of training: {line}")
+    return [u for u in new if u.id not in gone]
 
 
 # ---------------------------------------------------------------- what the transfer study does, too

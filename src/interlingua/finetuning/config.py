@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import cyclopts
 
 from interlingua.errors import UsageError
-from interlingua.finetuning.presets import DEFAULT_METHOD, PRESETS, SOURCE
-from interlingua.languages import PromptKind
+from interlingua.finetuning.presets import ALL, DEFAULT_METHOD, PRESETS, SOURCE
+from interlingua.languages import PromptKind, normalise_language
 from interlingua.registry import Registry
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class FinetuneConfig:
         model: model to fine-tune; it made the encoder states.
         train_split: split to train on, where the manifest has splits.
         dev_split: split that chooses the best checkpoint, where the manifest has it.
+        strict: refuse data of which some can't be trained on; default: it is left out, and named.
         prompt: decoder prompt of the target.
         trainable: decoder (its layers), cross-attention, lora, or target (the target's token alone).
         embeddings: also train the token embeddings, which are the output layer, too.
@@ -103,6 +104,7 @@ class FinetuneConfig:
     model: str = "base"
     train_split: str = "train"
     dev_split: str = "dev"
+    strict: bool = False
     prompt: PromptKind = "target-transcribe"
     trainable: Trainable = _by_method("decoder")  # noqa: RUF009  # it is `field`
     embeddings: bool = False
@@ -127,7 +129,7 @@ class FinetuneConfig:
     accumulation: int = 1
     weight_decay: float = 0.0
     best: Literal["chrf", "bleu"] = "chrf"
-    patience: int = 0
+    patience: int = 4
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
     log: tuple[str, ...] = ()
@@ -139,6 +141,7 @@ class FinetuneConfig:
             if getattr(self, f.name) is None and "otherwise" in f.metadata:
                 chosen = PRESETS[self.method].settings.get(f.name, f.metadata["otherwise"])
                 object.__setattr__(self, f.name, chosen)
+        self._normalise_languages()
         if self.rehearse == (SOURCE,):
             object.__setattr__(self, "rehearse", self.source)
         if self.steps and self.epochs:
@@ -163,6 +166,17 @@ class FinetuneConfig:
             raise UsageError("--trainable target moves one token; --weight-decay would move all: leave it out")
         if self.trainable == "target" and self.prompt == "source-translate":
             raise UsageError("--prompt source-translate names no target; --trainable target needs another --prompt")
+
+    def _normalise_languages(self) -> None:
+        for name in ("target", "source", "others", "rehearse", "rehearse_as"):
+            given = getattr(self, name)
+            codes = (given,) if name == "target" else given or ()
+            try:
+                found = tuple(c if c in (SOURCE, ALL) else normalise_language(c) for c in codes)
+            except UsageError as e:
+                raise UsageError(f"--{name.replace('_', '-')}: {e}") from e
+            if codes:
+                object.__setattr__(self, name, found[0] if name == "target" else tuple(dict.fromkeys(found)))
 
     def plan(self) -> str:
         """The plan in one line."""

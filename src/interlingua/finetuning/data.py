@@ -1,7 +1,7 @@
 """Training data of a decoder: prompt, text, and the encoder states of an utterance, cached or made on the fly."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,9 +10,11 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from interlingua.audio import duration_of, load_audio
+from interlingua.corpora.check import LETTERS
 from interlingua.encoding import SpeechEncoder
 from interlingua.errors import AudioError, CorpusError, StoreError
-from interlingua.languages import UNSPACED_LANGUAGES, PromptKind
+from interlingua.languages import UNSPACED_LANGUAGES, PromptKind, language_name
+from interlingua.metrics.offtarget import written_in
 from interlingua.models import Task, Whisper
 from interlingua.models.targets import prompt_tokens
 from interlingua.progress import track
@@ -23,6 +25,8 @@ IGNORED = -100  # label without a loss (PyTorch's default)
 POOL_BATCHES = 8  # utterances of so many batches are sorted by length together
 MOST_TOKENS = 128  # of an output: longer ones in 30 s are loops, and are not rehearsed
 CHUNK_UTTERANCES = 256  # whose states are in memory at once
+MOST_CHARACTERS = 50  # of text a second of speech: twice the fastest speaker's
+MOST_NAMED = 10  # utterances in one line of the log
 
 
 # ---------------------------------------------------------------- encoder states
@@ -110,18 +114,75 @@ class Example:
     context: int = 0
 
 
+def unfit(
+    utterances: Sequence[Utterance], measured: Sequence[Utterance], whisper: Whisper, target: str, prompt: PromptKind
+) -> dict[str, list[str]]:
+    """Utterances that can't be trained on, or had better not: reason -> their ids; one has its first reason alone.
+
+    ``measured``: of dev and test, whose sentences may not be trained on: those with the same ``meaning``, transcript or
+    reference, but for case and punctuation. A reference is in the wrong language where it is in another script, or
+    has 20 letters or more and is rather in the speech's own language; it is too long for its speech at more than 50
+    characters a second.
+    """
+    most = whisper.model.config.max_target_positions
+    held = {sentence for u in measured for sentence in _sentences(u, target)}
+    found: dict[str, list[str]] = {}
+    for u in utterances:
+        text = u.translations.get(target, "")
+        if not any(map(str.isalnum, text)):
+            reason = "the reference is empty, or has no words"
+        elif len(_labels(whisper, text, target)) > most - len(prompt_tokens(whisper, prompt, source="en", target="en")):
+            reason = f"the reference is longer than the decoder's {most} tokens"
+        elif _in_another(text, target, u.language):
+            reason = f"the reference isn't in {language_name(target)}"
+        elif (seconds := u.duration or seconds_of(u) or 0.0) > WINDOW_SECONDS:
+            reason = f"the recording is longer than {WINDOW_SECONDS} s"
+        elif 0 < MOST_CHARACTERS * max(1.0, seconds) < len(text):
+            reason = "the reference is too long for its recording"
+        elif held & set(_sentences(u, target)):
+            reason = "the sentence is one of dev or test"
+        else:
+            continue
+        found.setdefault(reason, []).append(u.id)
+    return found
+
+
+def _sentences(utterance: Utterance, target: str) -> Iterator[tuple[str, str]]:
+    texts = [(utterance.language, utterance.text), (target, utterance.translations.get(target))]
+    named = [("meaning", utterance.meaning), *((lang, _letters(text)) for lang, text in texts if text)]
+    return ((kind, value) for kind, value in named if value)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def _in_another(text: str, target: str, spoken: str) -> bool:
+    return sum(map(str.isalpha, text)) >= LETTERS and written_in(text, target, (spoken,), others=()) is False
+
+
+def named(ids: Collection[str]) -> str:
+    """Ten ids, and how many more there are."""
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return ", ".join(map(repr, list(ids)[:MOST_NAMED])) + more
+
+
 def text_example(whisper: Whisper, utterance: str, prompt: Sequence[int], text: str, language: str) -> Example:
     """An example whose labels are a text, spaced as Whisper spaces that language.
 
     Raises:
         CorpusError: the text is empty, or longer than the decoder has positions for.
     """
-    lead = "" if language in UNSPACED_LANGUAGES else " "
-    ids = whisper.tokenizer(lead + text.strip(), add_special_tokens=False).input_ids
+    ids = _labels(whisper, text, language)
     most = whisper.model.config.max_target_positions - len(prompt)
     if not text.strip() or len(ids) > most:
         raise CorpusError(f"{utterance}: {len(ids)} tokens of text to learn; 1 to {most} are possible: leave it out")
     return Example(utterance, tuple(prompt), (*ids, end_token(whisper)))
+
+
+def _labels(whisper: Whisper, text: str, language: str) -> list[int]:
+    lead = "" if language in UNSPACED_LANGUAGES else " "
+    return list(whisper.tokenizer(lead + text.strip(), add_special_tokens=False).input_ids)
 
 
 def translation_examples(

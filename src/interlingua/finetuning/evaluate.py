@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, States
+from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, States, named
 from interlingua.finetuning.model import merged_copy
 from interlingua.finetuning.trainer import Evaluate
 from interlingua.languages import PromptKind
@@ -30,7 +30,6 @@ from interlingua.types import Utterance
 
 ENGLISH = "en"  # the output of Whisper's translate task
 TEXT_METRICS: tuple[TextMetric, ...] = ("chrf", "bleu")
-MOST_NAMED = 10  # utterances in one line of the log
 MOST_SOURCES = 6  # with a line each in a summary
 TaskKind = Literal["new", "other", "translate", "transcribe", "detect"]
 
@@ -181,10 +180,8 @@ def left_out(utterances: Sequence[Utterance], pairs: Iterable[tuple[str, str]]) 
     """A line for each pair of source and target some of whose references have no words."""
     for source, target in pairs:
         if ids := without_words(utterances, source, target):
-            more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
-            named = ", ".join(map(repr, ids[:MOST_NAMED]))
             of = len(ids) + len(references(utterances, source, target))
-            yield f"{source}-{target}: left out {len(ids)} of {of} references, without words: {named}{more}"
+            yield f"{source}-{target}: left out {len(ids)} of {of} references, without words: {named(ids)}"
 
 
 def _given(utterances: Sequence[Utterance], source: str, target: str) -> dict[str, str]:

@@ -45,6 +45,7 @@ from interlingua.finetuning.regularizers import (
 )
 from interlingua.models import Whisper
 from interlingua.progress import track
+from interlingua.results import TrainingPoint
 
 WARMUP = 0.1  # of the steps
 LOOKS = 10  # at dev, with a checkpoint each
@@ -300,6 +301,19 @@ def _last_checkpoint(folder: Path) -> str | None:
     """The last complete one: the trainer's state is written last."""
     whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def training_curve(folder: Path) -> list[TrainingPoint]:
+    """Losses and dev scores of a training, from its last checkpoint in ``folder``."""
+    checkpoint = _last_checkpoint(folder)
+    if checkpoint is None:
+        return []
+    logged = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME)).log_history
+    return [
+        TrainingPoint(step=entry["step"], loss=entry.get("loss"), dev=dev)
+        for entry in logged
+        if (dev := {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}) or "loss" in entry
+    ]
 
 
 def _stopped_after(checkpoint: str) -> int | None:

@@ -57,10 +57,15 @@ def off_target(outputs: SystemOutputs, sources: Collection[str] = ()) -> Statist
     return ratio(off, outputs.clusters, signature, cell=outputs.cell)
 
 
-def written_in(text: str, target: str, sources: Collection[str] = ()) -> bool | None:
-    """Whether a text is in the target language, by the rule of `off_target`; None: undecidable."""
+def written_in(
+    text: str, target: str, sources: Collection[str] = (), others: Collection[str] = USUAL_LANGUAGES
+) -> bool | None:
+    """Whether a text is in the target language rather than ``sources`` or ``others``, by the rule of `off_target`.
+
+    None: undecidable.
+    """
     target = normalise_language(target)
-    candidates = normalise_languages((target, *sources, *USUAL_LANGUAGES))
+    candidates = normalise_languages((target, *sources, *others))
     try:
         return _is_in(text, target, candidates)
     except UsageError:  # no identifier knows the target

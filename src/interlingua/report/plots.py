@@ -29,7 +29,7 @@ from interlingua.errors import ResultsError
 from interlingua.files import atomic_file
 from interlingua.models.whisper import FRAME_SECONDS
 from interlingua.report.tables import percent, span
-from interlingua.results import Alignment, Distant, Match, Results, Score, Side, Variant, name_of
+from interlingua.results import Alignment, Distant, Match, Results, Score, Side, TrainingPoint, Variant, name_of
 from interlingua.retrieval.methods import PAPER_METHOD, method_label
 
 INK = "#1c1c1c"
@@ -501,6 +501,22 @@ def _legend(axes: Axes, marks: Sequence[tuple[str, str, Mapping[str, Any]]]) -> 
         loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=axes.transAxes, ncols=2, frameon=False, fontsize=9,
         handletextpad=0.2, columnspacing=1.4, borderaxespad=0.2,
     )  # fmt: skip
+
+
+def training(points: Sequence[TrainingPoint], metrics: Mapping[str, str]) -> Figure:
+    """Loss and dev scores by step, each in axes of its own; ``metrics``: name -> label."""
+    curves = [("loss", [(p.step, p.loss) for p in points if p.loss is not None])]
+    curves += [(f"dev {label}", [(p.step, p.dev[m]) for p in points if m in p.dev]) for m, label in metrics.items()]
+    drawn = [(label, curve) for label, curve in curves if curve]
+    figure = Figure(figsize=(_WIDTH, 1.5 * len(drawn)), layout="constrained")
+    stacked = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (label, curve) in zip(stacked, drawn, strict=True):
+        steps, values = zip(*curve, strict=True)
+        axes.plot(steps, values, color=ACCENT, linewidth=1.5, marker="o", markersize=3)
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    stacked[-1].set_xlabel("step")
+    return figure
 
 
 def pareto(variants: Sequence[Variant]) -> Figure:

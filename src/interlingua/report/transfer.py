@@ -23,7 +23,7 @@ from interlingua.report.tables import (
     signatures,
     table,
 )
-from interlingua.results import Change, Pooled, Results, StudyPool, StudyRow, Transfer, Variant, name_of
+from interlingua.results import Change, Pooled, Results, StudyPool, StudyRow, TrainingPoint, Transfer, Variant, name_of
 
 Columns = Mapping[str, Callable[[Any], Cell]]
 
@@ -61,6 +61,43 @@ def headline(results: Results) -> tuple[str, str] | None:
     if loss is not None and loss.value is not None:
         explained += f"; {difference(loss).shown} from X into English {difference(loss).interval}"
     return difference(gain).shown, explained
+
+
+def summary(results: Results, *_: Any) -> list[Block]:
+    """The new target and the old tasks in a few lines, each with a verdict."""
+    columns: Columns = {
+        "Task": lambda r: r.name,
+        "Unit": lambda r: r.unit,
+        "Before": lambda r: score(r.change.before),
+        "After": lambda r: score(r.change.after),
+        "After − before [95% CI]": lambda r: difference(r.change.difference),
+        "Verdict": lambda r: r.verdict,
+    }
+    caption = "Kept: the interval excludes a loss of 2 or more. Pooled over languages, utterances paired."
+    rows = results.transfer_summary
+    return [table("summary", "Before and after", [rows], columns, caption, text_columns=2)] if rows else []
+
+
+def training(results: Results, *_: Any) -> list[Block]:
+    """Loss and dev scores by step."""
+    points = results.training
+    if not points:
+        return []
+    metrics = list(dict.fromkeys(name for p in points for name in p.dev))
+    columns: Columns = {"Step": lambda r: count(r.step), "Loss": lambda r: number(r.loss, digits=3)}
+    for name in metrics:
+        label, digits = _METRICS.get(name, (name, 1))
+        columns |= {f"Dev {label}": partial(_on_dev, name, digits)}
+    chosen = f"; the checkpoint with the best {_METRICS['chrf'][0]} on dev was kept" if "chrf" in metrics else ""
+    picture = plots.svg("training", plots.training, points, {m: _METRICS.get(m, (m, 1))[0] for m in metrics})
+    return [
+        Picture(picture, "Training", f"Loss on the training batches, rehearsal included, and scores on dev{chosen}."),
+        Folded("Every point", [table("training", "Training", [points], columns)]),
+    ]
+
+
+def _on_dev(name: str, digits: int, point: TrainingPoint) -> Cell:
+    return number(point.dev.get(name), digits=digits)
 
 
 def new_target(results: Results, *_: Any) -> list[Block]:
