@@ -153,7 +153,7 @@ HEARD = "The vehicle has arrived at the station this morning"
         ("", {}, "the reference is empty, or has no words"),
         ("…", {}, "the reference is empty, or has no words"),
         (None, {}, "the reference is empty, or has no words"),
-        ("a " * 900, {}, "the reference is longer than the decoder's 64 tokens"),
+        ("a " * 900, {}, "the reference is longer than the decoder's 448 tokens"),
         (HEARD, {"duration": 3.0}, "the reference isn't in Spanish"),
         ("Машина приехала на станцию утром", {"duration": 3.0}, "the reference isn't in Spanish"),
         ("OK, stop", {"duration": 3.0}, None),  # too few letters to know
@@ -165,7 +165,8 @@ HEARD = "The vehicle has arrived at the station this morning"
         (SAID, {"duration": 3.0, "meaning": "m"}, "the sentence is one of dev or test"),
     ],
 )
-def test_what_cant_be_trained_on_has_a_reason(tiny_whisper, translation, options, reason):
+def test_what_cant_be_trained_on_has_a_reason(tiny_whisper, monkeypatch, translation, options, reason):
+    monkeypatch.setattr(tiny_whisper.model.config, "max_target_positions", 448)  # as a real Whisper has
     given = {"text": HEARD, "translations": {} if translation is None else {"es": translation}, **options}
     held = utterance("en", "m", text="It is a test", translations={"es": "Es una prueba"})
     one = replace_struct(utterance("en", "x"), **{"meaning": "x", **given})

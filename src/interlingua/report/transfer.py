@@ -83,7 +83,8 @@ def training(results: Results, *_: Any) -> list[Block]:
     points = results.training
     if not points:
         return []
-    metrics = list(dict.fromkeys(name for p in points for name in p.dev))
+    named = {name for p in points for name in p.dev}
+    metrics = [*(m for m in _METRICS if m in named), *sorted(named - set(_METRICS))]
     columns: Columns = {"Step": lambda r: count(r.step), "Loss": lambda r: number(r.loss, digits=3)}
     for name in metrics:
         label, digits = _METRICS.get(name, (name, 1))
