@@ -103,7 +103,7 @@ that nothing is learnt from parallel speech; neighbourhoods from {AROUND} of the
 as missed there ({found["too_long"]} of {n * len(found["seconds"])}).
 
 **The default** is `{DEFAULT_METHOD}`: {points(mean(best))}, gain {gain(best, base, clusters)}; with frames that are not pooled, on the eight pairs with English, {points(mean(whole[1]))}, gain {gain(whole[1], whole[0], clusters)}. It is
-the best of those that need no labels. The relative position in the utterance, one more dimension of each frame, suits whole sentences in languages of like
+no other that needs no labels is clearly better. The relative position in the utterance, one more dimension of each frame, suits whole sentences in languages of like
 word order, and these five are such; `whitened-csls` leaves it out.
 
 **Chosen by the data.** The settings of the table (shrinkage 0.1, k 5, position 0.1, duration 0.02) were found by trials on these same prompts. So the choice was
