@@ -88,7 +88,7 @@ def training(results: Results, *_: Any) -> list[Block]:
     columns: Columns = {"Step": lambda r: count(r.step), "Loss": lambda r: number(r.loss, digits=3)}
     for name in metrics:
         label, digits = _METRICS.get(name, (name, 1))
-        columns |= {f"Dev {label}": partial(_on_dev, name, digits)}
+        columns = {**columns, f"Dev {label}": partial(_on_dev, name, digits)}
     chosen = f"; the checkpoint with the best {_METRICS['chrf'][0]} on dev was kept" if "chrf" in metrics else ""
     picture = plots.svg("training", plots.training, points, {m: _METRICS.get(m, (m, 1))[0] for m in metrics})
     return [
