@@ -325,3 +325,88 @@ def test_a_row_without_bytes_may_name_a_file_beside_it(tmp_path):
 def test_mp3_bytes_in_a_row(tmp_path):
     path = parquet(tmp_path / "a.parquet", [{"bytes": mp3_bytes(sweep(1, 300)), "path": "a.mp3"}])
     assert duration_of(AudioRef(str(path), member="row=0")) == pytest.approx(1, abs=0.1)
+
+
+# --- made to harm ----------------------------------------------------------------------------------------
+
+
+def header(name=b"a.wav", size=0, kind=tarfile.REGTYPE):
+    """A tar header of any size, signed as GNU's tar writes sizes that take more than eleven octal digits."""
+    info = tarfile.TarInfo(name.decode())
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = (size if size >= 0 else (1 << 96) + size).to_bytes(12, "big")
+    block[124] |= 0x80
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("blocks", "why"),
+    [
+        (header(b"long", 4 << 30, tarfile.GNUTYPE_LONGNAME), "4294967296 bytes say how"),
+        (header(b"link", 1 << 40, tarfile.GNUTYPE_LONGLINK), "bytes say how"),
+        (header(b"pax", 4 << 30, tarfile.XHDTYPE), "bytes say how"),
+        (header(b"all", 4 << 30, tarfile.XGLTYPE), "bytes say how"),
+        (header(size=-512), "a size of -512"),
+        (header(size=-1), "a size of -1"),
+        (header(size=1 << 62), "a size of 4611686018427387904"),
+        (header(size=1 << 40), "ends early|unexpected end"),
+    ],
+)
+def test_sizes_that_no_member_has(tmp_path, blocks, why, packed):
+    path = tmp_path / "evil.tar"
+    data = blocks + b"x" * 1024
+    path.write_bytes(gzip.compress(data) if packed else data)
+    with pytest.raises(AudioError, match=why) as caught:
+        read_member(path, "a.wav")
+    assert "evil.tar" in str(caught.value)
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    monkeypatch.setattr(archives, "FREE_BYTES", 1 << 20)
+
+
+def test_a_tar_gz_that_unpacks_without_end_is_refused(tmp_path, small_limits):
+    path = tmp_path / "bomb.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, size in (("zeros.wav", 64 << 20), ("a.wav", 100)):
+            info = tarfile.TarInfo(name)
+            info.size = size
+            tar.addfile(info, io.BytesIO(bytes(size)))
+    with pytest.raises(AudioError, match=r"bomb.tar.gz: can't be read in place \(\d+ bytes unpack to \d+ and more"):
+        read_member(path, "a.wav")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_unpacks_to_far_more_is_refused(tmp_path, small_limits, method):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", method) as out:
+        out.writestr("a.wav", bytes(4 << 20))
+        out.writestr("b.wav", np.random.default_rng(0).bytes(2 << 20))
+    with pytest.raises(AudioError, match="bytes unpack to"):
+        read_member(path, "a.wav")
+    assert len(read_member(path, "b.wav")) == 2 << 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_broken_entries_of_a_zip_are_named(tmp_path, method):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as out:
+        out.writestr("a.wav", np.random.default_rng(0).bytes(3000))
+    whole = path.read_bytes()
+    for at in range(30, 300, 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255, whole[at + 1] ^ 255]) + whole[at + 2 :])
+        with pytest.raises(AudioError, match=r"a\.zip") as caught:
+            read_member(path, "a.wav")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_row_group_of_a_parquet_file_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_MEMBER", 1000)
+    path = parquet(tmp_path / "a.parquet", [{"bytes": bytes(range(256)) * 8, "path": None}])
+    with pytest.raises(AudioError, match=r"row group 0 has .* bytes of audio"):
+        read_member(path, "row=0")

@@ -388,7 +388,7 @@ def test_a_folder_that_says_something_else_is_not_written(trained, whisper, tmp_
             other.model.model.decoder.embed_tokens.weight.flip(0).clone()
         )
     spoilt = save_whisper(other, tmp_path / "other")
-    monkeypatch.setattr(exporting, "convert", lambda _, target, how: convert(spoilt, target, how))
+    monkeypatch.setattr(exporting, "convert", lambda _, target, how: convert(load_whisper(spoilt), target, how))
     report = export(trained, out, quantization="float32", check=[wav])
     assert report.failed == ["ctranslate2"]
     assert report.checks["huggingface"].identical == 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -119,9 +120,9 @@ def ct2(folder: Path, quantization: str = "float32", **options) -> Path:
         source = hugging_face(Path(name) / "hf", **options)
         generation = GenerationConfig.from_pretrained(source)
         generation.suppress_tokens, generation.begin_suppress_tokens = [1, 2], [3]
-        generation.alignment_heads = [[1, 0]]
+        generation.alignment_heads = [[options.get("decoder_layers", 2) - 1, 0]]
         generation.save_pretrained(source)
-        convert(source, folder, quantization)
+        convert(load_whisper(source, require_multilingual=False), folder, quantization)
     return folder
 
 
@@ -545,10 +546,40 @@ def test_ctranslate2_twin_of_a_hugging_face_folder(checkpoint):
     assert np.abs(found - expected.numpy()).max() < 1e-4
 
 
+def test_a_conversion_has_all_tokens_and_follows_every_file(copied, tmp_path, monkeypatch):
+    """Folders of 2022 have an old generation_config.json, or none: CTranslate2 then detected no language."""
+    monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))
+    expected = {"lang_ids": [END + 2, END + 3, END + 4, END + 5], "alignment_heads": [[1, 0], [1, 1]]}
+    old = {"_from_model_config": True, "max_length": 448, "decoder_start_token_id": END + 1, "eos_token_id": END}
+    (copied / "generation_config.json").write_text(json.dumps(old))
+    first = ctranslate2_folder(copied)
+    (copied / "generation_config.json").unlink()
+    second = ctranslate2_folder(copied)
+    assert first != second
+    for folder in (first, second):
+        assert expected.items() <= json.loads((folder / "config.json").read_text()).items()
+    (copied / "generation_config.json").write_text(json.dumps(old | {"suppress_tokens": [5, 6]}))
+    third = ctranslate2_folder(copied)
+    assert json.loads((third / "config.json").read_text())["suppress_ids"] == [5, 6]
+    assert load_whisper(copied, weights=False).model.generation_config.max_length == 448
+
+
+def test_a_ctranslate2_folder_without_language_tokens_is_completed(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERLINGUA_CACHE", str(tmp_path / "cache"))
+    folder = ct2(tmp_path / "theirs")
+    whole = json.loads((folder / "config.json").read_text())
+    assert ctranslate2_folder(folder) == folder
+    (folder / "config.json").write_text(json.dumps({"suppress_ids": [1, 2], "lang_ids": []}))
+    made = ctranslate2_folder(folder)
+    assert json.loads((made / "config.json").read_text())["lang_ids"] == whole["lang_ids"]
+    assert (made / "model.bin").samefile(folder / "model.bin")
+    assert open_ctranslate2(made, compute="float32").n_mels == 80
+
+
 def test_failed_conversion_leaves_nothing(copied, tmp_path):
     source = resolve(copied)
     (copied / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(ModelFormatError, match=r"can't convert it with transformers \d"):
+    with pytest.raises(ModelFormatError, match=r"the weights can't be read.*fetch or copy the model again"):
         ctranslate2_folder(source)
     assert list((tmp_path / "cache" / "models" / "converted").iterdir()) == []
 
@@ -604,7 +635,8 @@ def test_official_files_of_an_old_version(copied, hub):
 @pytest.mark.parametrize(("end", "multilingual"), [(50256, False), (50257, True)])
 def test_silent_files_are_told_apart_by_their_vocabulary(end, multilingual):
     ids = {token: end + i for i, token in enumerate(SPECIAL)}
-    model = SimpleNamespace(config=SimpleNamespace(), generation_config=SimpleNamespace())
+    config = SimpleNamespace(decoder_layers=2, decoder_attention_heads=1, max_target_positions=448)
+    model = SimpleNamespace(config=config, generation_config=SimpleNamespace())
     complete_settings(model, SimpleNamespace(get_vocab=lambda: ids))
     assert model.generation_config.is_multilingual is multilingual
     assert hasattr(model.generation_config, "lang_to_id") is multilingual
@@ -638,7 +670,7 @@ def test_128_mel_bins(tmp_path):
 
 def test_mel_bins_that_disagree(copied):
     WhisperFeatureExtractor(feature_size=128).save_pretrained(copied)
-    with pytest.raises(ModelFormatError, match="128 mel bins at 16000 Hz, but the model takes 80"):
+    with pytest.raises(ModelFormatError, match="feature_size is 128, but the model takes 80"):
         load_whisper(copied)
 
 
@@ -667,12 +699,12 @@ def test_english_only(tmp_path):
 
 
 def test_turbo_cannot_translate(tmp_path, checkpoint):
-    by_shape = load_whisper(hugging_face(tmp_path / "mine", decoder_layers=1))
-    by_name = load_whisper(replace(resolve(checkpoint), name="openai/whisper-large-v3-turbo"))
-    for whisper in (by_shape, by_name):
-        assert not whisper.can_translate
-        with pytest.raises(UntrainedTaskError, match="large-v3 or medium"):
-            whisper.require_translation()
+    whisper = load_whisper(hugging_face(tmp_path / "mine", decoder_layers=1))
+    assert not whisper.can_translate
+    with pytest.raises(UntrainedTaskError, match="large-v3 or medium"):
+        whisper.require_translation()
+    for name in ("my-turbo", "owner/distilled-data"):  # a name says nothing
+        assert load_whisper(replace(resolve(checkpoint), name=name)).can_translate
 
 
 def test_sharded_weights(checkpoint, tmp_path):
@@ -688,7 +720,7 @@ def test_sharded_weights(checkpoint, tmp_path):
     with pytest.raises(ModelFormatError, match=f"shard {shards[1].name} is missing"):
         load_whisper(folder)
     (folder / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(ModelFormatError, match="no weight_map"):
+    with pytest.raises(ModelFormatError, match="weight_map"):
         resolve(folder)
 
 
@@ -734,6 +766,77 @@ def test_damaged_folder(copied, name, damage, reason):
     assert "\n" not in str(caught.value)
 
 
+NUMBERS = [
+    ("config.json", "d_model", "16"),
+    ("config.json", "d_model", 10**9),
+    ("config.json", "encoder_layers", -1),
+    ("config.json", "encoder_layers", 10**9),
+    ("config.json", "decoder_attention_heads", 3),
+    ("config.json", "vocab_size", True),
+    ("config.json", "max_source_positions", 700),
+    ("config.json", "activation_function", "sigmoidal"),
+    ("config.json", "dropout", float("nan")),
+    ("config.json", "dtype", "float99"),
+    ("config.json", "quantization_config", {"quant_method": "bitsandbytes"}),
+    ("generation_config.json", "suppress_tokens", "all"),
+    ("generation_config.json", "suppress_tokens", [10**6]),
+    ("generation_config.json", "suppress_tokens", [-1]),
+    ("generation_config.json", "lang_to_id", {"<|en|>": None}),
+    ("generation_config.json", "lang_to_id", {"<|en|>": END + 3}),
+    ("generation_config.json", "task_to_id", ["transcribe"]),
+    ("generation_config.json", "alignment_heads", [[0]]),
+    ("generation_config.json", "alignment_heads", [[9, 0]]),
+    ("generation_config.json", "decoder_start_token_id", END + 2),
+    ("generation_config.json", "is_multilingual", "yes"),
+    ("preprocessor_config.json", "feature_size", None),
+    ("preprocessor_config.json", "sampling_rate", 8000),
+    ("preprocessor_config.json", "hop_length", 0),
+    ("preprocessor_config.json", "n_fft", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "value"), NUMBERS)
+def test_a_wrong_value_is_named_by_file_and_key(copied, name, key, value):
+    content = json.loads((copied / name).read_text())
+    (copied / name).write_text(json.dumps(content | {key: value}))
+    for weights in (False, True):
+        with pytest.raises(ModelFormatError, match=rf"{re.escape(name)}.*({key}|<\|)") as caught:
+            load_whisper(copied, weights=weights)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("lang_ids", [10**6]), ("suppress_ids", [None]), ("alignment_heads", 3)])
+def test_a_wrong_value_of_a_ctranslate2_folder(tmp_path, key, value):
+    path = ct2(tmp_path / "theirs") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ModelFormatError, match=rf"config\.json.*{key}"):
+        load_whisper(path.parent, weights=False)
+
+
+def test_what_no_schema_knows_is_not_handed_on(copied):
+    """Neither code nor kernels of others are loaded because a file says so."""
+    path = copied / "config.json"
+    odd = {"auto_map": {"AutoModel": "evil.py"}, "_attn_implementation": "kernels/evil", "num_beams": "many"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | odd))
+    assert not hasattr(load_whisper(copied).model.config, "auto_map")
+
+
+def test_a_shard_lies_in_its_folder(copied):
+    (copied / "model.safetensors").unlink()
+    index = {"weight_map": {"model.encoder.conv1.bias": "../model.safetensors"}}
+    (copied / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelFormatError, match="weight_map"):
+        resolve(copied)
+
+
+def test_a_folder_needs_no_dot_before_its_name(copied, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    assert resolve(copied.name).path == copied
+    (copied.parent / "tiny").mkdir(exist_ok=True)  # an alias stays an alias
+    with pytest.raises(ModelNotFoundError, match="no source has 'openai/whisper-tiny'"):
+        resolve("tiny")
+
+
 def test_another_models_tokenizer(copied):
     raw = (copied / "tokenizer.json").read_text().replace("notimestamps", "timestampsno")
     (copied / "tokenizer.json").write_text(raw)
@@ -752,7 +855,7 @@ def test_settings_without_weights_are_those_with_them(tiny_whisper_folder, tmp_p
     folder = tiny_whisper_folder
     if kind == "ctranslate2":
         folder = tmp_path / "ct2"
-        convert(tiny_whisper_folder, folder)
+        convert(load_whisper(tiny_whisper_folder), folder)
     whole, shell = load_whisper(folder), load_whisper(folder, weights=False)
     assert not hasattr(shell.model, "parameters")
     for name in ("config", "generation_config"):

@@ -2,12 +2,18 @@
 
 Links and members whose names leave the archive are refused. A tar.gz is decompressed from its start, so the
 decompressor's state is kept every `SPACING` bytes: reading in the archive's order costs one decompression in all.
+
+What unpacks to more than `MAX_RATIO` times its size is refused beyond `FREE_BYTES`: speech doesn't, a bomb does.
 """
 
+import io
+import lzma
 import os
 import posixpath
 import re
+import shutil
 import stat
+import struct
 import tarfile
 import threading
 import zipfile
@@ -22,9 +28,14 @@ from typing import Any, BinaryIO, Protocol
 from interlingua.errors import AudioError, AudioNotFoundError, TruncatedAudioError
 
 SPACING = 8 << 20  # bytes between two states of a tar.gz's decompressor that are kept (45 kB each)
-MAX_MEMBER = 2 << 30  # bytes of one member; more is no recording
+MAX_MEMBER = 1 << 30  # bytes of one member; more is no recording
+MAX_HEADER = 1 << 20  # bytes of what a tar says of one member: long names, pax records
+MAX_RATIO = 100  # unpacked to packed bytes
+FREE_BYTES = 256 << 20  # unpacked whatever the ratio: 2 h of silence at 16 kHz
 _PIECE = 1 << 18  # compressed bytes read at a time
 _KEPT_OPEN = 4  # archives
+_MOST_ENDS = 4  # reads at a stream's end
+_MOST_EMPTY = 100_000  # members of a tar whose headers outweigh their data
 _ROW = re.compile(r"row=(\d+)(?:/column=(.+))?")
 
 
@@ -143,12 +154,17 @@ def _reading(path: Path) -> Iterator[None]:
         raise AudioNotFoundError(f"{path}: no such file; check the path") from e
     except IsADirectoryError as e:
         raise AudioError(f"{path}: a folder, not an archive; leave the member out") from e
-    except (EOFError, ValueError, zlib.error, zipfile.BadZipFile) as e:  # ValueError: parquet's
+    except (EOFError, ValueError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as e:
+        # ValueError: parquet's, and bzip2's
         reason = " ".join(str(e).split())
         raise TruncatedAudioError(f"{path}: the archive ends early or breaks ({reason}); fetch it again") from e
     except tarfile.TarError as e:
         raise AudioError(f"{path}: no tar, tar.gz, zip or parquet file, or a broken one ({e}); fetch it again") from e
-    except RuntimeError as e:  # zipfile's for a password; NotImplementedError, a kind of it, for a compression
+    except (
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+    ) as e:  # zipfile's for a password; NotImplementedError, a kind of it, for a compression
         raise AudioError(f"{path}: can't be read in place ({e}); unpack it") from e
     except OSError as e:
         raise AudioError(f"{path}: can't be read ({e.strerror or e}); check its permissions and the disk") from e
@@ -180,9 +196,35 @@ class _Index:
         return found
 
 
+class _Header(tarfile.TarInfo):
+    """A tar's header; one that would be read for ever, or into all memory, is refused."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        name = "".join(c if c.isprintable() else "?" for c in self.name[:100])
+        if not 0 <= self.size < 1 << 50:
+            raise tarfile.ReadError(f"{name!r} has a size of {self.size} bytes")
+        if self.size > MAX_HEADER and self.type in _WORDY:
+            raise tarfile.ReadError(f"{self.size} bytes say how {name!r} is called")
+        info: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]  # meant to be overridden, so tarfile says
+        if not 0 <= info.size < 1 << 50:
+            raise tarfile.ReadError(f"{name!r} has a size of {info.size} bytes")
+        return info
+
+
+_WORDY = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+
+def _require_plausible(unpacked: int, packed: int) -> None:
+    if unpacked > FREE_BYTES and unpacked > MAX_RATIO * packed:
+        raise RuntimeError(f"{packed} bytes unpack to {unpacked} and more, which speech doesn't")
+
+
 def _index_tar(tar: tarfile.TarFile) -> _Index:
-    index = _Index()
+    index, members, held = _Index(), 0, 0
     while (info := tar.next()) is not None:
+        members, held = members + 1, held + info.size
+        if members > _MOST_EMPTY and held < members * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"{members} members and more, nearly all empty")
         tar.members.clear()  # type: ignore[attr-defined]  # else it keeps a kilobyte of each
         if info.isreg() and not info.issparse():
             index.add(info.name, info.offset_data, info.size, is_link=False)
@@ -197,7 +239,7 @@ def _index_tar(tar: tarfile.TarFile) -> _Index:
 class _Tar:
     def __init__(self, path: Path) -> None:
         self._path = path
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
             self._index = _index_tar(tar)
         self.listing = self._index.listing()
 
@@ -216,7 +258,8 @@ class _TarGz:
         self._path = path
         self._lock = threading.Lock()
         self._stream = _Gunzip(path)
-        with tarfile.open(fileobj=self._stream, mode="r|") as tar:  # type: ignore[call-overload]  # it only reads
+        with tarfile.open(fileobj=self._stream, mode="r|", tarinfo=_Header) as tar:  # type: ignore[call-overload]
+            # The stream only reads, which the types don't allow for.
             self._index = _index_tar(tar)
         self.listing = self._index.listing(sequential=True)
         self._last: tuple[str, bytes] = ("", b"")  # a member is hashed, then decoded
@@ -232,12 +275,14 @@ class _TarGz:
 class _Gunzip:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._ends = 0  # reads that found the end, one after another
         self._kept: list[tuple[int, int, Any]] = []  # offset in the output, in the input, decompressor there
         self._restart(0, 0, zlib.decompressobj(wbits=31))
 
     def _restart(self, out: int, at: int, decompressor: Any) -> None:
         self._at, self._decompressor = at, decompressor  # where the input goes on
-        self._out, self._buffer = out, b""  # the output that wasn't handed out, and where it begins
+        self._out, self._buffer = out, memoryview(b"")  # the output that wasn't handed out, and where it begins
+        self._input = b""  # read at `_at`, and not yet decompressed
         if not self._kept:
             self._kept.append((out, at, decompressor.copy()))
 
@@ -260,6 +305,10 @@ class _Gunzip:
             self._buffer = self._buffer[missing:]
             missing -= len(pieces[-1])
             self._out += len(pieces[-1])
+            _require_plausible(self._out, self._at)
+        self._ends = 0 if pieces or not size else self._ends + 1
+        if self._ends > _MOST_ENDS:  # tarfile skips a member by reading on, at the end, too
+            raise EOFError("inside a member")
         return b"".join(pieces)
 
     def _more(self) -> bool:
@@ -267,17 +316,21 @@ class _Gunzip:
         while not self._buffer:
             if self._out - self._kept[-1][0] >= SPACING and not self._decompressor.eof:
                 self._kept.append((self._out, self._at, self._decompressor.copy()))
-            with self._path.open("rb") as file:  # nothing to close when the archive is dropped
-                file.seek(self._at)
-                piece = file.read(_PIECE)
+            if not self._input or self._decompressor.eof:
+                with self._path.open("rb") as file:  # nothing to close when the archive is dropped
+                    file.seek(self._at)
+                    self._input = file.read(_PIECE)
             if self._decompressor.eof:  # another gzip member may follow, or zeros
-                if not piece.startswith(b"\x1f\x8b"):
+                if not self._input.startswith(b"\x1f\x8b"):
                     return False
                 self._decompressor = zlib.decompressobj(wbits=31)
-            elif not piece:
+            elif not self._input:
                 raise EOFError("inside its compressed data")
-            self._buffer = self._decompressor.decompress(piece)
-            self._at += len(piece) - len(self._decompressor.unused_data)
+            given = len(self._input)
+            self._buffer = memoryview(self._decompressor.decompress(self._input, _PIECE))
+            left = self._decompressor.unused_data if self._decompressor.eof else self._decompressor.unconsumed_tail
+            self._input = left
+            self._at += given - len(left)
         return True
 
 
@@ -297,8 +350,13 @@ class _Zip:
 
     def read(self, member: str) -> bytes:
         self._index.find(self._path, member)
-        with self._lock:
-            return self._zip.read(self._names[posixpath.normpath(member)])
+        info = self._zip.getinfo(self._names[posixpath.normpath(member)])
+        _require_plausible(info.file_size, info.compress_size)
+        plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack all that was read
+        data = io.BytesIO()
+        with self._lock, self._zip.open(info) as file:
+            shutil.copyfileobj(file, data, 1 << 20 if plain else 1 << 12)
+        return data.getvalue()
 
 
 class _Parquet:
@@ -327,12 +385,20 @@ class _Parquet:
         if row >= self._ends[-1]:
             raise AudioNotFoundError(f"{self._path}: no row {row}; it has {self._ends[-1]}, counted from 0")
         group = next(g for g, end in enumerate(self._ends[1:]) if row < end)
+        self._require_bounded(group, column)
         with self._lock:
             if self._held[:2] != (group, column):
                 self._held = (-1, "", None)  # never two groups in memory
                 self._held = (group, column, self._file.read_row_group(group, columns=[column])[column])
             value = self._held[2][row - self._ends[group]].as_py()
         return self._bytes(value, member)
+
+    def _require_bounded(self, group: int, column: str) -> None:
+        chunks = self._file.metadata.row_group(group)
+        held = [chunks.column(i) for i in range(chunks.num_columns)]
+        size = sum(c.total_uncompressed_size for c in held if c.path_in_schema.split(".")[0] == column)
+        if size > MAX_MEMBER:
+            raise RuntimeError(f"its row group {group} has {size} bytes of {column}; write smaller groups")
 
     def _bytes(self, value: Any, member: str) -> bytes:
         data = value.get("bytes") if isinstance(value, dict) else value

@@ -2,26 +2,28 @@
 
     run folder or LoRA adapter -> load_trained -> save_whisper -> convert -> check -> OUT, all of it or nothing
 
-The check decodes the same recordings before and after, greedily, and compares the texts.
+The check decodes the same recordings before and after, greedily, and compares the texts: after by what will run the
+folder, transformers' own `generate` and CTranslate2, which detect the language themselves.
 """
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import torch
 
 from interlingua import __version__
 from interlingua.audio import load_audio
 from interlingua.errors import UsageError
 from interlingua.files import atomic_folder, write_text
 from interlingua.metrics import score_translations
-from interlingua.models import Quantization, Whisper, convert, save_whisper
-from interlingua.models.hub import Kind
+from interlingua.models import Quantization, Whisper, convert, load_whisper, quiet, save_whisper
+from interlingua.models.hub import Kind, load_pretrained
 from interlingua.models.targets import Targets, load_trained
 from interlingua.translation import CTranslate2Engine, Decoding, Engine, TransformersEngine, likeliest
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Frames, Score
@@ -130,8 +132,10 @@ def export(
             _write(whisper, targets, temporary, kinds, quantization, dtype)
             checks = {}
             for kind in kinds if probes else ():
-                engine = _engine(kind, temporary / kind, quantization)
-                after = {p.id: _text(engine, _states(engine, p.given), p.prompt) for p in probes}
+                written = (
+                    _Generate(temporary / kind) if kind == "huggingface" else _Native(temporary / kind, quantization)
+                )
+                after = {p.id: written.text(p, targets) for p in probes}
                 checks[kind] = _compare({p.id: p.text for p in probes}, after)
             sizes = {kind: _size(temporary / kind) for kind in kinds}
             name, revision = whisper.model_name, whisper.revision
@@ -164,7 +168,7 @@ def _write(
     """Write both formats; the conversion starts from full precision whatever ``dtype`` is."""
     folder = save_whisper(whisper, out / "huggingface", targets)
     if "ctranslate2" in kinds:
-        convert(folder, out / "ctranslate2", quantization)
+        convert(whisper, out / "ctranslate2", quantization)
         if targets:
             targets.write(out / "ctranslate2")
     if "huggingface" not in kinds:
@@ -187,9 +191,16 @@ class _Probe:
     """Log-mel features (1, mels, F) or encoder states (T, D), and the model's text for them."""
 
     id: str
-    prompt: list[int]
+    target: str | None
+    spoken: str
     given: np.ndarray
     text: str
+
+    def prompt(self, whisper: Whisper, targets: Targets | None, spoken: str) -> list[int]:
+        """The decoder's first tokens, for speech of a language."""
+        if targets is None or self.target is None:
+            return whisper.prompt(spoken, "transcribe")
+        return targets.prompt(whisper, self.target, source=spoken)
 
 
 def _probes(whisper: Whisper, targets: Targets | None, check: Sequence[str | Path | Frames]) -> list[_Probe]:
@@ -204,11 +215,11 @@ def _probes(whisper: Whisper, targets: Targets | None, check: Sequence[str | Pat
             array = whisper.feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="np").input_features
         states = _states(engine, array)
         spoken = likeliest(engine.detect(states)[0])
-        prompts = {str(number): whisper.prompt(spoken, "transcribe")}
-        if targets:
-            prompts = {f"{number} into {t}": targets.prompt(whisper, t, source=spoken) for t in targets.targets}
-        for name, prompt in prompts.items():
-            probes.append(_Probe(name, prompt, array, _text(engine, states, prompt)))
+        for target in targets.targets if targets else (None,):
+            name = f"{number} into {target}" if target else str(number)
+            probe = _Probe(name, target, spoken, array, "")
+            prompt = probe.prompt(whisper, targets, spoken)
+            probes.append(replace(probe, text=_text(engine, states, prompt)))
     return probes
 
 
@@ -221,12 +232,49 @@ def _text(engine: Engine, states: Any, prompt: Sequence[int]) -> str:
     return str(engine.whisper.tokenizer.decode(found.tokens, skip_special_tokens=True)).strip()
 
 
-def _engine(kind: Kind, folder: Path, quantization: Quantization) -> Engine:
-    """The engine of a written folder, on the CPU, where CTranslate2 multiplies in int8 or float32."""
-    if kind == "huggingface":
-        return TransformersEngine(folder, compute="float32", device="cpu")
-    compute = "int8" if quantization.startswith("int8") else "float32"
-    return CTranslate2Engine(folder, compute=compute, device="cpu", workers=1)
+class _Native:
+    """CTranslate2 on a written folder, on the CPU, where it multiplies in int8 or float32."""
+
+    def __init__(self, folder: Path, quantization: Quantization) -> None:
+        compute = "int8" if quantization.startswith("int8") else "float32"
+        self._engine = CTranslate2Engine(folder, compute=compute, device="cpu", workers=1)
+
+    def text(self, probe: _Probe, targets: Targets | None) -> str:
+        states = _states(self._engine, probe.given)
+        try:
+            spoken = likeliest(self._engine.detect(states)[0])
+        except UsageError:  # no vocabulary of Whisper's own size: faster-whisper detects nothing, either
+            spoken = probe.spoken
+        return _text(self._engine, states, probe.prompt(self._engine.whisper, targets, spoken))
+
+
+class _Generate:
+    """transformers on a written folder as anybody calls it, on the CPU in float32."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import WhisperForConditionalGeneration
+
+        with quiet():
+            self._model = load_pretrained(WhisperForConditionalGeneration, folder, torch.float32)
+        self._whisper = load_whisper(folder, weights=False)
+
+    def text(self, probe: _Probe, targets: Targets | None) -> str:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        given = torch.from_numpy(probe.given.astype(np.float32))
+        inputs = {"input_features": given} if given.ndim == 3 else {"encoder_outputs": BaseModelOutput(given[None])}
+        whisper, model = self._whisper, self._model
+        with torch.inference_mode(), quiet():
+            language = whisper.tokenizer.convert_ids_to_tokens(int(model.detect_language(**inputs)[0]))
+            prompt = probe.prompt(whisper, targets, language.strip("<|>"))
+            _, language, task, _ = whisper.tokenizer.convert_ids_to_tokens(prompt)
+            found = model.generate(
+                **inputs,
+                language=language,
+                task=task.strip("<|>"),
+                max_new_tokens=Decoding().budget(whisper, prompt),
+            )
+        return str(whisper.tokenizer.decode(found[0], skip_special_tokens=True)).strip()
 
 
 def _compare(before: Mapping[str, str], after: Mapping[str, str]) -> FormatCheck:

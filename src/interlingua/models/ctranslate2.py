@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interlingua.errors import ModelFormatError
-from interlingua.models.hub import one_line, read_json
+from interlingua.models.hub import one_line
+from interlingua.models.settings import Converted, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -192,6 +193,7 @@ def load_model(folder: Path, dtype: "torch.dtype | None", token_ids: dict[str, i
     import torch
     from transformers import GenerationConfig, WhisperForConditionalGeneration
 
+    settings = read_settings(folder / "config.json", Converted)
     path = folder / "model.bin"
     variables = read_variables(path)
     try:
@@ -205,15 +207,20 @@ def load_model(folder: Path, dtype: "torch.dtype | None", token_ids: dict[str, i
             model.tie_weights()
     except (KeyError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelFormatError(f"{path}: not a Whisper of a known shape ({one_line(error)})") from error
-    model.generation_config = GenerationConfig(**_generation(read_json(folder / "config.json"), shape))
+    if max(settings.lang_ids or [0]) >= shape.vocab_size:
+        raise ModelFormatError(
+            f"{folder / 'config.json'}: lang_ids names token {max(settings.lang_ids or [])}, but the model has "
+            f"{shape.vocab_size}; take the file of the same checkpoint"
+        )
+    model.generation_config = GenerationConfig(**_generation(settings, shape))
     return model
 
 
-def _generation(ours: dict[str, Any], config: Any) -> dict[str, Any]:
+def _generation(ours: Converted, config: Any) -> dict[str, Any]:
     fields = {
-        "suppress_tokens": ours.get("suppress_ids"),
-        "begin_suppress_tokens": ours.get("suppress_ids_begin"),
-        "alignment_heads": ours.get("alignment_heads"),
+        "suppress_tokens": ours.suppress_ids,
+        "begin_suppress_tokens": ours.suppress_ids_begin,
+        "alignment_heads": ours.alignment_heads,
         "max_length": config.max_target_positions,
         "max_initial_timestamp_index": 50,  # 1 second: OpenAI's setting
         "return_timestamps": False,

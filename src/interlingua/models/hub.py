@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from interlingua.errors import FetchError, ModelFormatError, ModelNotFoundError, UsageError
 from interlingua.files import sha256_file
 from interlingua.models.offline import PACKAGED, fetch_packaged, packaged_folder, packaged_path
+from interlingua.models.settings import Shards, read_json, read_settings, read_shape
 
 _log = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ ALIASES: dict[str, str] = {
 _WHOLE = ("model.safetensors", "pytorch_model.bin")  # weights in one file; the first is preferred
 _WEIGHTS = ["model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "model.bin"]
 _PICKLED = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]  # only where there is nothing better
-_SIDECARS = ["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"]
-_SIDECARS += ["tokenizer*", "vocab*", "merges.txt", "normalizer.json"]
-_SIDECARS += ["added_tokens.json", "special_tokens_map.json"]
+SIDECARS = ["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"]
+SIDECARS += ["tokenizer*", "vocab*", "merges.txt", "normalizer.json"]
+SIDECARS += ["added_tokens.json", "special_tokens_map.json"]
 _COMMIT_LENGTH = 40  # hex digits
 
 
@@ -66,7 +66,7 @@ class Family:
 
 
 def resolve(spec: str | Path, *, revision: str | None = None, family: Family | None = None) -> ModelSource:
-    """Find a model: alias (``base``), hub id (``owner/name``) or folder (``./base`` where the name is an alias, too).
+    """Find a model: alias (``base``), folder (``./base`` where an alias is called so), or hub id (``owner/name``).
 
     Sources, in order: the folder itself; the local hub cache; packaged weights in the cache; the hub; fetching
     packaged weights (`PACKAGED` only). The last two are left alone under ``HF_HUB_OFFLINE``. ``revision`` is a hub
@@ -77,7 +77,7 @@ def resolve(spec: str | Path, *, revision: str | None = None, family: Family | N
         ModelFormatError: the folder is not a complete model of the family.
     """
     family = family or WHISPER
-    if _is_folder(spec):
+    if _is_folder(spec, family.aliases):
         return _from_folder(Path(spec).expanduser().absolute(), revision, family)
     name = hub_id(str(spec), family.aliases)
     offline = _hub().constants.HF_HUB_OFFLINE
@@ -124,11 +124,11 @@ def _hub() -> Any:
     return huggingface_hub
 
 
-def _is_folder(spec: str | Path) -> bool:
-    """Whether a spec means a folder: a Path, the look of a path, or ``a/b`` that exists."""
+def _is_folder(spec: str | Path, aliases: dict[str, str]) -> bool:
+    """Whether a spec means a folder: a Path, the look of a path, or one that exists and isn't called like an alias."""
     if isinstance(spec, Path) or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec:
         return True
-    return "/" in spec and Path(spec).is_dir()
+    return spec.lower().removeprefix("whisper-") not in aliases and Path(spec).is_dir()
 
 
 def _from_folder(folder: Path, revision: str | None, family: Family) -> ModelSource:
@@ -208,25 +208,15 @@ def _first_line(error: BaseException) -> str:
 # ---------------------------------------------------------------- a model's folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; raises ModelFormatError if the file is absent or holds anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelFormatError(f"{path.parent}: {path.name} is missing; copy the model folder again") from None
-    except (OSError, ValueError) as error:
-        raise ModelFormatError(f"{path}: can't be read as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ModelFormatError(f"{path}: holds no JSON object")
-    return value
-
-
 def check_model_type(folder: Path) -> bool:
-    """Whether ``config.json`` is Hugging Face's; raises ModelFormatError if it is of another model."""
+    """Whether ``config.json`` is Hugging Face's; raises ModelFormatError if it is of another model, or can't be."""
     model_type = read_json(folder / "config.json").get("model_type")
-    if model_type not in (None, "whisper"):
-        raise ModelFormatError(f"{folder}: model_type is {model_type!r}, expected 'whisper'")
-    return model_type is not None
+    if model_type is None:
+        return False
+    if model_type != "whisper":
+        raise ModelFormatError(f"{folder / 'config.json'}: model_type is {model_type!r:.40}, expected 'whisper'")
+    read_shape(folder)
+    return True
 
 
 def detect_kind(folder: Path) -> Kind:
@@ -239,7 +229,7 @@ def detect_kind(folder: Path) -> Kind:
     return "ctranslate2"
 
 
-WHISPER = Family(ALIASES, check_model_type, detect_kind, _SIDECARS)
+WHISPER = Family(ALIASES, check_model_type, detect_kind, SIDECARS)
 
 
 def weight_files(folder: Path, kind: Kind) -> list[Path]:
@@ -255,10 +245,7 @@ def weight_files(folder: Path, kind: Kind) -> list[Path]:
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise ModelFormatError(f"{index}: has no weight_map")
-    shards = [folder / name for name in sorted(set(names.values()))]
+    shards = [folder / name for name in sorted(set(read_settings(index, Shards).weight_map.values()))]
     for shard in shards:
         if not shard.is_file():
             raise ModelFormatError(f"{folder}: shard {shard.name} is missing; download the model again")
@@ -292,15 +279,24 @@ def weights_revision(folder: Path, kind: Kind) -> str:
 # ---------------------------------------------------------------- loading with transformers
 
 
-def load_pretrained(kind: Any, folder: Path, dtype: Any, *, unused: str | tuple[str, ...] = ()) -> Any:
-    """A model of a transformers class; ModelFormatError: unreadable, or others than ``unused`` are missing."""
+def load_pretrained(kind: Any, folder: Path, dtype: Any, *, unused: str | tuple[str, ...] = (), **settings: Any) -> Any:
+    """A model of a transformers class; ModelFormatError: unreadable, or others than ``unused`` are missing.
+
+    ``settings``: configurations in place of the folder's own.
+    """
     try:
-        model, loading = kind.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+        model, loading = kind.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True, **settings
+        )
     except Exception as error:  # safetensors, pickle, OS and shape errors have no common base
-        raise ModelFormatError(f"{folder}: the weights can't be read ({one_line(error)})") from error
+        raise ModelFormatError(
+            f"{folder}: the weights can't be read ({one_line(error)}); fetch or copy the model again"
+        ) from error
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
     if missing:
-        raise ModelFormatError(f"{folder}: {len(missing)} weights are missing, among them {missing[0]}")
+        raise ModelFormatError(
+            f"{folder}: {len(missing)} weights are missing, among them {missing[0]}; fetch or copy the model again"
+        )
     return model
 
 

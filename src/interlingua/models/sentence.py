@@ -16,11 +16,11 @@ from interlingua.models.hub import (
     load_pretrained,
     one_line,
     quiet,
-    read_json,
     resolve,
     weight_files,
 )
 from interlingua.models.offline import ALL_MINILM, check_packaged
+from interlingua.models.settings import TextLimits, TextShape, read_json, read_settings
 
 if TYPE_CHECKING:
     import torch
@@ -114,8 +114,8 @@ def resolve_sentence_encoder(spec: str | Path = ALL_MINILM) -> ModelSource:
 
 
 def _check_config(folder: Path) -> None:
-    config = read_json(folder / "config.json")
-    if "model_type" not in config or config.get("is_encoder_decoder"):
+    path = folder / "config.json"
+    if "model_type" not in read_json(path) or read_settings(path, TextShape).is_encoder_decoder:
         raise ModelFormatError(f"{folder}: not a text encoder; give the folder of a sentence encoder")
 
 
@@ -140,5 +140,5 @@ def _check_pooling(folder: Path) -> None:
 
 def _max_tokens(folder: Path, model: Any, tokenizer: Any) -> int:
     stated = folder / "sentence_bert_config.json"
-    limit = read_json(stated).get("max_seq_length") if stated.is_file() else None
+    limit = read_settings(stated, TextLimits).max_seq_length if stated.is_file() else None
     return int(limit or min(tokenizer.model_max_length, model.config.max_position_embeddings))

@@ -21,7 +21,8 @@ import msgspec
 from interlingua.errors import ModelFormatError, ModelNotFoundError, UsageError
 from interlingua.files import write_text
 from interlingua.languages import WHISPER_LANGUAGES, PromptKind
-from interlingua.models.hub import one_line, quiet, read_json
+from interlingua.models.hub import one_line, quiet
+from interlingua.models.settings import Adapter, read_settings
 from interlingua.models.whisper import Task, Whisper, load_whisper
 
 TARGETS_FILE = "interlingua.json"
@@ -190,14 +191,14 @@ def load_trained(model: str | Path) -> tuple[Whisper, Targets | None]:
 
 
 def _merged(folder: Path, targets: Targets | None) -> Whisper:
-    settings = read_json(folder / _ADAPTER)
-    base = settings.get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
+    settings = read_settings(folder / _ADAPTER, Adapter)
+    base = settings.base_model_name_or_path
+    if not base:
         raise ModelFormatError(
             f"{folder / _ADAPTER}: names no base model; write its alias, hub id or folder as base_model_name_or_path"
         )
     try:
-        whisper = load_whisper(base, revision=targets.base.revision if targets else settings.get("revision"))
+        whisper = load_whisper(base, revision=targets.base.revision if targets else settings.revision)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"{folder}: the adapter's base model can't be found: {error}") from error
     import torch

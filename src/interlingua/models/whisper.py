@@ -1,6 +1,8 @@
 """Whisper checkpoints of any size and layout: load, query, save, convert, open in CTranslate2's engine."""
 
 import copy
+import fnmatch
+import hashlib
 import json
 import logging
 import shutil
@@ -9,10 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from interlingua.errors import EnglishOnlyModelError, ModelFormatError, UntrainedTaskError, UsageError
-from interlingua.files import atomic_folder, cache_dir
+from interlingua.files import atomic_folder, cache_dir, sha256_file
 from interlingua.models.ctranslate2 import load_model
-from interlingua.models.hub import ModelSource, check_device, load_pretrained, one_line, quiet, read_json, resolve
+from interlingua.models.hub import SIDECARS, ModelSource, check_device, load_pretrained, one_line, quiet, resolve
+from interlingua.models.settings import check_extractor, read_decoding, read_json, read_shape, stored_dtype
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES  # 50
 FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE  # 0.02; timestamp tokens and cross-attention count in it
 WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND  # 1500
 
+_CONVERSION = 2  # of the cached ones: another number makes them anew
 _GPT2_END = 50256  # <|endoftext|> of the English-only vocabulary; multilingual checkpoints have another
 _REQUIRED = ("<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>")
 
@@ -86,11 +92,10 @@ class Whisper:
     def can_translate(self) -> bool:
         """Whether the checkpoint was trained to translate.
 
-        turbo and the distilled checkpoints, known by name or a decoder shallower than the encoder, only transcribe.
+        turbo and the distilled checkpoints, known by a decoder shallower than the encoder, only transcribe.
         """
-        config, name = self.model.config, self.model_name.lower()
-        shallow = config.decoder_layers < config.encoder_layers
-        return self.is_multilingual and not shallow and "turbo" not in name and "distil" not in name
+        config = self.model.config
+        return self.is_multilingual and bool(config.decoder_layers >= config.encoder_layers)
 
     def require_translation(self) -> None:
         """Raise EnglishOnlyModelError or UntrainedTaskError unless the checkpoint can translate."""
@@ -160,6 +165,7 @@ def load_whisper(
         tokenizer = load_tokenizer(source.path)
         model = _load_model(source, weights_dtype if weights else None, tokenizer)
         complete_settings(model, tokenizer)
+        _check_tokens(source, model, tokenizer)
         whisper = Whisper(model, _load_feature_extractor(source.path, model.config), tokenizer, source)
     if require_multilingual and not whisper.is_multilingual:
         raise _english_only(source.name)
@@ -196,33 +202,22 @@ def _load_model(source: ModelSource, dtype: "torch.dtype | None", tokenizer: Any
 
     if source.kind == "ctranslate2":
         return load_model(source.path, dtype, token_ids(tokenizer))
-    if dtype is not None:
-        return load_pretrained(WhisperForConditionalGeneration, source.path, dtype)
-    read_json(source.path / "config.json")
-    config = WhisperConfig.from_pretrained(source.path, local_files_only=True)
-    if (source.path / "generation_config.json").is_file():
-        generation = GenerationConfig.from_pretrained(source.path, local_files_only=True)
-    else:
-        generation = GenerationConfig.from_model_config(config)
-    return SimpleNamespace(config=config, generation_config=generation)
+    shape = read_shape(source.path)
+    config = WhisperConfig(**msgspec.structs.asdict(shape), suppress_tokens=None, begin_suppress_tokens=None)
+    given = msgspec.structs.asdict(read_decoding(source.path))
+    generation = GenerationConfig(**{name: value for name, value in given.items() if value is not None})
+    if dtype is None:
+        return SimpleNamespace(config=config, generation_config=generation)
+    model = load_pretrained(WhisperForConditionalGeneration, source.path, dtype, config=config)
+    model.generation_config = generation
+    return model
 
 
 def _load_feature_extractor(folder: Path, config: Any) -> Any:
     from transformers import WhisperFeatureExtractor
 
-    n_mels = config.num_mel_bins
-    names = ("preprocessor_config.json", "processor_config.json")
-    stated = next((folder / name for name in names if (folder / name).is_file()), None)
-    if stated is None:
-        return WhisperFeatureExtractor(feature_size=n_mels)
-    read_json(stated)
-    extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
-    if extractor.feature_size != n_mels or extractor.sampling_rate != SAMPLE_RATE:
-        raise ModelFormatError(
-            f"{stated}: {extractor.feature_size} mel bins at {extractor.sampling_rate} Hz, "
-            f"but the model takes {n_mels} at {SAMPLE_RATE} Hz; take the file of the same checkpoint"
-        )
-    return extractor
+    check_extractor(folder, config.num_mel_bins)
+    return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
 
 
 # ---------------------------------------------------------------- special tokens
@@ -256,11 +251,14 @@ def token_ids(tokenizer: Any) -> dict[str, int]:
 
 def complete_settings(model: Any, tokenizer: Any) -> None:
     """Fill in the token settings that ``generation_config``'s file leaves out; drop forced languages."""
-    ids, generation = tokenizer.get_vocab(), model.generation_config
+    ids, generation, config = tokenizer.get_vocab(), model.generation_config, model.config
     if getattr(generation, "is_multilingual", None) is None:
         generation.is_multilingual = ids["<|endoftext|>"] != _GPT2_END
+    layers, heads = range(config.decoder_layers), range(config.decoder_attention_heads)
     defaults: dict[str, Any] = {
         **token_ids(tokenizer),
+        "max_length": config.max_target_positions,
+        "alignment_heads": [[layer, head] for layer in layers[len(layers) // 2 :] for head in heads],  # CTranslate2's
         "no_timestamps_token_id": ids["<|notimestamps|>"],
         "prev_sot_token_id": ids.get("<|startofprev|>"),
     }
@@ -270,8 +268,42 @@ def complete_settings(model: Any, tokenizer: Any) -> None:
     for name, value in defaults.items():
         if getattr(generation, name, None) is None:
             setattr(generation, name, value)
-    for settings in (generation, model.config):
+    for settings in (generation, config):
         settings.forced_decoder_ids = None  # old files force a language here; our prompts name it
+
+
+def _check_tokens(source: ModelSource, model: Any, tokenizer: Any) -> None:
+    """Raise ModelFormatError unless the settings' tokens are the tokenizer's, and the model has them."""
+    ids, config, settings = tokenizer.get_vocab(), model.config, model.generation_config
+    path = source.path / "generation_config.json"
+    if not path.exists():
+        path = source.path / "config.json"
+    tasks = {f"<|{task}|>": token for task, token in (getattr(settings, "task_to_id", None) or {}).items()}
+    named = {
+        **(getattr(settings, "lang_to_id", None) or {}),
+        **tasks,
+        "<|startoftranscript|>": settings.decoder_start_token_id,
+        "<|notimestamps|>": settings.no_timestamps_token_id,
+    }
+    for token, number in named.items():
+        if ids.get(token) != number:
+            raise ModelFormatError(
+                f"{path}: {token[:40]} is token {number}, but {ids.get(token)} of the tokenizer; take both files of "
+                "one checkpoint, or delete this one"
+            )
+    lists = {name: getattr(settings, name) or [] for name in ("suppress_tokens", "begin_suppress_tokens")}
+    for name, tokens in {**lists, "tokenizer": list(named.values())}.items():
+        if max(tokens, default=0) >= config.vocab_size:
+            raise ModelFormatError(
+                f"{path}: {name} names token {max(tokens)}, but the model has {config.vocab_size}; take all files of "
+                "one checkpoint"
+            )
+    for layer, head in getattr(settings, "alignment_heads", None) or []:
+        if layer >= config.decoder_layers or head >= config.decoder_attention_heads:
+            raise ModelFormatError(
+                f"{path}: alignment_heads names head {head} of layer {layer}, but the decoder has "
+                f"{config.decoder_layers} layers of {config.decoder_attention_heads}; take the same checkpoint's file"
+            )
 
 
 def language_ids(vocabulary: dict[str, int]) -> dict[str, int]:
@@ -323,17 +355,57 @@ def save_whisper(whisper: Whisper, folder: str | Path, targets: "Targets | None"
 
 
 def ctranslate2_folder(spec: str | Path | ModelSource, *, revision: str | None = None) -> Path:
-    """A model's folder in CTranslate2's layout; Hugging Face's is converted once and kept in the cache."""
+    """A model's folder in CTranslate2's layout, with all of its tokens.
+
+    Hugging Face's is converted once and kept in the cache, for as long as none of its files changes. One of
+    CTranslate2's layout that names no language tokens (made from files of 2022) is completed there.
+    """
     source = spec if isinstance(spec, ModelSource) else resolve(spec, revision=revision)
-    if source.kind == "ctranslate2":
+    complete = source.kind == "ctranslate2" and bool(read_json(source.path / "config.json").get("lang_ids"))
+    if source.origin == "packaged" or complete:
         return source.path
-    name = f"{source.name.replace('/', '--')}-{source.revision[:16]}"
+    name = f"{source.name.replace('/', '--')}-{_files_digest(source)[:16]}"
     folder = cache_dir() / "models" / "converted" / name
-    if not folder.is_dir():
-        with atomic_folder(folder) as target:
-            _log.info("converting %s to CTranslate2", source.name)
-            convert(source.path, target)
+    if folder.is_dir():
+        return folder
+    with atomic_folder(folder) as target:
+        _log.info("converting %s to CTranslate2", source.name)
+        if source.kind == "ctranslate2":
+            _completed(load_whisper(source, weights=False, require_multilingual=False), target)
+        else:
+            dtype = stored_dtype(source.path)
+            convert(load_whisper(source, dtype=dtype, require_multilingual=False), target)
     return folder
+
+
+def _files_digest(source: ModelSource) -> str:
+    """SHA-256 over the weights' revision and every other file that a conversion reads."""
+    digest = hashlib.sha256(f"{_CONVERSION} {source.revision}".encode())
+    for path in sorted(source.path.iterdir()):
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in SIDECARS) and path.is_file():
+            digest.update(f"{path.name}\0{sha256_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _completed(whisper: Whisper, target: Path) -> None:
+    """Write a CTranslate2 folder again with complete settings; its weights are linked."""
+    folder = whisper.source.path
+    for path in folder.iterdir():
+        if path.is_file() and path.name != "config.json":
+            (target / path.name).symlink_to(path.resolve())
+    settings = read_json(folder / "config.json") | _converted_settings(whisper)
+    (target / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def _converted_settings(whisper: Whisper) -> dict[str, Any]:
+    """CTranslate2's ``config.json``."""
+    generation = whisper.model.generation_config
+    return {
+        "suppress_ids": generation.suppress_tokens or [],
+        "suppress_ids_begin": generation.begin_suppress_tokens or [],
+        "lang_ids": sorted((getattr(generation, "lang_to_id", None) or {}).values()),
+        "alignment_heads": generation.alignment_heads,
+    }
 
 
 def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers: int = 1, threads: int = 1) -> Any:
@@ -354,25 +426,32 @@ def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers
         torch.set_num_threads(before)
 
 
-def convert(folder: Path, target: Path, quantization: str | None = None) -> None:
-    """Write the CTranslate2 model of a Hugging Face folder, with all that faster-whisper reads; not atomic.
+def convert(whisper: Whisper, target: Path, quantization: str | None = None) -> None:
+    """Write a model for CTranslate2, with all that faster-whisper reads; not atomic; ``target`` is emptied first.
 
-    ``target`` is emptied first; ``quantization`` None keeps the weights' number format. Raises ModelFormatError where
-    the installed ctranslate2 and transformers can't convert the model.
+    ``quantization`` None keeps the weights' number format. Raises ModelFormatError where the installed ctranslate2 and
+    transformers can't convert the model.
     """
     import ctranslate2
+    import torch
     import transformers
+    from ctranslate2.converters.transformers import WhisperLoader
 
-    with quiet():
+    class Loaded(ctranslate2.converters.Converter):  # type: ignore[misc]  # ctranslate2 has no types
+        def _load(self) -> Any:
+            model = copy.deepcopy(whisper.model) if quantization else whisper.model  # quantised in place
+            return WhisperLoader()(model, whisper.tokenizer)
+
+    with quiet(), torch.no_grad():
         try:
-            converter = ctranslate2.converters.TransformersConverter(str(folder))
-            converter.convert(str(target), quantization=quantization, force=True)
+            Loaded().convert(str(target), quantization=quantization, force=True)
         except Exception as error:  # the converter reaches into transformers, whose internals move
             raise ModelFormatError(
-                f"{folder}: ctranslate2 {ctranslate2.__version__} can't convert it with transformers "
-                f"{transformers.__version__} ({one_line(error)}); give a CTranslate2 folder instead"
+                f"{whisper.model_name}: ctranslate2 {ctranslate2.__version__} can't convert it with transformers "
+                f"{transformers.__version__} ({one_line(error)}); use --backend transformers"
             ) from error
-        tokenizer = load_tokenizer(folder)
-    (target / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
-    n_mels = read_json(folder / "config.json").get("num_mel_bins", 80)
-    (target / "preprocessor_config.json").write_text(json.dumps({"feature_size": n_mels}), encoding="utf-8")
+    settings = read_json(target / "config.json") | _converted_settings(whisper)
+    (target / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    (target / "tokenizer.json").write_text(whisper.tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
+    extractor = json.dumps({"feature_size": whisper.n_mels})
+    (target / "preprocessor_config.json").write_text(extractor, encoding="utf-8")

@@ -21,7 +21,7 @@ from jaxtyping import Float32
 
 from interlingua.encoding import WhisperEncoder, best_compute, encoder_states, resolve_device
 from interlingua.encoding.store import FrameStore
-from interlingua.errors import StoreMismatchError, UsageError
+from interlingua.errors import ModelFormatError, StoreMismatchError, UsageError
 from interlingua.models import (
     ModelSource,
     Task,
@@ -31,7 +31,6 @@ from interlingua.models import (
     load_whisper,
     open_ctranslate2,
     resolve,
-    save_whisper,
 )
 from interlingua.models.hub import quiet
 from interlingua.models.targets import Targets, is_adapter, load_trained, read_targets
@@ -203,8 +202,7 @@ class CTranslate2Engine:
         if isinstance(weights, Whisper):
             folder = Path(tempfile.mkdtemp()) / "ct2"  # kept as long as the engine, which may open it again
             weakref.finalize(self, shutil.rmtree, folder.parent, ignore_errors=True)
-            with tempfile.TemporaryDirectory() as name:
-                convert(save_whisper(weights, Path(name) / "hf"), folder, compute)
+            convert(weights, folder, compute)
             weights = folder
         self._open = partial(
             open_ctranslate2, weights, compute=compute, device=device, threads=max(1, threads // self.workers)
@@ -224,7 +222,13 @@ class CTranslate2Engine:
         if not self.whisper.is_multilingual:
             return [{"en": 1.0}] * states.shape[0]
         if self._model.is_multilingual:
-            return [{code.strip("<|>"): float(p) for code, p in row} for row in self._model.detect_language(states)]
+            found = [{code.strip("<|>"): float(p) for code, p in row} for row in self._model.detect_language(states)]
+            if not all(found):
+                raise ModelFormatError(
+                    f"{self.whisper.model_name}: CTranslate2 detects no language: the lang_ids of config.json are "
+                    "missing; convert the model anew"
+                )
+            return found
         if hasattr(self.whisper.model, "proj_out"):  # CTranslate2 recognises multilingual models by vocabulary size
             other = TransformersEngine(self.whisper)
             return other.detect(other.load(list(_on_cpu(states))))
