@@ -1,4 +1,4 @@
-"""Files: the cache folder, hashes, and writes that leave nothing half-written behind."""
+"""Files: the cache folder, hashes, JSON of others, and writes that leave nothing half-written behind."""
 
 import errno
 import hashlib
@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from interlingua.errors import HashMismatchError
 
@@ -75,6 +78,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def decode_json(data: bytes | str, kind: Any = Any) -> Any:
+    """msgspec's value of a JSON text; raises msgspec.DecodeError for whatever is wrong with it."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise msgspec.DecodeError("JSON that is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"not UTF-8 (byte {error.object[error.start]:#04x})") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 
 from interlingua import __version__
 from interlingua.errors import ResultsError, UsageError
-from interlingua.files import atomic_file, write_text
+from interlingua.files import atomic_file, decode_json, write_text
 from interlingua.languages import language_name
 from interlingua.retrieval.methods import CONTROLS, DEFAULT_METHOD, METHODS, PAPER_METHOD
 from interlingua.types import AudioRef, Utterance
@@ -698,11 +697,11 @@ def load_results(folder: str | Path) -> "tuple[Results, dict[str, np.ndarray]]":
     """Read (results, arrays) of a folder; ResultsError for a missing or broken ``results.json``, or another schema."""
     path = Path(folder) / "results.json"
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = decode_json(path.read_bytes())
     except FileNotFoundError as e:
         raise ResultsError(f"{path}: no such file; `interlingua demo` and `evaluate` write one with --out") from e
-    except (OSError, ValueError) as e:
-        raise ResultsError(f"{path}: not a readable results file ({e})") from e
+    except (OSError, msgspec.DecodeError) as e:
+        raise ResultsError(f"{path}: not a readable results file ({e}); measure again") from e
     if not isinstance(results, dict) or results.get("schema") != SCHEMA:
         raise ResultsError(f"{path}: not a results file of schema {SCHEMA}; measure again with this version")
     del results["schema"]
@@ -716,8 +715,9 @@ def load_results(folder: str | Path) -> "tuple[Results, dict[str, np.ndarray]]":
         try:
             with stored.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = dict(data)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-            raise ResultsError(f"{stored}: not a readable array file ({e})") from e
+        except Exception as e:  # numpy, zipfile, zlib, lzma and struct have errors of their own
+            reason = " ".join(str(e).split()) or type(e).__name__
+            raise ResultsError(f"{stored}: not a readable array file ({reason:.200}); measure again") from e
     return found, arrays
 
 
@@ -731,12 +731,11 @@ def load_utterances(folder: str | Path) -> list[UtteranceResult]:
     path = Path(folder) / "utterances.jsonl"
     if not path.exists():
         return []
-    decoder = msgspec.json.Decoder(UtteranceResult)
     found = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            found.append(_with_audio(decoder.decode(line), str(path.parent.resolve())))
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            found.append(_with_audio(decode_json(line, UtteranceResult), str(path.parent.resolve())))
+        except msgspec.DecodeError as e:
             raise ResultsError(f"{path}:{number}: {e}; measure again with this version") from e
     return found
 

@@ -229,3 +229,38 @@ def test_published_figures_are_read_before_the_work(spoken, tiny_whisper_folder,
     assert run(["run", str(path), "--dry-run"]) == 2
     assert "published figures stand under" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("recipe: [retrieval]", "say which experiment it is"),
+        ("recipe: {a: b}", "say which experiment it is"),
+        ("recipe: retrieval\nx: " + "[" * 5000 + "]" * 5000, "no readable YAML"),
+        ("&a\nrecipe: retrieval\ncorpus: *a", "nested too deeply"),
+        ("recipe: retrieval\ncorpus: &a [*a]", "nested too deeply"),
+        (
+            "".join(
+                f"{n}: &{n} [{', '.join([f'*{m}'] * 20)}]\n" for m, n in zip("xabcdef", "abcdefg", strict=True)
+            ).replace("*x", "1")
+            + "recipe: retrieval",
+            "nested too deeply, or too large",
+        ),
+        ("recipe: retrieval\nout: 2024-13-45", "missing required field `corpus`"),
+        (
+            "recipe: retrieval\nout: r\ncorpus: {name: 2024-01-01}\nmodel: 2024-01-01\npool: 2024-01-01",
+            "got `str` - at",
+        ),
+        ("recipe: retrieval\npool: " + "1" * 10_000, "no readable YAML"),
+        ('recipe: retrieval\nout: "\\ud800"', "no readable YAML"),
+        ("recipe: retrieval\nmodel: !!binary aGVsbG8=", "neither text nor a number"),
+        ("recipe: retrieval", "missing required field"),
+    ],
+)
+def test_what_yaml_allows_and_no_recipe_has(tmp_path, text, reason):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=reason) as caught:
+        read_recipe(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -22,12 +22,14 @@ import msgspec
 from interlingua.audio.archives import list_members, read_member
 from interlingua.corpora.base import Skipped
 from interlingua.errors import CorpusError, ManifestError
+from interlingua.files import decode_json
 
 Row = Mapping[str, Any]
 
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_NO_JSON = re.compile(r"[:\[,]\s*-?(NaN|Infinity|None|True|False|nan|inf)\b")  # Python's words
 _SPACES = re.compile(r" {2,}|\t")
 _ESCAPED = re.compile(r"(\t)|\\(.)|\\$", re.DOTALL)
 
@@ -217,10 +219,12 @@ def read_json_rows(path: Path) -> Iterator[tuple[int, Row]]:
         if not line.strip():
             continue
         try:
-            row = msgspec.json.decode(line)
+            row = decode_json(line)
         except msgspec.DecodeError as e:
-            whole = "; write one object a line, without line breaks in it" if number == 1 else ""
-            raise ManifestError(f"{path}:{number}: no JSON ({e}){whole}") from e
+            fix = "; write one object a line, without line breaks in it" if "truncated" in str(e) else ""
+            if number_word := _NO_JSON.search(line):
+                fix = f"; JSON has no {number_word[1]}: write null, or leave the key out"
+            raise ManifestError(f"{path}:{number}: no JSON ({e}){fix}") from e
         if not isinstance(row, dict):
             kind = "a list; write one object a line, not a list of them" if isinstance(row, list) else "no JSON object"
             raise ManifestError(f"{path}:{number}: {kind}")

@@ -15,11 +15,10 @@ from interlingua.audio.archives import refusal
 from interlingua.corpora.base import Log, silent
 from interlingua.corpora.delimited import is_json, read_json_rows, read_lines
 from interlingua.errors import ManifestError, UsageError
-from interlingua.files import atomic_file
+from interlingua.files import atomic_file, decode_json
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
-_decoder = msgspec.json.Decoder(Utterance)
 _encoder = msgspec.json.Encoder()
 
 
@@ -122,7 +121,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
 
 def _decode(line: str, where: str) -> Utterance:
     try:
-        utterance = _decoder.decode(line)
+        utterance: Utterance = decode_json(line, Utterance)
         language = normalise_language(utterance.language)
         translations = {normalise_language(code): text for code, text in utterance.translations.items()}
     except (msgspec.DecodeError, UsageError) as e:

@@ -30,6 +30,7 @@ from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_
 from interlingua.corpora.delimited import read_lines
 from interlingua.corpora.layout import clip_path, language_folders
 from interlingua.errors import CorpusError, ManifestError, UsageError
+from interlingua.files import decode_json
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
@@ -220,7 +221,7 @@ def is_mass_table(path: Path) -> bool:
     if not head or not head[0].lstrip().startswith("{"):
         return False
     try:  # the first line identifies JSON lines
-        return _is_biblenet(msgspec.json.decode(head[0]))
+        return _is_biblenet(decode_json(head[0]))
     except msgspec.DecodeError:
         return _biblenet(path) is not None
 
@@ -327,7 +328,7 @@ def _csv_rows(path: Path, wanted: tuple[str, ...] | None, log: Log) -> Iterator[
 def _biblenet(path: Path) -> Mapping[str, Any] | None:
     """The content of BibleNet's JSON, one object on one line or many; None: another file."""
     try:
-        content = msgspec.json.decode("\n".join(line for _, line in read_lines(path)))
+        content = decode_json("\n".join(line for _, line in read_lines(path)))
     except msgspec.DecodeError:
         return None
     return content if _is_biblenet(content) else None

@@ -14,6 +14,7 @@ import msgspec
 from interlingua.errors import CometError, InterlinguaError, OutputsError, UsageError
 from interlingua.experiments.config import Task
 from interlingua.experiments.utterances import UtteranceLog
+from interlingua.files import decode_json
 from interlingua.finetuning.evaluate import references
 from interlingua.languages import UNSPACED_LANGUAGES, normalise_language
 from interlingua.metrics import (
@@ -404,8 +405,9 @@ def _read(
 
 def _decode(content: bytes, where: str) -> _Line:
     try:
-        return msgspec.json.decode(content, type=_Line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        line: _Line = decode_json(content, _Line)
+        return line
+    except msgspec.DecodeError as e:
         raise OutputsError(
             f'{where}: {e}; a line is {{"id": …, "text": …}}, with "target" where there are several'
         ) from e

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from interlingua.errors import UsageError
+from interlingua.files import decode_json
 from interlingua.languages import normalise_language
 from interlingua.results import Published
 
@@ -76,8 +77,8 @@ def read_published(path: Path | None, part: Task) -> dict[Key, float]:
     if path is None:
         return {}
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
-    except (OSError, ValueError, msgspec.DecodeError) as e:
+        file: _File = decode_json(path.read_bytes(), _File)
+    except (OSError, msgspec.DecodeError) as e:
         raise UsageError(f"{path}: no readable JSON file of published figures ({e}); {_WHERE}; write {_EXAMPLE}") from e
     if not (file.retrieval or file.transfer or file.unseen):
         raise UsageError(f"{path}: {_WHERE}; write {_EXAMPLE}")

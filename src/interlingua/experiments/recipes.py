@@ -27,6 +27,8 @@ RECIPES: dict[str, tuple[type[Settings], Callable[..., Path]]] = {
 }
 """Value of ``recipe:`` -> its settings, and their function: ``run(settings, dry_run, log)`` -> result folder."""
 
+MOST_PARTS, MOST_DEPTH = 100_000, 20  # of a recipe
+
 
 def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
     """Run an experiment and return its result folder; interrupted, the same call resumes.
@@ -37,6 +39,33 @@ def run_recipe(settings: Settings, *, dry_run: bool = False, log: Callable[[str]
     return run(settings, dry_run=dry_run, log=log)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's own values; a date is a text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _require_plain(content: Any) -> None:
+    """Raise ValueError for a value that no setting has: of another kind, without end, of more parts than any recipe."""
+    seen, parts = 0, [(content, 0)]
+    while parts:
+        value, depth = parts.pop()
+        seen += 1
+        if seen > MOST_PARTS or depth > MOST_DEPTH:  # aliases may name each other, and themselves
+            raise ValueError("it is nested too deeply, or too large")
+        if isinstance(value, dict):
+            parts += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, list):
+            parts += [(part, depth + 1) for part in value]
+        elif isinstance(value, str):
+            value.encode()  # half a character can't be written anywhere
+        elif not isinstance(value, int | float | None):
+            raise ValueError(f"{value!r:.40} is neither text nor a number")
+
+
 def read_recipe(path: Path) -> Settings:
     """Read a recipe, a YAML file: its key ``recipe`` names the experiment, the others are that one's settings.
 
@@ -44,12 +73,13 @@ def read_recipe(path: Path) -> Settings:
         UsageError: no such file, no YAML, another kind of file, or a setting that is unknown or of the wrong type.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        _require_plain(content)
     except FileNotFoundError as e:
         raise UsageError(f"{path}: no such file; name a recipe, such as recipes/retrieval-prompts.yaml") from e
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as e:
         raise UsageError(f"{path}: no readable YAML ({' '.join(str(e).split())})") from e
-    if not isinstance(content, dict) or content.get("recipe") not in RECIPES:
+    if not isinstance(content, dict) or content.get("recipe") not in tuple(RECIPES):
         raise UsageError(f"{path}: say which experiment it is, `recipe: {' or '.join(RECIPES)}`")
     name = content.pop("recipe")
     kind, _ = RECIPES[name]

@@ -21,7 +21,7 @@ import numpy as np
 from interlingua.encoding import estimate_bytes, free_bytes
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
-from interlingua.files import atomic_file, write_text
+from interlingua.files import atomic_file, decode_json, write_text
 from interlingua.finetuning.data import seconds_of
 from interlingua.results import Results, UtteranceResult, provenance, save_results
 from interlingua.types import WINDOW_SECONDS, FrameSpec, Utterance
@@ -142,8 +142,8 @@ class Claim:
             begun, lines = _agreed(self._path, held, settings, out)
             for line in lines:
                 try:
-                    found = msgspec.json.decode(line, type=Origin)
-                except (msgspec.DecodeError, UnicodeDecodeError) as e:
+                    found = decode_json(line, Origin)
+                except msgspec.DecodeError as e:
                     raise ResultsError(f"{self._path}: not readable ({e}); delete {out}, or name another --out") from e
                 self.made[found.name] = found
             whole = b"".join([begun.encode(), *(line + b"\n" for line in lines)])
@@ -205,7 +205,7 @@ def _agreed(path: Path, held: bytes, settings: Mapping[str, Any], out: Path) -> 
             lines = text[end:].lstrip("\n").encode().split(b"\n")[:-1]
         if not isinstance(begun, dict):
             raise ValueError("no JSON object")
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise ResultsError(f"{path}: not readable ({e}); delete {out}, or name another --out") from e
     given = json.loads(json.dumps(msgspec.to_builtins(dict(settings), enc_hook=str)))
     for name, value in given.items():
@@ -227,7 +227,8 @@ def kept(path: Path, make: Callable[[], T], kind: type[T]) -> T:
         msgspec.json.decode(made, type=kind)  # NaN would be null: only readable values are written
         write_text(path, made.decode() + "\n")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        value: T = decode_json(path.read_bytes(), kind)
+        return value
     except msgspec.DecodeError as e:
         raise ResultsError(f"{path}: not readable ({e}); delete it") from e
 
@@ -253,11 +254,10 @@ def kept_by_id(
     line = msgspec.defstruct("Line", [("id", str), ("origin", str), ("value", kind)], forbid_unknown_fields=True)
     held: dict[str, Any] = {}
     if path.exists():
-        decoder = msgspec.json.Decoder(line)
         for number, text in enumerate(whole_lines(path), start=1):
             try:
-                found: Any = decoder.decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError) as e:
+                found = decode_json(text, line)
+            except msgspec.DecodeError as e:
                 raise ResultsError(f"{path}:{number}: not a kept value ({e}); delete the file") from e
             held[found.id] = found
     lacking = [i for i, origin in origins.items() if i not in held or held[i].origin != origin]

@@ -20,7 +20,7 @@ from interlingua.corpora import read_any
 from interlingua.corpora.recordings import audio_files, is_table, shown
 from interlingua.errors import AudioError, ResultsError, UsageError
 from interlingua.experiments.run import Claim, Origin
-from interlingua.files import atomic_file, write_text
+from interlingua.files import atomic_file, decode_json, write_text
 from interlingua.languages import normalise_languages
 from interlingua.progress import track
 from interlingua.translation import AUTO, Segment, Translation, Translator
@@ -358,9 +358,9 @@ class _Lines:
                 if line is half and _ROW[: len(half)] == half[: len(_ROW)]:
                     os.truncate(path, len(data) - len(half))
                     continue
-                row = json.loads(line)
+                row = decode_json(line)
                 self._held.add((row["id"], row["target"]))
-            except (ValueError, KeyError, TypeError) as error:
+            except (msgspec.DecodeError, KeyError, TypeError) as error:
                 raise UsageError(f"{path}:{number}: no translation of ours; name another --out") from error
 
     def names(self, recording: Recording) -> Sequence[str]:
