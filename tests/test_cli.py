@@ -11,6 +11,7 @@ import pytest
 
 from interlingua import __version__
 from interlingua.cli import run
+from interlingua.cli.output import emit, note, say
 from interlingua.corpora import prompts
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import InterlinguaError, ResultsError
@@ -722,3 +723,14 @@ main(sys.argv[1:])
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 0
+
+
+def test_no_control_characters_reach_the_terminal(capsys):
+    say("a\x1b]0;title\x07b", "\x9b31m\tc\nd")
+    note("\x1b[2J\r")
+    emit({"id": "\x1b[31m\x9b\x7f"})
+    out, err = capsys.readouterr()
+    assert out.startswith("a\\x1b]0;title\\x07b \\x9b31m\tc\nd\n")
+    assert json.loads(out[out.index("{") :]) == {"id": "\x1b[31m\x9b\x7f"}
+    assert err == "\\x1b[2J\\x0d\n"
+    assert not {"\x1b", "\x9b", "\x7f", "\x07"} & set(out + err)

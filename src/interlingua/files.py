@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,22 @@ def cache_dir() -> Path:
         return Path(explicit)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "interlingua"
+
+
+def shown(path: str | Path) -> str:
+    r"""A path as text; bytes that aren't UTF-8 are written as ``\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def as_stored(path: Path) -> Path:
+    """A path as the disk has it, where its letters are composed otherwise (é as one sign or two); else itself."""
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[1 if path.anchor else 0 :]:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        found /= next((form for form in forms if os.path.lexists(found / form)), part)
+    return found
 
 
 def sha256_file(path: Path) -> str:

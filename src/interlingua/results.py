@@ -23,7 +23,7 @@ import numpy as np
 
 from interlingua import __version__
 from interlingua.errors import ResultsError, UsageError
-from interlingua.files import atomic_file, decode_json, write_text
+from interlingua.files import atomic_file, decode_json, shown, write_text
 from interlingua.languages import language_name
 from interlingua.retrieval.methods import CONTROLS, DEFAULT_METHOD, METHODS, PAPER_METHOD
 from interlingua.types import AudioRef, Utterance
@@ -788,7 +788,7 @@ def _line(result: UtteranceResult, folder: Path) -> bytes:
     """Audio paths below the folder become relative, so that the folder can be moved."""
     absolute, here = (os.path.abspath(path) for path in (result.utterance.audio.path, folder))  # noqa: PTH100
     path = os.path.relpath(absolute, here) if Path(absolute).is_relative_to(here) else absolute
-    return msgspec.json.encode(_with_path(result, path)) + b"\n"
+    return msgspec.json.encode(_with_path(result, shown(path))) + b"\n"
 
 
 def _with_audio(result: UtteranceResult, folder: str) -> UtteranceResult:
@@ -803,8 +803,8 @@ def _with_path(result: UtteranceResult, path: str) -> UtteranceResult:
 def _command() -> str:
     script = Path(sys.argv[0])
     if script.stem == "interlingua":
-        return shlex.join(["interlingua", *sys.argv[1:]])
-    return shlex.join(["python", os.path.relpath(script), *sys.argv[1:]])
+        return shown(shlex.join(["interlingua", *sys.argv[1:]]))
+    return shown(shlex.join(["python", os.path.relpath(script), *sys.argv[1:]]))
 
 
 def _version(package: str) -> str | None:

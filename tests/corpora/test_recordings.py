@@ -2,13 +2,21 @@
 
 import os
 import socket
+import unicodedata
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from helpers import sweep, write_wav
+from helpers import sweep, utterance, write_wav
+from interlingua.audio import load_audio
+from interlingua.corpora import read_any, write_manifest
+from interlingua.corpora.base import read_corpus
 from interlingua.corpora.recordings import audio_files, folder_recordings
+from interlingua.encoding.store import line_of
+from interlingua.errors import ManifestError
+from interlingua.types import AudioRef
 
 KINDS = {  # name -> codec, rate, FFmpeg's format
     "a.m4b": ("aac", 16_000, "mp4"),
@@ -89,3 +97,30 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
         for source in (AudioRef(str(path)), member):
             with pytest.raises(AudioError, match=r"a\.wav: a pipe, a device or a socket, no regular file; save"):
                 read(source)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_letter_and_its_accent_are_one_name_however_composed(tmp_path, form):
+    """macOS decomposes the letters of names, and most manifests compose them."""
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    folder = tmp_path / unicodedata.normalize(form, "été")
+    path = write_wav(folder / f"{unicodedata.normalize(form, 'tök')}.wav", sweep(0.3, 200))
+    given = tmp_path / unicodedata.normalize(other, "été/tök.wav")
+    assert len(load_audio(str(given))) == len(load_audio(str(path)))
+    assert [p for p, _ in audio_files(str(given))] == [path]
+    table = tmp_path / "t.csv"
+    table.write_text(f"audio,language\n{given},en\n", encoding="utf-8")
+    (found,) = read_corpus("plain", table)
+    assert len(load_audio(found.audio)) == len(load_audio(str(path)))
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    wav = write_wav(path / "a.wav", sweep(0.3, 200))
+    with pytest.raises(ManifestError, match=r"caf\\xe9/a\.wav: its name isn't UTF-8; rename it"):
+        write_manifest(tmp_path / "m.jsonl", [utterance("en", "a", audio=AudioRef(str(wav)))])
+    manifest = path / "m.jsonl"  # the folder alone is called so
+    write_manifest(manifest, [utterance("en", "a", audio=AudioRef(str(wav)))])
+    (read,) = read_any(manifest)
+    assert len(load_audio(read.audio))
+    assert "caf\\\\xe9" in line_of(read)

@@ -362,3 +362,39 @@ def test_orphaned_files_are_ignored(store, path):
     after = FrameStore.open(path)
     after.write([frames("x")])
     assert after.ids() == ["a", "b", "c", "d", "e", "x"]
+
+
+# ---------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("change", [{"n_speech": "n_speech - 1"}, {"audio_hash": "'other'"}, {"checksum": "7"}])
+def test_a_row_that_is_not_what_was_written_is_refused(path, dtype, change):
+    FrameStore.create(path, replace(SPEC, dtype=dtype), DIM).write([frames("a", 4), frames("b", 7)])
+    lance.dataset(path).update(change, where="id = 'b'")
+    store = FrameStore.open(path)
+    assert [f.id for f in store.read(["a"])] == ["a"]
+    for read in (lambda: store.read(["b"]), lambda: list(store)):
+        with pytest.raises(StoreError, match=r"the frames of 'b' are damaged.*encode again"):
+            read()
+
+
+def test_other_frames_have_another_checksum():
+    from interlingua.encoding.store import checksum
+
+    values = np.random.default_rng(0).normal(size=(6, DIM)).astype(np.float16)
+    whole = checksum("a", 5, "h", values)
+    spoilt = values.copy()
+    spoilt.view(np.uint16)[3, 1] ^= 1
+    assert (
+        len({whole, checksum("a", 5, "h", spoilt), checksum("a", 5, "h", values[:5]), checksum("b", 5, "h", values)})
+        == 4
+    )
+
+
+def test_a_store_of_an_older_version_has_no_checksums(path, store):
+    lance.dataset(path).drop_columns(["checksum"])
+    old = FrameStore.open(path)
+    old.write([frames("f", 2)])
+    assert_same(old.read(["b", "f"]), [frames("b", 7), frames("f", 2)])
+    assert "checksum" not in lance.dataset(path).schema.names

@@ -259,3 +259,9 @@ def test_tables_whose_files_would_have_one_name_are_numbered(tmp_path: Path) -> 
     assert len(list((tmp_path / "tables").glob("*.tex"))) == len(names)
     page = path.read_text(encoding="utf-8")
     assert all(f'download="{stem}.csv"' in page for stem in held)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-2+3", "\tx", "\r=1"])
+def test_no_cell_of_a_csv_is_a_formula(text):
+    made = Table(name="made", title="", head=["a", "b"], bodies=[[[text, "-"]]])
+    assert list(csv.reader(io.StringIO(made.csv())))[1] == [f"'{text}", "-"]

@@ -269,3 +269,11 @@ def test_a_frame_found_everywhere_counts_little_but_not_nothing():
     assert silent == pytest.approx([0.05**2])
     packed = pack(utterances, weights=[spoken, silent])
     assert packed.weights.tolist() == pytest.approx([1 / 2.0025, 0.0025 / 2.0025, 1 / 2.0025, 1])
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e30])
+def test_frames_of_any_size_are_whitened_alike(size):
+    frames = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32) * np.arange(1, 9, dtype=np.float32)
+    expected = fit_whitening([frames])(frames)
+    scaled = (frames * np.float64(size)).astype(np.float32)
+    np.testing.assert_allclose(fit_whitening([scaled])(scaled), expected, rtol=1e-3, atol=1e-4)

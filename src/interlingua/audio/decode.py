@@ -35,6 +35,7 @@ from interlingua.errors import (
     TruncatedAudioError,
     UsageError,
 )
+from interlingua.files import as_stored
 from interlingua.types import SAMPLE_RATE, AudioRef, Samples
 
 
@@ -273,12 +274,12 @@ class _Input:
     def of(cls, source: Any) -> "_Input":
         name = _name(source)
         if isinstance(source, AudioRef):
-            path = Path(source.path)
+            path = as_stored(Path(source.path))
             return cls(name, path if source.member is None else read_member(path, source.member))
         if isinstance(source, bytes | bytearray | memoryview):
             return cls(name, bytes(source))
         if isinstance(source, str | os.PathLike):
-            return cls(name, Path(source))
+            return cls(name, as_stored(Path(source)))
         return cls(name, _read(source, name))
 
     def digest(self) -> Any:

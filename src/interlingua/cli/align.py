@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import Device
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def align(
         emit({**summary, "method": method, "model": whisper.model_name, "picture": str(out)})
     else:
         _print(found)
-        print(f"picture: {out}")
+        say(f"picture: {out}")
 
 
 def _find(manifest: Path, ids: Sequence[str]) -> "list[Utterance]":
@@ -112,21 +112,19 @@ def _print(found: "Alignment") -> None:
         detected = f" (detected, {side.probability:.2f})" if side.probability is not None else ""
         text = f': "{side.text}"' if side.text else ""
         origin = " (transcribed by Whisper)" if side.transcribed else ""
-        print(
-            f"{name + ':':10} {side.id}, {language_name(side.language)}{detected}, {side.seconds:.2f} s{text}{origin}"
-        )
-    print(f"SeqSim:    {', '.join(f'{name} {getattr(found, name.lower()):.3f}' for name in SCORES)}")
+        say(f"{name + ':':10} {side.id}, {language_name(side.language)}{detected}, {side.seconds:.2f} s{text}{origin}")
+    say(f"SeqSim:    {', '.join(f'{name} {getattr(found, name.lower()):.3f}' for name in SCORES)}")
     if not found.matches:
         return
     left, right = (
         max(4, *(len(word.word) for word in words))
         for words in ([m.query for m in found.matches], [m.candidate for m in found.matches])
     )
-    print(f"\n{'word':{left}}  start-end      {'word':{right}}  start-end    similarity")
+    say(f"\n{'word':{left}}  start-end      {'word':{right}}  start-end    similarity")
     for m in found.matches:
         sides = (
             f"{w.word:{width}}  {w.times[0]:5.2f}-{w.times[1]:5.2f}"
             for w, width in ((m.query, left), (m.candidate, right))
         )
-        print(f"{'  ->  '.join(sides)}  {m.similarity:.3f}")
-    print()
+        say(f"{'  ->  '.join(sides)}  {m.similarity:.3f}")
+    say()

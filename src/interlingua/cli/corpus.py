@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 
 app = cyclopts.App(name="corpus", help="Prepare corpora and write their manifests; check and count what they hold.")
 
@@ -124,7 +124,7 @@ def check(manifest: Path, *, quick: bool = False, all: bool = False, json: bool 
                 emit({"id": finding.id, "problem": finding.problem, "detail": finding.detail}, lines=True)
         else:
             for line in found() if all else summarised(found()):
-                print(line)
+                say(line)
     for problem, count in counts.items():
         note(f"{problem}: {count} ({PROBLEMS[problem]})")
     note(f"{manifest}: {total} utterances, {sum(counts.values())} findings")
@@ -150,23 +150,23 @@ def stats(manifest: Path, *, json: bool = False) -> None:
     if json:
         emit(found)
         return
-    print("language  utterances   hours  speakers  sentences  several recordings  splits")
+    say("language  utterances   hours  speakers  sentences  several recordings  splits")
     for code, one in found["languages"].items():
         splits = ", ".join(f"{split} {n}" for split, n in one["splits"].items())
         speakers = one["speakers"] if one["speakers"] or not one["without_speaker"] else "unknown"
         hours = "unknown" if one["without_duration"] == one["utterances"] else f"{one['hours']:.2f}"
-        print(
+        say(
             f"{code:8}  {one['utterances']:10}  {hours:>6}  {speakers!s:>8}  {one['sentences']:9}  "
             f"{one['sentences_with_several_recordings']:18}  {splits}"
         )
     for code, one in found["languages"].items():
         for what, n in (("duration", one["without_duration"]), ("speaker", one["without_speaker"])):
             if n:
-                print(f"{code}: {n} of {one['utterances']} without a known {what}")
+                say(f"{code}: {n} of {one['utterances']} without a known {what}")
     for pair, n in found["overlap"].items():
-        print(f"{pair}: {n} sentences in both")
+        say(f"{pair}: {n} sentences in both")
     if len(found["languages"]) > 2:
-        print(f"all: {found['common_to_all']} sentences in every language")
+        say(f"all: {found['common_to_all']} sentences in every language")
 
 
 @app.command(name="list")
@@ -192,11 +192,11 @@ def list_(name: str | None = None, *, json: bool = False) -> None:
         emit({one: corpus.as_dict() for one, corpus in chosen.items()})
         return
     for one, corpus in chosen.items():
-        print(f"{one:13}  {corpus.title}")
+        say(f"{one:13}  {corpus.title}")
         if name is not None:
-            print(f"fetch: {corpus.fetch}\nlicence: {corpus.licence}")
+            say(f"fetch: {corpus.fetch}\nlicence: {corpus.licence}")
             for key, kind in corpus.as_dict()["options"].items():
-                print(f"--option {key}=… ({kind})")
+                say(f"--option {key}=… ({kind})")
 
 
 def _readings(manifest: Path, *, repeated: bool = False) -> Callable[[Callable[[str], None]], Iterator[Any]]:
@@ -211,14 +211,14 @@ def _readings(manifest: Path, *, repeated: bool = False) -> Callable[[Callable[[
 
 def _print_prepared(summary: dict[str, Any], units: tuple[str, str]) -> None:
     several = summary["several_recordings"]
-    print(
+    say(
         f"{summary['manifest']}: {summary['utterances']} utterances of {summary['meanings']} {units[0]} "
         f"({summary['clusters']} {units[1]}), {summary['seconds']} s"
         + (f" ({summary['without_duration']} of unknown length)" if summary["without_duration"] else "")
         + ("; SYNTHETIC speech" if summary["synthetic"] else "")
     )
     if several["skipped"]:
-        print(f"{several['skipped']} further recordings of sentences were skipped")
+        say(f"{several['skipped']} further recordings of sentences were skipped")
     elif several["sentences"]:
-        print(f"{several['sentences']} sentences have several recordings, {several['most']} at most")
-    print(f"rule: {several['rule']}")
+        say(f"{several['sentences']} sentences have several recordings, {several['most']} at most")
+    say(f"rule: {several['rule']}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import DemoConfig
 
 app = cyclopts.App(name="demo", help="Retrieve, translate and report on real human recordings.")
@@ -32,7 +32,7 @@ def demo(
     if json:
         emit(as_json(results))
     else:
-        print(f"report: {page}")
+        say(f"report: {page}")
     for line in results.failures:
         note(f"interlingua: failed: {line}")
     return 1 if results.failures else 0

@@ -2,7 +2,7 @@
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 
 app = cyclopts.App(name="doctor", help="Say what is here and how to fix what is missing.")
 
@@ -32,5 +32,5 @@ def doctor(*, fetch: bool = False, comet: bool = False, json: bool = False) -> i
     else:
         for finding in findings:
             fix = f"  fix: {finding.fix}" if finding.fix and not finding.ok else ""
-            print(f"{_MARKS[finding.ok]:8}{finding.name}: {finding.detail}{fix}")
+            say(f"{_MARKS[finding.ok]:8}{finding.name}: {finding.detail}{fix}")
     return 1 if any(f.ok is False for f in findings) else 0

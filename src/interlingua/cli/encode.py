@@ -6,7 +6,7 @@ from typing import Literal
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import Device
 
 WORTH_SAYING = 1e9  # bytes of frames that are announced before they are made
@@ -94,11 +94,11 @@ def encode(
     if json:
         emit(summary)
     else:
-        print(
+        say(
             f"{store}: {report.encoded} encoded now, {report.present} held already, {len(report.failed)} failed; "
             f"{len(frames)} utterances in all"
         )
         if shard:
             rest = ", ".join(f"{i}/{part[1]}" for i in report.missing)
-            print(f"shard {shard} has completed; " + (f"not yet: {rest}" if rest else "all others have, too"))
+            say(f"shard {shard} has completed; " + (f"not yet: {rest}" if rest else "all others have, too"))
     return 1 if report.failed else 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import Device, Task
 from interlingua.retrieval.methods import DEFAULT_METHOD, SimilarityFormat
 
@@ -130,10 +130,10 @@ def retrieval(
         note(f"interlingua: near chance: {line}")
     if not json:
         width = max(len(r.method) for r in found.rows)
-        print(f"{'pair':8} {'method':{width}} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
+        say(f"{'pair':8} {'method':{width}} {'n':>4}  R@1 [95% CI]         R@5   R@10  MRR   chance")
         for r in found.rows:
             low, high = r.r1_ci or (r.r1, r.r1)
-            print(
+            say(
                 f"{r.query + '-' + r.candidate:8} {r.method:{width}} {r.n:4d}  {r.r1:.3f} [{low:.3f}, {high:.3f}]  "
                 f"{r.r5:.3f} {r.r10:.3f} {r.mrr:.3f} {r.chance:.4f}"
             )
@@ -206,7 +206,7 @@ def translation(
             for metric, score in (("bleu", r.bleu), ("chrf", r.chrf)):
                 assert score is not None
                 low, high = score.ci or (score.value, score.value)
-                print(
+                say(
                     f"{r.source}-{r.target} n={r.n} {metric} {score.value:.1f} [{low:.1f}, {high:.1f}] "
                     f"{score.signature}"
                 )
@@ -299,7 +299,7 @@ def outputs(
     _finish(run, found, log, out, json, seeds)
     if not json:
         for section in (page.systems, page.compared, page.by_duration, page.worst):
-            print(as_text(section(found)))
+            say(as_text(section(found)))
     return 1 if missing else 0
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 
 if TYPE_CHECKING:
     from interlingua.finetuning.export import ExportReport
@@ -65,7 +65,7 @@ def export(
 def _print(report: "ExportReport") -> None:
     for kind, check in report.checks.items():
         low, high = check.chrf.ci or (check.chrf.value, check.chrf.value)
-        print(
+        say(
             f"check: {kind}: {check.identical} of {check.texts} texts are the same, "
             f"chrF {check.chrf.value:.1f} [{low:.1f}, {high:.1f}]"
         )
@@ -73,11 +73,11 @@ def _print(report: "ExportReport") -> None:
         return
     for kind, size in report.sizes.items():
         numbers = report.quantization if kind == "ctranslate2" else report.dtype
-        print(f"{report.out / kind}: {size / 1e6:.1f} MB, {numbers}")
+        say(f"{report.out / kind}: {size / 1e6:.1f} MB, {numbers}")
     if report.targets and "ctranslate2" in report.sizes:
         for language, target in report.targets.targets.items():
             token, task = target.token or "SPOKEN", report.targets.task(language)
-            print(
+            say(
                 f'{language}: WhisperModel("{report.out / "ctranslate2"}").transcribe(AUDIO, language="{token}", '
                 f'task="{task}", without_timestamps=True)'
             )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import Device
 from interlingua.finetuning.config import FinetuneConfig
 
@@ -41,13 +41,13 @@ def finetune(
         emit(as_json(results))
     else:
         for row in results.transfer_summary:
-            print(f"{row.name:26} {_figures(row.change):>34}  {row.verdict}")
+            say(f"{row.name:26} {_figures(row.change):>34}  {row.verdict}")
         if not results.transfer_summary:
-            print("nothing is measured: the data has no split `test` (interlingua corpus prepare --fold 0 makes one)")
+            say("nothing is measured: the data has no split `test` (interlingua corpus prepare --fold 0 makes one)")
         model = out / "model"
-        print(f"model: {model}")
-        print(f"next: interlingua translate RECORDING --model {model} --to {settings.target}")
-        print(f"      interlingua export {model} {out / 'export'}")
+        say(f"model: {model}")
+        say(f"next: interlingua translate RECORDING --model {model} --to {settings.target}")
+        say(f"      interlingua export {model} {out / 'export'}")
     return 0
 
 

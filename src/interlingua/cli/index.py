@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import Device
 
 app = cyclopts.App(name="index", help="Index spoken utterances, to search and to mine them.")
@@ -105,7 +105,7 @@ def remove(index: str, ids: tuple[str, ...] = (), *, where: str | None = None, j
     if json:
         emit({"index": index, "removed": removed, "total": len(held)})
     else:
-        print(f"{index}: {removed} removed; {len(held)} utterances remain")
+        say(f"{index}: {removed} removed; {len(held)} utterances remain")
     return 1 if lacking else 0
 
 
@@ -125,13 +125,13 @@ def info(index: str, *, json: bool = False) -> None:
         return
     languages = ", ".join(f"{code} {n}" for code, n in sorted(found["languages"].items()))
     frames: Mapping[str, object] = found["frames"]
-    print(f"{index}: {found['utterances']} utterances, {found['hours']:.2f} h ({languages or 'empty'})")
-    print(
+    say(f"{index}: {found['utterances']} utterances, {found['hours']:.2f} h ({languages or 'empty'})")
+    say(
         f"frames:     {frames['model']}, layer {frames['layer']}, pooled by {frames['pooling']}, {frames['dtype']}, "
         f"{found['dim']} wide"
     )
-    print(f"estimated:  {', '.join(found['statistics']) or 'nothing: fewer than 20 utterances'}")
-    print(f"columns:    {', '.join(found['columns'])}")
+    say(f"estimated:  {', '.join(found['statistics']) or 'nothing: fewer than 20 utterances'}")
+    say(f"columns:    {', '.join(found['columns'])}")
 
 
 def _built(
@@ -168,7 +168,7 @@ def _built(
             }
         )
     else:
-        print(
+        say(
             f"{out}: {report.encoded} encoded now, {report.present} held already, {len(failed)} failed; "
             f"{len(index)} utterances in all"
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import Device
 
 if TYPE_CHECKING:
@@ -158,10 +158,10 @@ def _collections(
             rows = [msgspec.structs.asdict(p) for p in pairs]
             emit({"pairs": rows, "curve": msgspec.to_builtins(curve), "out": str(out) if out else None})
         elif out:
-            print(f"{out}: {len(pairs)} pairs of {len(first)} and {len(second)} utterances")
-            print("\n".join(_curve(curve)))
+            say(f"{out}: {len(pairs)} pairs of {len(first)} and {len(second)} utterances")
+            say("\n".join(_curve(curve)))
         else:
-            print(as_tsv(pairs, MinedPair), end="")
+            say(as_tsv(pairs, MinedPair), end="")
     return 1 if failed else 0
 
 
@@ -220,6 +220,6 @@ def _documents(
     if json:
         emit({"pairs": [msgspec.structs.asdict(p) for p in pairs], "out": str(out) if out else None})
     elif out:
-        print(f"{out}: {len(pairs)} pairs")
+        say(f"{out}: {len(pairs)} pairs")
     else:
-        print(as_tsv(pairs, DocumentPair), end="")
+        say(as_tsv(pairs, DocumentPair), end="")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import cyclopts
 
-from interlingua.cli.output import emit
+from interlingua.cli.output import emit, say
 from interlingua.errors import UsageError
 
 app = cyclopts.App(name="report", help="Rebuild report.html from a result folder, or compare several.")
@@ -46,4 +46,4 @@ def report(
     if json:
         emit({"report": str(page)})
     else:
-        print(f"report: {page}")
+        say(f"report: {page}")

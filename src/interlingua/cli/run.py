@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cyclopts
 
-from interlingua.cli.output import note
+from interlingua.cli.output import note, say
 from interlingua.errors import InterlinguaError, UsageError
 
 app = cyclopts.App(name="run", help="Run an experiment from a recipe, or several one after another.")
@@ -32,7 +32,7 @@ def run(recipes: tuple[Path, ...], *, dry_run: bool = False) -> int:
         try:
             out = run_recipe(settings, dry_run=dry_run, log=lambda line: note(f"interlingua: {line}"))
             if not dry_run:
-                print(write_report(out))
+                say(write_report(out))
         except (InterlinguaError, OSError, RuntimeError, MemoryError) as e:  # the next may have room
             if len(several) == 1:
                 raise

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 
 if TYPE_CHECKING:
     from interlingua.audio import AudioSource
@@ -57,7 +57,7 @@ def search(
     found: list[tuple[str, Hit]] = []
     failed: dict[str, str] = {}
     if tsv:
-        print("query", "rank", "score", "id", "language", "start", "end", "path", "text", sep="\t")
+        say("query", "rank", "score", "id", "language", "start", "end", "path", "text", sep="\t")
     for query in find_recordings(queries, log=note):
         try:
             spoken = given or query.language
@@ -67,14 +67,14 @@ def search(
             note(f"interlingua: {query.id}: {e}")
             continue
         for hit in () if json else hits:
-            print(_line(query.id, hit, tsv=tsv), flush=True)
+            say(_line(query.id, hit, tsv=tsv), flush=True)
         if align and hits and not found:
             _draw(shards[0], query.id, query.audio, hits[0], align)
         found += [(query.id, hit) for hit in hits]
     if json:
         emit({"results": [{"query": name, **msgspec.to_builtins(hit)} for name, hit in found], "failed": failed})
     elif align and found:
-        print(f"picture: {align}")
+        say(f"picture: {align}")
     return 1 if failed else 0
 
 

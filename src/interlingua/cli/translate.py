@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 
-from interlingua.cli.output import emit, note
+from interlingua.cli.output import emit, note, say
 from interlingua.experiments.config import Device
 
 if TYPE_CHECKING:
@@ -94,17 +94,17 @@ def translate(
         nonlocal last
         if live and segments:
             if several and last != (name, target):
-                print(f"# {name} ({target})")
+                say(f"# {name} ({target})")
             last = (name, target)
             for s in segments:
-                print(s.text, flush=True)
+                say(s.text, flush=True)
 
     def done(translation: "Translation") -> None:
         if json:
             emit(translation.as_dict(), lines=True)
         elif out is None and not live:
             for kind in format:
-                print(render(translation, kind), end="", flush=True)
+                say(render(translation, kind), end="", flush=True)
         if not translation.segments:
             note(f"interlingua: {translation.id}: nobody speaks in it")
 

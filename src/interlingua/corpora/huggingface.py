@@ -22,6 +22,7 @@ from interlingua.corpora.recordings import folder_recordings
 from interlingua.corpora.tables import Columns, Locate, Rows, parse_columns
 from interlingua.errors import CorpusError, FetchError, InterlinguaError, UsageError
 from interlingua.fetch import download_folder
+from interlingua.files import shown
 from interlingua.types import AudioRef, Utterance
 
 FETCH = (
@@ -144,6 +145,9 @@ def _from_disk(root: Path, config: str | None, log: Log) -> Iterator[_Item]:
         log(f"{base}: no metadata.csv, .jsonl or .parquet is here; audio files are read without texts")
         for path in files:
             name = path.relative_to(base).as_posix()
+            if shown(name) != name:
+                log(f"{shown(path)}: skipped: its name isn't UTF-8; rename it")
+                continue
             yield _Item({"file_name": name}, str(path), name, _split(name), base)
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from interlingua.audio.archives import Listing, list_members, refusal
 from interlingua.corpora.base import Log, Names, check_folder, silent
 from interlingua.errors import CorpusError, ManifestError, UsageError
-from interlingua.files import atomic_file
+from interlingua.files import as_stored, atomic_file
 from interlingua.languages import normalise_language
 from interlingua.types import AudioRef
 
@@ -172,7 +172,7 @@ def clip_path(folder: Path, name: str, where: str) -> Path:
 def is_file(path: Path) -> bool:
     """Whether a file exists, also for names too long to be one (such as a sentence); OSError if unreadable."""
     try:
-        return path.is_file()
+        return as_stored(path).is_file()
     except OSError as e:
         if e.errno == errno.ENAMETOOLONG:
             return False

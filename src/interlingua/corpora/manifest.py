@@ -15,7 +15,7 @@ from interlingua.audio.archives import refusal
 from interlingua.corpora.base import Log, silent
 from interlingua.corpora.delimited import is_json, read_json_rows, read_lines
 from interlingua.errors import ManifestError, UsageError
-from interlingua.files import atomic_file, decode_json
+from interlingua.files import as_stored, atomic_file, decode_json, shown
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
@@ -41,7 +41,7 @@ def read_any(path: str | Path, *, repeated: bool = False, log: Log = silent) -> 
     ``repeated`` allows repeated ids (for checks); rows without a usable recording are logged. ManifestError names file
     and line; UsageError names a missing option of `interlingua corpus prepare`.
     """
-    path = Path(path)
+    path = as_stored(Path(path))
     if path.is_dir():
         raise ManifestError(f"{path}: a folder; name the manifest or table in it, or use `interlingua corpus prepare`")
     if not path.exists():
@@ -113,7 +113,10 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> int:
     count = 0
     with atomic_file(path) as temporary, temporary.open("wb") as out:
         for utterance in utterances:
-            out.write(_encoder.encode(msgspec.structs.replace(utterance, audio=_relative(utterance.audio, folder))))
+            try:
+                out.write(_encoder.encode(msgspec.structs.replace(utterance, audio=_relative(utterance.audio, folder))))
+            except UnicodeEncodeError as e:
+                raise ManifestError(f"{shown(utterance.audio.path)}: its name isn't UTF-8; rename it") from e
             out.write(b"\n")
             count += 1
     return count

@@ -28,7 +28,7 @@ import msgspec
 
 from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import read_lines
-from interlingua.corpora.layout import clip_path, language_folders
+from interlingua.corpora.layout import clip_path, is_file, language_folders
 from interlingua.errors import CorpusError, ManifestError, UsageError
 from interlingua.files import decode_json
 from interlingua.languages import normalise_language, normalise_languages
@@ -263,7 +263,7 @@ def read_mass_table(
             if name in seen or (wanted is not None and verse.language not in wanted):
                 continue
             audio = _recording(verse, where)
-            if not keep_missing and not audio.is_file():
+            if not keep_missing and not is_file(audio):
                 skipped.add("recording missing", f"{verse.stem}.wav")
                 continue
             seen.add(name)

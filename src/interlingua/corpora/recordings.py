@@ -11,6 +11,7 @@ from interlingua.audio import require_audio
 from interlingua.corpora.base import Log, Skipped, silent
 from interlingua.corpora.tables import ALIASES
 from interlingua.errors import AudioError, EmptyAudioError, NotAudioError, UsageError
+from interlingua.files import as_stored
 
 AUDIO = re.compile(
     r"\.(wav|flac|mp3|ogg|opus|oga|m4a|mp4|aac|webm|mkv|mov|avi|wma|aiff|aif|au|amr|3gp|g722|gsm|mka|mpga|mpeg|caf|w64"
@@ -27,7 +28,7 @@ TABLES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
 
 def is_table(given: str) -> bool:
     """Whether a path names a manifest or table: by its ending, or else by a text's first row."""
-    path = Path(given)
+    path = as_stored(Path(given))
     if path.name.lower().removesuffix(".gz").endswith(TABLES):
         return not path.is_dir()
     if not path.is_file():  # a pipe can be read only once
@@ -43,18 +44,13 @@ def is_table(given: str) -> bool:
     )
 
 
-def shown(path: str | Path) -> str:
-    """A path as text; bytes that aren't UTF-8 are written as ``\\xe9``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def audio_files(given: str, log: Log = silent) -> Iterator[tuple[Path, str]]:
     """Each recording of a file, a folder or a pattern, and its name among them without suffix.
 
     Recordings that differ in their suffix alone keep it. A path that doesn't exist is yielded, too. See
     `folder_recordings`. Raises UsageError for a pattern that nothing matches.
     """
-    path = Path(given).expanduser()
+    path = as_stored(Path(given).expanduser())
     if path.is_dir():
         inside = folder_recordings(path, log)
         alike = _doubled(p.relative_to(path).with_suffix("") for p in inside)

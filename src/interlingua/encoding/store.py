@@ -1,10 +1,11 @@
 """The frame store: encoder frames of many utterances in one Lance dataset, versioned and appendable.
 
-One row an utterance: ``id``, ``n_speech``, ``audio_hash``, ``utterance`` (its manifest line, JSON) and ``frames`` (a
-list of D-wide vectors); the schema's metadata is a `FrameSpec`. As int8, every frame has its own scale in ``scales``
-and is read as float16. Every write is one Lance commit: a killed run leaves the last complete version.
+One row an utterance: ``id``, ``n_speech``, ``audio_hash``, ``utterance`` (its manifest line, JSON), ``checksum`` and
+``frames`` (a list of D-wide vectors); the schema's metadata is a `FrameSpec`. As int8, every frame has its own scale in
+``scales`` and is read as float16. Every write is one Lance commit: a killed run leaves the last complete version.
 """
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, fields
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from interlingua.errors import StoreError, StoreMismatchError
+from interlingua.files import shown
 from interlingua.types import FrameArray, Frames, FrameSpec, Utterance
 
 _ARROW = {"float16": pa.float16(), "float32": pa.float32(), "int8": pa.int8()}
@@ -52,6 +54,7 @@ class FrameStore:
         self.dim = dim
         self._columns = [name for name in dataset.schema.names if name != "utterance"]  # of frames
         self._described = "utterance" in dataset.schema.names  # older stores don't know their utterances
+        self._summed = "checksum" in dataset.schema.names  # likewise
         self._rows: dict[str, int] | None = None
 
     @classmethod
@@ -279,12 +282,21 @@ class FrameStore:
             lines = [None if f.utterance is None else line_of(f.utterance) for f in frames]
             columns.append(pa.array(lines, pa.string()))
         stored: np.ndarray = values
+        scales = None
         if self.spec.dtype == "int8":
             stored, scales = quantize(values)
+        if self._summed:
+            ends = offsets.to_numpy()
+            sums = [
+                checksum(f.id, f.n_speech, f.audio_hash, *(a[start:end] for a in (stored, scales) if a is not None))
+                for f, start, end in zip(frames, ends[:-1], ends[1:], strict=True)
+            ]
+            columns.append(pa.array(sums, pa.uint32()))
+        if scales is not None:
             columns.append(pa.ListArray.from_arrays(offsets, pa.array(scales)))
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), self.dim)
         columns.append(pa.ListArray.from_arrays(offsets, vectors))
-        return pa.Table.from_arrays(columns, schema=_schema(self.spec, self.dim, self._described))
+        return pa.Table.from_arrays(columns, schema=_schema(self.spec, self.dim, self._described, self._summed))
 
     def _frames(self, table: pa.Table) -> Iterator[Frames]:
         for batch in table.to_batches():
@@ -293,10 +305,18 @@ class FrameStore:
             offsets = lists.offsets.to_numpy()
             scales = batch.column("scales") if self.spec.dtype == "int8" else None
             ids, hashes = batch.column("id").to_pylist(), batch.column("audio_hash").to_pylist()
+            sums = batch.column("checksum").to_pylist() if self._summed else [None] * len(ids)
             for row, n_speech in enumerate(batch.column("n_speech").to_pylist()):
                 values = flat[offsets[row] : offsets[row + 1]]
-                if scales is not None:
-                    values = dequantize(values, scales[row].values.to_numpy(zero_copy_only=False))
+                steps = None if scales is None else scales[row].values.to_numpy(zero_copy_only=False)
+                parts = [values] if steps is None else [values, steps]
+                if sums[row] not in (None, checksum(ids[row], n_speech, hashes[row], *parts)):
+                    raise StoreError(
+                        f"{self.path}: the frames of {ids[row]!r} are damaged (another checksum); delete the folder "
+                        "and encode again"
+                    )
+                if steps is not None:
+                    values = dequantize(values, steps)
                 yield Frames(ids[row], values, n_speech, hashes[row])
 
 
@@ -333,9 +353,18 @@ def faults_named(path: str | Path, otherwise: str) -> Iterator[None]:
         raise StoreError(f"{path}: {fix or otherwise.format(status[:200])}") from None
 
 
+def checksum(utterance_id: str, n_speech: int, audio_hash: str, *arrays: np.ndarray) -> int:
+    """CRC-32 of a row, but for its manifest line."""
+    found = zlib.crc32(f"{utterance_id}\0{n_speech}\0{audio_hash}".encode())
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array), found)
+    return found
+
+
 def line_of(utterance: Utterance) -> str:
-    """The manifest line of an utterance, JSON."""
-    return msgspec.json.encode(utterance).decode()
+    """The manifest line of an utterance, JSON; a path that isn't UTF-8 is written as `shown`."""
+    audio = msgspec.structs.replace(utterance.audio, path=shown(utterance.audio.path))
+    return msgspec.json.encode(msgspec.structs.replace(utterance, audio=audio)).decode()
 
 
 def tidied(dataset: Any) -> None:
@@ -363,7 +392,7 @@ def dequantize(values: np.ndarray, scales: np.ndarray) -> FrameArray:
     return np.asarray(values * scales[:, None], dtype=np.float16)
 
 
-def _schema(spec: FrameSpec, dim: int, described: bool = True) -> pa.Schema:
+def _schema(spec: FrameSpec, dim: int, described: bool = True, summed: bool = True) -> pa.Schema:
     metadata = {"format": _FORMAT, "dim": str(dim)} | {k: str(v) for k, v in asdict(spec).items()}
     frames = pa.list_(pa.list_(_ARROW[spec.dtype], dim))
     scales = [pa.field("scales", pa.list_(pa.float32()))] if spec.dtype == "int8" else []
@@ -373,6 +402,7 @@ def _schema(spec: FrameSpec, dim: int, described: bool = True) -> pa.Schema:
             pa.field("n_speech", pa.int32()),
             pa.field("audio_hash", pa.string()),
             *([pa.field("utterance", pa.string())] if described else []),
+            *([pa.field("checksum", pa.uint32())] if summed else []),
             *scales,
             pa.field("frames", frames),
         ],

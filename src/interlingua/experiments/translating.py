@@ -17,10 +17,10 @@ import msgspec
 
 from interlingua.audio import AudioSource, audio_hash, declared_duration
 from interlingua.corpora import read_any
-from interlingua.corpora.recordings import audio_files, is_table, shown
+from interlingua.corpora.recordings import audio_files, is_table
 from interlingua.errors import AudioError, ResultsError, UsageError
 from interlingua.experiments.run import Claim, Origin
-from interlingua.files import atomic_file, decode_json, write_text
+from interlingua.files import atomic_file, decode_json, shown, write_text
 from interlingua.languages import normalise_languages
 from interlingua.progress import track
 from interlingua.translation import AUTO, Segment, Translation, Translator

@@ -17,6 +17,7 @@ from interlingua.encoding import EncodeReport, RayEngine, encode_here, encode_ma
 from interlingua.encoding.encoder import SpeechEncoder, pool_frames
 from interlingua.encoding.store import FrameStore, opened
 from interlingua.errors import AudioError, UsageError
+from interlingua.files import shown
 from interlingua.index.index import CHUNK, Index, own_columns
 from interlingua.languages import normalise_language
 from interlingua.models import load_whisper
@@ -84,6 +85,10 @@ def _cut(
     listener = load_whisper(model) if code is None and any(str(path) not in known for path in paths) else None
     with track(len(paths), "reading recordings") as advance:
         for path in paths:
+            if shown(path) != str(path):
+                failed[shown(path)] = f"{shown(path)}: its name isn't UTF-8; rename it"
+                advance(1)
+                continue
             try:
                 samples = load_audio(path)
                 spoken = code or known.get(str(path)) or detect_language(listener, samples)  # type: ignore[arg-type]

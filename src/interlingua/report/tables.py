@@ -168,7 +168,10 @@ class Table:
         return [[row for row in body if next(positions) in self.page_rows] for body in self.bodies]
 
     def csv(self) -> str:
-        """CSV: numbers unrounded, texts unchanged, a column each for interval bounds, p and notes."""
+        """CSV: numbers unrounded, a column each for interval bounds, p and notes.
+
+        A text that spreadsheets would run as a formula has an apostrophe before it.
+        """
         cells = [[_parts(cell) for cell in row] for row in self.rows]
         names = [list(dict.fromkeys(["", *(n for row in cells for n in row[i])])) for i in range(len(self.head))]
         out = io.StringIO()
@@ -179,7 +182,11 @@ class Table:
             for name in of_column
         )
         writer.writerows(
-            [parts.get(name, "") for parts, of_column in zip(row, names, strict=True) for name in of_column]
+            [
+                _no_formula(parts.get(name, ""))
+                for parts, of_column in zip(row, names, strict=True)
+                for name in of_column
+            ]
             for row in cells
         )
         return out.getvalue()
@@ -468,6 +475,10 @@ def _plain(cell: Cell) -> str:
         mark = "†" if cell.flag else ""
         return f"{cell.text or DASH}{mark}" + (f" ({cell.note})" if cell.note else "")
     return cell or DASH
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[1:] and value[0] in "=+-@\t\r" else value
 
 
 def _parts(cell: Cell) -> dict[str, str]:

@@ -52,12 +52,16 @@ def fit_whitening(background: Sequence[FrameArray], shrinkage: float = SHRINKAGE
         raise ValueError(f"shrinkage {shrinkage} must be above 0")
     mean = fit_centring(background).mean
     frames = np.concatenate(background).astype(np.float32) - mean
+    largest = float(np.abs(frames).max(initial=0))
+    unit = 1.0 if largest == 0 or 1e-9 < largest < 1e9 else largest  # or squares are 0 or infinite in float32
+    if unit != 1.0:
+        frames = (frames / unit).astype(np.float32)
     values, vectors = np.linalg.eigh((frames.T @ frames).astype(np.float64) / len(frames))
     scale = values.mean()
     if not scale > 0:
         raise ValueError("frames that are all equal can't be whitened")
     roots = 1 / np.sqrt(np.maximum(values, 0) + shrinkage * scale)
-    return FrameTransform(mean, ((vectors * roots) @ vectors.T).astype(np.float32))
+    return FrameTransform(mean, ((vectors * roots) @ vectors.T / unit).astype(np.float32))
 
 
 def fit_transform(
