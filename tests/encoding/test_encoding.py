@@ -2,6 +2,7 @@
 
 import tarfile
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -248,12 +249,11 @@ def test_an_archive_is_read_in_its_own_order(tiny_whisper, tmp_path, monkeypatch
 def test_decoding_goes_on_while_a_chunk_is_encoded(tiny_whisper, recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "CHUNK_UTTERANCES", 2)
     decoded = threading.Semaphore(0)
-    theirs = Recording.samples
+    theirs = Recording.stream
 
     def counting(self, audio):
-        samples = theirs(self, audio)
+        yield from theirs(self, audio)
         decoded.release()
-        return samples
 
     class Waiting(Counting):
         def encode(self, batch):
@@ -261,9 +261,66 @@ def test_decoding_goes_on_while_a_chunk_is_encoded(tiny_whisper, recordings, tmp
                 assert all(decoded.acquire(timeout=20) for _ in range(4))
             return super().encode(batch)
 
-    monkeypatch.setattr(Recording, "samples", counting)
+    monkeypatch.setattr(Recording, "stream", counting)
     _, report = encode_manifest(recordings, Waiting(tiny_whisper), tmp_path / "s.lance")
     assert report.encoded == 5
+
+
+@pytest.fixture
+def few_windows(monkeypatch):
+    """Long recordings are decoded as they are encoded, two windows at a time."""
+    monkeypatch.setattr(encode, "WINDOWS_AHEAD", 1)
+    monkeypatch.setattr(encode, "WINDOWS_AT_ONCE", 2)
+
+
+@pytest.mark.parametrize("pooling", [1, 7])
+def test_a_long_recording_is_encoded_window_by_window(tiny_whisper, tmp_path, few_windows, pooling):
+    encoder = Counting(tiny_whisper)
+    said = {"a": speech(95.3, 1), "b": speech(30.0, 2), "c": speech(31.0, 3), "d": speech(1.0, 4)}
+    long = [utterance("en", i, audio=AudioRef(str(write_wav(tmp_path / f"{i}.wav", x)))) for i, x in said.items()]
+    store, report = encode_manifest(long, encoder, tmp_path / "s.lance", pooling=pooling, dtype="float32")
+    assert (report.encoded, report.failed, encoder.seen) == (4, {}, 8)
+    for u, frames in zip(long, store.read([u.id for u in long]), strict=True):
+        ((values, n_speech),) = WhisperEncoder(tiny_whisper).encode([load_audio(u.audio)])
+        assert frames.n_speech == len(frames.values) == -(-n_speech // pooling)
+        np.testing.assert_allclose(frames.values, pool_frames(values, pooling), atol=5e-5)
+
+
+def test_a_long_recording_that_breaks_late_is_no_recording(tiny_whisper, tmp_path, few_windows):
+    path = write_wav(tmp_path / "a.wav", speech(95.0))
+    path.write_bytes(path.read_bytes()[:-10_000])
+    cut, whole = (
+        utterance("en", n, audio=AudioRef(str(path), duration=d)) for n, d in (("cut", None), ("whole", 90.0))
+    )
+    store, report = encode_manifest([cut, whole], WhisperEncoder(tiny_whisper), tmp_path / "s.lance")
+    assert list(report.failed) == [cut.id]
+    assert "fetch it again" in report.failed[cut.id]
+    assert store.ids() == [whole.id]
+
+
+def test_an_encoder_without_a_window_gets_recordings_whole(tiny_whisper, tmp_path, few_windows, monkeypatch):
+    monkeypatch.setattr(WhisperEncoder, "window", None)
+    long = utterance("en", "a", audio=AudioRef(str(write_wav(tmp_path / "a.wav", speech(95.0)))))
+    encoder = Counting(tiny_whisper)
+    store, _ = encode_manifest([long], encoder, tmp_path / "s.lance")
+    assert (encoder.seen, store.n_speech()) == (1, {long.id: 4750})
+
+
+def test_what_waits_to_be_encoded_is_bounded(tiny_whisper, recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "WAITING_BYTES", 1)
+    monkeypatch.setattr(encode, "CHUNK_SECONDS", 0.1)  # a chunk each
+    read = []
+    theirs = Recording.read
+    monkeypatch.setattr(Recording, "read", lambda audio: read.append(audio) or theirs(audio))
+
+    class Slow(Counting):
+        def encode(self, batch):
+            time.sleep(0.1)
+            assert len(read) <= self.seen + 3  # this one, one that waits, and one that waits for room
+            return super().encode(batch)
+
+    _, report = encode_manifest(recordings, Slow(tiny_whisper), tmp_path / "s.lance")
+    assert (report.encoded, len(read)) == (5, 5)
 
 
 def test_changed_audio_is_encoded_anew(tiny_whisper, recordings, tmp_path):

@@ -12,6 +12,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -141,6 +142,19 @@ def test_doubt_and_silence():
     assert guards.flags_of(**words, log_probability=-1.1, no_speech_probability=0.5) == ("unsure",)
     assert guards.flags_of(**words, log_probability=-1.1, no_speech_probability=0.7) == ("no-speech",)
     assert guards.flags_of(**words, ended=False) == ("cut-off",)
+
+
+def test_few_letters_for_much_speech():
+    once = "Your call can't be completed."
+    assert guards.flags_of(once, target="en", source="fr", speech=17) == ("sparse",)
+    assert guards.flags_of(once, target="en", source="fr", speech=4) == ()
+    assert guards.flags_of(once * 6, target="en", source="fr", speech=17) == ("loop",)
+    assert guards.flags_of("", target="en", source="fr", speech=6) == ("sparse",)
+    assert guards.flags_of("M I S D N", target="en", source="es", speech=3.5) == ()  # short speech isn't judged
+    chinese = "请您输入您的密码然后按井字键谢谢您的来电"  # 20 signs: some five seconds
+    assert not guards.is_sparse(chinese, 6)
+    assert guards.is_sparse(chinese, 18)
+    assert not guards.is_sparse("555 0123 4567", 8)  # digits are words
 
 
 def test_doubled_borders():
@@ -390,6 +404,113 @@ def test_an_english_only_model_transcribes_english(tiny_whisper, monkeypatch):
     assert engine.calls[-1][2][0] == (settings.decoder_start_token_id, settings.no_timestamps_token_id)
     with pytest.raises(EnglishOnlyModelError):
         translator.translate(sweep(1, 300), "fr")
+
+
+class Timed(Scripted):
+    """Gives pieces of text, each between two timestamps."""
+
+    def generate(self, states, prompts, how):
+        first = self.whisper.model.generation_config.no_timestamps_token_id + 1
+        tokens = []
+        for start, end, text in self.outputs:
+            tokens += [first + round(start * 50), *self.whisper.tokenizer.encode(text, add_special_tokens=False)]
+            tokens.append(first + round(end * 50))
+        return [Decoded(tokens, -0.1, 0.01, True)] * len(prompts)
+
+    def place(self, states, row, prompt, tokens, seconds):
+        return [(i, i) for i in range(len(tokens))]  # all of them early: before the first segment's end
+
+
+@pytest.mark.parametrize("target", ["en", "zh"])
+def test_words_belong_to_the_segment_of_their_tokens(tiny_whisper, target):
+    pieces = [(0.0, 1.0, " the first words"), (1.0, 1.2, " "), (1.5, 2.5, " and the second"), (2.5, 3.0, "third")]
+    options = TranslationOptions(segmentation=UNCUT, timestamps=True, words=True, guards=False)
+    said = Translator(Timed(tiny_whisper, *pieces), options).translate(sweep(4, 300), target, source="fr")
+    assert [s.text for s in said.segments] == ["the first words", "and the second", "third"]
+    for s in said.segments:
+        assert "".join(w.word for w in s.words) == s.text.replace(" ", "")
+    assert [w.start for s in said.segments for w in s.words] == sorted(w.start for s in said.segments for w in s.words)
+
+
+class Repeating(Scripted):
+    """Says once what it hears, however often it is repeated: a text for each chunk of ``seconds`` or more."""
+
+    def __init__(self, whisper, text, seconds=0.0):
+        super().__init__(whisper, (text, -0.1))
+        self.seconds = seconds
+
+    def encode(self, features):
+        self.loud = (features.max(axis=1) > features.min() + 0.5).sum(axis=1) / 100  # seconds that aren't silent
+        return super().encode(features)
+
+    def generate(self, states, prompts, how):
+        found = super().generate(states, prompts, how)
+        return [
+            f if s >= self.seconds else Decoded([], -0.1, 0.01, True) for f, s in zip(found, self.loud, strict=True)
+        ]
+
+
+@pytest.fixture
+def two_second_regions(monkeypatch):
+    """Stands in for Silero: all is speech, in regions of two seconds."""
+
+    def regions(samples, how):
+        step = round(min(2.0, how.longest) * SAMPLE_RATE)
+        return [Span(i, min(len(samples), i + step)) for i in range(0, len(samples), step)]
+
+    monkeypatch.setattr("interlingua.translation.segments.speech_regions", regions)
+
+
+def test_a_text_with_few_letters_is_tried_again_in_shorter_stretches(tiny_whisper, two_second_regions):
+    engine = Repeating(tiny_whisper, "please wait for the next agent")
+    options = TranslationOptions(segmentation=Segmentation(vad=False, longest=16))
+    said = Translator(engine, options).translate(sweep(16, 300), source="fr")
+    assert [(s.start, s.end) for s in said.segments] == [(2.0 * i, 2.0 * i + 2) for i in range(8)]
+    assert said.text.count("please wait") == 8
+    assert not {"sparse", "loop"} & set(said.flags)
+    assert {s.tries for s in said.segments} == {2}
+    whole = Translator(engine, dataclasses.replace(options, guards=False)).translate(sweep(16, 300), source="fr")
+    assert whole.text == "please wait for the next agent"
+
+
+def test_a_text_that_stays_sparse_is_flagged(tiny_whisper, two_second_regions):
+    options = TranslationOptions(segmentation=Segmentation(vad=False, longest=16))
+    for seconds, text, flags in ((10, "please wait", ["sparse"]), (0, "yes", ["sparse"]), (17, "", [])):
+        engine = Repeating(tiny_whisper, text, seconds)
+        said = Translator(engine, options).translate(sweep(16, 300), source="fr")
+        assert set(said.flags) - {"doubled"} == set(flags)
+    fluent = Repeating(
+        tiny_whisper, "Please wait for the next agent, who will be with you as soon as the others are done."
+    )
+    Translator(fluent, options).translate(sweep(10, 300), source="fr")
+    assert {len(prompts) for _, _, prompts in fluent.calls} == {1}
+
+
+def test_holes_are_named(tiny_whisper, tmp_path):
+    samples, path = sweep(6, 300), tmp_path / "a.wav"
+    write_wav(path, samples)
+    with av.open(str(tmp_path / "a.mp3"), "w") as out:
+        stream = out.add_stream("libmp3lame", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+        for piece in [*av.AudioResampler(stream.format, "mono", SAMPLE_RATE, frame_size=576).resample(frame), None]:
+            out.mux(stream.encode(piece))
+    data = bytearray((tmp_path / "a.mp3").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 600] = np.random.default_rng(1).bytes(600)
+    (tmp_path / "a.mp3").write_bytes(data)
+    translator = Translator(Scripted(tiny_whisper, GOOD), TranslationOptions(segmentation=UNCUT))
+    lines = []
+    whole, broken = translator.translate_all([("whole", path), ("broken", tmp_path / "a.mp3")], log=lines.append)
+    assert whole.holes == ()
+    assert "holes" not in whole.as_dict()
+    (hole,) = broken.holes
+    assert 2 < hole.start < hole.end < 4
+    assert json.loads(as_json(broken))["holes"] == [{"start": hole.start, "end": hole.end}]
+    assert lines == [
+        f"broken: nothing can be decoded at {clock(hole.start, '.')}-{clock(hole.end, '.')} "
+        f"({hole.end - hole.start:.1f} s in all): silence was taken for it"
+    ]
+    assert broken.duration == pytest.approx(6, abs=0.1)
 
 
 def test_borders_that_are_doubled_are_flagged(tiny_whisper):
@@ -863,9 +984,57 @@ def test_real_long_audio_with_times_and_words(french):
         assert not any(s.start + 0.5 < end - 1 < s.end - 0.5 for end in ends)  # none runs over a pause of 2 s
         assert " ".join(w.word for w in s.words).split() == s.text.split()
         assert all(a.start <= b.start for a, b in zip(s.words, s.words[1:], strict=False))
+        assert all(abs(w.start - s.start) < 1 or w.start > s.start for w in s.words)
     spoken = " ".join(u.text.lower() for u in french)
     known = [w.strip(".,") in spoken for w in said.text.lower().split()]
     assert np.mean(known) > 0.5
+
+
+@pytest.mark.model
+def test_a_real_sentence_that_is_repeated_is_written_as_often(prompts_manifest):
+    translator = Translator("base")
+    pause = np.zeros(SAMPLE_RATE // 4, np.float32)
+    for name, words in (("fr/vm-toreply", "answer"), ("es/demo-echodone", "completed"), ("en/dir-nomatch", "match")):
+        u = next(u for u in prompts_manifest if u.id == name)
+        said = translator.translate(np.concatenate([load_audio(u.audio), pause] * 6), "en", source=u.language)
+        assert said.text.lower().count(words) >= 5  # not once
+        assert len(said.segments) == 6
+        assert "sparse" not in said.flags
+
+
+@pytest.mark.model
+def test_real_speech_around_a_hole_and_behind_a_late_start(french, tmp_path):
+    pieces = [load_audio(u.audio) for u in french]
+    pause = np.zeros(2 * SAMPLE_RATE, np.float32)
+    audio = np.concatenate([x for p in pieces for x in (p, pause)])
+    translator = Translator("base")
+    whole = translator.translate(audio, "fr", source="fr")
+    path, late = tmp_path / "talk.mp3", tmp_path / "talk.mka"
+    for target, codec, start in ((path, "libmp3lame", 0), (late, "flac", 96)):
+        with av.open(str(target), "w", format="matroska" if start else None) as out:
+            stream = out.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+            frame = av.AudioFrame.from_ndarray(audio[None], "fltp", "mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+            stream.codec_context.open()
+            fit = av.AudioResampler(stream.format, "mono", SAMPLE_RATE, frame_size=stream.codec_context.frame_size)
+            for piece in [*fit.resample(frame), *fit.resample(None), None]:
+                for packet in stream.encode(piece):
+                    packet.pts = packet.dts = packet.pts + round(start / packet.time_base)
+                    out.mux(packet)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 6000] = np.random.default_rng(1).bytes(6000)
+    path.write_bytes(data)
+    said = translator.translate(path, "fr", source="fr")
+    hole = said.holes[0]
+    assert hole.start == pytest.approx(len(audio) / SAMPLE_RATE / 2, abs=1)
+    assert 0.5 < hole.end - hole.start < 4
+    moved = translator.translate(late, "fr", source="fr")
+    for s, t in zip(whole.segments, moved.segments, strict=True):
+        assert t.start - s.start == pytest.approx(96, abs=0.1)
+    for segments in (whole.segments[:2], whole.segments[-2:]):
+        for s in segments:
+            assert min(abs(s.start - t.start) for t in said.segments) < 0.15
 
 
 @pytest.mark.model

@@ -3,6 +3,7 @@
 from interlingua.audio.decode import (
     MAX_SECONDS,
     AudioSource,
+    Hole,
     Recording,
     audio_hash,
     declared_duration,
@@ -15,6 +16,7 @@ from interlingua.audio.decode import (
 __all__ = [
     "MAX_SECONDS",
     "AudioSource",
+    "Hole",
     "Recording",
     "audio_hash",
     "declared_duration",

@@ -1,9 +1,11 @@
 """Audio in: any file, bytes, file object or array becomes float32 mono at 16 kHz, by FFmpeg's libraries (PyAV).
 
-    source -> _Input -> _open: one track -> _frames -> _skip -> _mono -> blocks -> _Stretch.cut -> samples
+    source -> _Input -> _open: one track -> _pieces -> _frames -> _skip -> _mono -> _Stretch.cut -> samples
 
 The steps between are generators, so a stretch of a long file costs what the stretch costs. No state is shared:
 threads may decode at the same time. PyAV discards FFmpeg's log unless the user calls ``av.logging.set_level``.
+
+Time is the container's: a track that begins late, and a gap between its time stamps, become silence.
 """
 
 import hashlib
@@ -11,14 +13,16 @@ import io
 import math
 import os
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import av
 import numpy as np
@@ -45,35 +49,64 @@ class ArrayLike(Protocol):
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray: ...
 
 
+class Hole(NamedTuple):
+    """Seconds of a recording in which nothing can be decoded: lost, damaged, or left out by its clock."""
+
+    start: float
+    end: float
+
+
 FileSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 AudioSource: TypeAlias = FileSource | ArrayLike | AudioRef
 
 MAX_SECONDS = 4 * 3600.0  # what load_audio refuses by default: more than any single recording here
-HELD_BYTES = 256 << 20  # of one file in memory, between its hash and its samples
+HELD_BYTES = 16 << 20  # of one file in memory, between its hash and its samples
 TOLERANCE = 0.1  # seconds that may be missing before audio counts as truncated
 MAX_CHANNELS = 32  # an array with more rows and columns than this is no audio but, for example, a spectrogram
 
 _RAW = {".g722": "g722", ".gsm": "gsm"}  # no header: known by the file's name only
 _MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"\x1aE\xdf\xa3")  # WAV, FLAC, Ogg, Matroska
 _GAPLESS = {"wav", "flac", "mp3", "aiff", "au"}  # no pauses: the count of samples gives the time
-_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # pauses allowed: time stamps give the time
+_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # time stamps count from 0, and give the time
+_CLOCKED = _TIMED | {"ogg", "mpegts", "mpeg", "flv", "asf", "nut"}  # pauses allowed: time stamps, from the file's first
 _SEEKABLE = _TIMED | {"wav", "flac", "mp3", "ogg"}  # seeking lands on the time stamp it names
+_OVERLAP = 0.25, 1.0  # seconds that time stamps may fall behind the samples: more is dropped; more is another clock
+_LONGEST_GAP = 3600.0  # seconds: where time stamps leap further, another clock begins, not a pause
+_UNLISTED = {"mpegts", "mpeg", "flv"}  # no header lists their tracks: one that begins late is found by looking far
+_FAR = {"probesize": str(1 << 28), "analyzeduration": str(3600 * 10**6)}  # bytes, microseconds
+_RATES = 1_000, 1_000_000  # Hz: no speech was recorded at others, and resampling from them takes any memory
+_OVERHEAD = 256  # bytes between the packets of a file of one track
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_STATED = {"asf", "wv", "tta", "ape"}  # their headers state the length
+_INEXACT = 1.0  # seconds that may be missing by those
+_LOUDEST = 1e10  # of full scale: more is a damaged number (integers of 32 bits reach 2e9)
+_QUIET = {  # what a phone sends while nobody speaks: first bytes of AMR's comfort noise and empty frames (RFC 4867)
+    "amrnb": {0x40, 0x44, 0x78, 0x7C},
+    "amrwb": {0x48, 0x4C, 0x70, 0x74, 0x78, 0x7C},
+}
 _PREROLL = 1  # seconds decoded and dropped after a seek, so that lossy decoders have settled
 _BLOCK = 60 * 48_000  # samples of an array handed to the resampler at a time
 _CANCELLED = 0.1  # of the power that the mean of unrelated channels would have: 10 dB less is opposite phase
 
 
-def load_audio(source: AudioSource, *, sample_rate: int = SAMPLE_RATE, max_seconds: float = MAX_SECONDS) -> Samples:
+def load_audio(
+    source: AudioSource,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    max_seconds: float = MAX_SECONDS,
+    holes: list[Hole] | None = None,
+) -> Samples:
     """Read a recording as float32 mono at 16 kHz: (S,), all finite, channels averaged (see `_average`).
 
-    An AudioRef's stretch is cut from the resampled recording, sample for sample (lossy codecs: as exact as their time
-    stamps).
+    Time is the container's (`_frames`). An AudioRef's stretch is cut from the resampled recording, sample for sample
+    (lossy codecs: as exact as their time stamps).
 
     Args:
         source: path, bytes, binary file object (read from its position to its end), AudioRef, or an array (S,),
             (channels, S) or (S, channels), the smaller axis being the channels; integers are scaled to [-1, 1).
         sample_rate: Hz of an array; a file states its own.
         max_seconds: refuse to read more than this.
+        holes: takes the holes in a damaged recording, which is silent there; None: damage raises.
 
     Raises:
         AudioNotFoundError: no such file, or no such member of an archive.
@@ -92,7 +125,11 @@ def load_audio(source: AudioSource, *, sample_rate: int = SAMPLE_RATE, max_secon
         return _from_array(source, sample_rate, stretch)
     if sample_rate != SAMPLE_RATE:
         raise UsageError(f"{_name(source)}: sample_rate is for arrays, a file states its own; leave it out")
-    return _from_file(_Input.of(source), stretch)
+    found: list[Hole] | None = None if holes is None else []
+    samples = _join([*_from_file(_Input.of(source), stretch, found)])
+    if holes is not None and found:
+        holes += stretch.own(found)
+    return samples
 
 
 def audio_hash(source: AudioSource) -> str:
@@ -129,12 +166,21 @@ class Recording:
                     raise _unreadable(media.name, error) from error
         return cls(media, media.digest())
 
+    @property
+    def size(self) -> int:
+        """Bytes of it in memory."""
+        return len(self._media.data) if isinstance(self._media.data, bytes) else 0
+
     def hash(self, audio: AudioRef) -> str:
         """As `audio_hash`."""
         return _Stretch.checked(audio).hash(self._digest.copy())
 
     def samples(self, audio: AudioRef) -> Samples:
         """As `load_audio`; raises AudioError."""
+        return _join([*self.stream(audio)])
+
+    def stream(self, audio: AudioRef) -> Iterator[Samples]:
+        """The same samples, about a second at a time; raises AudioError when it gets there."""
         return _from_file(self._media, _Stretch.checked(audio))
 
 
@@ -238,22 +284,56 @@ class _Stretch:
             f"{name}: longer than {self.max_seconds:g} s; give an offset and a duration, or raise max_seconds"
         )
 
-    def cut(self, samples: Samples, start: int, name: str) -> Samples:
-        """The stretch out of ``samples``, which begin at sample ``start`` of the recording."""
-        end = start + len(samples)
-        if len(samples) == 0 or end <= self.first:
+    def cut(
+        self, blocks: Iterable[Samples], start: int, name: str, holes: list[Hole] | None = None
+    ) -> Iterator[Samples]:
+        """The stretch out of ``blocks`` of samples, which begin at sample ``start`` of the recording."""
+        end, empty = start, True
+        for block in blocks:
+            at, end = end, end + len(block)
+            if end > self.limit:
+                raise self.too_long(name)
+            piece = block[max(0, self.first - at) : None if self.last is None else max(0, self.last - at)]
+            if len(piece):
+                empty = False
+                yield _finite(piece, max(at, self.first), name, holes)
+            if self.last is not None and end >= self.last:
+                break
+        if end == start or end <= self.first:
             raise _no_samples(name, self.offset)
         if self.last is not None and self.last - end > TOLERANCE * SAMPLE_RATE:
             raise TruncatedAudioError(
                 f"{name}: {self.duration:g} s from {self.offset:g} s requested, but it ends at "
                 f"{end / SAMPLE_RATE:.2f} s; correct the duration or fetch it again"
             )
-        piece = samples[self.first - start : None if self.last is None else self.last - start]
-        if len(piece) == 0:
+        if empty:
             raise EmptyAudioError(f"{name}: a duration of {self.duration} s holds no sample; leave it out")
+
+    def own(self, holes: Iterable[Hole]) -> list[Hole]:
+        """The holes of a recording that lie in the stretch, in its time, neighbours joined."""
+        found: list[Hole] = []
+        for start, end in sorted(holes):
+            first, last = max(0.0, start - self.offset), min(end - self.offset, self.duration or math.inf)
+            if found and first - found[-1].end <= TOLERANCE:
+                first = found.pop().start
+            if last > first:
+                found.append(Hole(round(first, 2), max(round(last, 2), round(first, 2) + 0.01)))
+        return found
+
+
+def _finite(piece: Samples, at: int, name: str, holes: list[Hole] | None) -> Samples:
+    """Samples from sample ``at`` of the recording on: silent around NaN and infinity if ``holes`` takes the place."""
+    if holes is None:
         if not np.isfinite(piece).all():
             raise NonFiniteAudioError(f"{name}: NaN or infinity among its samples; convert or record it again")
         return piece
+    damaged = np.flatnonzero(~(np.abs(piece) < _LOUDEST))
+    if len(damaged):
+        around = SAMPLE_RATE // 20  # where resampling may have spread it
+        first, last = max(0, int(damaged[0]) - around), min(len(piece), int(damaged[-1]) + around)
+        piece[first:last] = 0
+        holes.append(Hole((at + first) / SAMPLE_RATE, (at + last) / SAMPLE_RATE))
+    return piece
 
 
 def _no_samples(name: str, offset: float) -> EmptyAudioError:
@@ -352,7 +432,7 @@ def _as_array(source: Any) -> np.ndarray:
 
 
 def _from_array(source: Any, rate: int, stretch: _Stretch) -> Samples:
-    if not 1 <= rate <= 1_000_000:
+    if not _RATES[0] <= rate <= _RATES[1]:
         raise UsageError(f"array: sample_rate is {rate}; give its rate in Hz, such as 16000")
     channels = _channels_first(_as_array(source))
     count = channels.shape[1]
@@ -364,7 +444,7 @@ def _from_array(source: Any, rate: int, stretch: _Stretch) -> Samples:
     if rate != SAMPLE_RATE:
         frames = (_frame(mono[None, i : i + _BLOCK], "mono", rate) for i in range(0, count, _BLOCK))
         mono = _join(list(_mono(frames)))
-    return stretch.cut(mono, 0, "array")
+    return _join([*stretch.cut([mono], 0, "array")])
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:
@@ -390,9 +470,10 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Track:
-    """An opened audio stream; ``declared``: its seconds where the header states them exactly, else None.
+    """An opened audio stream; ``declared``: where its header says that it ends, in seconds, if exactly, else None.
 
-    ``exact``: the header alone gives ``declared``; ``known``: the data begins like a known format.
+    ``exact``: the header alone gives ``declared``; ``known``: the data begins like a known format; ``begin``: seconds
+    of the container's clock before it. ``holes`` takes what is damaged; None: damage raises.
     """
 
     name: str
@@ -401,6 +482,9 @@ class _Track:
     declared: float | None
     exact: bool
     known: bool
+    begin: float = 0.0
+    holes: list[Hole] | None = None
+    file: Any = None
 
     @property
     def kind(self) -> str:
@@ -409,20 +493,50 @@ class _Track:
     def packets(self) -> Iterator[Any]:
         """The stream's packets and the empty one that flushes the decoder."""
         with suppress(IndexError):  # PyAV's, where a stream first appears midway (MPEG-TS)
-            yield from self.container.demux(self.stream)
+            yield from self.container.demux(self.stream) if self.holes is None else self._all_packets()
+
+    def _all_packets(self) -> Iterator[Any]:
+        """The packets behind a fault, too, at which FFmpeg stops reading: it is sought past, further at each try."""
+        at, step = -math.inf, 0.5
+        while True:
+            with suppress(av.FFmpegError):
+                for packet in self.container.demux(self.stream):
+                    now = at if packet.pts is None else float(packet.pts * packet.time_base)
+                    if now > at or step == 0.5:
+                        yield packet
+                    at = max(at, now)
+            step *= 2
+            if self.kind not in _CLOCKED or not -math.inf < at + step < self.ends - self.begin:
+                return
+            try:
+                self.container.seek(int((at + step) / self.stream.time_base), stream=self.stream)
+            except av.FFmpegError:
+                return
+
+    @property
+    def alone(self) -> bool:
+        """Whether all of the file's bytes are its own: what isn't read is damaged."""
+        return self.kind in ("matroska,webm", "flv") and len(self.container.streams) == 1
+
+    @property
+    def ends(self) -> float:
+        """Where it ends by its header, in seconds, if that is no mere estimate from the bit rate; else 0."""
+        if self.declared is None and self.kind in _STATED and self.stream.duration:
+            return self.begin + float(self.stream.duration * self.stream.time_base)
+        return self.declared or 0.0
 
     def position(self, frame: Any) -> float | None:
-        """Seconds from the stream's start to the frame's, or None without a time stamp."""
+        """Seconds from the recording's start to the frame's, or None without a time stamp."""
         if frame.pts is None:
             return None
-        return float((frame.pts - (self.stream.start_time or 0)) * frame.time_base)
+        return self.begin + float((frame.pts - (self.stream.start_time or 0)) * frame.time_base)
 
 
 @contextmanager
-def _open(media: _Input, *, named: bool = True) -> Iterator[_Track]:
+def _open(media: _Input, *, named: bool = True, holes: list[Hole] | None = None) -> Iterator[_Track]:
     """Open the best audio stream; every failure of FFmpeg inside the block becomes an AudioError.
 
-    ``named``: the file's name may tell its format.
+    ``named``: the file's name may tell its format; ``holes``: see `_Track`.
     """
     with media.open() as file:
         try:
@@ -439,12 +553,21 @@ def _open(media: _Input, *, named: bool = True) -> Iterator[_Track]:
                 stream = container.streams.best("audio")
                 if stream is None or stream.codec_context is None or not stream.rate:
                     raise NotAudioError(f"{media.name}: no audio track that can be decoded; name another file")
+                if stream.codec_context.name == "flac":  # whose decoder takes damaged frames otherwise
+                    stream.codec_context.options = {"err_detect": "crccheck+explode"}
                 if stream.channels > 64:
                     raise NotAudioError(f"{media.name}: {stream.channels} channels; FFmpeg mixes at most 64")
+                if not _RATES[0] <= stream.rate <= _RATES[1]:
+                    raise AudioError(
+                        f"{media.name}: its header says {stream.rate} Hz, between {_RATES[0]} and {_RATES[1]} are "
+                        "read; correct the header, or record it again"
+                    )
                 promised = None if wav is None else wav.promised
-                declared = promised or _declared(file, container, stream)
+                declared, begin = promised or _declared(file, container, stream), _begin(container, stream)
                 plain = container.format.name == "flac" if wav is None else wav.plain and promised is None
-                yield _Track(media.name, container, stream, declared, plain and declared is not None, known)
+                ends = None if declared is None else begin + declared
+                exact = plain and ends is not None
+                yield _Track(media.name, container, stream, ends, exact, known, begin, holes, file)
         except av.FFmpegError as error:
             raise _broken(media.name, error) from error
         except OSError as error:
@@ -456,15 +579,19 @@ def _container(file: BinaryIO, name: str, format: str | None, wav: "_WavHeader |
     options = {"protocol_whitelist": "none"}  # a playlist must not make us open other files
     if wav is not None and wav.plain:
         options["probesize"] = "32"  # else FFmpeg spends 3 ms to see whether the PCM is DTS in disguise
-    file.seek(0)
-    try:
-        container = av.open(file, "r", format=format, container_options=options, metadata_errors="replace")
-    except av.FFmpegError as error:
-        if known:
-            raise TruncatedAudioError(f"{name}: ends or breaks inside its header; fetch it again") from error
-        raise NotAudioError(f"{name}: FFmpeg finds no audio in it; name another file") from error
-    with container:
-        yield container
+    for probed in ({}, _FAR):
+        file.seek(0)
+        try:
+            container = av.open(file, "r", format=format, container_options=options | probed, metadata_errors="replace")
+        except av.FFmpegError as error:
+            if known:
+                raise TruncatedAudioError(f"{name}: ends or breaks inside its header; fetch it again") from error
+            raise NotAudioError(f"{name}: FFmpeg finds no audio in it; name another file") from error
+        with container:
+            stream = container.streams.best("audio")
+            if probed or container.format.name not in _UNLISTED or (stream is not None and stream.rate):
+                yield container
+                return
 
 
 @dataclass(frozen=True)
@@ -515,13 +642,25 @@ def _declared(file: BinaryIO, container: Any, stream: Any) -> float | None:
     return seconds if kind in _GAPLESS | _TIMED else None
 
 
+def _begin(container: Any, stream: Any) -> float:
+    """Seconds of the container's clock before the track, of a clock that says so."""
+    kind = container.format.name
+    if kind not in _CLOCKED or stream.start_time is None:
+        return 0.0
+    first = (container.start_time or 0) / 1e6  # of any track
+    zero = 0.0 if kind in _TIMED and 0 < first <= _LONGEST_GAP else first
+    begin = float(stream.start_time * stream.time_base) - zero
+    return begin if TOLERANCE < begin <= _LONGEST_GAP else 0.0
+
+
 def _clock(text: str) -> float | None:
     """Seconds of Matroska's ``hh:mm:ss.nnnnnnnnn``."""
     try:
         hours, minutes, seconds = text.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:
+        found = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except (ValueError, OverflowError):
         return None
+    return found if 0 < found < math.inf else None
 
 
 def _xing_seconds(file: BinaryIO, rate: int) -> float | None:
@@ -543,49 +682,47 @@ def _xing_seconds(file: BinaryIO, rate: int) -> float | None:
 # --- files: decoding ------------------------------------------------------------------------------------
 
 
-def _from_file(media: _Input, stretch: _Stretch) -> Samples:
-    if stretch.second > _PREROLL:
-        samples = _decode(media, stretch, seek=True)
-        if samples is not None:
-            return samples
-    samples = _decode(media, stretch, seek=False)
-    assert samples is not None  # only a seek can fail
-    return samples
-
-
-def _decode(media: _Input, stretch: _Stretch, *, seek: bool) -> Samples | None:
-    """Decode from the stretch's second on and cut it out; None if ``seek`` doesn't lead there."""
-    with _open(media) as track:
-        declared = round((track.declared or 0.0) * SAMPLE_RATE)
-        if declared > stretch.limit:
-            raise stretch.too_long(media.name)
-        frames = _from_second(track, stretch.second, seek)
-        if frames is None:
-            return None
-        blocks: list[Samples] = []
-        start = end = stretch.second * SAMPLE_RATE
-        for block in _mono(frames):
-            blocks.append(block)
-            end += len(block)
-            if end > stretch.limit:
+def _from_file(media: _Input, stretch: _Stretch, holes: list[Hole] | None = None) -> Iterator[Samples]:
+    """The stretch, about a second at a time, decoded from its second on."""
+    for seek in (True, False) if stretch.second > _PREROLL else (False,):
+        with _open(media, holes=holes) as track:
+            declared = round((track.declared or 0.0) * SAMPLE_RATE)
+            if declared > stretch.limit:
                 raise stretch.too_long(media.name)
-            if stretch.last is not None and end >= stretch.last:
-                break
-        if 0 < declared < end <= declared + TOLERANCE * SAMPLE_RATE:
-            end = declared  # an encoder fills up its last frame; the header gives the audio's length
-        return stretch.cut(_join(blocks)[: end - start], start, media.name)
+            frames = _from_second(track, stretch.second, seek)
+            if frames is not None:
+                start = stretch.second * SAMPLE_RATE
+                blocks = _trimmed(_mono(frames), declared - start) if declared else _mono(frames)
+                yield from stretch.cut(blocks, start, media.name, holes)
+                return
+        if holes:
+            holes.clear()
+
+
+def _trimmed(blocks: Iterable[Samples], declared: int) -> Iterator[Samples]:
+    """The same without up to `TOLERANCE` behind sample ``declared``: an encoder fills up its last frame."""
+    end, held = 0, list[Samples]()
+    for block in blocks:
+        end += len(block)
+        held.append(block)
+        if not declared < end <= declared + TOLERANCE * SAMPLE_RATE:
+            yield from held
+            held.clear()
+    if held:
+        last = _join(held)
+        yield last[: max(0, len(last) - end + declared)]
 
 
 def _from_second(track: _Track, second: int, seek: bool) -> Iterator[Any] | None:
     """Frames from exactly ``second`` on; None if a seek doesn't lead there."""
-    frames = _frames(track)
     if not seek:
+        frames = _frames(track)
         return _skip(frames, second, 0.0) if second else frames
     if track.kind not in _SEEKABLE:
         return None
-    stream = track.stream
+    stream, frames = track.stream, _frames(track, None)
     try:
-        ticks = int((second - _PREROLL) / stream.time_base) + (stream.start_time or 0)
+        ticks = int((second - _PREROLL - track.begin) / stream.time_base) + (stream.start_time or 0)
         track.container.seek(ticks, stream=stream)
         first = next(frames, None)
     except (av.FFmpegError, AudioError):
@@ -609,43 +746,155 @@ def _skip(frames: Iterator[Any], second: int, position: float) -> Iterator[Any]:
         ahead -= frame.samples
 
 
-def _frames(track: _Track) -> Iterator[Any]:
-    """Decoded frames to the stream's end, where missing audio raises TruncatedAudioError: a stretch never gets there.
+def _frames(track: _Track, start: float | None = 0.0) -> Iterator[Any]:
+    """Decoded frames from ``start`` to the stream's end, on the recording's clock; ``start`` None: wherever they begin.
 
-    A packet that breaks before the first frame is skipped (a decoder may need a start). A later one is an error,
-    except in MP3 a tag behind the last frame, or a seam of at most 0.1 s between joined files.
+    Silence fills what lies between time stamps, from `TOLERANCE` on. Frames that come before their time (`_OVERLAP`)
+    are dropped; where the clock begins anew, what was decoded goes on.
+
+    Damage raises TruncatedAudioError, at the first frame behind it: a stretch never gets further than its end. So do
+    missing samples at the stream's end. Where ``track.holes`` takes damage, it is silent, for as long as its bytes
+    take elsewhere if the container has no clock. A packet that breaks before the first frame is skipped (a decoder may
+    need a start), as is in MP3 a tag behind the last frame, or a seam of at most 0.1 s between joined files.
     """
-    gapless, mp3 = track.kind in _GAPLESS, track.kind == "mp3"
-    decoded = 0.0  # seconds decoded: from the stream's start to the last frame's end
-    lost = 0.0  # seconds of packets that broke after the first frame
-    begun = False
-    problem: av.FFmpegError | None = None
+    clocked, mp3 = track.kind in _CLOCKED, track.kind == "mp3"
+    clocked = clocked or (track.kind == "flac" and track.holes is not None)  # its frames are numbered
+    pieces, ahead = _pieces(track), list[_Piece]()
+    end, shift, seam, last, late = start, 0.0, 0.0, None, False
+    while True:
+        piece = ahead.pop() if ahead else next(pieces)
+        frame, broken = piece.frame, piece.problem is not None and last is not None
+        if broken and track.holes is None:
+            seam += piece.lost
+            if not mp3 or (frame is not None and seam > TOLERANCE):
+                raise _broken(track.name, piece.problem)
+        torn = last is not None and piece.unread > _OVERHEAD and track.alone
+        position = None if frame is None else track.position(frame)
+        if end is None:
+            end = position or 0.0
+        gap = 0.0 if piece.problem is not None and (not broken or track.holes is None) else piece.lost
+        if clocked and position is not None:
+            if not -_OVERLAP[1] <= position + shift - end <= _LONGEST_GAP:  # another clock, or the first one again
+                shift = 0.0 if -TOLERANCE <= position - end <= _LONGEST_GAP else end - position
+            gap = position + shift - end
+            if gap > TOLERANCE and last is not None:
+                ahead.append(next(pieces))
+                following = None if ahead[0].frame is None else track.position(ahead[0].frame)
+                if following is not None and following < position:  # this time stamp alone is wrong
+                    gap = 0.0
+            late = track.kind != "ogg" and (gap < -_OVERLAP[0] or (late and gap < -TOLERANCE / 4))
+        if frame is None:
+            break
+        if gap > TOLERANCE or (gap > 0 and (piece.lost or broken or (torn and track.holes is not None))):
+            if track.holes is None and (torn or (track.kind == "ogg" and _pages_lost(track.file))):
+                raise _broken(track.name)
+            if track.holes is not None and (broken or (last is not None and not piece.lost)):
+                track.holes.append(Hole(end, end + gap))
+            for silence in _silence(frame, gap):
+                end += silence.samples / silence.sample_rate
+                yield silence
+        if not late:
+            yield frame
+            end += frame.samples / frame.sample_rate
+        last = frame
+    if last is not None and gap > 0 and not broken:
+        yield from _silence(last, gap)
+        end += gap
+    end, ends = end or 0.0, track.ends
+    if end < ends - (TOLERANCE if track.declared else _INEXACT):
+        if track.holes is None or last is None:
+            raise TruncatedAudioError(
+                f"{track.name}: ends after {end:.2f} s, its header says {ends:.2f} s; fetch it again"
+            )
+        track.holes.append(Hole(end, ends))
+    elif broken and track.holes is not None and not mp3:
+        track.holes.append(Hole(end, end + piece.lost))
+    if piece.problem is not None and last is None and not track.known:
+        raise NotAudioError(f"{track.name}: nothing in it can be decoded; name another file") from piece.problem
+    if piece.problem is not None and not mp3 and (track.holes is None or last is None):
+        raise _broken(track.name, piece.problem)
+
+
+class _Piece(NamedTuple):
+    """A decoded frame, None at the end, and what came before it: seconds lost, and the last error.
+
+    ``unread``: bytes of the file between its packet and the one before.
+    """
+
+    frame: Any
+    lost: float
+    problem: av.FFmpegError | None
+    unread: int
+
+
+def _pieces(track: _Track) -> Iterator[_Piece]:
+    lost, problem = 0.0, None
+    seconds = size = 0  # decoded so far
+    tag = False
+    unread, read = 0, None
     for packet in track.packets():
+        if packet.pos is not None:
+            unread += max(0, packet.pos - (packet.pos if read is None else read))
+            read = packet.pos + packet.size
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            problem = error
-            lost += float((packet.duration or 0) * packet.time_base) if begun else 0.0
+            data = bytes(packet)
+            if data and data[0] in _QUIET.get(track.stream.codec_context.name, ()):
+                lost += 0.02  # seconds, of each frame of AMR
+                continue
+            problem, tag = error, tag or b"ID3" in data  # which takes no time, however long
+            if track.holes is None or not size:
+                lost += float((packet.duration or 0) * packet.time_base)
+            elif not tag:
+                lost += packet.size * seconds / size
             continue
         for frame in frames:
-            if problem is not None and begun and (not mp3 or lost > TOLERANCE):
-                raise _broken(track.name, problem)
-            position = None if begun and gapless else track.position(frame)
-            decoded = (decoded if position is None else position) + frame.samples / frame.sample_rate
-            begun = True
-            yield frame
-    if track.declared and (not begun or decoded < track.declared - TOLERANCE):
-        raise TruncatedAudioError(
-            f"{track.name}: ends after {decoded:.2f} s, its header says {track.declared:.2f} s; fetch it again"
-        )
-    if problem is not None and not begun and not track.known:
-        raise NotAudioError(f"{track.name}: nothing in it can be decoded; name another file") from problem
-    if problem is not None and not mp3:
-        raise _broken(track.name, problem)
+            yield _Piece(frame, lost, problem, unread)
+            seconds += frame.samples / frame.sample_rate
+            lost, problem, tag, unread = 0.0, None, False, 0
+        size += packet.size
+    yield _Piece(None, lost, problem, 0)
 
 
-def _broken(name: str, error: Any) -> TruncatedAudioError:
-    return TruncatedAudioError(f"{name}: the data breaks ({error.strerror}); fetch it again")
+def _silence(like: Any, seconds: float) -> Iterator[Any]:
+    """Silent frames of the same kind, of a second at most."""
+    count, rate, layout = round(seconds * like.sample_rate), like.sample_rate, like.layout
+    name, channels = like.format.name, layout.nb_channels
+    if name not in av.audio.frame.format_dtypes or channels > 8:
+        name = "flt"
+    shape = (channels, 1) if name.endswith("p") else (1, channels)
+    for size in [rate] * (count // rate) + [count % rate] * (count % rate > 0):
+        values = np.full((shape[0], size * shape[1]), 128 * name.startswith("u8"), av.audio.frame.format_dtypes[name])
+        yield _frame(values, layout, rate, name)
+
+
+def _pages_lost(file: Any) -> bool:
+    """Whether an Ogg file misses a page, by its numbers, or has a damaged one, by its checksum (RFC 3533)."""
+    here, numbers = file.tell(), dict[int, int]()
+    file.seek(0)
+    try:
+        while len(head := file.read(27)) == 27 and head.startswith(b"OggS"):
+            serial, number, checksum = struct.unpack_from("<III", head, 14)
+            sizes = file.read(head[26])
+            page = head[:22] + bytes(4) + head[26:] + sizes + file.read(sum(sizes))
+            if _ogg_checksum(page) != checksum or number != numbers.get(serial, number - 1) + 1:
+                return True
+            numbers[serial] = number
+        return any(b"OggS" in block for block in iter(partial(file.read, 1 << 20), b""))
+    finally:
+        file.seek(here)
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """The CRC-32 of Ogg: zlib's, with the bits of all bytes and of the result in reverse, and nothing inverted."""
+    found = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{found:032b}"[::-1], 2)
+
+
+def _broken(name: str, error: Any = None) -> TruncatedAudioError:
+    why = "bytes are missing or damaged" if error is None else error.strerror
+    return TruncatedAudioError(f"{name}: the data breaks ({why}); fetch it again")
 
 
 # --- samples --------------------------------------------------------------------------------------------
@@ -688,8 +937,8 @@ def _average(channels: np.ndarray) -> Samples:
     return mean
 
 
-def _frame(values: np.ndarray, layout: Any, rate: int) -> Any:
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), "flt", layout)
+def _frame(values: np.ndarray, layout: Any, rate: int, format: str = "flt") -> Any:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(values), format, layout)
     frame.sample_rate = rate
     return frame
 

@@ -15,7 +15,11 @@ Encoded = tuple[Float32[np.ndarray, "T D"], int]
 
 
 class SpeechEncoder(Protocol):
-    """Audio -> frames."""
+    """Audio -> frames.
+
+    It may have a ``window``, the seconds that it encodes one by one: the pipeline then hands it long recordings in such
+    pieces, in order, and joins their frames. Otherwise, or where that is None, recordings come whole.
+    """
 
     @property
     def spec(self) -> FrameSpec:

@@ -8,7 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain, islice
 from pathlib import Path
+from threading import Condition
 from time import monotonic
 from typing import Protocol
 from zlib import crc32
@@ -21,9 +23,13 @@ from interlingua.encoding.store import FrameStore, line_of
 from interlingua.encoding.whisper import Context
 from interlingua.errors import AudioError, StoreError, UsageError
 from interlingua.progress import track
-from interlingua.types import WINDOW_SECONDS, Frames, FrameSpec, Samples, StoreDtype, Utterance
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, FrameArray, Frames, FrameSpec, Samples, StoreDtype, Utterance
 
 CHUNK_UTTERANCES = 64  # encoded together, and decoded ahead
+CHUNK_SECONDS = 960.0  # of audio that are encoded together, about
+WINDOWS_AHEAD = 4  # of the encoder's windows of a recording, decoded ahead; longer ones are decoded as they are encoded
+WINDOWS_AT_ONCE = 8  # of those
+WAITING_BYTES = 2**27  # of files and samples that wait to be encoded at most
 COMMIT_TIME = 0.05  # of a run at most; a commit took 0.04 s with 100,000 utterances in the store, 0.15 s with a million
 COMMIT_BYTES = 2**28  # of frames that wait for a commit at most
 _COMPLETE = "complete"
@@ -77,14 +83,15 @@ def encode_here(
                 yield Part([], [u.id], {})
             else:
                 todo.append(u)
-    with closing(_decoded_ahead(todo)) as decoded:
+    with closing(_decoded_ahead(todo, getattr(encoder, "window", None))) as decoded:
         chunk: list[_Decoded] = []
         for found in decoded:
             if not found.digest:
                 yield Part([], [], {found.utterance.id: found.problem})
                 continue
             chunk.append(found)
-            if len(chunk) == CHUNK_UTTERANCES:
+            full = len(chunk) == CHUNK_UTTERANCES or sum(d.seconds for d in chunk) >= CHUNK_SECONDS
+            if full or found.rest:
                 yield _encode_chunk(chunk, encoder, spec)
                 chunk = []
         if chunk:
@@ -276,12 +283,23 @@ def require_space(path: str | Path, need: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Decoded:
-    """An utterance's samples, or the problem; no ``digest`` where its file couldn't be read."""
+    """An utterance's samples, or the problem; no ``digest`` where its file couldn't be read.
+
+    ``windows``: what the encoder takes one by one; ``rest``: those of a long recording, decoded when they are taken.
+    ``size``: bytes in memory.
+    """
 
     utterance: Utterance
     digest: str
-    samples: Samples | None
-    problem: str
+    windows: list[Samples]
+    problem: str = ""
+    rest: Iterator[Samples] | None = None
+    size: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Duration of ``windows``."""
+        return sum(map(len, self.windows)) / SAMPLE_RATE
 
 
 class _Reader:
@@ -291,67 +309,172 @@ class _Reader:
         self._last: tuple[tuple[str, str | None], Recording] | None = None
 
     def __call__(self, utterance: Utterance) -> Recording:
+        return self.read(utterance)[0]
+
+    def read(self, utterance: Utterance) -> tuple[Recording, int]:
+        """A recording, and its bytes in memory if they are new there."""
         file = (utterance.audio.path, utterance.audio.member)
-        if self._last is None or self._last[0] != file:
-            self._last = (file, Recording.read(utterance.audio))
-        return self._last[1]
+        if self._last is not None and self._last[0] == file:
+            return self._last[1], 0
+        self._last = None  # before the next one is held, too
+        self._last = (file, Recording.read(utterance.audio))
+        return self._last[1], self._last[1].size
 
 
-def _decoded_ahead(utterances: Sequence[Utterance]) -> Generator[_Decoded, None, None]:
+class _Waiting:
+    """Counts the bytes that wait to be encoded; reading waits while they are too many."""
+
+    def __init__(self) -> None:
+        self._changed, self._bytes, self._over = Condition(), 0, False
+
+    def room(self) -> None:
+        """Wait for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._bytes < WAITING_BYTES)
+
+    def add(self, size: int) -> None:
+        """Count more, or fewer."""
+        with self._changed:
+            self._bytes += size
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let all go on."""
+        self._over = True
+        self.add(0)
+
+
+def _decoded_ahead(utterances: Sequence[Utterance], window: float | None) -> Generator[_Decoded, None, None]:
     """Decode in threads, in order, up to a chunk ahead; one thread reads, so that archives are read in order."""
-    read, waiting = _Reader(), deque[Future[_Decoded]]()
+    read, waiting, held = _Reader(), deque[Future[_Decoded]](), _Waiting()
     reader, decoders = ThreadPoolExecutor(1), ThreadPoolExecutor(DECODERS)
+
+    def reading(utterance: Utterance) -> tuple[Recording, int]:
+        held.room()
+        recording, size = read.read(utterance)
+        held.add(size)
+        return recording, size
+
+    def decode(utterance: Utterance, recording: Future[tuple[Recording, int]]) -> _Decoded:
+        found = _decode(utterance, recording, window)
+        held.add(sum(w.nbytes for w in found.windows))
+        return found
+
+    def next_one() -> _Decoded:
+        found = waiting.popleft().result()
+        held.add(-found.size)
+        return found
+
     try:
         for u in utterances:
-            waiting.append(decoders.submit(_decode, u, reader.submit(read, u)))
+            waiting.append(decoders.submit(decode, u, reader.submit(reading, u)))
             if len(waiting) > CHUNK_UTTERANCES:
-                yield waiting.popleft().result()
+                yield next_one()
         while waiting:
-            yield waiting.popleft().result()
+            yield next_one()
     finally:  # of an interrupted run, what waits is dropped
+        held.close()
         decoders.shutdown(wait=False, cancel_futures=True)
         reader.shutdown(cancel_futures=True)
 
 
-def _decode(utterance: Utterance, reading: "Future[Recording]") -> _Decoded:
-    digest = ""
+def _decode(utterance: Utterance, reading: "Future[tuple[Recording, int]]", window: float | None) -> _Decoded:
+    digest, size = "", 0
     try:
-        recording = reading.result()
+        recording, size = reading.result()
         digest = recording.hash(utterance.audio)
-        return _Decoded(utterance, digest, recording.samples(utterance.audio), "")
+        blocks = recording.stream(utterance.audio)
+        rest = iter([np.concatenate(list(blocks))]) if window is None else _windows(blocks, round(window * SAMPLE_RATE))
+        windows = list(islice(rest, WINDOWS_AHEAD + 1))
+        more = chain([windows.pop()], rest) if len(windows) > WINDOWS_AHEAD else None
+        return _Decoded(utterance, digest, windows, "", more, size + sum(w.nbytes for w in windows))
     except AudioError as e:
-        return _Decoded(utterance, digest, None, str(e))
+        return _Decoded(utterance, digest, [], str(e), None, size)
+
+
+def _windows(blocks: Iterator[Samples], size: int) -> Iterator[Samples]:
+    """Blocks of samples joined to windows of ``size``; the last may be shorter."""
+    held: list[Samples] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= size:
+            joined = np.concatenate(held)
+            yield joined[:size]
+            held = [joined[size:]]
+    if any(map(len, held)):
+        yield np.concatenate(held)
+
+
+class _Growing:
+    """The frames of an utterance, window by window, as they are stored."""
+
+    def __init__(self, decoded: _Decoded, spec: FrameSpec) -> None:
+        self.decoded, self.problem, self._spec = decoded, decoded.problem, spec
+        self._parts: list[FrameArray] = []
+        self._n_speech = 0
+        self._left: FrameArray | None = None  # of speech, before pooling
+
+    def add(self, values: FrameArray, n_speech: int) -> None:
+        """Add the encoder's frames of the next window."""
+        if self._spec.pooling == 1:
+            self._keep(values, n_speech)
+            return
+        values = values[:n_speech] if self._left is None else np.concatenate([self._left, values[:n_speech]])
+        whole = len(values) // self._spec.pooling * self._spec.pooling
+        self._left = values[whole:].copy()
+        self._pool(values[:whole])
+
+    def frames(self) -> Frames | None:
+        """All of them; None where there is a problem."""
+        if self._left is not None:
+            self._pool(self._left)
+        if self.problem:
+            return None
+        values = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+        self._parts = []
+        return Frames(self.decoded.utterance.id, values, self._n_speech, self.decoded.digest, self.decoded.utterance)
+
+    def _pool(self, values: FrameArray) -> None:
+        if len(values):
+            pooled = pool_frames(values, self._spec.pooling)
+            self._keep(pooled, len(pooled))
+
+    def _keep(self, values: FrameArray, n_speech: int) -> None:
+        stored = values.astype("float32" if self._spec.dtype == "float32" else "float16")
+        if not np.isfinite(stored).all():
+            self.problem = f"{self.decoded.utterance.audio.path}: its frames overflow; encode with --compute float32"
+        self._parts.append(stored)
+        self._n_speech += n_speech
 
 
 def _encode_chunk(chunk: Sequence[_Decoded], encoder: SpeechEncoder, spec: FrameSpec) -> Part:
-    failed = {d.utterance.id: d.problem for d in chunk if d.samples is None}
-    ready = [(d.utterance, d.digest, d.samples) for d in chunk if d.samples is not None]
+    all_of_it = [_Growing(decoded, spec) for decoded in chunk]
+    _encode([(one, window) for one in all_of_it for window in one.decoded.windows], encoder)
+    for one in all_of_it:
+        try:
+            while one.decoded.rest and not one.problem and (more := list(islice(one.decoded.rest, WINDOWS_AT_ONCE))):
+                _encode([(one, window) for window in more], encoder)
+        except AudioError as e:
+            one.problem = str(e)
+    frames = [one.frames() for one in all_of_it]
+    failed = {one.decoded.utterance.id: one.problem for one in all_of_it if one.problem}
+    return Part([f for f in frames if f is not None], [], failed)
+
+
+def _encode(windows: Sequence[tuple[_Growing, Samples]], encoder: SpeechEncoder) -> None:
     outputs: list[Encoded | None]
     try:
-        outputs = [*encoder.encode([samples for _, _, samples in ready])]
+        outputs = [*encoder.encode([samples for _, samples in windows])]
     except AudioError:  # find the culprits one by one; the others are kept
-        outputs = [_encode_one(utterance, samples, encoder, failed) for utterance, _, samples in ready]
-    frames = []
-    for (utterance, digest, _), output in zip(ready, outputs, strict=True):
-        if output is None:
-            continue
-        values, n_speech = output
-        if spec.pooling > 1:
-            values = pool_frames(values[:n_speech], spec.pooling)
-            n_speech = len(values)
-        stored = values.astype("float32" if spec.dtype == "float32" else "float16")
-        if not np.isfinite(stored).all():
-            failed[utterance.id] = f"{utterance.audio.path}: its frames overflow; encode with --compute float32"
-            continue
-        frames.append(Frames(utterance.id, stored, n_speech, digest, utterance))
-    return Part(frames, [], failed)
+        outputs = [_encode_one(one, samples, encoder) for one, samples in windows]
+    for (one, _), output in zip(windows, outputs, strict=True):
+        if output is not None:
+            one.add(*output)
 
 
-def _encode_one(
-    utterance: Utterance, samples: Samples, encoder: SpeechEncoder, failed: dict[str, str]
-) -> Encoded | None:
+def _encode_one(one: _Growing, samples: Samples, encoder: SpeechEncoder) -> Encoded | None:
     try:
         return encoder.encode([samples])[0]
     except AudioError as e:
-        failed[utterance.id] = f"{utterance.audio.path}: {e}"
+        one.problem = f"{one.decoded.utterance.audio.path}: {e}"
         return None

@@ -101,6 +101,11 @@ class WhisperEncoder:
         return float(FRAMES_PER_SECOND)
 
     @property
+    def window(self) -> float | None:
+        """Whisper's window, where longer recordings are taken at all."""
+        return float(WINDOW_SECONDS) if self._context.kind == "speech" else None
+
+    @property
     def layers(self) -> int:
         """Encoder layers."""
         return self._whisper.n_layers

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from interlingua.audio import Hole
 from interlingua.languages import UNSPACED_LANGUAGES
 from interlingua.translation.guards import Flag
 from interlingua.translation.words import Word
@@ -63,6 +64,7 @@ class Translation:
         token: the proxy language in the prompt, if any (`--as`).
         duration: seconds.
         speech: seconds of detected speech.
+        holes: what couldn't be decoded, in seconds; silence was taken for it.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Translation:
     duration: float
     speech: float
     segments: list[Segment]
+    holes: tuple[Hole, ...] = ()
 
     @property
     def text(self) -> str:
@@ -87,8 +90,10 @@ class Translation:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        row = {k: v for k, v in asdict(self).items() if v is not None}
+        row = {k: v for k, v in asdict(self).items() if v is not None and v != ()}
         row |= {"text": self.text, "flags": self.flags, "segments": [s.as_dict() for s in self.segments]}
+        if self.holes:
+            row["holes"] = [hole._asdict() for hole in self.holes]
         row["duration"], row["speech"] = round(self.duration, 2), round(self.speech, 2)
         return row
 

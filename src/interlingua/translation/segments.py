@@ -100,13 +100,18 @@ def join_regions(regions: Sequence[Span], longest: int, gap: int) -> list[Span]:
 
 @dataclass(frozen=True)
 class Output:
-    """The best output for a chunk in one target; word times are seconds within the chunk."""
+    """The best output for a chunk in one target.
+
+    ``words``: of each piece that the model's timestamps cut it into; their times are seconds within the chunk.
+    ``parts``: shorter chunks whose outputs, of the same target, stand for this one.
+    """
 
     decoded: Decoded
     text: str
     flags: tuple[Flag, ...]
     tries: int
-    words: tuple[Word, ...] = ()
+    words: tuple[tuple[Word, ...], ...] = ()
+    parts: tuple["Chunk", ...] = ()
 
 
 @dataclass(eq=False)
@@ -126,10 +131,26 @@ class Chunk:
         """Its duration."""
         return len(self.samples) / SAMPLE_RATE
 
+    def parts(self, how: Segmentation) -> list["Chunk"]:
+        """Its speech in chunks of their own, in the same language and with the same token."""
+        spans = chunks_of(self.samples, replace(how, vad=True))
+        return [
+            Chunk(
+                self.recording,
+                Span(self.span.start + s.start, self.span.start + s.end),
+                self.samples[s.start : s.end],
+                self.language,
+                self.token,
+            )
+            for s in spans
+        ]
+
 
 def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
     """A chunk's output, cut at the model's timestamps, if any."""
     found = chunk.outputs[target]
+    if found.parts:
+        return [segment for part in found.parts for segment in segments_of(part, target, whisper)]
     start, end = chunk.span.seconds
     whole = Segment(
         round(start, 2),
@@ -141,18 +162,17 @@ def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
         compression_ratio(found.text),
         found.flags,
         found.tries,
-        tuple(w.later(start) for w in found.words),
+        tuple(w.later(start) for words in found.words for w in words),
     )
     first_time = whisper.model.generation_config.no_timestamps_token_id + 1
     if not any(t >= first_time for t in found.decoded.tokens):
         return [whole] if found.text else []
     segments = []
-    for since, until, tokens in timed_pieces(found.decoded.tokens, first_time, chunk.seconds):
+    pieces = timed_pieces(found.decoded.tokens, first_time, chunk.seconds)
+    words_of = found.words or ((),) * len(pieces)
+    for (since, until, tokens), words in zip(pieces, words_of, strict=True):
         if text := whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip():
-            segments.append(replace(whole, start=since, end=until, text=text, words=()).later(start))
-    for word in whole.words:  # go to the last segment that has begun by then
-        i = max((i for i, s in enumerate(segments) if s.start <= word.start), default=0)
-        segments[i] = replace(segments[i], words=(*segments[i].words, word))
+            segments.append(replace(whole, start=since, end=until, text=text, words=words).later(start))
     return segments
 
 

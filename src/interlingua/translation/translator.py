@@ -18,16 +18,24 @@ from typing import Any
 
 import numpy as np
 
-from interlingua.audio import AudioSource, load_audio
+from interlingua.audio import AudioSource, Hole, load_audio
 from interlingua.encoding import Context
 from interlingua.errors import AudioError, UsageError
 from interlingua.languages import UNSPACED_LANGUAGES, language_name, normalise_language, normalise_languages
 from interlingua.models import Task
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
 from interlingua.translation.engines import Decoding, Engine, likeliest, load_engine
-from interlingua.translation.formats import Segment, Translation
-from interlingua.translation.guards import Flag, begins_doubled, flags_of
-from interlingua.translation.segments import Chunk, Output, Segmentation, chunks_of, segments_of, speech_regions
+from interlingua.translation.formats import Segment, Translation, clock
+from interlingua.translation.guards import Flag, begins_doubled, flags_of, is_sparse, letters_in
+from interlingua.translation.segments import (
+    Chunk,
+    Output,
+    Segmentation,
+    chunks_of,
+    segments_of,
+    speech_regions,
+    timed_pieces,
+)
 from interlingua.translation.unseen import (
     DEFAULT_RULE,
     candidate_tokens,
@@ -46,6 +54,10 @@ PROBED_CHUNKS = 16  # of a language without a token, to choose a proxy language
 BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
 TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})
 """Flags worth a retry. ``unsure`` alone isn't: it is common, and a full window is slow."""
+SHORTER = 7.0, 3.5  # seconds of the stretches in which a sparse chunk is tried again
+RICHER = 1.5  # times as many letters, from which on those stand for it
+
+NAMED_HOLES = 3  # of a recording, in a message
 
 SETTLED_SECONDS = 0.6  # live: without speech after a region, until it counts as over
 LOOK_SECONDS = 1.0  # live: of new audio between two searches for speech
@@ -192,7 +204,7 @@ class Translator:
             advance: called with the seconds of audio done.
             news: called with a recording's name, a target and its next segments.
             failed: called for an unreadable recording, which is then skipped; None: raise.
-            log: takes a line on the proxy language chosen.
+            log: takes a line on the proxy language chosen, and on each recording with holes (`Hole`).
 
         Raises:
         """
@@ -243,13 +255,16 @@ class Translator:
 
         for name, audio in recordings:
             spoken = source if isinstance(source, str) else source.get(name, AUTO)
+            holes: list[Hole] = []
             try:
-                samples = load_audio(audio)
+                samples = load_audio(audio, holes=holes)
             except AudioError as error:
                 if failed is None:
                     raise
                 failed(name, error)
                 continue
+            if holes:
+                log(f"{name}: {_named(holes)}: silence was taken for it")
             number = done + len(going)
             spans = chunks_of(samples, self.options.segmentation)
             going[number] = recording = _Recording(
@@ -258,6 +273,7 @@ class Translator:
                 duration=len(samples) / SAMPLE_RATE,
                 speech=sum(s.end - s.start for s in spans) / SAMPLE_RATE,
                 n_chunks=len(spans),
+                holes=tuple(holes),
             )
             advance(recording.duration - recording.speech)
             for span in spans:
@@ -286,6 +302,7 @@ class _Recording:
     duration: float
     speech: float
     n_chunks: int
+    holes: tuple[Hole, ...]
     token: str | None = None
     chunks: list[Chunk] = field(default_factory=list)  # that are done
     probabilities: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of languages, times seconds
@@ -311,7 +328,15 @@ class _Recording:
             probability = round(max(self.probabilities.values()) / sum(self.probabilities.values()), 4)
         language = self.language or "und"
         token = self.token if self.token != language else None
-        return Translation(self.id, target, language, probability, token, self.duration, self.speech, segments)
+        about = language, probability, token, self.duration, self.speech
+        return Translation(self.id, target, *about, segments, self.holes)
+
+
+def _named(holes: Sequence[Hole]) -> str:
+    """Where a recording has holes, for a message."""
+    named = ", ".join(f"{clock(h.start, '.')}-{clock(h.end, '.')}" for h in holes[:NAMED_HOLES])
+    more = f" and {len(holes) - NAMED_HOLES} more places" if len(holes) > NAMED_HOLES else ""
+    return f"nothing can be decoded at {named}{more} ({sum(h.end - h.start for h in holes):.1f} s in all)"
 
 
 class _ChunkDecoder:
@@ -401,6 +426,9 @@ class _ChunkDecoder:
         if self.options.guards:
             for target in targets:
                 self._try_again(batch, target)
+                for chunk in batch:
+                    if {"sparse"} == {"sparse", "no-speech"} & set(chunk.outputs[target.target].flags):
+                        self._try_shorter(chunk, target)
 
     def _try_again(self, batch: Sequence[Chunk], target: TargetPrompt) -> None:
         """Retry flagged chunks with full context, then by sampling, each alone and seeded by its samples."""
@@ -419,6 +447,26 @@ class _ChunkDecoder:
                 if bad(chunk):
                     self._try([chunk], states, target, Decoding(temperature=temperature, seed=seed))
 
+    def _try_shorter(self, chunk: Chunk, target: TargetPrompt) -> None:
+        """Retry a chunk whose text has few letters for its speech in shorter stretches, if those have many more."""
+        whole, how, speech = chunk.outputs[target.target], self.options.segmentation, self._speech(chunk)
+        letters = letters_in(whole.text)
+        for longest in SHORTER:
+            parts = chunk.parts(replace(how, longest=min(longest, how.longest)))
+            for batch in self._batches(parts):
+                self._try(batch, self._encoded(batch), target, Decoding(beam=self.options.beam))
+                self._try_again(batch, target)
+            outputs = [p.outputs[target.target] for p in parts]
+            text = " ".join(o.text for o in outputs)
+            still: tuple[Flag, ...] = ("sparse",) if is_sparse(text, speech) else ()
+            richer = letters_in(text) >= RICHER * letters and (letters or not still)
+            if not richer or any(TRY_AGAIN & set(o.flags) for o in outputs):
+                continue
+            for part, o in zip(parts, outputs, strict=True):
+                flags = tuple(dict.fromkeys((*o.flags, *still)))
+                part.outputs[target.target] = replace(o, flags=flags, tries=whole.tries + o.tries)
+            chunk.outputs[target.target], letters = replace(whole, parts=tuple(parts)), letters_in(text)
+
     def _try(self, chunks: Sequence[Chunk], states: Any, target: TargetPrompt, how: Decoding) -> None:
         how = replace(how, timestamps=self.options.timestamps and not target.trained)
         prompts = [target.tokens(self.engine, c, timestamps=how.timestamps) for c in chunks]
@@ -426,6 +474,9 @@ class _ChunkDecoder:
             text = self.engine.whisper.tokenizer.decode(decoded.tokens, skip_special_tokens=True).strip()
             flags: tuple[Flag, ...] = ()
             if self.options.guards:
+                speech = chunk.seconds
+                if is_sparse(text, speech):  # there may be pauses in it
+                    speech = self._speech(chunk)
                 flags = flags_of(
                     text,
                     target=target.target,
@@ -433,6 +484,7 @@ class _ChunkDecoder:
                     log_probability=decoded.log_probability,
                     no_speech_probability=decoded.no_speech_probability,
                     ended=decoded.ended,
+                    speech=speech,
                 )
             before = chunk.outputs.get(target.target)
             tries = before.tries + 1 if before else 1
@@ -443,15 +495,21 @@ class _ChunkDecoder:
                 found = self._with_words(found, chunk, states, i, target)
             chunk.outputs[target.target] = found
 
+    def _speech(self, chunk: Chunk) -> float:
+        """Seconds of speech in a chunk."""
+        return sum(part.seconds for part in chunk.parts(replace(self.options.segmentation, gap=0)))
+
     def _with_words(self, found: Output, chunk: Chunk, states: Any, row: int, target: TargetPrompt) -> Output:
         whisper = self.engine.whisper
         first_time = whisper.model.generation_config.no_timestamps_token_id + 1
-        tokens = [t for t in found.decoded.tokens if t < first_time]
-        if not tokens:
+        pieces = [tokens for _, _, tokens in timed_pieces(found.decoded.tokens, first_time, chunk.seconds)]
+        if not pieces:
             return found
-        path = self.engine.place(states, row, target.tokens(self.engine, chunk), tokens, chunk.seconds)
+        every = [token for tokens in pieces for token in tokens]
+        path = self.engine.place(states, row, target.tokens(self.engine, chunk), every, chunk.seconds)
         spaced = target.target not in UNSPACED_LANGUAGES
-        return replace(found, words=tuple(join_tokens(tokens, path, chunk.seconds, whisper.tokenizer, spaced=spaced)))
+        words = join_tokens(pieces, path, chunk.seconds, whisper.tokenizer, spaced=spaced)
+        return replace(found, words=tuple(map(tuple, words)))
 
 
 def _rank(found: Output) -> tuple[int, float]:

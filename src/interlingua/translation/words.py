@@ -32,28 +32,39 @@ def place_words(whisper: Whisper, samples: Samples, language: str, text: str) ->
     tokens = whisper.tokenizer.encode(" " + text, add_special_tokens=False)
     states, prompt = engine.encode(np.asarray(features, np.float32)), whisper.prompt(language, "transcribe")
     path = engine.place(states, 0, prompt, tokens, len(samples) // 160 / 100)
-    return join_tokens(tokens, path, len(samples) / SAMPLE_RATE, whisper.tokenizer)
+    (words,) = join_tokens([tokens], path, len(samples) / SAMPLE_RATE, whisper.tokenizer)
+    return words
 
 
 def join_tokens(
-    tokens: Sequence[int], path: Sequence[tuple[int, int]], seconds: float, tokenizer: Any, *, spaced: bool = True
-) -> list[Word]:
-    """Join tokens to words and time them by the warping path, (token, encoder frame) pairs.
+    pieces: Sequence[Sequence[int]],
+    path: Sequence[tuple[int, int]],
+    seconds: float,
+    tokenizer: Any,
+    *,
+    spaced: bool = True,
+) -> list[list[Word]]:
+    """Join the tokens of each piece to words and time them by the warping path, (token, encoder frame) pairs.
 
-    ``spaced``: words end at spaces; False: at each complete character, as for Chinese. No word ends after ``seconds``.
+    Tokens count through all pieces; no word reaches over two. ``spaced``: words end at spaces; False: at each complete
+    character, as for Chinese. No word ends after ``seconds``.
     """
     starts = {token: frame * FRAME_SECONDS for token, frame in reversed(path)}  # the first frame of each token
-    words: list[Word] = []
-    pending: list[int] = []
-    for i in range(len(tokens) + 1):
-        begins = i == len(tokens) or tokenizer.decode([tokens[i]]).startswith(" ")
-        if not spaced and pending:  # a part of a multi-byte letter decodes to the replacement sign
-            begins = begins or "\ufffd" not in tokenizer.decode([tokens[j] for j in pending])
-        if begins and pending:
-            start = starts.get(pending[0], 0.0)
-            end = min(seconds, starts.get(i, seconds))
-            word = tokenizer.decode([tokens[j] for j in pending]).strip()
-            words.append(Word(word, round(min(start, end), 2), round(end, 2)))
-            pending = []
-        pending.append(i)
+    words: list[list[Word]] = []
+    done = 0  # tokens of the pieces before
+    for piece in pieces:
+        words.append([])
+        pending: list[int] = []
+        for i in range(len(piece) + 1):
+            begins = i == len(piece) or tokenizer.decode([piece[i]]).startswith(" ")
+            if not spaced and pending:  # a part of a multi-byte letter decodes to the replacement sign
+                begins = begins or "\ufffd" not in tokenizer.decode([piece[j] for j in pending])
+            if begins and pending:
+                start = starts.get(done + pending[0], 0.0)
+                end = min(seconds, starts.get(done + i, seconds))
+                if word := tokenizer.decode([piece[j] for j in pending]).strip():
+                    words[-1].append(Word(word, round(min(start, end), 2), round(end, 2)))
+                pending = []
+            pending.append(i)
+        done += len(piece)
     return words
