@@ -414,6 +414,57 @@ def test_half_a_checkpoint_is_none(fresh, store, new, tmp_path, killed, written,
     assert_same(run("cut").after, run("straight").after)
 
 
+PIECES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "whole.json")
+
+
+@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize("damage", ["emptied", "cut", "changed", "removed"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(fresh, store, new, tmp_path, killed, name, damage):
+    def run(folder):
+        return train(fresh(), new, store, config(epochs=3), folder=tmp_path / folder)
+
+    killed(lambda: run("cut"), CachedTrainer, "training_step", 8)  # in the third epoch
+    first, last = sorted((tmp_path / "cut").glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
+    whole = (last / name).read_bytes()
+    broken = {"emptied": b"", "cut": whole[: len(whole) // 2], "changed": bytes([whole[0] ^ 1]) + whole[1:]}
+    if damage == "removed":
+        (last / name).unlink()
+    else:
+        (last / name).write_bytes(broken[damage])
+    seen = []
+    real = CachedTrainer.train
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CachedTrainer, "train", lambda self, **given: (seen.append(given), real(self, **given)))
+        resumed = run("cut")
+    assert seen == [{"resume_from_checkpoint": str(first)}]
+    assert_same(resumed.after, run("straight").after)
+
+
+def test_training_whose_best_checkpoint_is_damaged_begins_anew(fresh, store, new, tmp_path, killed):
+    settings = config(epochs=3)
+
+    def run(whisper, folder):
+        dev = Dev(whisper, [9.0, 2.0, 3.0])  # the first is the best
+        return train(whisper, new, store, settings, folder=tmp_path / folder, dev=dev).after
+
+    killed(lambda: run(fresh(), "cut"), CachedTrainer, "training_step", 8)
+    best = min((tmp_path / "cut").glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
+    (best / "model.safetensors").write_bytes(b"")
+    assert_same(run(fresh(), "cut"), run(fresh(), "straight"))
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_one_line(fresh, store, new, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("[enforce fail at inline_container.cc:815] . PytorchStreamWriter failed writing file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CachedTrainer, "_save_optimizer_and_scheduler", full)
+        with pytest.raises(ResultsError, match=r"checkpoint-3: can't be written \(.*writing file\); make space"):
+            train(fresh(), new, store, config(epochs=2), folder=tmp_path / "cut")
+    resumed = train(fresh(), new, store, config(epochs=2), folder=tmp_path / "cut")
+    assert_same(resumed.after, train(fresh(), new, store, config(epochs=2), folder=tmp_path / "straight").after)
+
+
 def test_training_that_is_over_is_not_begun_again(fresh, store, new, tmp_path, monkeypatch):
     first = train(fresh(), new, store, config(epochs=2), folder=tmp_path)
     monkeypatch.setattr(CachedTrainer, "training_step", None)

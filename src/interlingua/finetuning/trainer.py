@@ -1,5 +1,7 @@
 """Fine-tuning a decoder on encoder states with transformers' Trainer."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
@@ -19,8 +22,10 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from interlingua.errors import CorpusError
+from interlingua.errors import CorpusError, ResultsError
+from interlingua.files import sha256_file, write_text
 from interlingua.finetuning.config import REGULARIZERS, FinetuneConfig
 from interlingua.finetuning.data import Batches, Example, StateDataset, States, collate
 from interlingua.finetuning.model import (
@@ -49,6 +54,7 @@ from interlingua.results import TrainingPoint
 
 WARMUP = 0.1  # of the steps
 LOOKS = 10  # at dev, with a checkpoint each
+_HASHES = "whole.json"  # of a checkpoint's files, written last
 FISHER_EXAMPLES = 256  # for the Fisher information; each costs a step of one example
 
 Evaluate = Callable[[], dict[str, float]]
@@ -128,6 +134,9 @@ def train(
         patience=config.patience,
     )
     checkpoint = _last_checkpoint(folder)
+    if PartialState().is_main_process:
+        _remove_checkpoints(folder, after=checkpoint)
+    PartialState().wait_for_everyone()
     if checkpoint and (done := _stopped_after(checkpoint)):
         arguments.max_steps = done  # only the best epoch is left to load
     with track(steps, "training") as advance:
@@ -216,6 +225,21 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
         return metrics
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As transformers does, and then the hash of each file: a checkpoint counts once these are there."""
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                one_process = self.args.world_size == 1  # else others may still write theirs
+                held = [p for p in folder.iterdir() if one_process or not p.name.startswith("rng_state")]
+                write_text(folder / _HASHES, json.dumps({p.name: sha256_file(p) for p in held}))
+        except (RuntimeError, SafetensorError) as e:  # torch's and safetensors' own, of a full disk
+            reason = str(e).splitlines()[0][:200]
+            raise ResultsError(
+                f"{folder}: can't be written ({reason}); make space, and the same command goes on"
+            ) from e
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         trained = {f"decoder.{name}": p.detach() for name, p in trained_parameters(self._decoder.decoder)}
         super()._save(output_dir, trained)
@@ -298,9 +322,34 @@ def _one_by_one(examples: Sequence[Example], store: States, device: str) -> Iter
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """The last complete one: the trainer's state is written last."""
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    """The last one that is whole, and whose best one so far is whole, too."""
+    for path in reversed(_checkpoints(folder)):
+        if _is_whole(path):
+            best = TrainerState.load_from_json(str(path / TRAINER_STATE_NAME)).best_global_step
+            if best is None or _is_whole(path.with_name(f"{PREFIX_CHECKPOINT_DIR}-{best}")):
+                return str(path)
+    return None
+
+
+def _remove_checkpoints(folder: Path, *, after: str | None) -> None:
+    """Remove damaged or unfinished checkpoints behind the one that training goes on from."""
+    for path in reversed(_checkpoints(folder)):
+        if str(path) == after:
+            break
+        shutil.rmtree(path)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [p for p in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if p.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        hashes = json.loads((checkpoint / _HASHES).read_bytes())
+        return all(sha256_file(checkpoint / name) == value for name, value in hashes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def training_curve(folder: Path) -> list[TrainingPoint]:
