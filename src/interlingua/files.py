@@ -3,17 +3,22 @@
 import errno
 import hashlib
 import os
+import platform
+import re
 import shutil
-import tempfile
 import unicodedata
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from interlingua.errors import HashMismatchError
+
+_TEMPORARY = ".interlingua"  # how names of unfinished files and folders begin
 
 
 def cache_dir() -> Path:
@@ -59,15 +64,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; rename it onto ``path`` only if the block succeeds."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(path)
+    temporary.touch(0o600, exist_ok=False)
     try:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
+        temporary.chmod(0o666 & ~umask)  # 0600 would hide results from colleagues
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -76,12 +79,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder next to ``path``; it replaces ``path`` only if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = _temporary(path)
+    temporary.mkdir(0o700)
     try:
         yield temporary
         temporary.chmod(0o755)
-        old = temporary.with_name(temporary.name + ".old")
+        old = temporary.with_name(f"{temporary.name}-{_digest(path.name)}")
         if path.exists():
             path.replace(old)
         try:
@@ -105,6 +108,49 @@ def decode_json(data: bytes | str, kind: Any = Any) -> Any:
         raise msgspec.DecodeError("JSON that is nested too deeply") from None
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"not UTF-8 (byte {error.object[error.start]:#04x})") from None
+
+
+def _temporary(path: Path) -> Path:
+    """An unused path next to ``path``, of this process; what killed processes of this machine left there goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
+    return path.with_name(f"{_TEMPORARY}-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}")
+
+
+@lru_cache(256)
+def _remove_leftovers(folder: Path) -> None:  # once a process
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    ours = re.compile(rf"{_TEMPORARY}-{_machine()}-(\d+)-[0-9a-f]+(?:-([0-9a-f]+))?")
+    for entry in found:
+        name = ours.fullmatch(entry.name)
+        if name is None or _is_running(int(name[1])):
+            continue
+        if name[2] and name[2] not in {_digest(e.name) for e in found}:  # was being replaced, and is all there is
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    return _digest(platform.node())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
