@@ -21,7 +21,7 @@ from interlingua.retrieval.seqsim import seqsim
 from interlingua.types import Frames, FrameSpec
 
 FOLDS, SEED, N_CLUSTERS, DIM = 3, 12345, 12, 4
-AROUND = 50
+AROUND = 40
 CLUSTERS = [f"c{i:02}" for i in range(N_CLUSTERS)]
 SCORED = [m for m in METHODS if m != "cascade"]
 ESTIMATING = [m for m in SCORED if METHODS[m].estimates]
@@ -269,9 +269,9 @@ def test_rows_that_are_not_needed_change_nothing(method):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "most"), [("seqsim", 1), ("whitened", 1.7), ("whitened-position-csls", 2.5)])
+@pytest.mark.parametrize(("method", "most"), [("seqsim", 1), ("whitened", 1.7), ("whitened-position-csls", 2.4)])
 def test_folds_score_only_the_rows_that_they_read(monkeypatch, method, most):
-    """A fold and 50 utterances on both sides; without hubs the fold alone, 1 - (2/3)^2 of all pairs; three times."""
+    """A fold and 40 utterances on both sides; without hubs the fold alone, 1 - (2/3)^2 of all pairs; three times."""
     clusters = [f"c{i:03}" for i in range(215)]
     speech = {x: spoken(x, clusters) for x in ("en", "fr")}
     done = []

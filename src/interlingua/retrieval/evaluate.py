@@ -39,7 +39,7 @@ from interlingua.types import FrameArray, Matrix, Utterance
 
 FOLDS = 3  # one to test, one to estimate each language on
 FOLD_SEED = 12345
-AROUND = 50  # utterances, at most, that a neighbourhood is taken from: docs/seqsim.md
+AROUND = 40  # utterances, at most, that a neighbourhood is taken from: docs/seqsim.md
 LEAST_CLUSTERS = 10  # fewer leave too little to estimate on
 
 Ranks = Float[np.ndarray, "N"]
