@@ -60,7 +60,8 @@ def trained(frames: FrameStore, states: FrameStore, out: Path) -> list[dict[str,
     def joined(name: str, texts: str) -> Outputs:
         return {task: {i: t for f in folds for i, t in f.after[name, texts][task].items()} for task in before}
 
-    rows = [scored(before, joined("all", "gold"), test) | {"collection": "", "texts": "untrained"}]
+    untrained = {"collection": "", "texts": "untrained", "folds": len(folds)}
+    rows = [scored(before, joined("all", "gold"), test) | untrained]
     for name, texts in folds[0].after:
         mean = {figure: float(np.mean([f.pairs[name][figure] for f in folds])) for figure in folds[0].pairs[name]}
         rows.append(scored(joined(name, texts), joined(name, "gold"), test) | mean)
