@@ -168,9 +168,9 @@ def measure(total: int) -> dict[str, Any]:
         "frames": float(np.mean([*store.n_speech().values()])),
         "build": built,
         "bytes": {
-            "frames": size_of(uri / "frames.lance" / "data") / total,
+            "frames": data_of(uri / "frames.lance") / total,
             "ids": size_of(uri / "frames.lance" / "_indices") / total,
-            "catalogue": size_of(uri / "catalogue.lance" / "data") / total,
+            "catalogue": data_of(uri / "catalogue.lance") / total,
             "vector index": size_of(uri / "catalogue.lance" / "_indices") / total,
             "statistics": size_of(uri / "statistics.lance") / total,
         },
@@ -256,6 +256,12 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 def size_of(path: Path) -> int:
     """Bytes of a folder's files."""
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def data_of(path: Path) -> int:
+    """Bytes of the files that a dataset's newest version consists of."""
+    files = [file.path for fragment in lance.dataset(path).get_fragments() for file in fragment.data_files()]
+    return sum((path / "data" / name).stat().st_size for name in files)
 
 
 # --- processes of their own ---------------------------------------------------------------------------------------
