@@ -249,7 +249,7 @@ def test_published_figures_are_read_before_the_work(spoken, tiny_whisper_folder,
         ("recipe: retrieval\nout: 2024-13-45", "missing required field `corpus`"),
         (
             "recipe: retrieval\nout: r\ncorpus: {name: 2024-01-01}\nmodel: 2024-01-01\npool: 2024-01-01",
-            "got `str` - at",
+            "unknown corpus '2024-01-01'",
         ),
         ("recipe: retrieval\npool: " + "1" * 10_000, "no readable YAML"),
         ('recipe: retrieval\nout: "\\ud800"', "no readable YAML"),

@@ -813,11 +813,21 @@ def test_a_wrong_value_of_a_ctranslate2_folder(tmp_path, key, value):
         load_whisper(path.parent, weights=False)
 
 
+def test_a_file_that_ctranslate2_cannot_read_is_named(tmp_path):
+    path = ct2(tmp_path / "theirs") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"odd": float("nan")}))
+    with pytest.raises(ModelFormatError, match="theirs: CTranslate2 can't open it") as caught:
+        open_ctranslate2(path.parent, compute="float32")
+    assert "\n" not in str(caught.value)
+
+
 def test_what_no_schema_knows_is_not_handed_on(copied):
     """Neither code nor kernels of others are loaded because a file says so."""
     path = copied / "config.json"
     odd = {"auto_map": {"AutoModel": "evil.py"}, "_attn_implementation": "kernels/evil", "num_beams": "many"}
     path.write_text(json.dumps(json.loads(path.read_text()) | odd))
+    generation = copied / "generation_config.json"
+    generation.write_text(json.dumps(json.loads(generation.read_text()) | {"cache_implementation": {"a": -5}}))
     assert not hasattr(load_whisper(copied).model.config, "auto_map")
 
 

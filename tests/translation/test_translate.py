@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import zlib
+from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 
 import av
@@ -20,7 +22,14 @@ from helpers import sweep, write_wav
 from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.encoding import WhisperEncoder
-from interlingua.errors import AudioError, EnglishOnlyModelError, ResultsError, UntrainedTaskError, UsageError
+from interlingua.errors import (
+    AudioError,
+    EnglishOnlyModelError,
+    ResultsError,
+    TooLongAudioError,
+    UntrainedTaskError,
+    UsageError,
+)
 from interlingua.experiments.translating import Recording, find_recordings, translate_recordings
 from interlingua.metrics import score_translations
 from interlingua.models import save_whisper
@@ -804,6 +813,8 @@ def test_one_process_at_a_time_writes(spoken, days, tmp_path, name):
     script = f"""
 import os, signal
 from interlingua.experiments.run import Claim
+from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 claim = Claim(Path({str(tmp_path / ("killed" + name))!r}), {{}}, folder={name == "o"})
 os.kill(os.getpid(), signal.SIGKILL)
@@ -1060,3 +1071,26 @@ def test_a_real_fine_tuned_folder_is_used_by_both_engines(base_whisper, tmp_path
         assert translator.targets == ["es", "en"]
         texts.append([t.text for t in translator.translate_all([(u.id, u.audio) for u in french[:3]], ["es"])])
     assert texts[0] == texts[1]
+
+
+@pytest.mark.model
+def test_a_recording_too_long_to_be_held_is_translated_in_pieces(tmp_path, monkeypatch, prompts_manifest):
+    """The pieces end between two stretches of speech, so that no word is cut."""
+    from interlingua.translation import translator as module
+
+    spoken = [u for u in prompts_manifest if u.language == "fr" and u.text][:14]
+    pause = np.zeros(8000, np.float32)
+    path = write_wav(tmp_path / "long.wav", np.concatenate([x for u in spoken for x in (load_audio(u.audio), pause)]))
+    translator = Translator("base")
+    whole = translator.translate(path, "fr", source="fr")
+    assert whole.duration > 45
+    monkeypatch.setattr(module, "load_audio", partial(load_audio, max_seconds=30.0))
+    monkeypatch.setattr(module, "PIECE_SECONDS", 25.0)
+    cut = translator.translate(path, "fr", source="fr")
+    assert cut.duration == pytest.approx(whole.duration)
+    assert len(cut.segments) >= 2
+    assert cut.segments[-1].end == pytest.approx(whole.segments[-1].end, abs=0.1)
+    words = [[w.strip(".,!").lower() for w in t.text.split()] for t in (whole, cut)]
+    assert SequenceMatcher(None, *words, autojunk=False).ratio() > 0.8
+    with pytest.raises(TooLongAudioError):
+        translator.translate(path.read_bytes(), "fr", source="fr")

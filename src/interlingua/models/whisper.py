@@ -208,7 +208,9 @@ def _load_model(source: ModelSource, dtype: "torch.dtype | None", tokenizer: Any
     generation = GenerationConfig(**{name: value for name, value in given.items() if value is not None})
     if dtype is None:
         return SimpleNamespace(config=config, generation_config=generation)
-    model = load_pretrained(WhisperForConditionalGeneration, source.path, dtype, config=config)
+    model = load_pretrained(
+        WhisperForConditionalGeneration, source.path, dtype, config=config, generation_config=generation
+    )
     model.generation_config = generation
     return model
 
@@ -422,6 +424,11 @@ def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers
         return ctranslate2.models.Whisper(
             str(folder), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
         )
+    except RuntimeError as error:
+        raise ModelFormatError(
+            f"{folder}: CTranslate2 can't open it as {compute} on {device} ({one_line(error)}); fetch the model "
+            "again, or use --backend transformers"
+        ) from error
     finally:
         torch.set_num_threads(before)
 

@@ -477,8 +477,15 @@ def _plain(cell: Cell) -> str:
     return cell or DASH
 
 
-def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[1:] and value[0] in "=+-@\t\r" else value
+def _no_formula(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # csv doesn't quote a lone carriage return
+    if text[:1] not in tuple("=+-@\t\n"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _parts(cell: Cell) -> dict[str, str]:

@@ -8,19 +8,21 @@ Chunks of many recordings share a batch. Each is encoded with the silence of `--
 the speed on short recordings (docs/translate.md).
 """
 
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
-from interlingua.audio import AudioSource, Hole, load_audio
+from interlingua.audio import AudioSource, Hole, duration_of, load_audio
 from interlingua.encoding import Context
-from interlingua.errors import AudioError, UsageError
+from interlingua.errors import AudioError, TooLongAudioError, UsageError
 from interlingua.languages import UNSPACED_LANGUAGES, language_name, normalise_language, normalise_languages
 from interlingua.models import Task
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
@@ -31,6 +33,7 @@ from interlingua.translation.segments import (
     Chunk,
     Output,
     Segmentation,
+    Span,
     chunks_of,
     segments_of,
     speech_regions,
@@ -44,12 +47,13 @@ from interlingua.translation.unseen import (
     rule_scores,
 )
 from interlingua.translation.words import join_tokens
-from interlingua.types import SAMPLE_RATE, Hypothesis, Samples
+from interlingua.types import SAMPLE_RATE, AudioRef, Hypothesis, Samples
 
 AUTO = "auto"  # a recording's language: detected once for all of it
 EACH = "each"  # detected for every chunk
 
 FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks batched together: few at first, so that output shows soon
+PIECE_SECONDS = 1800.0  # of a recording that is too long to be held whole
 PROBED_CHUNKS = 16  # of a language without a token, to choose a proxy language
 BATCH_CHUNKS, BATCH_FRAMES = 16, 6000  # of a batch at most: encoder frames bound its memory
 TRY_AGAIN: frozenset[Flag] = frozenset({"loop", "wrong-language", "cut-off"})
@@ -255,32 +259,37 @@ class Translator:
 
         for name, audio in recordings:
             spoken = source if isinstance(source, str) else source.get(name, AUTO)
-            holes: list[Hole] = []
+            pieces = _pieces(audio, self.options.segmentation)
             try:
-                samples = load_audio(audio, holes=holes)
+                piece: _Piece | None = next(pieces)
             except AudioError as error:
                 if failed is None:
                     raise
                 failed(name, error)
                 continue
-            if holes:
-                log(f"{name}: {_named(holes)}: silence was taken for it")
             number = done + len(going)
-            spans = chunks_of(samples, self.options.segmentation)
             going[number] = recording = _Recording(
-                name,
-                spoken if spoken in (AUTO, EACH) else normalise_language(spoken),
-                duration=len(samples) / SAMPLE_RATE,
-                speech=sum(s.end - s.start for s in spans) / SAMPLE_RATE,
-                n_chunks=len(spans),
-                holes=tuple(holes),
+                name, spoken if spoken in (AUTO, EACH) else normalise_language(spoken)
             )
-            advance(recording.duration - recording.speech)
-            for span in spans:
-                window.append(Chunk(number, span, samples[span.start : span.end]))
-                if len(window) == size:
-                    process()
-                    size = min(2 * size, WINDOW_CHUNKS)
+            n_chunks = 0
+            while piece is not None:
+                start, seconds, samples, spans, holes = piece
+                recording.holes += holes
+                speech = sum(s.end - s.start for s in spans) / SAMPLE_RATE
+                recording.duration += seconds
+                recording.speech += speech
+                n_chunks += len(spans)
+                advance(seconds - speech)
+                for span in spans:
+                    whole = Span(start + span.start, start + span.end)
+                    window.append(Chunk(number, whole, samples[span.start : span.end]))
+                    if len(window) == size:
+                        process()
+                        size = min(2 * size, WINDOW_CHUNKS)
+                piece = next(pieces, None)
+            recording.n_chunks = n_chunks
+            if recording.holes:
+                log(f"{name}: {_named(recording.holes)}: silence was taken for it")
             yield from finished()
         process()
         yield from finished()
@@ -299,10 +308,10 @@ class Translator:
 class _Recording:
     id: str
     source: str
-    duration: float
-    speech: float
-    n_chunks: int
-    holes: tuple[Hole, ...]
+    duration: float = 0.0
+    speech: float = 0.0
+    n_chunks: int = -1  # -1: not all are known yet
+    holes: tuple[Hole, ...] = ()
     token: str | None = None
     chunks: list[Chunk] = field(default_factory=list)  # that are done
     probabilities: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of languages, times seconds
@@ -337,6 +346,41 @@ def _named(holes: Sequence[Hole]) -> str:
     named = ", ".join(f"{clock(h.start, '.')}-{clock(h.end, '.')}" for h in holes[:NAMED_HOLES])
     more = f" and {len(holes) - NAMED_HOLES} more places" if len(holes) > NAMED_HOLES else ""
     return f"nothing can be decoded at {named}{more} ({sum(h.end - h.start for h in holes):.1f} s in all)"
+
+
+class _Piece(NamedTuple):
+    """Part of a recording: where it begins, its samples and its chunks (in samples of it); ``seconds`` count for it."""
+
+    start: int
+    seconds: float
+    samples: Samples
+    spans: list[Span]
+    holes: tuple[Hole, ...]
+
+
+def _pieces(audio: AudioSource, how: Segmentation) -> Iterator[_Piece]:
+    """A recording whole, or, where `load_audio` refuses that for its length, in pieces that end between two chunks."""
+    holes: list[Hole] = []
+    try:
+        samples = load_audio(audio, holes=holes)
+    except TooLongAudioError:
+        if not isinstance(audio, str | os.PathLike | AudioRef):
+            raise
+    else:
+        yield _Piece(0, len(samples) / SAMPLE_RATE, samples, chunks_of(samples, how), tuple(holes))
+        return
+    whole = audio if isinstance(audio, AudioRef) else AudioRef(os.fspath(audio))
+    begin, total, at = whole.offset or 0.0, duration_of(whole), 0.0
+    while at < total:
+        seconds = min(PIECE_SECONDS, total - at)
+        holes = []
+        samples = load_audio(msgspec.structs.replace(whole, offset=begin + at, duration=seconds), holes=holes)
+        spans = chunks_of(samples, how)
+        if at + seconds < total and len(spans) > 1:  # the last may go on in the next piece
+            seconds = spans.pop().start / SAMPLE_RATE
+        here = tuple(Hole(at + h.start, at + min(h.end, seconds)) for h in holes if h.start < seconds)
+        yield _Piece(round(at * SAMPLE_RATE), seconds, samples, spans, here)
+        at += seconds
 
 
 class _ChunkDecoder:
