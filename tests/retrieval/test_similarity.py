@@ -491,3 +491,32 @@ def test_the_alignment_matrix_is_what_seqsim_takes_its_maxima_from():
     expected = seqsim_pair(query, candidate)
     assert cosines.max(axis=1).mean() == pytest.approx(expected["precision"], abs=1e-6)
     assert cosines.max(axis=0).mean() == pytest.approx(expected["recall"], abs=1e-6)
+
+
+def test_threads_take_tiles_of_their_own(monkeypatch):
+    """As on one thread, whoever takes which tile; the number of threads and errors are as before."""
+    rng = np.random.default_rng(0)
+    sides = [[rng.standard_normal((int(n), 32)).astype(np.float32) for n in rng.integers(5, 90, 60)] for _ in "ab"]
+    monkeypatch.setattr(f"{seqsim.__module__}.TILE_ROWS", 200)
+    monkeypatch.setattr(f"{seqsim.__module__}.TILE_BYTES", 200 * 4 * 300)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = seqsim_both(*sides)
+        torch.set_num_threads(3)
+        done = []
+        for found, one in zip(seqsim_both(*sides, advance=done.append), expected, strict=True):
+            np.testing.assert_allclose(found, one, atol=1e-6)
+        assert (sum(done), torch.get_num_threads()) == (60, 3)
+
+        def stop(n):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            seqsim_both(*sides, advance=stop)
+        monkeypatch.setattr(f"{seqsim.__module__}._tile", lambda *tile: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            seqsim_both(*sides)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

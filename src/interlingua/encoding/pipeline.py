@@ -430,8 +430,11 @@ class _Growing:
             self._pool(self._left)
         if self.problem:
             return None
-        values = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
-        self._parts = []
+        values, at = np.empty((sum(map(len, self._parts)), self._parts[0].shape[1]), self._parts[0].dtype), 0
+        while self._parts:  # each goes as it is copied: an hour's frames aren't held twice
+            part = self._parts.pop(0)
+            values[at : at + len(part)] = part
+            at += len(part)
         return Frames(self.decoded.utterance.id, values, self._n_speech, self.decoded.digest, self.decoded.utterance)
 
     def _pool(self, values: FrameArray) -> None:

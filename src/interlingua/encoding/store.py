@@ -271,7 +271,7 @@ class FrameStore:
                     f"{self.path}: frames of {f.id!r} are {f.values.shape} {f.values.dtype}; "
                     f"the store takes (T, {self.dim}) {self.read_dtype}"
                 )
-        values = np.concatenate([f.values for f in frames])
+        values = frames[0].values if len(frames) == 1 else np.concatenate([f.values for f in frames])
         offsets = pa.array(np.cumsum([0, *(len(f.values) for f in frames)], dtype=np.int32))
         columns = [
             pa.array([f.id for f in frames]),

@@ -6,9 +6,12 @@ and not the memory, sets the pace (benchmarks/seqsim.py).
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
 from typing import Literal
 
 import numpy as np
@@ -26,6 +29,7 @@ Progress = Callable[[int], None]
 TILE_ROWS = 1024  # query frames of a tile
 TILE_BYTES = 1 << 22  # of a tile's similarities: they stay in cache
 SHORT_FRAMES = 120  # a tile whose candidates are shorter on average is transposed before its rows' maxima are taken
+TILES_PER_THREAD = 4  # from which on each thread takes tiles of its own
 LONG_FRAMES = 8192  # utterances longer than this (164 s unpooled) are cut, so that no tile outgrows memory
 TOLERANCES: dict[SimilarityCompute, float] = {"float32": 1e-4, "bfloat16": 1e-2}  # of the fused kernel's scores
 TIE = 2e-6  # in rankings: scores of equal utterances differ by up to 1e-6 as tiles fall, which CSLS doubles
@@ -278,16 +282,68 @@ def _by_tiles(q: Packed, c: Packed, advance: Progress | None) -> tuple[torch.Ten
     kind = _product_type(q.frames)
     columns = min(TILE_BYTES // min(TILE_ROWS, _rounded(len(q.frames))) // kind.itemsize, LONG_FRAMES)
     column_tiles = list(_tiles(c, columns))
-    buffer = torch.empty(_most(q, TILE_ROWS) * _most(c, columns), dtype=kind, device=q.frames.device)
-    for rows in _tiles(q, TILE_ROWS):
-        for cols in column_tiles:
+    tiles, lock = ((rows, cols) for rows in _tiles(q, TILE_ROWS) for cols in column_tiles), Lock()
+    ready: Counter[int] = Counter()  # tiles done of each row of them
+
+    def finished() -> Iterator[int]:
+        """Take tile after tile, whoever is free; yield how many queries are complete with it."""
+        buffer = torch.empty(_most(q, TILE_ROWS) * _most(c, columns), dtype=kind, device=q.frames.device)
+        while True:
+            with lock:
+                tile = next(tiles, None)
+            if tile is None:
+                return
+            rows, cols = tile
             by = _by_pair if max(rows.n, cols.n) > LONG_FRAMES else _tile
             where = (slice(rows.first, rows.last), slice(cols.first, cols.last))
             precision[where], recall[where] = by(rows, cols, buffer)
-        if advance:
-            advance(rows.last - rows.first)
+            with lock:
+                ready[rows.first] += 1
+                complete = ready[rows.first] == len(column_tiles)
+            yield rows.last - rows.first if complete else 0
+
+    threads = torch.get_num_threads() if q.frames.device.type == "cpu" else 1
+    alone = threads == 1 or len(q.frames) * len(column_tiles) < TILES_PER_THREAD * TILE_ROWS * threads
+    for n in finished() if alone else _in_threads(finished, threads):
+        if advance and n:
+            advance(n)
     unit = q.scale * c.scale
     return precision * unit, recall * unit
+
+
+def _in_threads(work: Callable[[], Iterator[int]], threads: int) -> Iterator[int]:
+    """Numbers that so many threads yield, except 0; each product has one thread.
+
+    Otherwise all threads work on each product and wait for one another: one that another program holds up stops all.
+    """
+    done, over = SimpleQueue[int | BaseException | None](), Event()
+
+    def run() -> None:
+        try:
+            torch.set_num_threads(1)  # of this thread, and of threads that begin
+            for n in work():
+                if over.is_set():
+                    break
+                if n:
+                    done.put(n)
+            done.put(None)
+        except BaseException as e:  # raised where the work is wanted
+            done.put(e)
+
+    running = [Thread(target=run) for _ in range(threads)]
+    try:
+        for thread in running:
+            thread.start()
+        for _ in running:
+            while (found := done.get()) is not None:
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+    finally:
+        over.set()
+        for thread in running:
+            thread.join()
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, eq=False)
