@@ -3,8 +3,12 @@
 import ctypes
 import json
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,6 +114,64 @@ def write_wav(path: Path, samples: Samples) -> Path:
         out.setframerate(SAMPLE_RATE)
         out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return path
+
+
+VICTIMS = """
+import json, os, signal, sys
+sys.path[:0] = json.loads(sys.argv[1])
+{setup}
+for line in sys.stdin:
+    moment, arguments = json.loads(line)
+    reader, writer = os.pipe()
+    if not os.fork():
+        passed = 0
+
+        def watched(function):
+            def call(*given, **named):
+                global passed
+                passed += 1
+                if passed == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*given, **named)
+
+            return call
+
+        for owner, name in POINTS:
+            setattr(owner, name, watched(getattr(owner, name)))
+        job(*arguments)
+        os.write(writer, str(passed).encode())
+        os._exit(0)
+    os.close(writer)
+    code = os.waitstatus_to_exitcode(os.wait()[1])
+    print("DONE", json.dumps([code, os.read(reader, 99).decode()]), flush=True)
+    os.close(reader)
+"""
+
+
+@contextmanager
+def victims(setup: str) -> Iterator[Callable[..., int | None]]:
+    """Run a job in processes that are killed at a moment: ``run(moment, *arguments)``.
+
+    ``setup`` defines ``job`` and POINTS, pairs of owner and name of functions; nothing in it may start threads. A
+    process is killed (SIGKILL) when it calls these for the ``moment``-th time, and ``run`` returns None; a process that
+    ends returns how many calls there were.
+    """
+    script = VICTIMS.format(setup=textwrap.dedent(setup))
+    command = [sys.executable, "-c", script, json.dumps(sys.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def run(moment: int | None, *arguments: str) -> int | None:
+            process.stdin.write(json.dumps([moment, arguments]) + "\n")
+            process.stdin.flush()
+            line = next(line for line in process.stdout if line.startswith("DONE"))
+            code, passed = json.loads(line.removeprefix("DONE"))
+            assert code == (0 if passed else -signal.SIGKILL)
+            return int(passed) if passed else None
+
+        yield run
+        process.stdin.close()
 
 
 def utterance(language: str = "en", meaning: str | None = "hello", **fields) -> Utterance:

@@ -1,6 +1,8 @@
 """The command line from outside: exit codes, one line per error, results alone on stdout."""
 
 import datetime
+import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from interlingua import __version__
 from interlingua.cli import run
 from interlingua.cli.output import emit, note, say
 from interlingua.corpora import prompts
+from interlingua.encoding.pipeline import in_shard
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import InterlinguaError, ResultsError
 from interlingua.experiments.recipes import read_recipe
@@ -308,6 +311,35 @@ def test_an_index_is_built_in_shards(index, call, wav_manifest, tiny_whisper_fol
     assert "0 encoded now, 9 held already, 0 failed; 9 utterances in all" in out, err
     query = (tmp_path / "audio" / "en" / "one.wav", "--language", "en", "--tsv")
     assert call("search", tmp_path / "parts.lance", *query)[1] == call("search", index, *query)[1]
+
+
+def test_a_shard_of_a_folder_reads_its_own_recordings_alone(
+    call, wav_manifest, tiny_whisper_folder, tmp_path, monkeypatch
+):
+    read: list[str] = []
+    index_build = importlib.import_module("interlingua.index.build")
+    load = index_build.load_audio
+    monkeypatch.setattr(index_build, "load_audio", lambda path: read.append(str(path)) or load(path))
+    command = ["index", "build", tmp_path / "audio", "--language", "en", "--model", tiny_whisper_folder]
+    shards, whole = ("--out", tmp_path / "shards.lance"), ("--out", tmp_path / "whole.lance")
+    for part in (2, 0):
+        code, out, err = call(*command, *shards, "--shard", f"{part}/3")
+        assert code == 0, err
+    assert out.splitlines()[-1] == "shard 0/3 has completed; not yet: 1/3"
+    code, _, err = call(*command, *shards, "--shard", "0/2")
+    assert code == 2
+    assert "in 3 shards, of which 1 haven't completed; use --shard i/3" in err.splitlines()[-1]
+    code, out, err = call(*command, *shards, "--shard", "1/3", "--json")
+    assert json.loads(out)["missing_shards"] == []
+    every = [str(path) for path in (tmp_path / "audio").rglob("*.wav")]
+    own = [[path for path in every if in_shard(path, part, n)] for part, n in ((2, 3), (0, 3), (0, 2), (1, 3))]
+    assert [sorted(read[i:j]) for i, j in itertools.pairwise(np.cumsum([0, *map(len, own)]))] == [*map(sorted, own)]
+    assert sorted(own[0] + own[1] + own[3]) == sorted(every)
+    code, out, err = call(*command, *shards)
+    assert "0 encoded now, 9 held already, 0 failed; 9 utterances in all" in out, err
+    call(*command, *whole)
+    query = (tmp_path / "audio" / "en" / "one.wav", "--language", "en", "--tsv")
+    assert call("search", shards[1], *query)[1] == call("search", whole[1], *query)[1]
 
 
 @pytest.mark.parametrize(

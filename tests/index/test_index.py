@@ -1,5 +1,6 @@
 """The index: against plain loops, kept up to date, killed, written by two, sharded, filtered."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from test_shards import recordings
 
-from helpers import utterance
+from helpers import utterance, victims
+from interlingua.corpora import write_manifest
 from interlingua.encoding import pool_frames
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreError, UsageError
@@ -269,6 +272,59 @@ def test_a_killed_refresh_leaves_a_complete_version_and_is_completed(uri, uttera
         assert held.search(utterances[3], 1, language="en")[0].utterance.id == "en/3"
     index = made(uri, utterances)
     assert state(index) == whole
+
+
+KILLED_COMMAND = """
+    import sys
+    import lance, test_shards
+    from interlingua import cli, index
+    MERGE = sys.modules["lance.dataset"].MergeInsertBuilder
+    POINTS = [(lance, "write_dataset"), (MERGE, "execute"), (lance.LanceDataset, "delete")]  # each commit
+
+    def job(*command):
+        assert cli.run(["index", *command]) == 0
+"""
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_killed_build_or_add_is_completed_by_the_same_command(tmp_path, grown):
+    """Utterances are new, gone, changed and described anew at once; ``grown``: so many that statistics are remade."""
+    (tmp_path / "audio").mkdir()
+    recorded = recordings(tmp_path / "audio", 60)
+    before, new = recorded[:24], recorded[24 : 56 if grown else 30]
+    changed = msgspec.structs.replace(before[7], audio=recorded[59].audio)
+    after = [*before[3:7], changed, msgspec.structs.replace(before[8], speaker="ann"), *before[9:], *new]
+    for name, utterances in (("before", before), ("after", after), ("more", recorded[56:59])):
+        write_manifest(tmp_path / f"{name}.jsonl", utterances)
+
+    def held(uri: Path) -> list:
+        index = Index.open(str(uri))
+        stored = [(f.id, f.audio_hash, f.values.tobytes()) for f in index.store]
+        return [state(index), sorted(stored), index.store.lines()]
+
+    def build(name: str, uri: Path) -> list[str]:
+        return ["build", str(tmp_path / f"{name}.jsonl"), "--out", str(uri), "--encoder", "test_shards:make"]
+
+    with victims(KILLED_COMMAND) as run:
+        begun = tmp_path / "begun.lance"
+        run(None, *build("before", begun))
+        commands = [lambda uri: build("after", uri), lambda uri: ["add", str(uri), str(tmp_path / "more.jsonl")]]
+        for command in commands:
+            whole = Path(f"{begun}.whole")
+            shutil.copytree(begun, whole)
+            total = run(None, *command(whole))
+            assert total >= 2
+            expected = held(whole)
+            for moment in range(1, total + 1):
+                uri = tmp_path / f"{command(whole)[0]}-{moment}.lance"
+                shutil.copytree(begun, uri)
+                assert run(moment, *command(uri)) is None
+                index = Index.open(str(uri))
+                assert set(index.ids()) >= {u.id for u in before[9:]}  # a complete version
+                assert index.search(index.store.read([before[9].id])[0], 1, language="en")
+                run(None, *command(uri))
+                assert held(uri) == expected
+            begun = whole
 
 
 def test_frames_that_are_gone_are_skipped_until_the_next_refresh(uri, utterances):

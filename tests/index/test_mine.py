@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from test_index import DIM, SPEC, frames, made
 
-from helpers import sweep, write_wav
+from helpers import sweep, victims, write_wav
 from interlingua import cli
 from interlingua.corpora import read_manifest
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoreMismatchError, UsageError
+from interlingua.experiments.run import work_folder
 from interlingua.index import index as index_module
 from interlingua.index import mine as mining
 from interlingua.index.mine import MinedPair, Side, mine, sides, write_mined_manifest
@@ -101,15 +102,16 @@ def test_candidates_of_either_side_are_scored(uri, monkeypatch, dense):
     monkeypatch.setattr(mining, "CANDIDATES", 3)
     monkeypatch.setattr(index_module, "VECTORS", 4)
     monkeypatch.setattr(mining, "DENSE", dense)
+    monkeypatch.setattr(mining, "CHUNK", 10)
+    monkeypatch.setattr(mining, "SHARE", 60)
     index = index_module.Index.open(uri)
     a, b = Side(index, "en"), Side(index, "fr")
     best: set[tuple[int, int]] = set()
     for own, others, turn in ((a, b, 1), (b, a, -1)):
         gallery = {row: v for rows, vectors in others.vectors() for row, v in zip(rows, vectors, strict=True)}
-        for rows, vectors in own.queries(others):
-            for row, vector in zip(rows, vectors, strict=True):
-                nearest = sorted(gallery, key=lambda other: -float(vector @ gallery[other]))[:3]
-                best |= {(int(row), int(other))[::turn] for other in nearest}
+        for row, vector in enumerate(own.queries(others, np.arange(len(own)))):
+            nearest = sorted(gallery, key=lambda other: -float(vector @ gallery[other]))[:3]
+            best |= {(row, int(other))[::turn] for other in nearest}
     found = mine(a, b)
     assert set(zip(found.i, found.j, strict=True)) == best
     exact = loops(a, b, 4)
@@ -250,6 +252,95 @@ def test_nothing_half_written_stays(uri, tmp_path, monkeypatch):
     assert [p.name for p in out.parent.iterdir()] == ["pairs.parquet"]
 
 
+# ---------------------------------------------------------------- killed and resumed
+
+
+def test_pairs_are_cut_into_shares_of_whole_utterances(monkeypatch):
+    monkeypatch.setattr(mining, "CHUNK", 3)
+    monkeypatch.setattr(mining, "SHARE", 6)
+    i = np.repeat([0, 1, 2, 4, 5, 6, 7, 9], [2, 3, 2, 9, 1, 1, 1, 1])
+    assert list(mining._cuts(i)) == [(0, 5), (5, 7), (7, 16), (16, 19), (19, 20)]
+    assert list(mining._cuts(i[:0])) == []
+
+
+@pytest.mark.parametrize("exhaustive", [0, 500])
+def test_what_was_made_is_kept_and_not_made_again(uri, tmp_path, monkeypatch, exhaustive):
+    monkeypatch.setattr(mining, "EXHAUSTIVE", exhaustive)
+    monkeypatch.setattr(mining, "CANDIDATES", 5)
+    monkeypatch.setattr(mining, "SHARE", 50)
+    index = index_module.Index.open(uri)
+    sides_of, made = (Side(index, "en"), Side(index, "fr")), []
+
+    def broken(a, b, shares, advance):
+        for name, array in mining.mine_here(a, b, shares, advance):
+            if len(made) == 3:
+                raise KeyboardInterrupt
+            made.append(name)
+            yield name, array
+
+    def told(a, b, shares, advance):
+        made.extend(s.name for s in shares)
+        yield from mining.mine_here(a, b, shares[::-1], advance)  # in any order
+
+    whole = mine(*sides_of)
+    kept = tmp_path / "kept"
+    with pytest.raises(KeyboardInterrupt):
+        mine(*sides_of, kept=kept, engine=broken)
+    assert len(made) == 3
+    found = mine(*sides_of, kept=kept, engine=told)
+    assert len(made) == len(set(made)) >= 5  # none of them twice
+    np.testing.assert_array_equal((found.i, found.j), (whole.i, whole.j))
+    np.testing.assert_array_equal(found.score, whole.score)
+    made.clear()
+    mine(*sides_of, kept=kept, engine=told)
+    assert not made
+    index.store.write([frames("fr", 99)])
+    index.refresh()
+    mine(Side(index, "en"), Side(index, "fr"), kept=kept, engine=told)
+    assert len(made) >= 5  # the index has changed
+    assert len({p.name.partition("-")[0] for p in kept.iterdir()}) == 1
+
+
+KILLED = """
+    from interlingua import cli
+    from interlingua.index import mine
+    mine.CHUNK, mine.SHARE, mine.EXHAUSTIVE, mine.CANDIDATES = 10, 100, 0, 10
+    POINTS = [(__import__("pathlib").Path, "replace")]  # each file that is written
+
+    def job(uri, out):
+        assert cli.run(["mine", uri, "--languages", "en", "fr", "--out", out, "--manifest", out + ".jsonl"]) == 0
+"""
+
+
+def test_a_killed_run_goes_on_and_leaves_nothing(uri, tmp_path):
+    with victims(KILLED) as run:
+        whole = tmp_path / "whole" / "pairs.tsv"
+        total = run(None, uri, str(whole))
+        shares = total - 3  # the manifest, the table and its curve
+        assert shares > 8
+        expected = {p.name: p.read_bytes() for p in whole.parent.iterdir()}
+        assert sorted(expected) == ["pairs.curve.json", "pairs.tsv", "pairs.tsv.jsonl"]
+        for moment in (4, total // 2, total - 2, total):
+            out = tmp_path / str(moment) / "pairs.tsv"
+            assert run(moment, uri, str(out)) is None
+            held = {p.name: p.read_bytes() for p in out.parent.iterdir() if p.name in expected}
+            assert held == {name: expected[name] for name in held}  # none that is half there
+            again = run(None, uri, str(out))
+            assert again == total - min(moment - 1, shares)  # what was kept isn't made again
+            assert {p.name: p.read_bytes() for p in out.parent.iterdir()} == expected
+
+
+def test_a_second_process_on_one_output_is_refused(uri, tmp_path, capsys):
+    out = tmp_path / "pairs.tsv"
+    with work_folder(out):
+        assert cli.run(["mine", uri, "--languages", "en", "fr", "--out", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        f"interlingua: {out}: another process is writing it; wait for it, or name another --out\n"
+    )
+    assert not out.exists()
+    assert cli.run(["mine", uri, "--languages", "en", "fr", "--out", str(out)]) == 0
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -300,6 +391,10 @@ def test_folders_are_indexed_beside_the_output(tmp_path, tiny_whisper_folder, ca
         (["en", "fr", "--out", "pairs.csv"], "--out pairs.csv: name a file that ends in .tsv"),
         (["a.wav", "b.wav", "--document", "--threshold", "1"], "--threshold: for collections"),
         (["en", "fr", "--compute", "float32"], "--compute: for --document"),
+        (["a.wav", "b.wav", "--document", "--engine", "ray"], "--engine: for collections"),
+        (["en", "fr", "--address", "auto"], "--address is the Ray cluster's; add --engine ray"),
+        (["en", "fr", "--engine", "ray"], "en is indexed first, where all nodes see it; name --out"),
+        (["en", "fr", "--languages", "en", "fr", "--out", "pairs.tsv"], "en: no such file or folder"),
         (["a.wav", "--document"], "name two recordings"),
         (["nothing.lance", "fr"], "no index here"),
     ],

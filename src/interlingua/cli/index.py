@@ -77,7 +77,7 @@ def add(
     from interlingua.index import Index
 
     held = Index.open(index)
-    options = {"encoder": held.encoder[0], "dtype": held.store.spec.dtype, "device": device}
+    options: dict[str, Any] = {"encoder": held.encoder[0], "dtype": held.store.spec.dtype, "device": device}
     return _built(recordings, index, language, json, keep=True, **options)
 
 
@@ -135,7 +135,14 @@ def info(index: str, *, json: bool = False) -> None:
 
 
 def _built(
-    recordings: tuple[str, ...], out: str, language: str | None, json: bool, *, like: str | None = None, **options: Any
+    recordings: tuple[str, ...],
+    out: str,
+    language: str | None,
+    json: bool,
+    *,
+    like: str | None = None,
+    shard: tuple[int, int] = (0, 1),
+    **options: Any,
 ) -> int:
     from interlingua.encoding import FrameStore
     from interlingua.encoding.store import opened
@@ -148,11 +155,15 @@ def _built(
     known = {u.id: u for u in held.utterances()} if held else {}
     encoder, model = held.encoder if held else (options["encoder"] or "whisper", options.get("model") or "")
     listener = model if model and encoder == "whisper" else "base"
-    utterances, failed = list[Utterance](), dict[str, str]()
+    utterances, failed, names = list[Utterance](), dict[str, str](), list[str]()
     if others or not stores:
-        utterances, failed = collect(others, language=language, model=listener, held=known, log=note)
+        utterances, failed, names = collect(
+            others, language=language, model=listener, held=known, shard=shard, log=note
+        )
     other = Index.open(like) if like else None
-    index, report = build(utterances, out, stores=stores, unread=list(failed), like=other, **options)
+    index, report = build(
+        utterances, out, stores=stores, unread=list(failed), like=other, shard=shard, names=names, **options
+    )
     failed |= report.failed
     for name, why in failed.items():
         note(f"interlingua: {name}: {why}")
@@ -166,10 +177,21 @@ def _built(
                 "total": len(index),
                 "languages": index.languages(),
             }
+            | ({"missing_shards": report.missing} if shard != (0, 1) else {})
         )
     else:
         say(
             f"{out}: {report.encoded} encoded now, {report.present} held already, {len(failed)} failed; "
             f"{len(index)} utterances in all"
         )
+        if shard != (0, 1):
+            rest = ", ".join(f"{i}/{shard[1]}" for i in report.missing)
+            print(
+                f"shard {shard[0]}/{shard[1]} has completed; "
+                + (
+                    f"not yet: {rest}"
+                    if rest
+                    else "all others have, too: the command without --shard completes the index"
+                )
+            )
     return 1 if failed else 0

@@ -34,11 +34,13 @@ def mine(
     model: str | None = None,
     compute: Literal["auto", "float32", "bfloat16"] = "auto",
     device: Device = "auto",
+    engine: Literal["here", "ray"] = "here",
+    address: str | None = None,
     json: bool = False,
 ) -> int:
     """Mine the utterances of A and B that mean the same; or align two recordings of one talk.
 
-    Prints a table, tab-separated, unless OUT or JSON is named.
+    Prints a table, tab-separated, unless OUT or JSON is named. Interrupted, the same command with OUT continues.
 
     Args:
         a: an index; or recordings, a folder, a manifest, which are indexed first. With --document: a recording.
@@ -58,6 +60,8 @@ def mine(
         model: model spec: alias, hub id or folder; default: the encoder's own (whisper: base).
         compute: of a document: number format of encoder and SeqSim; auto = bfloat16 where the device has it.
         device: where to encode, and to compare a document.
+        engine: here (this process) or ray (every worker of a Ray cluster; docs/cluster.md).
+        address: of the Ray cluster; default: RAY_ADDRESS, else one that is started on this machine.
         json: print the result as JSON.
     """
     from interlingua.errors import UsageError
@@ -73,11 +77,14 @@ def mine(
             ("one-way", one_way or None),
             ("manifest", manifest),
             ("page", page),
+            ("engine", None if engine == "here" else engine),
         ]
         if value is not None
     ]
     if document and given:
         raise UsageError(f"{', '.join(given)}: for collections, not for --document")
+    if address and engine != "ray":
+        raise UsageError("--address is the Ray cluster's; add --engine ray")
     if not document and compute != "auto":
         raise UsageError("--compute: for --document; collections are compared in float32")
     if document and b is None:
@@ -101,7 +108,7 @@ def mine(
         manifest=manifest,
         page=page,
         json=json,
-        options={"encoder": encoder, "model": model, "device": device},
+        options={"encoder": encoder, "model": model, "device": device, "engine": engine, "address": address},
     )
 
 
@@ -122,20 +129,40 @@ def _collections(
     json: bool,
     options: dict[str, Any],
 ) -> int:
+    from contextlib import ExitStack
+
     import msgspec
 
-    from interlingua.files import write_text
+    from interlingua.experiments.run import work_folder
+    from interlingua.files import sweep, write_text
     from interlingua.index.calibration import calibrate, read_judged
-    from interlingua.index.mine import NEIGHBOURS, MinedPair, mine, sides, write_mined_manifest
+    from interlingua.index.mine import (
+        NEIGHBOURS,
+        MinedPair,
+        RayMining,
+        mine,
+        mine_here,
+        sides,
+        write_mined_manifest,
+    )
     from interlingua.index.pairs import as_tsv, check_suffix, write_pairs
     from interlingua.report.marks import PAIRS, write_marks_page
 
     if out:
         check_suffix(out)
-    with sides(a, b, languages, beside=out, log=_log, **options) as (first, second, failed):
+    engine = RayMining(options["address"]) if options["engine"] == "ray" else mine_here
+    with ExitStack() as stack:
+        kept = None
+        if out:
+            kept = stack.enter_context(work_folder(out))
+            for file in filter(None, (out, out.with_suffix(".curve.json"), manifest, page)):
+                sweep(file)
+        first, second, failed = stack.enter_context(sides(a, b, languages, beside=out, log=_log, **options))
         for name, why in failed.items():
             _log(f"{name}: {why}")
-        found = mine(first, second, neighbours=NEIGHBOURS if neighbours is None else neighbours)
+        found = mine(
+            first, second, neighbours=NEIGHBOURS if neighbours is None else neighbours, kept=kept, engine=engine
+        )
         planted = read_judged(known, "--known", found) if known else None
         marked = read_judged(marks, "--marks", found) if marks else None
         curve = calibrate(found, planted, marked, precision=precision)

@@ -107,6 +107,7 @@ def encode_manifest(
     dtype: StoreDtype = "float16",
     label: str = "encoding",
     shard: tuple[int, int] = (0, 1),
+    whole: Sequence[str] | None = None,
     engine: Engine = encode_here,
 ) -> tuple[FrameStore, EncodeReport]:
     """Encode the utterances that the store lacks, and return the store, created if absent.
@@ -115,8 +116,9 @@ def encode_manifest(
     audio changed is encoded again, one whose manifest line changed is described anew; one that fails now loses its
     frames. A pooled store keeps the speech frames only: pooling is for retrieval, where the context isn't read.
 
-    ``shard`` (i, n) encodes part i of n only (`shard_of`), beside other processes that write to the store;
-    ``pooling`` frames are averaged into one.
+    ``shard`` (i, n) encodes part i of n only (`shard_of`), beside other processes that write to the store; ``whole``:
+    names of all that is encoded in shards, where the utterances are part i already. ``pooling`` frames are averaged
+    into one.
 
     Raises:
         StoreMismatchError: the store holds frames of another kind.
@@ -125,7 +127,7 @@ def encode_manifest(
     """
     if pooling < 1:
         raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
-    chosen = shard_of(utterances, *shard)
+    chosen = shard_of(utterances, *shard) if whole is None else utterances
     spec = replace(encoder.spec, pooling=pooling, dtype=dtype, rate=encoder.rate)
 
     def require_space_for(absent: Sequence[Utterance]) -> None:
@@ -134,7 +136,7 @@ def encode_manifest(
     if not Path(store_path).exists():  # before the folder is created
         require_space_for(chosen)
     store = FrameStore.open_or_create(store_path, spec, encoder.dim)
-    shards = _Shards(store, utterances, *shard)
+    shards = _Shards(store, [u.id for u in utterances] if whole is None else whole, *shard)
     held, known = store.hashes(), store.lines()
     require_space_for([u for u in chosen if u.id not in held])
     present, failed, commits = set[str](), dict[str, str](), _Commits(store)
@@ -186,9 +188,9 @@ class _Commits:
 class _Shards:
     """Which shards of a manifest have completed, in the store's notes; raises UsageError for another number of them."""
 
-    def __init__(self, store: FrameStore, utterances: Sequence[Utterance], index: int, count: int) -> None:
+    def __init__(self, store: FrameStore, names: Sequence[str], index: int, count: int) -> None:
         self._store, self._index, self._count = store, index, count
-        manifest = sha256("\n".join(sorted(u.id for u in utterances)).encode()).hexdigest()[:16]
+        manifest = sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
         self._prefix = f"interlingua.shards/{manifest}/"
         recorded = self._recorded()
         self._recording = count > 1 or bool(recorded)
@@ -237,9 +239,14 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def shard_of(utterances: Sequence[Utterance], index: int, count: int) -> list[Utterance]:
     """The utterances of part ``index`` of ``count``, by a hash of their ids; raises UsageError for no such part."""
+    return [u for u in utterances if in_shard(u.id, index, count)]
+
+
+def in_shard(name: str, index: int, count: int) -> bool:
+    """Whether a name belongs to part ``index`` of ``count``, by its hash; raises UsageError for no such part."""
     if not 0 <= index < count:
         raise UsageError(f"--shard {index}/{count}: the parts of {count} are 0/{count} to {count - 1}/{count}")
-    return [u for u in utterances if crc32(u.id.encode()) % count == index]
+    return crc32(name.encode("utf-8", "surrogateescape")) % count == index
 
 
 def estimate_bytes(utterances: Sequence[Utterance], spec: FrameSpec, dim: int) -> int:

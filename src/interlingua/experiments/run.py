@@ -2,7 +2,7 @@
 
 Every experiment and `finetune` reads its settings, claims the folder (`Run`), reads finished work from it (`kept`,
 `kept_by_id`), and writes the results with their provenance (`Run.save`). Interrupted, the same call resumes; another
-configuration is refused.
+configuration is refused. A single file has a `Claim`, or a `work_folder` while it is made.
 """
 
 import contextlib
@@ -10,8 +10,9 @@ import datetime
 import fcntl
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -129,8 +130,7 @@ class Claim:
         self.made: dict[str, Origin] = {}
         self._path = out / "begun.json" if folder else out.with_name(f".{out.name}.begun.json")
         self._folder = out if folder and not out.exists() else None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._locked(out)
+        self._file = _locked(self._path, out)
         try:
             self._file.seek(0)
             held = self._file.read()
@@ -178,20 +178,40 @@ class Claim:
         with contextlib.suppress(OSError):  # a full disk, which `add` has raised already
             self._file.close()
 
-    def _locked(self, out: Path) -> BinaryIO:
-        while True:
-            file = self._path.open("a+b")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                file.close()
-                raise ResultsError(f"{out}: another process is writing it; wait for it, or name another --out") from e
-            except OSError:  # a file system without locks
-                return file
-            with contextlib.suppress(FileNotFoundError):  # removed by `close` between opening and locking
-                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
-                    return file
+
+@contextlib.contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside an output for what is kept until the block succeeds; then it is removed.
+
+    One process at a time has it; raises ResultsError for another one.
+    """
+    folder = out.with_name(f".{out.name}.begun")
+    lock = folder / "lock"
+    with _locked(lock, out):
+        try:
+            yield folder
+            shutil.rmtree(folder)
+        finally:
+            if folder.exists() and [*folder.iterdir()] == [lock]:
+                shutil.rmtree(folder)
+
+
+def _locked(path: Path, out: Path) -> BinaryIO:
+    """The open file ``path``, locked until it is closed; ResultsError if another process has locked it."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
             file.close()
+            raise ResultsError(f"{out}: another process is writing it; wait for it, or name another --out") from e
+        except OSError:  # a file system without locks
+            return file
+        with contextlib.suppress(FileNotFoundError):  # removed by its owner between opening and locking
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def _agreed(path: Path, held: bytes, settings: Mapping[str, Any], out: Path) -> tuple[str, list[bytes]]:

@@ -13,8 +13,17 @@ from interlingua.audio import load_audio
 from interlingua.corpora import read_any
 from interlingua.corpora.base import CORPORA, read_corpus
 from interlingua.corpora.recordings import audio_files, is_table
-from interlingua.encoding import EncodeReport, RayEngine, encode_here, encode_manifest, load_encoder, resolve_device
+from interlingua.encoding import (
+    EncodeReport,
+    RayEngine,
+    encode_here,
+    encode_manifest,
+    load_encoder,
+    resolve_device,
+    shard_of,
+)
 from interlingua.encoding.encoder import SpeechEncoder, pool_frames
+from interlingua.encoding.pipeline import in_shard
 from interlingua.encoding.store import FrameStore, opened
 from interlingua.errors import AudioError, UsageError
 from interlingua.files import shown
@@ -36,15 +45,18 @@ def collect(
     language: str | None = None,
     model: str = "base",
     held: Mapping[str, Utterance] | None = None,
+    shard: tuple[int, int] = (0, 1),
     log: Callable[[str], None] = lambda line: None,
-) -> tuple[list[Utterance], dict[str, str]]:
-    """The utterances that the command line names, and the recordings that failed (name -> why).
+) -> tuple[list[Utterance], dict[str, str], list[str]]:
+    """The utterances that the command line names, the recordings that failed (name -> why), and names of all shards.
 
     Args:
         inputs: audio files, folders, patterns; manifests and tables; corpora as ``NAME`` or ``NAME=FOLDER``. A
             recording of more than 30 s is cut at its pauses, into utterances ``path#start-end``.
         language: of recordings without a manifest; None: ``model``, a Whisper, detects it.
         held: an index's utterances by id, whose language is known.
+        shard: (i, n) reads part i of n only, by a hash of a recording's path, or of the id in a manifest. The names are
+            these, of all parts.
 
     Raises:
         UsageError: nothing to index, or two utterances of one id.
@@ -63,17 +75,19 @@ def collect(
             bare += [path.absolute() for path, _ in audio_files(given, log)]
             if bare and not bare[-1].exists():
                 raise UsageError(f"{given}: no such file or folder; nothing is indexed, and nothing dropped")
-    found += _cut(bare, language, model, held or {}, failed)
-    if not found and not failed:
+    names = [*(u.id for u in found), *map(str, bare)]
+    if not names:
         raise UsageError(
             f"{', '.join(inputs) or 'no input'}: no recording in it; name audio files, folders or manifests"
         )
+    found = shard_of(found, *shard)
+    found += _cut([p for p in bare if in_shard(str(p), *shard)], language, model, held or {}, failed)
     seen: set[str] = set()
     for u in found:
         if u.id in seen:
             raise UsageError(f"two utterances are called {u.id!r}; ids must differ: index them apart, or rename one")
         seen.add(u.id)
-    return found, failed
+    return found, failed, names
 
 
 def _cut(
@@ -123,6 +137,7 @@ def build(
     unread: Iterable[str] = (),
     like: Index | None = None,
     shard: tuple[int, int] = (0, 1),
+    names: Sequence[str] | None = None,
     engine: Literal["here", "ray"] = "here",
     address: str | None = None,
 ) -> tuple[Index, EncodeReport]:
@@ -142,6 +157,7 @@ def build(
         unread: recordings whose utterances stay, though they can't be read now.
         like: an index whose statistics a new one shares, so that `search_shards` can search both.
         shard: (i, n) only encodes part i of n; once all are, a call without it completes the index.
+        names: of all parts, where the utterances are part i already; both as `collect` gives them.
         engine: ``ray`` encodes on the cluster at ``address``.
         address: of the Ray cluster.
 
@@ -164,13 +180,13 @@ def build(
     for source in stores:
         store, taken = _taken(source, f"{name}/frames.lance", dtype)
         present += taken
-    if chosen or not stores:
+    if chosen or names or not stores:
         load = _loader(name, encoder, model, device)
         gpus = device != "cpu"
         run = RayEngine(partial(load, device=device), address, on_gpus=gpus) if engine == "ray" else encode_here
         loaded = load(device=resolve_device(device)[0])
         _require_alike(like, loaded.spec, loaded.dim)
-        settings = {"pooling": POOLING, "dtype": dtype, "shard": shard, "engine": run}
+        settings = {"pooling": POOLING, "dtype": dtype, "shard": shard, "whole": names, "engine": run}
         store, report = encode_manifest(chosen, loaded, f"{name}/frames.lance", **settings)  # type: ignore[arg-type]
     report = replace(report, present=report.present + present)
     index = Index.of(uri, store, encoder=encoder, model=model, shared=like.statistics if like else None)

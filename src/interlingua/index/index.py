@@ -478,6 +478,11 @@ class Index:
                 flat = batch["vector"].flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
                 yield batch["id"].to_pylist(), flat.reshape(len(batch), -1)
 
+    def vectors_of(self, ids: Sequence[str]) -> Float32[np.ndarray, "N V"]:
+        """Vectors of some utterances, in order."""
+        found = {i: v for some, vectors in self.vectors(among(ids)) for i, v in zip(some, vectors, strict=True)}
+        return np.stack([found[i] for i in ids])
+
     def _column(self, name: str, where: str | None = None) -> list[Any]:
         with self._condition_named(where):
             return list(self._catalogue.to_table(columns=[name], filter=where)[name].to_pylist())

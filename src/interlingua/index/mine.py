@@ -3,25 +3,32 @@
     vectors of both sides -> candidates each way -> SeqSim of the candidate pairs, by chunks of both sides
               -> margins over each utterance's nearest neighbours -> ranks each way -> pairs that are best both ways
 
+Candidates and SeqSim come in shares, made here or on a Ray cluster, and kept until the end: a killed run goes on.
+
 Frames are whitened by each side's own statistics and compared with their positions, as the default method does. The
 margins are those of text mining (Artetxe & Schwenk, ACL 2019, and Conneau et al., ICLR 2018), the scores SeqSim in
 place of the cosine of fixed vectors. Measured in docs/mine.md.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from interlingua import __version__
 from interlingua.corpora import write_manifest
-from interlingua.errors import UsageError
+from interlingua.encoding.cluster import on_cluster
+from interlingua.errors import StoreError, UsageError
+from interlingua.files import atomic_file
 from interlingua.index import index as indexes
 from interlingua.index.build import build, collect
 from interlingua.index.index import Index
@@ -37,11 +44,13 @@ NEIGHBOURS = 4  # docs/mine.md
 EXHAUSTIVE = 500  # utterances: all pairs of sides no larger are scored
 CANDIDATES = 100  # of each utterance, beyond: docs/mine.md
 CHUNK = 512  # utterances of a side that are in memory at a time
+SHARE = 50_000  # pairs, or those of one utterance: about 20 s of a core
 DENSE = 0.3  # of a chunk's pairs are candidates: all of its pairs are scored at once
 NEAR_COPY = 0.92  # SeqSim of frames as they are stored: a copy as MP3 has 0.97, the same letters in two voices 0.89
 
 Places = Int[np.ndarray, "P"]
 Values = Float32[np.ndarray, "P"]
+Advance = Callable[[int], None]
 
 
 class MinedPair(Pair, frozen=True, kw_only=True):
@@ -75,7 +84,7 @@ class Side:
         if language and language not in index.languages():
             held = ", ".join(sorted(index.languages())) or "nothing"
             raise UsageError(f"--languages {language}: {index.uri} holds {held}")
-        self.index = index
+        self.index, self.language = index, language
         self.utterances: list[Utterance] = index.utterances(where)
         self._where = where
 
@@ -87,24 +96,28 @@ class Side:
         """Places of the utterances by id."""
         return {u.id: row for row, u in enumerate(self.utterances)}
 
+    @cached_property
+    def digest(self) -> str:
+        """Of all that scores come from: the utterances in their order, their frames, and the index's statistics."""
+        hashes = self.index.store.hashes()
+        held = [f"{u.id} {hashes.get(u.id)}" for u in self.utterances]
+        lines = [str(self.index.store.spec), self.index.statistics.version, *held]
+        return sha256("\n".join(lines).encode()).hexdigest()[:16]
+
     def vectors(self) -> Iterator[tuple[Places, Float32[np.ndarray, "P V"]]]:
         """Places and vectors, a part at a time."""
         for ids, vectors in self.index.vectors(self._where):
             yield np.array([self.rows[i] for i in ids]), vectors
 
-    def queries(self, gallery: "Side") -> Iterator[tuple[Places, Float32[np.ndarray, "P V"]]]:
-        """Places, and vectors that are compared with those of the gallery, a part at a time."""
+    def queries(self, gallery: "Side", rows: Places) -> Float32[np.ndarray, "P V"]:
+        """Vectors of some utterances that are compared with those of the gallery."""
         named, place = gallery.index.statistics.name, gallery.index.estimates
-        for rows, vectors in self.vectors() if gallery.index.uri == self.index.uri else self._placed(gallery):
-            languages = [named(self.utterances[i].language) for i in rows]
-            yield rows, np.stack([place.query_vector(v, lang) for v, lang in zip(vectors, languages, strict=True)])
-
-    def _placed(self, gallery: "Side") -> Iterator[tuple[Places, Float32[np.ndarray, "P V"]]]:
-        """Vectors among the anchors of another index."""
-        for start in range(0, len(self), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(self)))
-            moved = self.frames(rows, whitened=True)
-            yield rows, gallery.index.estimates.place(moved, [""] * len(rows))[0]
+        if gallery.index.uri == self.index.uri:
+            vectors = self.index.vectors_of([self.utterances[i].id for i in rows])
+        else:  # among the anchors of another index
+            vectors = place.place(self.frames(rows, whitened=True), [""] * len(rows))[0]
+        languages = [named(self.utterances[i].language) for i in rows]
+        return np.stack([place.query_vector(v, lang) for v, lang in zip(vectors, languages, strict=True)])
 
     def frames(self, rows: Sequence[int] | Places, *, whitened: bool = False) -> list[FrameArray]:
         """Frames of some utterances: as they are stored, or whitened by the index's own statistics."""
@@ -249,8 +262,10 @@ def sides(
         def opened(given: str, name: str, language: str | None) -> Index:
             if (Path(given) / "catalogue.lance").exists() or "://" in given or given.rstrip("/").endswith(".lance"):
                 return Index.open(given)
+            if options.get("engine") == "ray" and not beside:
+                raise UsageError(f"--engine ray: {given} is indexed first, where all nodes see it; name --out")
             uri = f"{place}-{name}.lance"
-            utterances, unread = collect([given], language=language, model=options.get("model") or "base", log=log)
+            utterances, unread, _ = collect([given], language=language, model=options.get("model") or "base", log=log)
             log(
                 f"{given}: indexed as {uri}"
                 if beside
@@ -265,10 +280,79 @@ def sides(
         yield Side(index_a, first), Side(index_b, second), failed
 
 
-def mine(a: Side, b: Side, *, neighbours: int = NEIGHBOURS) -> Scored:
+@dataclass(frozen=True, eq=False)
+class Share:
+    """Work on two sides that makes one array; ``size`` is what of it progress counts."""
+
+    name: str
+    size: int
+    work: Callable[[Side, Side, Advance], np.ndarray]
+
+
+class Engine(Protocol):
+    """Where shares are made: in this process (`mine_here`) or on a cluster (`RayMining`)."""
+
+    def __call__(self, a: Side, b: Side, shares: Sequence[Share], advance: Advance) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and array of each share, in any order."""
+        ...
+
+
+def mine_here(a: Side, b: Side, shares: Sequence[Share], advance: Advance) -> Iterator[tuple[str, np.ndarray]]:
+    """The engine of one process."""
+    for share in shares:
+        yield share.name, share.work(a, b, advance)
+
+
+@dataclass(frozen=True)
+class RayMining:
+    """The engine of a Ray cluster, whose nodes read the indexes; see `on_cluster`."""
+
+    address: str | None = None
+
+    def __call__(self, a: Side, b: Side, shares: Sequence[Share], advance: Advance) -> Iterator[tuple[str, np.ndarray]]:
+        """Raises StoreError where a node finds another index than this process."""
+        named = [
+            (s.index.uri if "://" in s.index.uri else str(Path(s.index.uri).absolute()), s.language, s.digest)
+            for s in (a, b)
+        ]
+        sizes = {s.name: s.size for s in shares}
+        for name, made in on_cluster(partial(_Miner, *named), shares, self.address, on_gpus=False):
+            advance(sizes[name])
+            yield name, made
+
+
+class _Miner:
+    """What a worker makes of shares."""
+
+    def __init__(self, *named: tuple[str, str | None, str]) -> None:
+        self._sides = []
+        for uri, language, digest in named:
+            side = Side(Index.open(uri), language)
+            if side.digest != digest:
+                raise StoreError(f"{uri}: another process changed it meanwhile; run the same command again")
+            self._sides.append(side)
+
+    def __call__(self, share: Share) -> Iterator[tuple[str, np.ndarray]]:
+        a, b = self._sides
+        yield share.name, share.work(a, b, lambda n: None)
+
+
+def mine(
+    a: Side,
+    b: Side,
+    *,
+    neighbours: int = NEIGHBOURS,
+    kept: Path | None = None,
+    engine: Engine = mine_here,
+) -> Scored:
     """Score the candidate pairs of two sides, each way; `Scored.chosen` then takes the best.
 
-    Time grows with the number of utterances; memory by 24 bytes a candidate pair, frames apart.
+    Time grows with the number of candidate pairs; memory by 24 bytes a pair, frames apart.
+
+    Args:
+        neighbours: of each utterance, whose mean score the margins take off.
+        kept: a folder that what is made is kept in: the same call goes on there, unless the indexes have changed.
+        engine: where pairs are scored.
 
     Raises:
         UsageError: frames of two kinds, an utterance on both sides, or ``neighbours`` below 1.
@@ -280,10 +364,42 @@ def mine(a: Side, b: Side, *, neighbours: int = NEIGHBOURS) -> Scored:
         raise UsageError(f"{a.index.uri}: A and B share utterances; name two languages of it, --languages en fr")
     whitened = bool(a.index.statistics.languages and b.index.statistics.languages)
     everything = not whitened or max(len(a), len(b)) <= EXHAUSTIVE
-    i, j = _all_pairs(len(a), len(b)) if everything else _candidates(a, b, CANDIDATES)
-    scores = _scores(a, b, i, j, whitened=whitened)
+    run = _Run(a, b, engine, kept)
+    i, j = _all_pairs(len(a), len(b)) if everything else _candidates(run, CANDIDATES)
+    scores = _scores(run, i, j, whitened)
     known = np.isfinite(scores)
     return ranked(a, b, i[known], j[known], scores[known], neighbours)
+
+
+class _Run:
+    """Makes shares, or reads those that a killed run has kept."""
+
+    def __init__(self, a: Side, b: Side, engine: Engine, kept: Path | None) -> None:
+        self.a, self.b = a, b
+        self._engine, self._kept = engine, kept
+        if kept:
+            settings = [__version__, a.digest, b.digest, METHOD, CANDIDATES, EXHAUSTIVE, CHUNK, SHARE]
+            self._key = sha256(repr(settings).encode()).hexdigest()[:16]
+            for file in kept.glob("*.npy"):
+                if not file.name.startswith(self._key):  # of other versions of the indexes
+                    file.unlink()
+
+    def make(self, shares: Sequence[Share], label: str) -> list[np.ndarray]:
+        """The arrays of the shares, in order."""
+        made = {}
+        if self._kept:
+            files = {s.name: self._kept / f"{self._key}-{s.name}.npy" for s in shares}
+            made = {name: np.load(file) for name, file in files.items() if file.exists()}
+        todo = [s for s in shares if s.name not in made]
+        with track(sum(s.size for s in todo), label) as advance:
+            for name, array in self._engine(self.a, self.b, todo, advance):
+                made[name] = array
+                if self._kept:
+                    with atomic_file(files[name]) as temporary, temporary.open("wb") as file:
+                        np.save(file, array)
+                        file.flush()
+                        os.fsync(file.fileno())
+        return [made[s.name] for s in shares]
 
 
 def ranked(a: Side, b: Side, i: Places, j: Places, score: Values, neighbours: int) -> Scored:
@@ -317,59 +433,88 @@ def _all_pairs(n: int, m: int) -> tuple[Places, Places]:
     return np.repeat(np.arange(n), m), np.tile(np.arange(m), n)
 
 
-def _candidates(a: Side, b: Side, k: int) -> tuple[Places, Places]:
+def _candidates(run: _Run, k: int) -> tuple[Places, Places]:
     """Pairs of which one is among the k nearest of the other, by vector."""
-    i, j = _nearest(a, b, k), _nearest(b, a, k)
+    a, b = run.a, run.b
+    shares = [
+        Share(f"nearest-{name}-{start:09}", len(rows), partial(_nearest, rows=rows, k=k, back=back))
+        for back, name, side in ((False, "ab", a), (True, "ba", b))
+        for start in range(0, len(side), CHUNK)
+        for rows in [np.arange(start, min(start + CHUNK, len(side)))]
+    ]
+    found = run.make(shares, "choosing candidates")
+    first = -(-len(a) // CHUNK)
+    i, j = np.concatenate(found[:first]), np.concatenate(found[first:])
     forward = np.repeat(np.arange(len(a)), i.shape[1]) * len(b) + i.ravel()
     backward = j.ravel() * len(b) + np.repeat(np.arange(len(b)), j.shape[1])
-    first, second = np.divmod(np.union1d(forward, backward), len(b))
-    return first, second
+    both, other = np.divmod(np.union1d(forward, backward), len(b))
+    return both, other
 
 
-def _nearest(queries: Side, gallery: Side, k: int) -> Int[np.ndarray, "N K"]:
-    """Places of the k nearest of the gallery for each query, by inner product of vectors."""
+def _nearest(a: Side, b: Side, advance: Advance, *, rows: Places, k: int, back: bool) -> Int[np.ndarray, "P K"]:
+    """Places of the k nearest of B for some utterances of A, by inner product of vectors; ``back``: the other way."""
+    queries, gallery = (b, a) if back else (a, b)
     k = min(k, len(gallery))
-    found = np.empty((len(queries), k), dtype=np.int64)
-    for rows, vectors in queries.queries(gallery):
-        best = np.full((len(rows), 0), 0, dtype=np.float32)
-        places = np.full((len(rows), 0), 0, dtype=np.int64)
-        for others, theirs in gallery.vectors():
-            scores = np.concatenate([best, vectors @ theirs.T], axis=1)
-            named = np.concatenate([places, np.broadcast_to(others, (len(rows), len(others)))], axis=1)
-            keep = np.argpartition(-scores, min(k, scores.shape[1]) - 1, axis=1)[:, :k]
-            best, places = (np.take_along_axis(x, keep, axis=1) for x in (scores, named))
-        found[rows] = places
-    return found
+    vectors = queries.queries(gallery, rows)
+    best = np.full((len(rows), 0), 0, dtype=np.float32)
+    places = np.full((len(rows), 0), 0, dtype=np.int64)
+    for others, theirs in gallery.vectors():
+        scores = np.concatenate([best, vectors @ theirs.T], axis=1)
+        named = np.concatenate([places, np.broadcast_to(others, (len(rows), len(others)))], axis=1)
+        keep = np.argpartition(-scores, min(k, scores.shape[1]) - 1, axis=1)[:, :k]
+        best, places = (np.take_along_axis(x, keep, axis=1) for x in (scores, named))
+    advance(len(rows))
+    return places
 
 
-def _scores(a: Side, b: Side, i: Places, j: Places, *, whitened: bool) -> Values:
+def _scores(run: _Run, i: Places, j: Places, whitened: bool) -> Values:
     """SeqSim of pairs, which are sorted by ``i``."""
+    shares = [
+        Share(f"scores-{start:012}", stop - start, partial(_score, i=i[start:stop], j=j[start:stop], whitened=whitened))
+        for start, stop in _cuts(i)
+    ]
+    return np.concatenate([np.zeros(0, np.float32), *run.make(shares, "comparing")])
+
+
+def _cuts(i: Places) -> Iterator[tuple[int, int]]:
+    """Where pairs, sorted by ``i``, are cut into shares: `CHUNK` utterances or `SHARE` pairs, but whole utterances."""
+    starts = np.flatnonzero(np.diff(i, prepend=-1))
+    ends = np.append(starts[1:], len(i))
+    first = 0
+    while first < len(starts):
+        fitting = int(np.searchsorted(ends, starts[first] + SHARE, side="right"))
+        last = min(max(fitting, first + 1), first + CHUNK) - 1
+        yield int(starts[first]), int(ends[last])
+        first = last + 1
+
+
+def _score(a: Side, b: Side, advance: Advance, *, i: Places, j: Places, whitened: bool) -> Values:
+    """SeqSim of pairs of at most `CHUNK` utterances of A."""
     scores = np.empty(len(i), dtype=np.float32)
-    with track(len(i), "comparing") as advance:
-        for rows, here in _parts(i, np.arange(len(i))):
-            queries = a.packed(rows, whitened=whitened)
-            for columns, pairs in _parts(j[here], here):
-                candidates = b.packed(columns, whitened=whitened)
-                x, y = np.searchsorted(rows, i[pairs]), np.searchsorted(columns, j[pairs])
-                if len(pairs) >= DENSE * len(rows) * len(columns):
-                    scores[pairs] = seqsim(queries, candidates, reduction=METHOD.reduction)[x, y]
-                else:
-                    for query in np.unique(x):
-                        own = x == query
-                        one, some = queries.take(np.array([query])), candidates.take(y[own])
-                        scores[pairs[own]] = seqsim(one, some, reduction=METHOD.reduction)[0]
-                advance(len(pairs))
+    rows = np.unique(i)
+    queries = a.packed(rows, whitened=whitened)
+    for columns, pairs in _parts(j):
+        candidates = b.packed(columns, whitened=whitened)
+        x, y = np.searchsorted(rows, i[pairs]), np.searchsorted(columns, j[pairs])
+        if len(pairs) >= DENSE * len(rows) * len(columns):
+            scores[pairs] = seqsim(queries, candidates, reduction=METHOD.reduction)[x, y]
+        else:
+            for query in np.unique(x):
+                own = x == query
+                one, some = queries.take(np.array([query])), candidates.take(y[own])
+                scores[pairs[own]] = seqsim(one, some, reduction=METHOD.reduction)[0]
+        advance(len(pairs))
     return scores
 
 
-def _parts(side: Places, pairs: Places) -> Iterator[tuple[Places, Places]]:
-    """`CHUNK` utterances at a time of those that occur in ``side``, and which ``pairs`` are theirs."""
+def _parts(side: Places) -> Iterator[tuple[Places, Places]]:
+    """`CHUNK` utterances at a time of those that occur in ``side``, and where they do."""
     occurring = np.unique(side)
     order = np.argsort(side, kind="stable")
     for start in range(0, len(occurring), CHUNK):
         rows = occurring[start : start + CHUNK]
         first, last = np.searchsorted(side[order], [rows[0], rows[-1] + 1])
-        yield rows, pairs[order[first:last]]
+        yield rows, order[first:last]
 
 
 def write_mined_manifest(path: Path, scored: Scored, pairs: Sequence[MinedPair]) -> int:

@@ -34,7 +34,9 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_suffix(path: Path, more: Sequence[str] = ()) -> None:
-    """Raise UsageError unless the name ends as a table's, or in one of ``more``."""
+    """Raise UsageError unless the name ends as a table's, or in one of ``more``, or if it is a folder's."""
+    if path.is_dir():
+        raise UsageError(f"--out {path}: is a folder; name a file")
     if path.suffix.lower() not in (*SUFFIXES, *(suffix.lower() for suffix in more)):
         raise UsageError(f"--out {path}: name a file that ends in {', '.join((*SUFFIXES, *more))}")
 
