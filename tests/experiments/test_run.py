@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from interlingua.errors import ResultsError
-from interlingua.experiments.run import Run, claim, kept, kept_by_id
+from interlingua.experiments.run import Run, claim, kept, kept_by_id, work_folder
 from interlingua.results import Results, load_results
 
 
@@ -69,3 +69,23 @@ def test_results_are_saved_with_their_provenance(tmp_path):
     assert saved.title == "a run"
     assert saved.provenance.seeds == {"bootstrap": 1}
     assert saved.provenance.seconds >= 0
+
+
+def test_a_work_folder_stays_only_with_what_an_interrupted_run_kept(tmp_path):
+    out = tmp_path / "new" / "pairs.tsv"
+
+    def interrupted(name):
+        with work_folder(out) as folder:
+            if name:
+                (folder / name).write_text("done")
+            with pytest.raises(ResultsError, match=r"pairs.tsv: another process is writing it"), work_folder(out):
+                pass
+            raise KeyboardInterrupt
+
+    for name in ("", "half"):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(name)
+        assert [p.name for p in out.parent.iterdir()] == [".pairs.tsv.begun"] * bool(name)
+    with work_folder(out) as folder:
+        assert (folder / "half").read_text() == "done"
+    assert list(out.parent.iterdir()) == []
