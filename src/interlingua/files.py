@@ -1,7 +1,6 @@
 """Files: the cache folder, hashes, JSON of others, and writes that leave nothing half-written behind."""
 
 import errno
-import glob
 import hashlib
 import os
 import platform
@@ -74,12 +73,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)  # 0600 would hide results from colleagues
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sweep(path: Path) -> None:
-    """Remove what killed runs of `atomic_file` have left beside a path; no other process may be writing it."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):
         temporary.unlink(missing_ok=True)
 
 

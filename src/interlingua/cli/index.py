@@ -186,7 +186,7 @@ def _built(
         )
         if shard != (0, 1):
             rest = ", ".join(f"{i}/{shard[1]}" for i in report.missing)
-            print(
+            say(
                 f"shard {shard[0]}/{shard[1]} has completed; "
                 + (
                     f"not yet: {rest}"

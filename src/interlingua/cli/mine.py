@@ -134,7 +134,7 @@ def _collections(
     import msgspec
 
     from interlingua.experiments.run import work_folder
-    from interlingua.files import sweep, write_text
+    from interlingua.files import write_text
     from interlingua.index.calibration import calibrate, read_judged
     from interlingua.index.mine import (
         NEIGHBOURS,
@@ -152,11 +152,7 @@ def _collections(
         check_suffix(out)
     engine = RayMining(options["address"]) if options["engine"] == "ray" else mine_here
     with ExitStack() as stack:
-        kept = None
-        if out:
-            kept = stack.enter_context(work_folder(out))
-            for file in filter(None, (out, out.with_suffix(".curve.json"), manifest, page)):
-                sweep(file)
+        kept = stack.enter_context(work_folder(out)) if out else None
         first, second, failed = stack.enter_context(sides(a, b, languages, beside=out, log=_log, **options))
         for name, why in failed.items():
             _log(f"{name}: {why}")

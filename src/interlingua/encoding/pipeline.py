@@ -190,7 +190,7 @@ class _Shards:
 
     def __init__(self, store: FrameStore, names: Sequence[str], index: int, count: int) -> None:
         self._store, self._index, self._count = store, index, count
-        manifest = sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+        manifest = sha256("\n".join(sorted(names)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self._prefix = f"interlingua.shards/{manifest}/"
         recorded = self._recorded()
         self._recording = count > 1 or bool(recorded)
