@@ -357,7 +357,7 @@ def checksum(utterance_id: str, n_speech: int, audio_hash: str, *arrays: np.ndar
     """CRC-32 of a row, but for its manifest line."""
     found = zlib.crc32(f"{utterance_id}\0{n_speech}\0{audio_hash}".encode())
     for array in arrays:
-        found = zlib.crc32(memoryview(np.ascontiguousarray(array)).cast("B"), found)
+        found = zlib.crc32(np.ascontiguousarray(array).data, found)
     return found
 
 
