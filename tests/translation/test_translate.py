@@ -1,6 +1,7 @@
 """Translation of any audio: cutting, engines, guards, tries, formats, live speech, and the job around them."""
 
 import contextlib
+import copy
 import dataclasses
 import gzip
 import io
@@ -395,7 +396,11 @@ def test_a_language_that_nobody_knows_relatives_of_has_the_detected_proxy(tiny_w
 
 
 def test_a_model_that_only_transcribes_is_asked_for_nothing_else(tiny_whisper):
-    turbo = dataclasses.replace(tiny_whisper, source=dataclasses.replace(tiny_whisper.source, name="tiny-turbo"))
+    turbo = dataclasses.replace(
+        tiny_whisper.without_weights(), source=dataclasses.replace(tiny_whisper.source, name="tiny-turbo")
+    )
+    turbo.model.config = copy.deepcopy(turbo.model.config)
+    turbo.model.config.decoder_layers = 1
     engine = Scripted(turbo, GOOD, language="en")
     translator = Translator(engine, TranslationOptions(segmentation=UNCUT))
     with pytest.raises(UntrainedTaskError, match="turbo"):
