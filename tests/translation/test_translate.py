@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import gzip
 import io
+import itertools
 import json
 import os
 import shutil
@@ -1076,6 +1077,23 @@ def test_a_real_fine_tuned_folder_is_used_by_both_engines(base_whisper, tmp_path
         assert translator.targets == ["es", "en"]
         texts.append([t.text for t in translator.translate_all([(u.id, u.audio) for u in french[:3]], ["es"])])
     assert texts[0] == texts[1]
+
+
+def test_pieces_of_a_long_recording_keep_its_times(tiny_whisper, tmp_path, monkeypatch):
+    from interlingua.translation import translator as module
+
+    path = write_wav(tmp_path / "long.wav", sweep(7.5, 300))
+    cuts = Segmentation(vad=False, longest=2.0)
+    translator = Translator(Scripted(tiny_whisper, GOOD, language="fr"), TranslationOptions(segmentation=cuts))
+    whole = translator.translate(path, "fr", source="fr")
+    assert len(whole.segments) >= 3
+    monkeypatch.setattr(module, "load_audio", partial(load_audio, max_seconds=5.0))
+    monkeypatch.setattr(module, "PIECE_SECONDS", 4.5)
+    cut = translator.translate(path, "fr", source="fr")
+    assert (cut.duration, cut.speech) == pytest.approx((whole.duration, whole.speech))
+    assert cut.segments[0].start == 0
+    assert cut.segments[-1].end == whole.segments[-1].end
+    assert all(a.end <= b.start + 0.01 for a, b in itertools.pairwise(cut.segments))
 
 
 @pytest.mark.model

@@ -396,7 +396,7 @@ def _completed(whisper: Whisper, target: Path) -> None:
         if path.is_file() and path.name != "config.json":
             (target / path.name).symlink_to(path.resolve())
     settings = read_json(folder / "config.json") | _converted_settings(whisper)
-    (target / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    (target / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _converted_settings(whisper: Whisper) -> dict[str, Any]:
@@ -458,7 +458,7 @@ def convert(whisper: Whisper, target: Path, quantization: str | None = None) -> 
                 f"{transformers.__version__} ({one_line(error)}); use --backend transformers"
             ) from error
     settings = read_json(target / "config.json") | _converted_settings(whisper)
-    (target / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    (target / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (target / "tokenizer.json").write_text(whisper.tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
     extractor = json.dumps({"feature_size": whisper.n_mels})
     (target / "preprocessor_config.json").write_text(extractor, encoding="utf-8")
