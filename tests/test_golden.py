@@ -333,7 +333,7 @@ TRAININGS = {
     "lora": ("--learning-rate", "2e-2", "--trainable", "lora", "--lora-rank", "4"),
     "two-sources": (
         *("--learning-rate", "5e-3", "--source", "en", "fr", "--prompt", "target-translate", "--frozen-layers", "1"),
-        *("--embeddings", "--accumulation", "2", "--best", "bleu"),
+        *("--embeddings", "--accumulation", "2", "--best", "bleu", "--patience", "0"),  # there was no early stopping
     ),
 }
 
