@@ -91,7 +91,7 @@ def test_every_query_is_a_row_the_worst_first(tmp_path: Path) -> None:
     head, *shown = cells_of(section(page, "queries"))
     assert [c[0] for c in head] == ["Query", "Languages", "First", "Text", "Found first", "Rank"]
     assert [r[0][0] for r in shown] == [r["Query"] for r in rows]
-    assert [r[3][0] for r in shown] == [r["Text"] or "–" for r in rows]
+    assert [r[3][0] for r in shown] == [r["Text"].removeprefix("'") or "–" for r in rows]  # no formula in CSV
 
 
 @pytest.mark.usefixtures("undrawn")
