@@ -607,7 +607,7 @@ def scale_table(rows: Sequence[dict[str, Any]]) -> str:
 def training_text(rows: Sequence[dict[str, Any]]) -> str:
     """How the models were trained."""
     return f"""`mine --manifest` without a threshold or any label, then `finetune --method {TRAINED_BY} --target fr` on the English recordings with the transcripts of their French partners;
-gold: the same recordings with their own translations; wrong: the mined transcripts dealt out anew. Of each of {rows[0]["folds"]} folds four fifths of the prompts' clusters are mined and trained on, and the last fifth is tested on."""
+gold: the same recordings with their own translations; wrong: the mined transcripts dealt out anew. Of each fold (folds: {rows[0]["folds"]}) four fifths of the prompts' clusters are mined and trained on, and the last fifth is tested on."""
 
 
 def training_table(rows: Sequence[dict[str, Any]]) -> str:
