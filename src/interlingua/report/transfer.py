@@ -67,15 +67,15 @@ def summary(results: Results, *_: Any) -> list[Block]:
     """The new target and the old tasks in a few lines, each with a verdict."""
     columns: Columns = {
         "Task": lambda r: r.name,
+        "Verdict": lambda r: r.verdict,
         "Unit": lambda r: r.unit,
         "Before": lambda r: score(r.change.before),
         "After": lambda r: score(r.change.after),
         "After − before [95% CI]": lambda r: difference(r.change.difference),
-        "Verdict": lambda r: r.verdict,
     }
     caption = "Kept: the interval excludes a loss of 2 or more. Pooled over languages, utterances paired."
     rows = results.transfer_summary
-    return [table("summary", "Before and after", [rows], columns, caption, text_columns=2)] if rows else []
+    return [table("summary", "Before and after", [rows], columns, caption, text_columns=3)] if rows else []
 
 
 def training(results: Results, *_: Any) -> list[Block]:
