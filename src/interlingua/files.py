@@ -136,7 +136,9 @@ def _remove_leftovers(folder: Path) -> None:  # once a process
 
 @cache
 def _machine() -> str:
-    return _digest(platform.node())
+    """Of this machine, and of the container where processes are counted apart in it."""
+    apart = Path("/proc/self/ns/pid")
+    return _digest(f"{platform.node()} {apart.readlink() if apart.is_symlink() else ''}")
 
 
 def _digest(text: str) -> str:

@@ -98,9 +98,8 @@ def name(request):
 
 
 @pytest.mark.parametrize("start", [0.8, 5.9])
+@pytest.mark.parametrize("name", sorted({*CLOCKED} - NO_FILM))
 def test_a_track_that_begins_late(tmp_path, name, start):
-    if name in NO_FILM:
-        pytest.skip("no film in this container")
     codec, rate, format = CLOCKED[name]
     path = write(str(tmp_path / name), codec, rate, [start], film=10.0, format=format)
     samples = load_audio(path)
@@ -232,6 +231,9 @@ DAMAGED = {
 }
 
 
+UNNOTICED = {"a.flv", "a.wma"}  # FFmpeg takes their damaged frames
+
+
 @pytest.fixture(scope="module", params=DAMAGED)
 def damaged(request, tmp_path_factory):
     """(path of the whole file, of the damaged one: 600 bytes in its middle, tolerance)."""
@@ -279,9 +281,10 @@ def test_a_hole_is_silence_with_its_place(damaged):
 
 
 def test_a_hole_is_an_error_elsewhere(damaged):
-    _, broken, _ = damaged
-    if broken.name in ("broken-bare.mp3", "broken-a.tta", "broken-a.flv", "broken-a.wma"):
-        pytest.skip("less than 0.1 s, or nothing that FFmpeg notices")
+    whole, broken, tolerance = damaged
+    if whole.name in UNNOTICED:
+        assert abs(len(load_audio(broken)) - len(load_audio(whole))) <= tolerance * SAMPLE_RATE
+        return
     for read in (load_audio, lambda path: Recording.read(AudioRef(str(path))).samples(AudioRef(str(path)))):
         with pytest.raises(TruncatedAudioError, match="fetch it again"):
             read(broken)

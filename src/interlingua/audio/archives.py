@@ -160,11 +160,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise TruncatedAudioError(f"{path}: the archive ends early or breaks ({reason}); fetch it again") from e
     except tarfile.TarError as e:
         raise AudioError(f"{path}: no tar, tar.gz, zip or parquet file, or a broken one ({e}); fetch it again") from e
-    except (
-        RuntimeError,
-        OverflowError,
-        MemoryError,
-    ) as e:  # zipfile's for a password; NotImplementedError, a kind of it, for a compression
+    except (RuntimeError, OverflowError, MemoryError) as e:
+        # RuntimeError: zipfile's for a password, and for a compression that it lacks; the others: sizes in headers
         raise AudioError(f"{path}: can't be read in place ({e}); unpack it") from e
     except OSError as e:
         raise AudioError(f"{path}: can't be read ({e.strerror or e}); check its permissions and the disk") from e

@@ -125,13 +125,14 @@ def unfit(
     characters a second.
     """
     most = whisper.model.config.max_target_positions
+    room = most - len(prompt_tokens(whisper, prompt, source="en", target="en"))
     held = {sentence for u in measured for sentence in _sentences(u, target)}
     found: dict[str, list[str]] = {}
     for u in utterances:
         text = u.translations.get(target, "")
         if not any(map(str.isalnum, text)):
             reason = "the reference is empty, or has no words"
-        elif len(_labels(whisper, text, target)) > most - len(prompt_tokens(whisper, prompt, source="en", target="en")):
+        elif len(_labels(whisper, text, target)) > room:
             reason = f"the reference is longer than the decoder's {most} tokens"
         elif _in_another(text, target, u.language):
             reason = f"the reference isn't in {language_name(target)}"

@@ -70,7 +70,7 @@ class _Stored(msgspec.Struct):
     quantization_config: None = None
 
 
-class Decoding(msgspec.Struct, kw_only=True):
+class Generation(msgspec.Struct, kw_only=True):
     """``generation_config.json``, or what ``config.json`` has of it; forced tokens aren't read: prompts name all."""
 
     alignment_heads: Heads | None = None
@@ -174,10 +174,10 @@ def read_shape(folder: Path) -> WhisperShape:
     return read_settings(folder / "config.json", WhisperShape)
 
 
-def read_decoding(folder: Path) -> Decoding:
+def read_generation(folder: Path) -> Generation:
     """The settings of decoding: of ``generation_config.json``, else of ``config.json``, as files had it until 2023."""
     path = folder / "generation_config.json"
-    return read_settings(path if path.exists() else folder / "config.json", Decoding)
+    return read_settings(path if path.exists() else folder / "config.json", Generation)
 
 
 def check_extractor(folder: Path, n_mels: int) -> None:

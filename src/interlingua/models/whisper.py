@@ -17,7 +17,7 @@ from interlingua.errors import EnglishOnlyModelError, ModelFormatError, Untraine
 from interlingua.files import atomic_folder, cache_dir, sha256_file
 from interlingua.models.ctranslate2 import load_model
 from interlingua.models.hub import SIDECARS, ModelSource, check_device, load_pretrained, one_line, quiet, resolve
-from interlingua.models.settings import check_extractor, read_decoding, read_json, read_shape, stored_dtype
+from interlingua.models.settings import check_extractor, read_generation, read_json, read_shape, stored_dtype
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _load_model(source: ModelSource, dtype: "torch.dtype | None", tokenizer: Any
         return load_model(source.path, dtype, token_ids(tokenizer))
     shape = read_shape(source.path)
     config = WhisperConfig(**msgspec.structs.asdict(shape), suppress_tokens=None, begin_suppress_tokens=None)
-    given = msgspec.structs.asdict(read_decoding(source.path))
+    given = msgspec.structs.asdict(read_generation(source.path))
     generation = GenerationConfig(**{name: value for name, value in given.items() if value is not None})
     if dtype is None:
         return SimpleNamespace(config=config, generation_config=generation)

@@ -246,13 +246,13 @@ class Scorer:
         sizes = [(len(self._speech[a].frames), len(self._speech[b].frames)) for a, b in pairs]
         scored = [(np.full((n, m), np.nan, np.float32), np.full((m, n), np.nan, np.float32)) for n, m in sizes]
         for fold in range(FOLDS):
+            first, second = (fold + 1) % FOLDS, (fold + 2) % FOLDS  # on which a and b are estimated
             prepared: dict[tuple[str, int], _Prepared] = {}
             for (a, b), directions in zip(pairs, scored, strict=True):
-                for language, other_fold in ((a, 1), (b, 2)):
-                    if (language, other_fold) not in prepared:
-                        estimated = (fold + other_fold) % FOLDS
-                        prepared[language, other_fold] = self._prepared(language, fold, estimated)
-                one, other = prepared[a, 1], prepared[b, 2]
+                for language, estimated in ((a, first), (b, second)):
+                    if (language, estimated) not in prepared:
+                        prepared[language, estimated] = self._prepared(language, fold, estimated)
+                one, other = prepared[a, first], prepared[b, second]
                 scores = self._compared(one, other, one.rows, other.rows)
                 for out, matrix, this, that in zip(directions, scores, (one, other), (other, one), strict=True):
                     out[this.tested] = self._corrected(matrix, this, that)
