@@ -25,7 +25,11 @@ The tree (each class is public; catch the widest that you can handle)::
     │   └── StoreMismatchError      frames of another model, layer, context, pooling or dtype
     ├── OutputsError                a file of systems' outputs can't be used
     ├── CometError                  COMET's environment or model can't be used; scores go on without it
-    └── ResultsError                a result folder can't be read
+    ├── ResultsError                a result folder can't be read
+    └── ServiceError                a request of the service wasn't answered
+        ├── BusyError               too many are waiting; come back later
+        ├── NotFoundError           no model, index or utterance of this name is served
+        └── StoppedError            its client has gone, or it took too long
 
 A message is one line: what is wrong (file, line or option), then how to fix it.
 The command line prints it without a traceback and exits with 2.
@@ -126,3 +130,31 @@ class CometError(InterlinguaError):
 
 class ResultsError(InterlinguaError):
     """A result folder can't be read."""
+
+
+class ServiceError(InterlinguaError):
+    """A request of the service wasn't answered."""
+
+
+class BusyError(ServiceError):
+    """Too many requests are waiting, or too many of this client (``own``); ``retry_after``: seconds."""
+
+    def __init__(self, message: str, retry_after: int = 1, *, own: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after, self.own = retry_after, own
+
+
+class NotFoundError(ServiceError):
+    """No model, index or utterance of this name is served; ``what``: which of them."""
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
+
+
+class StoppedError(ServiceError):
+    """A request that was given up: its client has gone (``cancelled``), or it took too long."""
+
+    def __init__(self, message: str, *, cancelled: bool = False) -> None:
+        super().__init__(message)
+        self.cancelled = cancelled

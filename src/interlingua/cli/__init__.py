@@ -25,6 +25,7 @@ from interlingua.cli import (
     mine,
     report,
     search,
+    serve,
     translate,
 )
 from interlingua.cli import run as recipe
@@ -54,6 +55,7 @@ PARTS = (
     export,
     recipe,
     report,
+    serve,
 )
 for part in PARTS:
     app.command(part.app)

@@ -136,6 +136,19 @@ class Whisper:
         tokens = [self.language_token(language), self.task_token(task)]
         return [generation.decoder_start_token_id, *tokens, generation.no_timestamps_token_id]
 
+    def previous(self, text: str) -> list[int]:
+        """What stands before the prompt where ``text`` came before the speech: its last tokens; none for no text."""
+        if not text.strip():
+            return []
+        first = self.tokenizer.convert_tokens_to_ids("<|startofprev|>")
+        if first in (None, self.tokenizer.unk_token_id):
+            raise UsageError(
+                f"{self.model_name} has no token <|startofprev|>, so that it takes no prompt; leave it out"
+            )
+        room = int(self.model.config.max_target_positions) // 2 - 1  # as in OpenAI's Whisper
+        tokens = self.tokenizer.encode(" " + text.strip(), add_special_tokens=False)
+        return [first, *[t for t in tokens if t < self.tokenizer.eos_token_id][-room:]]  # no special ones
+
 
 def load_whisper(
     spec: str | Path | ModelSource,

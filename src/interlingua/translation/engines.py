@@ -387,7 +387,8 @@ class TransformersEngine:
                 decoded = decode(model.model.decoder, inputs, hidden, lengths, cache=cache, use_cache=True)
                 cache = decoded.past_key_values
                 if step == 0:
-                    silent = self._no_speech(model.proj_out(decoded.last_hidden_state[:, 0]).float())
+                    start = list(prompts[0]).index(settings.decoder_start_token_id)
+                    silent = self._no_speech(model.proj_out(decoded.last_hidden_state[:, start]).float())
                 logits = model.proj_out(decoded.last_hidden_state[:, -1]).float()
                 logits[:, never + not_first if step == 0 else never] = -torch.inf
                 best, chosen = logits.log_softmax(dim=-1).max(dim=-1)

@@ -28,6 +28,7 @@ class Segment:
         compression_ratio: of the chunk's text.
         flags: what looks wrong (see `guards`); none where guards are off.
         tries: how often the chunk was decoded.
+        tokens: of the text; they and ``temperature``, of the try that was kept, aren't in the JSON form.
     """
 
     start: float
@@ -40,6 +41,8 @@ class Segment:
     flags: tuple[Flag, ...] = ()
     tries: int = 1
     words: tuple[Word, ...] = ()
+    tokens: tuple[int, ...] = ()
+    temperature: float = 0.0
 
     def later(self, seconds: float) -> "Segment":
         """The same segment, moved in time."""
@@ -49,6 +52,7 @@ class Segment:
     def as_dict(self) -> dict[str, Any]:
         """The JSON form; words and flags only where there are any."""
         row = asdict(self) | {"flags": list(self.flags), "words": [asdict(w) for w in self.words]}
+        del row["tokens"], row["temperature"]
         for name in ("log_probability", "no_speech_probability", "compression_ratio"):
             row[name] = round(row[name], 4)
         return {k: v for k, v in row.items() if v != []}

@@ -110,6 +110,7 @@ class Output:
     text: str
     flags: tuple[Flag, ...]
     tries: int
+    temperature: float = 0.0
     words: tuple[tuple[Word, ...], ...] = ()
     parts: tuple["Chunk", ...] = ()
 
@@ -163,6 +164,8 @@ def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
         found.flags,
         found.tries,
         tuple(w.later(start) for words in found.words for w in words),
+        tuple(found.decoded.tokens),
+        found.temperature,
     )
     first_time = whisper.model.generation_config.no_timestamps_token_id + 1
     if not any(t >= first_time for t in found.decoded.tokens):
@@ -172,7 +175,9 @@ def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
     words_of = found.words or ((),) * len(pieces)
     for (since, until, tokens), words in zip(pieces, words_of, strict=True):
         if text := whisper.tokenizer.decode(tokens, skip_special_tokens=True).strip():
-            segments.append(replace(whole, start=since, end=until, text=text, words=words).later(start))
+            segments.append(
+                replace(whole, start=since, end=until, text=text, words=words, tokens=tuple(tokens)).later(start)
+            )
     return segments
 
 

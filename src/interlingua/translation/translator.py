@@ -51,6 +51,7 @@ from interlingua.types import SAMPLE_RATE, AudioRef, Hypothesis, Samples
 
 AUTO = "auto"  # a recording's language: detected once for all of it
 EACH = "each"  # detected for every chunk
+SOURCE = "source"  # as a target: whatever is spoken, a transcript
 
 FIRST_WINDOW, WINDOW_CHUNKS = 16, 128  # chunks batched together: few at first, so that output shows soon
 PIECE_SECONDS = 1800.0  # of a recording that is too long to be held whole
@@ -78,6 +79,7 @@ class TranslationOptions:
         timestamps: the model cuts chunks into segments. Fine-tuned targets have none: a segment is a chunk.
         words: also time every word.
         guards: flag Whisper's known failures, and retry.
+        prompt: text that the model takes for what stood before each chunk: names and their spelling.
     """
 
     context: str = "speech+4"
@@ -86,6 +88,7 @@ class TranslationOptions:
     timestamps: bool = False
     words: bool = False
     guards: bool = True
+    prompt: str = ""
     segmentation: Segmentation = field(default_factory=Segmentation)
 
     def __post_init__(self) -> None:
@@ -114,6 +117,8 @@ class TargetPrompt:
             UntrainedTaskError: the model can't translate into English (turbo).
         """
         whisper, trained = engine.whisper, engine.targets
+        if target == SOURCE:
+            return cls(target, "transcribe", trained=False)
         if trained and target in trained.targets:
             return cls(target, trained.task(target), trained=True)
         if target == "en" and whisper.can_translate:
@@ -124,6 +129,10 @@ class TargetPrompt:
             whisper.language_token(target)  # raises
         return cls(target, "transcribe", trained=False)
 
+    def written(self, chunk: Chunk) -> str:
+        """The language that a chunk's output is in."""
+        return chunk.language if self.target == SOURCE else self.target
+
     def tokens(self, engine: Engine, chunk: Chunk, *, timestamps: bool = False) -> Sequence[int]:
         """The decoder's first tokens for a chunk."""
         whisper = engine.whisper
@@ -132,7 +141,7 @@ class TargetPrompt:
             return engine.targets.prompt(whisper, self.target, source=chunk.token)
         if not whisper.is_multilingual:
             prompt = [settings.decoder_start_token_id, settings.no_timestamps_token_id]
-        elif chunk.language == self.target:
+        elif self.target in (chunk.language, SOURCE):
             prompt = whisper.prompt(chunk.token, "transcribe")
         elif self.task == "transcribe":
             prompt = whisper.prompt(self.target, "transcribe")
@@ -175,7 +184,7 @@ class Translator:
 
         Args:
             audio: anything that `interlingua.audio.load_audio` reads; an array is at 16 kHz.
-            to: target language; the source language for a transcript.
+            to: target language; the source language, or ``source`` where it isn't known, for a transcript.
             source: source language, ``auto``, or ``each`` (detected anew in every chunk).
             spoken_as: proxy language in the prompt, for a source language without a token.
 
@@ -214,7 +223,8 @@ class Translator:
         """
         given = {source} if isinstance(source, str) else set(source.values())
         named = normalise_languages(given - {AUTO, EACH})
-        targets = [TargetPrompt.of(self.engine, t, named) for t in normalise_languages(to)]
+        wanted = dict.fromkeys(t if t == SOURCE else normalise_language(t) for t in to)
+        targets = [TargetPrompt.of(self.engine, t, named) for t in wanted]
         if not targets:
             raise UsageError("no target language; name one")
         proxies = {code: code for code in self.engine.whisper.languages}  # source language -> token
@@ -338,7 +348,7 @@ class _Recording:
         language = self.language or "und"
         token = self.token if self.token != language else None
         about = language, probability, token, self.duration, self.speech
-        return Translation(self.id, target, *about, segments, self.holes)
+        return Translation(self.id, language if target == SOURCE else target, *about, segments, self.holes)
 
 
 def _named(holes: Sequence[Hole]) -> str:
@@ -388,6 +398,7 @@ class _ChunkDecoder:
 
     def __init__(self, engine: Engine, options: TranslationOptions) -> None:
         self.engine, self.options = engine, options
+        self._before = engine.whisper.previous(options.prompt)
 
     def listen(self, chunks: Sequence[Chunk]) -> list[tuple[Chunk, dict[str, float]]]:
         """Language probabilities of each chunk; keeps the states, which `decode` reuses for the same batch."""
@@ -513,7 +524,7 @@ class _ChunkDecoder:
 
     def _try(self, chunks: Sequence[Chunk], states: Any, target: TargetPrompt, how: Decoding) -> None:
         how = replace(how, timestamps=self.options.timestamps and not target.trained)
-        prompts = [target.tokens(self.engine, c, timestamps=how.timestamps) for c in chunks]
+        prompts = [[*self._before, *target.tokens(self.engine, c, timestamps=how.timestamps)] for c in chunks]
         for i, (chunk, decoded) in enumerate(zip(chunks, self.engine.generate(states, prompts, how), strict=True)):
             text = self.engine.whisper.tokenizer.decode(decoded.tokens, skip_special_tokens=True).strip()
             flags: tuple[Flag, ...] = ()
@@ -523,7 +534,7 @@ class _ChunkDecoder:
                     speech = self._speech(chunk)
                 flags = flags_of(
                     text,
-                    target=target.target,
+                    target=target.written(chunk),
                     source=chunk.language,
                     log_probability=decoded.log_probability,
                     no_speech_probability=decoded.no_speech_probability,
@@ -532,7 +543,7 @@ class _ChunkDecoder:
                 )
             before = chunk.outputs.get(target.target)
             tries = before.tries + 1 if before else 1
-            found = Output(decoded, text, flags, tries)
+            found = Output(decoded, text, flags, tries, how.temperature)
             if before and (not TRY_AGAIN & set(before.flags) or _rank(before) >= _rank(found)):
                 found = replace(before, tries=tries)
             elif self.options.words:
@@ -551,7 +562,7 @@ class _ChunkDecoder:
             return found
         every = [token for tokens in pieces for token in tokens]
         path = self.engine.place(states, row, target.tokens(self.engine, chunk), every, chunk.seconds)
-        spaced = target.target not in UNSPACED_LANGUAGES
+        spaced = target.written(chunk) not in UNSPACED_LANGUAGES
         words = join_tokens(pieces, path, chunk.seconds, whisper.tokenizer, spaced=spaced)
         return replace(found, words=tuple(map(tuple, words)))
 
