@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that somebody sent: its bytes, and the suffix of its name, which tells FFmpeg of formats without a header."""
+    """A file that somebody sent; the suffix of its name tells of formats that have no header."""
 
     data: bytes
     suffix: str = ""
