@@ -7,7 +7,7 @@ PEERS  := .venv-peers
 CLUSTER := .venv-cluster
 SPEECH_PEERS := .venv-translate-peers
 
-.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality peers translate-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -63,6 +63,9 @@ study: setup  ## what improves SeqSim, every method on every pair: docs/seqsim.m
 
 study-transfer: setup  ## transfer and forgetting, all methods: docs/transfer.md (hours on two cores; goes on where it was)
 	$(BIN)/python benchmarks/transfer.py
+
+study-finetune: setup  ## what finetune's default learns and keeps, into three targets: docs/finetune-default.md (hours; goes on where it was)
+	$(BIN)/python benchmarks/finetune_default.py
 
 bench: bench-encoding bench-seqsim bench-index bench-finetune  ## benchmarks, ratios against peers and the machine's own ceiling
 

@@ -98,6 +98,11 @@ TREES: dict[str, dict[str, str | bytes]] = {
         **{f"zh-CN/clips/{name}.mp3": WAV for name in "abc"},
     },
     "mass": {f"dataset/spanish/txt/{VERSE}.txt": "Si alguno\n", f"dataset/spanish/wav/{VERSE}.wav": WAV},
+    "mboshi": {
+        "full_corpus_newsplit/dev/abiayi_1.wav": WAV,
+        "full_corpus_newsplit/dev/abiayi_1.mb": "NA\n",
+        "full_corpus_newsplit/dev/abiayi_1.fr": "Il dort.\n",
+    },
     "europarl-st": {
         "en/audios/en.1.m4a": WAV,
         "en/fr/dev/segments.lst": "en.1 0.0 0.1\nen.1 0.1 0.3\n",
@@ -499,6 +504,7 @@ def test_genders_of_fleurs_in_words_and_in_numbers(prepare):
         ("covost", "zh-CN/validated.tsv"),
         ("mass", "dataset/spanish/txt"),
         ("mass", "dataset/spanish/wav"),
+        ("mboshi", "full_corpus_newsplit/dev"),
         ("europarl-st", "en/audios"),
         ("mustc", "en-de/data/dev/wav"),
         ("voxpopuli-s2s", "transcribed_data/en/fr/s2s.tsv"),

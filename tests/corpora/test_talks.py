@@ -1,4 +1,6 @@
-"""Europarl-ST, MuST-C, VoxPopuli S2S and SpeechMatrix: each trap of a format on a tiny tree in the real layout."""
+"""Corpora of talks and field recordings: each trap of a format on a tiny tree in the real layout."""
+
+from pathlib import Path
 
 import pytest
 
@@ -92,8 +94,59 @@ def test_mustc_splits_targets_and_languages(tmp_path):
         read("mustc", tmp_path, split="train")
     with pytest.raises(CorpusError, match="no target ja is here, only en-de"):
         read("mustc", tmp_path, targets=("ja",))
-    with pytest.raises(UsageError, match="MuST-C's speech is English"):
+    with pytest.raises(UsageError, match=r"--languages de: .* has speech in en; --option targets="):
         read("mustc", tmp_path, languages=("de",))
+
+
+def iwslt_part(place: Path, split="train", texts=("que", "spa")) -> Path:
+    clip(place / split / "wav" / "a.wav", 3.0)
+    put(place / split / "txt" / f"{split}.yaml", "- {duration: 1.5, offset: 0.25, speaker_id: s, wav: a.wav}\n")
+    for code, text in zip(texts, ("Wasi", "Casa"), strict=True):
+        put(place / split / "txt" / f"{split}.{code}", text + "\n")
+    return place
+
+
+@pytest.mark.parametrize("place", ["que-spa", "que_spa_clean", "que-spa/data", "."])
+def test_iwslts_layout_of_low_resource_pairs(tmp_path, place):
+    iwslt_part(iwslt_part(tmp_path / place), split="valid")
+    named = place != "."
+    found, _ = read("mustc", tmp_path, languages=None if named else ("que",))
+    assert [(u.id, u.split) for u in found] == [("qu/dev/a_0.25_1.5", "dev"), ("qu/train/a_0.25_1.5", "train")]
+    assert (found[0].language, found[0].text, found[0].translations) == ("qu", "Wasi", {"es": "Casa"})
+    assert len(load_audio(found[0].audio)) == 24000
+    if not named:
+        with pytest.raises(UsageError, match=r"has texts in que, spa; say which of two is spoken, --languages que"):
+            read("mustc", tmp_path)
+
+
+# ---------------------------------------------------------------- Mboshi-French
+
+
+def test_mboshi(tmp_path):
+    for split, name in (("train", "abiayi_1"), ("dev", "kouarata_2"), ("dev", "kouarata_3")):
+        place = tmp_path / "full_corpus_newsplit" / split
+        put(place / f"{name}.fr", "Il  dort\n")
+        put(place / f"{name}.mb", "Wa ámitúúngá\n")
+        if name != "kouarata_3":
+            clip(place / f"{name}.wav", 1.0)
+    (first, second), log = read("mboshi", tmp_path)
+    assert first == Utterance(
+        id="mdw/abiayi_1",
+        audio=AudioRef(str(tmp_path / "full_corpus_newsplit" / "train" / "abiayi_1.wav")),
+        language="mdw",
+        text="Wa ámitúúngá",
+        translations={"fr": "Il dort"},
+        meaning="abiayi_1",
+        split="train",
+        speaker="abiayi",
+    )
+    assert second.split == "dev"
+    assert log == ["mboshi dev: skipped 1 (no audio file): kouarata_3.wav"]
+    assert len(read("mboshi", tmp_path / "full_corpus_newsplit", split="dev")[0]) == 1
+    with pytest.raises(UsageError, match="has speech in mdw alone"):
+        read("mboshi", tmp_path, languages=("fr",))
+    with pytest.raises(CorpusError, match=r"no train or dev/<name>\.fr is here\. clone https://github\.com/besacier"):
+        read("mboshi", tmp_path / "full_corpus_newsplit" / "dev")
 
 
 def test_mustc_what_cant_be_used(tmp_path):

@@ -310,6 +310,30 @@ def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeyp
     assert list((tmp_path / "said").iterdir())
 
 
+def test_a_source_language_without_a_token_goes_by_another_s(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    french = [u.id for u in read_manifest(folder / "manifest.jsonl") if u.language == "fr"]
+    changed(folder, tmp_path / "mdw.jsonl", *((i, "language", "mdw") for i in french))
+    command = ["finetune", "mdw.jsonl", "--store", str(folder / "store.lance"), "--model", str(folder / "tiny")]
+    command += ["--method", "plain", "--target", "es", "--steps", "2", "--compute", "float32"]
+    assert run([*command, "--source", "en", "--as", "sw", "--out", "en"]) == 2
+    assert "--as sw: en have tokens of their own; leave it out" in capsys.readouterr().err
+    for out, more, chosen in (("by-rule", (), "ln sw sn"), ("given", ("--as", "swahili"), "sw")):
+        assert run([*command, "--source", "mdw", *more, "--out", out]) == 0
+        said = capsys.readouterr()
+        assert "mdw into es, trained on" in said.out
+        assert ("mdw has no token in tiny: proxy language" in said.err) == (not more)
+        proxies = read_targets(tmp_path / out / "model").proxies
+        assert proxies["mdw"] in chosen.split()
+        speech = ["translate", str(folder / "audio" / "fr-0.wav"), "--from", "mdw", "--no-vad", "--json"]
+        assert run([*speech, "--model", f"{out}/model", "--to", "es"]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["token"] == proxies["mdw"]
+        assert "proxy language" not in said.err
+    assert run(["export", "given/model", "exported", "--format", "ctranslate2"]) == 0
+    assert 'mdw: has no token; where a prompt names the speech, write language="sw"' in capsys.readouterr().out
+
+
 def test_splits_keep_clusters_whole_and_test_everything_once():
     spoken = [utterance("en", f"m{i}", cluster=f"c{i // 2}") for i in range(40)]
     tested = []

@@ -81,3 +81,5 @@ def _print(report: "ExportReport") -> None:
                 f'{language}: WhisperModel("{report.out / "ctranslate2"}").transcribe(AUDIO, language="{token}", '
                 f'task="{task}", without_timestamps=True)'
             )
+        for language, token in report.targets.proxies.items():
+            say(f'{language}: has no token; where a prompt names the speech, write language="{token}"')

@@ -128,8 +128,9 @@ class Corpus:
 
 _OURS = {
     "prompts": "prompts", "udhr": "udhr", "fleurs": "fleurs", "covost": "covost", "common-voice": "common_voice",
-    "mass": "mass", "europarl-st": "europarl_st", "mustc": "mustc", "voxpopuli-s2s": "voxpopuli_s2s",
-    "speechmatrix": "speechmatrix", "huggingface": "huggingface", "lhotse": "lhotse", "nemo": "nemo",
+    "mass": "mass", "mboshi": "mboshi", "europarl-st": "europarl_st", "mustc": "mustc",
+    "voxpopuli-s2s": "voxpopuli_s2s", "speechmatrix": "speechmatrix", "huggingface": "huggingface",
+    "lhotse": "lhotse", "nemo": "nemo",
 }  # fmt: skip
 CORPORA: Registry[Corpus] = Registry(
     "corpus",

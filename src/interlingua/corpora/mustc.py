@@ -1,25 +1,60 @@
-"""MuST-C: English TED talks, segmented, translated into 8 (v1) to 14 languages.
+"""MuST-C (English TED talks, segmented, translated into 8 to 14 languages), and what has its layout.
 
 ``ROOT/en-<t>/data/<split>/`` with ``wav/ted_<n>.wav`` and the parallel ``txt/<split>.{en,<t>,yaml}``; the yaml holds a
-segment a line (``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: ted_767.wav}``).
+segment a line (``{duration: 3.5, offset: 16.08, rW: 9, uW: 0, speaker_id: spk.767, wav: ted_767.wav}``). IWSLT's
+low-resource tasks have it of other pairs, and without some of the folders above ``<split>`` (``que-spa/train/txt``).
 """
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interlingua.audio.archives import refusal
-from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
+from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import parallel_lines, seconds
 from interlingua.corpora.europarl_st import merged
+from interlingua.corpora.layout import folder_name
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
 
 FETCH = (
     "fetch MUSTC_v*_en-<t>.tar.gz after asking at https://mt.fbk.eu/must-c-releases/ and unpack it; ROOT is the folder "
-    "that holds en-<t>/data/{train,dev,tst-COMMON,tst-HE}"
+    "that holds en-<t>/data/{train,dev,tst-COMMON,tst-HE}. Of an IWSLT low-resource pair: the folder that holds "
+    "<split>/txt/<split>.{yaml,<s>,<t>} and <split>/wav"
 )
+_TEST = "tst-COMMON"
+_PAIR = re.compile(r"([a-z]{2,3})[-_]([a-z]{2,3})(?![a-z])")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One split of a pair: its folder, and the endings of its texts."""
+
+    folder: Path
+    source: str
+    target: str
+
+    @property
+    def spoken(self) -> str:
+        """Our code of the language that is heard."""
+        return normalise_language(self.source)
+
+    @property
+    def written(self) -> str:
+        """Our code of the target."""
+        return normalise_language(self.target)
+
+    @property
+    def split(self) -> str:
+        """Our name of the split."""
+        return split_name(self.folder.name)
+
+    def text(self, ending: str) -> Path:
+        """One of the parallel files."""
+        return self.folder / "txt" / f"{self.folder.name}.{ending}"
 
 
 def read_mustc(
@@ -27,68 +62,102 @@ def read_mustc(
 ) -> Iterator[Utterance]:
     """One utterance a segment, with its translations into ``targets`` (None: all that are there).
 
-    ``root`` may also be one ``en-<t>``. One target is read in constant memory; of several a split's segments are held.
+    ``root`` may also be one pair's folder. One target is read in constant memory; of several a split's segments are
+    held. Which language of a pair is spoken is read from a folder's name (``que-spa``), or is the one in ``languages``.
     """
-    if languages is not None and normalise_languages(languages) != ("en",):
-        raise UsageError(f"--languages {','.join(languages)}: MuST-C's speech is English; its targets are an option")
+    spoken = None if languages is None else normalise_languages(languages)
+    there = [part for folder in _splits(root) if (part := _part(folder, root, spoken))]
+    heard = sorted({part.spoken for part in there})
+    if spoken is not None and there and (strange := [code for code in spoken if code not in heard]):
+        raise UsageError(
+            f"--languages {','.join(strange)}: {root} has speech in {', '.join(heard)}; --option targets= names targets"
+        )
     wanted = None if targets is None else normalise_languages(targets)
-    folders = [root] if root.name.startswith("en-") else sorted(root.glob("en-*"))
-    there = {p: normalise_language(p.name.removeprefix("en-")) for p in folders if (p / "data").is_dir()}
-    chosen = {p: code for p, code in there.items() if wanted is None or code in wanted}
+    chosen = [p for p in there if (spoken is None or p.spoken in spoken) and (wanted is None or p.written in wanted)]
     if not chosen:
-        has = f"only {', '.join(p.name for p in there)}" if there else "not one en-<t>/data"
-        lacking = f"target {', '.join(targets)}" if targets and there else "folder of a target"
-        raise CorpusError(f"{root}: no {lacking} is here, {has}. {FETCH}")
-    names = sorted({p.name for folder in chosen for p in (folder / "data").iterdir() if _tables(p)})
-    requested = None if split is None else "tst-COMMON" if split == "test" else split
-    if not names or (requested is not None and requested not in names):
-        has = f", only {', '.join(names)}" if names else ""
-        raise CorpusError(f"{root}: no split{f' {split}' if split else ''} is here{has}. {FETCH}")
+        pairs = ", ".join(sorted({f"{p.source}-{p.target}" for p in there}))
+        lacking = f"no target {', '.join(targets)} is here, only {pairs}" if targets and there else "no split is here"
+        raise CorpusError(f"{root}: {lacking}. {FETCH}")
+    names = sorted({part.split for part in chosen})
+    requested = _TEST if split == "test" and _TEST in names else split
+    if requested is not None and requested not in names:
+        raise CorpusError(f"{root}: no split {split} is here, only {', '.join(names)}. {FETCH}")
     for name in names if requested is None else [requested]:
-        skipped = Skipped(f"mustc {name}", log)
-        parts = [
-            _segments(folder / "data" / name, folder.name.removeprefix("en-"), code, skipped)
-            for folder, code in chosen.items()
-            if _tables(folder / "data" / name)
-        ]
-        yield from merged(parts, skipped)
-        skipped.report()
+        for code in heard:
+            parts = [part for part in chosen if (part.split, part.spoken) == (name, code)]
+            skipped = Skipped(f"mustc {code} {name}", log)
+            yield from merged([_segments(part, skipped) for part in parts], skipped)
+            skipped.report()
 
 
 CORPUS = Corpus(
     name="mustc",
-    title="MuST-C: English TED talks with translations (texts)",
+    title="MuST-C: English TED talks with translations (texts); IWSLT's low-resource pairs, which have its layout",
     read=read_mustc,
-    licence="CC-BY-NC-ND 4.0",
+    licence="CC-BY-NC-ND 4.0; IWSLT's pairs: each has its own",
     fetch=FETCH,
 )
 
 
-def _tables(folder: Path) -> bool:
-    return (folder / "txt" / f"{folder.name}.yaml").is_file()
+def _splits(root: Path) -> list[Path]:
+    """Folders of splits: below ROOT, ``<pair>/`` and ``data/`` in any combination."""
+    found = [
+        p for level in ("", "*/", "*/*/") for p in root.glob(f"{level}*/txt/*.yaml") if p.stem == p.parent.parent.name
+    ]
+    return [path.parent.parent for path in sorted(found)]
 
 
-def _segments(folder: Path, target: str, code: str, skipped: Skipped) -> Iterator[Utterance]:
-    split = folder.name
-    table = folder / "txt" / f"{split}.yaml"
+def _part(folder: Path, root: Path, spoken: tuple[str, ...] | None) -> _Part | None:
+    """A split's pair, by a folder's name, else by its two texts; None where it has fewer.
+
+    Raises:
+        UsageError: neither a name nor ``spoken`` says which of the two is heard.
+    """
+    for name in (folder_name(p) for p in (folder.parent, folder.parent.parent, root)):
+        if (pair := _PAIR.match(name)) and all(map(_is_language, pair.groups())):
+            return _Part(folder, *pair.groups())
+    paths = sorted((folder / "txt").glob(f"{folder.name}.*"))
+    endings = [path.suffix[1:] for path in paths if _is_language(path.suffix[1:])]
+    heard = [ending for ending in endings if normalise_language(ending) in (spoken or ())]
+    if len(endings) < 2:
+        return None
+    if len(endings) > 2 or len(heard) != 1:
+        raise UsageError(
+            f"{folder}: has texts in {', '.join(endings)}; say which of two is spoken, --languages {endings[0]}"
+        )
+    return _Part(folder, heard[0], next(ending for ending in endings if ending not in heard))
+
+
+def _is_language(code: str) -> bool:
+    try:
+        normalise_language(code)
+    except UsageError:
+        return False
+    return True
+
+
+def _segments(part: _Part, skipped: Skipped) -> Iterator[Utterance]:
+    table, spoken, written = part.text("yaml"), part.spoken, part.written
     there: dict[str, bool] = {}
-    texts = parallel_lines(table, folder / "txt" / f"{split}.en", folder / "txt" / f"{split}.{target}")
+    texts = parallel_lines(table, part.text(part.source), part.text(part.target))
     for number, (line, text, translation) in enumerate(texts, start=1):
         wav, offset, duration, speaker = _segment(line, f"{table}:{number}")
+        audio = part.folder / "wav" / wav
         if wav not in there:
-            there[wav] = not refusal(wav) and (folder / "wav" / wav).is_file()
+            there[wav] = not refusal(wav) and audio.is_file()
         if not there[wav] or duration <= 0:
-            skipped.add("no audio file" if duration > 0 else "no duration", f"{wav} ({target} {table.name}:{number})")
+            reason = "no audio file" if duration > 0 else "no duration"
+            skipped.add(reason, f"{wav} ({part.target} {table.name}:{number})")
             continue
         name = f"{wav.rpartition('.')[0] or wav}_{offset:g}_{duration:g}"
         yield Utterance(
-            id=f"en/{split}/{name}",
-            audio=AudioRef(str(folder / "wav" / wav), offset, duration),
-            language="en",
+            id=f"{spoken}/{part.split}/{name}",
+            audio=AudioRef(str(audio), offset, duration),
+            language=spoken,
             text=text or None,
-            translations={code: translation} if translation else {},
-            meaning=f"en/{name}",
-            split=split,
+            translations={written: translation} if translation else {},
+            meaning=f"{spoken}/{name}",
+            split=part.split,
             speaker=speaker,
             duration=duration,
         )

@@ -24,7 +24,7 @@ from interlingua.encoding import (
     free_bytes,
     resolve_device,
 )
-from interlingua.errors import CorpusError, ResultsError
+from interlingua.errors import CorpusError, ResultsError, UsageError
 from interlingua.experiments.config import Device
 from interlingua.experiments.run import Run, claim, kept, kept_by_id, to_encode, with_durations
 from interlingua.experiments.utterances import UtteranceLog
@@ -32,6 +32,7 @@ from interlingua.files import sha256_file
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.finetuning.data import (
     MOST_TOKENS,
+    NONE,
     Example,
     LiveStates,
     States,
@@ -58,16 +59,24 @@ from interlingua.finetuning.evaluate import (
 )
 from interlingua.finetuning.presets import ALL, heard_in
 from interlingua.finetuning.trainer import steps_of, train, training_curve
-from interlingua.languages import PromptKind
+from interlingua.languages import PromptKind, language_name
 from interlingua.models import Whisper, load_whisper, save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import Results, UtteranceResult
-from interlingua.translation import require_decodable
-from interlingua.types import Utterance
+from interlingua.translation import decode_frames, detect_frames, fast_engine, require_decodable
+from interlingua.translation.unseen import (
+    DEFAULT_RULE,
+    candidate_tokens,
+    choose_token,
+    likeliest_languages,
+    rule_scores,
+)
+from interlingua.types import Frames, Utterance
 
 _FREE = ("data", "out", "log", "strict")  # paths and logging may change when a run resumes
 MOST_REHEARSED = 5_000  # utterances, drawn: each is decoded once or twice a language
+PROBED = 16  # utterances of a language without a token, to choose a proxy language
 MOST_OF_DISK = 0.8  # proportion of the free disk that states may take
 WAIT = datetime.timedelta(days=7)  # processes wait for the first one as long as it takes
 
@@ -93,6 +102,13 @@ def run_finetune(
     whisper = load_whisper(config.model, device=where)
     whisper.require_translation()
     languages = sorted({u.language for u in utterances if u.language in whisper.languages})
+    strange = [s for s in config.source if s not in whisper.languages]
+    if config.spoken_as:
+        whisper.language_token(config.spoken_as)
+        if not strange:
+            raise UsageError(
+                f"--as {config.spoken_as}: {', '.join(config.source)} have tokens of their own; leave it out"
+            )
     new, dev, test = split(utterances, config)
     new = fit_to_train(new, [*dev, *test], whisper, config, log)
     if config.rehearse_as == (ALL,):
@@ -133,11 +149,18 @@ def run_finetune(
     new = _with_states(new, [*dev, *test], states, config, log)
 
     taught = read_targets(whisper.source.path)
-    token = slot_of(whisper, config.target, languages, taught)
-    examples = translation_examples(new, whisper, config.target, config.prompt, token=token)
+    proxies = dict(taught.proxies) if taught else {}
+    with processes.main_process_first():
+        for source in strange:
+            if config.spoken_as or source not in proxies:
+                heard = [u.id for u in new if u.language == source][:PROBED]
+                proxies[source] = config.spoken_as or proxy_of(whisper, source, states.read(heard), log)
+    token = slot_of(whisper, config.target, [*languages, *proxies.values()], taught)
+    examples = translation_examples(new, whisper, config.target, config.prompt, token=token, proxies=proxies)
     log(f"{len(examples)} examples of {', '.join(config.source)} into {config.target}; training in {compute}")
     log(f"method {config.method}: {steps} steps of {config.batch_size * config.accumulation}, {passes:.1f} passes")
-    tasks = [*new_tasks(whisper, languages, config.target, config.prompt, token), *old_tasks(whisper, languages)]
+    tasks = new_tasks(whisper, [*languages, *strange], config.target, config.prompt, token, proxies)
+    tasks += old_tasks(whisper, languages)
     for other in config.others:
         tasks += other_tasks(whisper, languages, other, config.prompt)
     for line in left_out([*dev, *test], dict.fromkeys((t.source, t.target) for t in tasks if t.kind != "detect")):
@@ -167,7 +190,7 @@ def run_finetune(
         processes.wait_for_everyone()
         return config.out
     update.apply(whisper, config.interpolate)
-    taught = named_targets(whisper, config.target, token, config.prompt, config.source)
+    taught = named_targets(whisper, config.target, token, config.prompt, config.source, proxies)
     log(f"model: {save_whisper(whisper, config.out / 'model', taught)}")
 
     curve = training_curve(config.out / "checkpoints")
@@ -301,7 +324,14 @@ def slot_of(whisper: Whisper, target: str, languages: Sequence[str], taught: Tar
     return assign_slot(whisper, target, [*languages, *(how.token for how in known.values() if how.token)])
 
 
-def named_targets(whisper: Whisper, target: str, token: str, prompt: PromptKind, sources: Sequence[str]) -> Targets:
+def named_targets(
+    whisper: Whisper,
+    target: str,
+    token: str,
+    prompt: PromptKind,
+    sources: Sequence[str],
+    proxies: Mapping[str, str] = NONE,
+) -> Targets:
     """The targets of a fine-tuned model: the new one, and those before."""
     taught = read_targets(whisper.source.path)
     new = {target: Target(None if prompt == "source-translate" else token, prompt)}
@@ -309,7 +339,30 @@ def named_targets(whisper: Whisper, target: str, token: str, prompt: PromptKind,
         targets={**new, **{t: how for t, how in (taught.targets if taught else {}).items() if t != target}},
         base=taught.base if taught else Base(whisper.model_name, whisper.revision),
         sources=tuple(dict.fromkeys([*(taught.sources if taught else ()), *sources])),
+        proxies=dict(proxies),
     )
+
+
+def proxy_of(whisper: Whisper, language: str, frames: Sequence[Frames], log: Callable[[str], None]) -> str:
+    """The proxy language of a language without a token, chosen by `translation.unseen` on some of its speech."""
+    engine = fast_engine(whisper)
+    candidates, detected = candidate_tokens(language, whisper.languages), {}
+    if not candidates:
+        detected = detect_frames(engine, frames)
+        candidates = likeliest_languages(detected)
+    chosen = candidates[0]
+    if len(candidates) > 1:
+        outputs = {
+            code: decode_frames(engine, frames, whisper.prompt(code, "translate"), most_tokens=MOST_TOKENS)
+            for code in candidates
+        }
+        translations = {code: {found.id: found for found in some} for code, some in outputs.items()}
+        chosen = choose_token(rule_scores(DEFAULT_RULE, translations, detected))
+    log(
+        f"{language_name(language)} has no token in {whisper.model_name}: proxy language {language_name(chosen)}, of "
+        f"{', '.join(candidates)}; --as names another"
+    )
+    return chosen
 
 
 def made_states(

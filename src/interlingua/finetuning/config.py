@@ -26,6 +26,12 @@ REGULARIZERS: Registry[type["Regularizer"]] = Registry(
 """By name: ours, entry points ``interlingua.regularizers``, or ``module:attribute``."""
 
 
+_FLAGS_OF_LANGUAGES = {
+    "target": "--target", "source": "--source", "spoken_as": "--as", "others": "--others", "rehearse": "--rehearse",
+    "rehearse_as": "--rehearse-as",
+}  # fmt: skip
+
+
 def _strengths(_: Any, tokens: Sequence[Any]) -> dict[str, float]:
     found = {}
     for token in tokens:
@@ -59,6 +65,8 @@ class FinetuneConfig:
         store: stores of `interlingua encode`, one a context; tests use the first. Default: made in OUT or on the fly.
         context: context of the encoder states where no store is given: full or speech+N.
         source: languages of the speech to train on.
+        spoken_as: language whose token names a source language that has none, in the model folder and in prompts that
+            name the speech; default: chosen among its relatives, as `interlingua translate` does.
         model: model to fine-tune; it made the encoder states.
         train_split: split to train on, where the manifest has splits.
         dev_split: split that chooses the best checkpoint, where the manifest has it.
@@ -101,6 +109,7 @@ class FinetuneConfig:
     store: tuple[str, ...] = ()
     context: str = "speech+8"
     source: tuple[str, ...] = ("en",)
+    spoken_as: Annotated[str | None, cyclopts.Parameter(name="--as")] = None
     model: str = "base"
     train_split: str = "train"
     dev_split: str = "dev"
@@ -168,15 +177,15 @@ class FinetuneConfig:
             raise UsageError("--prompt source-translate names no target; --trainable target needs another --prompt")
 
     def _normalise_languages(self) -> None:
-        for name in ("target", "source", "others", "rehearse", "rehearse_as"):
+        for name, flag in _FLAGS_OF_LANGUAGES.items():
             given = getattr(self, name)
-            codes = (given,) if name == "target" else given or ()
+            codes = (given,) if isinstance(given, str) else given or ()
             try:
                 found = tuple(c if c in (SOURCE, ALL) else normalise_language(c) for c in codes)
             except UsageError as e:
-                raise UsageError(f"--{name.replace('_', '-')}: {e}") from e
+                raise UsageError(f"{flag}: {e}") from e
             if codes:
-                object.__setattr__(self, name, found[0] if name == "target" else tuple(dict.fromkeys(found)))
+                object.__setattr__(self, name, found[0] if isinstance(given, str) else tuple(dict.fromkeys(found)))
 
     def plan(self) -> str:
         """The plan in one line."""

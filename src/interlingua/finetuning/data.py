@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ MOST_TOKENS = 128  # of an output: longer ones in 30 s are loops, and are not re
 CHUNK_UTTERANCES = 256  # whose states are in memory at once
 MOST_CHARACTERS = 50  # of text a second of speech: twice the fastest speaker's
 MOST_NAMED = 10  # utterances in one line of the log
+NONE: Mapping[str, str] = MappingProxyType({})  # of the source languages has a proxy language
 
 
 # ---------------------------------------------------------------- encoder states
@@ -127,16 +129,17 @@ def unfit(
     most = whisper.model.config.max_target_positions
     room = most - len(prompt_tokens(whisper, prompt, source="en", target="en"))
     held = {sentence for u in measured for sentence in _sentences(u, target)}
+    lengths = _lengths(utterances)
     found: dict[str, list[str]] = {}
     for u in utterances:
-        text = u.translations.get(target, "")
+        text, seconds = u.translations.get(target, ""), lengths[u.id]
         if not any(map(str.isalnum, text)):
             reason = "the reference is empty, or has no words"
-        elif len(_labels(whisper, text, target)) > room:
+        elif len(text.encode()) >= room and len(_labels(whisper, text, target)) > room:  # a token is a byte or more
             reason = f"the reference is longer than the decoder's {most} tokens"
         elif _in_another(text, target, u.language):
             reason = f"the reference isn't in {language_name(target)}"
-        elif (seconds := u.duration or seconds_of(u) or 0.0) > WINDOW_SECONDS:
+        elif seconds > WINDOW_SECONDS:
             reason = f"the recording is longer than {WINDOW_SECONDS} s"
         elif 0 < MOST_CHARACTERS * max(1.0, seconds) < len(text):
             reason = "the reference is too long for its recording"
@@ -145,6 +148,17 @@ def unfit(
         else:
             continue
         found.setdefault(reason, []).append(u.id)
+    return found
+
+
+def _lengths(utterances: Sequence[Utterance]) -> dict[str, float]:
+    """Seconds by utterance id, from the file headers where the records have none; 0: unreadable."""
+    unknown = [u for u in utterances if not u.duration]
+    found = {u.id: u.duration or 0.0 for u in utterances}
+    with track(len(unknown), "looking at the audio") as advance:
+        for u in unknown:
+            found[u.id] = seconds_of(u) or 0.0
+            advance(1)
     return found
 
 
@@ -187,9 +201,17 @@ def _labels(whisper: Whisper, text: str, language: str) -> list[int]:
 
 
 def translation_examples(
-    utterances: Sequence[Utterance], whisper: Whisper, target: str, prompt: PromptKind, *, token: str | None = None
+    utterances: Sequence[Utterance],
+    whisper: Whisper,
+    target: str,
+    prompt: PromptKind,
+    *,
+    token: str | None = None,
+    proxies: Mapping[str, str] = NONE,
 ) -> list[Example]:
-    """Every utterance with its reference in the target language; ``token``: language token if not the target's own.
+    """Every utterance with its reference in the target language.
+
+    ``token``: language token if not the target's own; ``proxies``: those of source languages without a token.
 
     Raises:
         CorpusError: an utterance has no reference, or one that is too long.
@@ -199,7 +221,8 @@ def translation_examples(
         text = u.translations.get(target)
         if text is None:
             raise CorpusError(f"{u.id}: no reference in {target!r}; `translations` has {', '.join(u.translations)}")
-        start = prompt_tokens(whisper, prompt, source=u.language, target=token or target)
+        spoken = proxies.get(u.language, u.language)
+        start = prompt_tokens(whisper, prompt, source=spoken, target=token or target)
         examples.append(text_example(whisper, u.id, start, text, target))
     return examples
 

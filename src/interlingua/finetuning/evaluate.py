@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, States, named
+from interlingua.finetuning.data import CHUNK_UTTERANCES, MOST_TOKENS, NONE, States, named
 from interlingua.finetuning.model import merged_copy
 from interlingua.finetuning.trainer import Evaluate
 from interlingua.languages import PromptKind
@@ -69,11 +69,16 @@ def only(outputs: Outputs, kinds: Iterable[str]) -> Outputs:
 
 
 def new_tasks(
-    whisper: Whisper, languages: Sequence[str], target: str, prompt: PromptKind, token: str | None = None
+    whisper: Whisper,
+    languages: Sequence[str],
+    target: str,
+    prompt: PromptKind,
+    token: str | None = None,
+    proxies: Mapping[str, str] = NONE,
 ) -> list[Task]:
-    """The new target from the speech of every other language; ``token``: language token if not the target's own."""
+    """The new target from the speech of every other language; ``token``, ``proxies``: see `translation_examples`."""
     return [
-        Task("new", s, target, tuple(prompt_tokens(whisper, prompt, source=s, target=token or target)))
+        Task("new", s, target, tuple(prompt_tokens(whisper, prompt, source=proxies.get(s, s), target=token or target)))
         for s in languages
         if s != target
     ]

@@ -51,7 +51,8 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The languages that a model was trained to translate into and from; the first target is the default.
 
-    ``base`` is the model that it came from. Raises UsageError, also where one is made, for no target, an unknown token,
+    ``base`` is the model that it came from; ``proxies``: source language without a token -> its proxy language. Raises
+    UsageError, also where one is made, for no target, an unknown token,
     or two targets with one prompt.
     """
 
@@ -59,11 +60,15 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     targets: dict[str, Target]
     base: Base
     sources: tuple[str, ...]
+    proxies: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         if not self.targets:
             raise UsageError("no target language; name one")
         owners: dict[tuple[str, Task], str] = {}
+        for language, token in self.proxies.items():
+            if token not in WHISPER_LANGUAGES:
+                raise UsageError(f"source {language!r}: Whisper has no token {token!r}; name a language that has one")
         for language, target in self.targets.items():
             if (target.token is None) != (target.prompt == "source-translate"):
                 need = "takes no token" if target.token else "needs a token; see assign_slot"

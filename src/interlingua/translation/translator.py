@@ -212,8 +212,9 @@ class Translator:
         Args:
             recordings: names, and what `load_audio` reads; read lazily.
             source: source language, of all or by name; see `translate`.
-            spoken_as: see `translate`; default for a language without a token: the related one under which the first
-                recordings' translations agree most with those under the others (`unseen`).
+            spoken_as: see `translate`; default for a language without a token: the one that the model was trained with,
+                else the related one under which the first recordings' translations agree most with those under the
+                others (`unseen`).
             advance: called with the seconds of audio done.
             news: called with a recording's name, a target and its next segments.
             failed: called for an unreadable recording, which is then skipped; None: raise.
@@ -228,6 +229,8 @@ class Translator:
         if not targets:
             raise UsageError("no target language; name one")
         proxies = {code: code for code in self.engine.whisper.languages}  # source language -> token
+        if self.engine.targets:
+            proxies |= self.engine.targets.proxies
         proxy = ""
         if spoken_as is not None:
             proxy = normalise_language(spoken_as)

@@ -37,6 +37,7 @@ RELATED: dict[str, tuple[str, ...]] = {
     "ff": ("ha",),  # neighbour
     "ig": ("yo", "ha"),  # Volta-Niger; neighbour
     "kam": ("sw", "sn", "ln"),  # Bantu, from here
+    "mdw": ("ln", "sw", "sn"),  # of the same zone, C, first
     "lg": ("sw", "sn", "ln"),
     "nso": ("sn", "sw", "af"),
     "ny": ("sn", "sw", "ln"),
