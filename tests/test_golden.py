@@ -137,6 +137,7 @@ CORPORA = {  # case -> (corpus, what makes its files, arguments); TMP is the fol
         below(trees.europarl),
         ("--split", "train-noisy", "--option", "targets=de"),
     ),
+    "mboshi": ("mboshi", below(trees.mboshi), ()),
     "mustc": ("mustc", below(trees.mustc), ()),
     "mustc-options": ("mustc", below(trees.mustc), ("--split", "test", "--option", "targets=fr")),
     "voxpopuli-s2s": ("voxpopuli-s2s", below(trees.voxpopuli), ()),

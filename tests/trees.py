@@ -400,6 +400,16 @@ def mustc(root: Path) -> Path:
     return mustc_part(root, "fr", texts=("Bonjour.", ""))
 
 
+def mboshi(root: Path) -> Path:
+    for split, name in (("train", "abiayi_1"), ("dev", "kouarata_2"), ("dev", "kouarata_3")):
+        place = root / "full_corpus_newsplit" / split
+        put(place / f"{name}.fr", "Il  dort\n")
+        put(place / f"{name}.mb", "Wa ámitúúngá\n")
+        if name != "kouarata_3":
+            clip(place / f"{name}.wav", 1.0)
+    return root
+
+
 def voxpopuli(root: Path) -> Path:
     session = "20131007-0900-PLENARY-19"
     base = root / "transcribed_data" / "en"

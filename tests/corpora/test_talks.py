@@ -8,7 +8,7 @@ from interlingua.audio import load_audio
 from interlingua.corpora.base import read_corpus
 from interlingua.errors import CorpusError, UsageError
 from interlingua.types import AudioRef, Utterance
-from trees import clip, europarl_part, mustc_part, put, read, speechmatrix, voxpopuli
+from trees import clip, europarl_part, mboshi, mustc_part, put, read, speechmatrix, voxpopuli
 
 # ---------------------------------------------------------------- Europarl-ST
 
@@ -123,13 +123,7 @@ def test_iwslts_layout_of_low_resource_pairs(tmp_path, place):
 
 
 def test_mboshi(tmp_path):
-    for split, name in (("train", "abiayi_1"), ("dev", "kouarata_2"), ("dev", "kouarata_3")):
-        place = tmp_path / "full_corpus_newsplit" / split
-        put(place / f"{name}.fr", "Il  dort\n")
-        put(place / f"{name}.mb", "Wa ámitúúngá\n")
-        if name != "kouarata_3":
-            clip(place / f"{name}.wav", 1.0)
-    (first, second), log = read("mboshi", tmp_path)
+    (first, second), log = read("mboshi", mboshi(tmp_path))
     assert first == Utterance(
         id="mdw/abiayi_1",
         audio=AudioRef(str(tmp_path / "full_corpus_newsplit" / "train" / "abiayi_1.wav")),

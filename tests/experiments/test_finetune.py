@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from safetensors.numpy import load_file, save_file
 
 from helpers import END, ROOT, load_results, save_tiny_whisper, sweep, utterance, write_wav
+from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.corpora import read_manifest, split_by_cluster, write_manifest
 from interlingua.encoding import WhisperEncoder, encode_manifest
@@ -308,6 +309,33 @@ def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeyp
     command = ["translate", recording, "--model", "es/model", "--to", "es", "--from", "fr", "--no-vad"]
     assert run([*command, "--out", "said"]) == 0
     assert list((tmp_path / "said").iterdir())
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_twenty_prompts_become_a_model_that_faster_whisper_runs(prompts_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    spoken = [u for u in prompts_manifest if u.language == "en" and 2 < (u.duration or 0) < 4][:20]
+    parts = ["train"] * 14 + ["dev"] * 3 + ["test"] * 3
+    write_manifest("prompts.jsonl", [replace(u, split=part) for u, part in zip(spoken, parts, strict=True)])
+    assert run(["finetune", "prompts.jsonl", "--target", "es", "--out", "es", "--steps", "20"]) == 0
+    assert "en into es, trained on" in capsys.readouterr().out
+    audio = [str(u.audio.path) for u in spoken[:3]]
+    assert run(["export", "es/model", "exported", "--check", audio[0]]) == 0
+    flags = ["--to", "es", "--from", "en", "--context", "full", "--no-vad", "--no-guards", "--json"]
+    capsys.readouterr()
+    assert run(["translate", *audio, "--model", "exported/ctranslate2", *flags]) == 0
+    said = {Path(line["id"]).stem: line["text"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    faster_whisper = pytest.importorskip("faster_whisper")
+    engine = faster_whisper.WhisperModel("exported/ctranslate2", device="cpu", cpu_threads=torch.get_num_threads())
+    heard = {}
+    for path in audio:
+        segments, _ = engine.transcribe(
+            load_audio(path), language="es", task="transcribe", without_timestamps=True, beam_size=1, temperature=0.0
+        )
+        heard[Path(path).stem] = "".join(segment.text for segment in segments).strip()
+    assert all(heard.values())
+    assert score_translations(heard, said, target="es", metric="chrf").value > 80
 
 
 def test_a_source_language_without_a_token_goes_by_another_s(folder, tmp_path, monkeypatch, capsys):

@@ -475,6 +475,12 @@ def test_fresh_adapters_change_nothing(whisper):
     assert torch.equal(logits(whisper), before)
 
 
+def test_half_of_the_layers_is_frozen(whisper):
+    half, one = (choose_parameters(whisper, "decoder", frozen_layers=n) for n in ("half", 1))
+    assert half.keys() == one.keys()
+    assert choose_parameters(whisper, "target", frozen_layers="half", token=260)
+
+
 @pytest.mark.parametrize("frozen_layers", [0, 1])
 def test_merged_adapters_say_the_same_and_are_gone(whisper, frozen_layers):
     plain, before = [n for n, _ in whisper.model.named_parameters()], logits(whisper)

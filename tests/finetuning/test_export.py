@@ -126,6 +126,7 @@ def test_targets_come_back_from_their_file(tmp_path):
         "targets": {"es": {"token": "es", "prompt": "target-transcribe"}},
         "base": {"name": "openai/whisper-base", "revision": "abc"},
         "sources": ["en", "fr"],
+        "proxies": {},
     }
     assert left_in(tmp_path) == [TARGETS_FILE]
 

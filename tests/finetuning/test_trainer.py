@@ -587,6 +587,12 @@ def test_something_old_is_needed_where_it_is_asked_for(whisper, store, new, tmp_
         train(whisper, new, store, config(**{regularizer: 1.0}), folder=tmp_path)
 
 
+def test_what_is_to_change_is_not_rehearsed(whisper, store, new, tmp_path):
+    same = [replace(e, rehearsal=True) for e in new]  # the old output under the very prompt of the new task
+    with pytest.raises(CorpusError, match="nothing to rehearse"):
+        train(whisper, [*new, *same], store, config(distillation=1.0), folder=tmp_path)
+
+
 def test_states_of_every_example_are_needed(whisper, store, new, tmp_path):
     with pytest.raises(StoreError, match=r"1 of 1 utterances are not in the store \(the first is 'en/x'\)"):
         train(whisper, [*new, Example("en/x", new[0].prompt, new[0].labels)], store, config(), folder=tmp_path)

@@ -103,7 +103,7 @@ __all__ = ["CONTEXT", "PERMUTED", "PLAIN", "TransferStudy", "run_transfer_study"
 
 MOST_TOKENS_OF_CORPORA = 224  # of an output: Whisper's own limit; sentences of FLEURS are longer than prompts
 OFTEN = 2  # readings of the states of dev and tests, at least
-OUTPUTS = 2  # increase it when code changes a training's result: kept outputs are refused then
+OUTPUTS = 3  # increase it when code changes a training's result: kept outputs are refused then
 PROMPTS: tuple[PromptKind, ...] = ("target-transcribe", "target-translate", "source-translate")
 UNTRAINED = "untrained"
 MEASURES: tuple[Literal["bleu", "chrf", "comet"], ...] = ("bleu", "chrf", "comet")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from interlingua.finetuning.regularizers import Regularizer
 
 Trainable = Literal["decoder", "cross-attention", "lora", "target"]
+FrozenLayers = int | Literal["half"]
 OWN_REGULARIZERS = {"l2sp": "L2SP", "ewc": "EWC", "replay": "Replay", "distillation": "Distillation"}
 """Those with a setting of their own, in the loss's order, and their classes."""
 REGULARIZERS: Registry[type["Regularizer"]] = Registry(
@@ -74,7 +75,7 @@ class FinetuneConfig:
         prompt: decoder prompt of the target.
         trainable: decoder (its layers), cross-attention, lora, or target (the target's token alone).
         embeddings: also train the token embeddings, which are the output layer, too.
-        frozen_layers: number of lowest decoder layers that stay frozen.
+        frozen_layers: number of lowest decoder layers that stay frozen, or half.
         lora_rank: rank of the LoRA adapters.
         lora_alpha: scale of the adapters' update: alpha / rank.
         ewc: strength of elastic weight consolidation, 0 = none.
@@ -117,7 +118,7 @@ class FinetuneConfig:
     prompt: PromptKind = "target-transcribe"
     trainable: Trainable = _by_method("decoder")  # noqa: RUF009  # it is `field`
     embeddings: bool = False
-    frozen_layers: int = _by_method(0)
+    frozen_layers: FrozenLayers = _by_method(0)  # noqa: RUF009  # it is `field`
     lora_rank: int = 16
     lora_alpha: float = 32.0
     ewc: float = 0.0

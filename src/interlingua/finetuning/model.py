@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from interlingua.errors import UsageError
-from interlingua.finetuning.config import Trainable
+from interlingua.finetuning.config import FrozenLayers, Trainable
 from interlingua.finetuning.data import IGNORED
 from interlingua.models import Whisper
 from interlingua.translation import decode
@@ -75,7 +75,7 @@ def choose_parameters(
     trainable: Trainable,
     *,
     embeddings: bool = False,
-    frozen_layers: int = 0,
+    frozen_layers: FrozenLayers = 0,
     token: int | None = None,
     lora: LoraSettings | None = None,
 ) -> dict[str, nn.Parameter]:
@@ -86,7 +86,7 @@ def choose_parameters(
         trainable: ``decoder`` (all its layers), ``cross-attention`` (those blocks and their norms), ``lora``, or
             ``target`` (the embedding of the target's token alone: outputs that don't use it can't change).
         embeddings: also the token embeddings, which are the output layer, too.
-        frozen_layers: number of lowest decoder layers that stay frozen.
+        frozen_layers: number of lowest decoder layers that stay frozen; ``half`` of them: none of ``target``.
         token: id of the target's token, for ``target``.
 
     Raises:
@@ -94,6 +94,8 @@ def choose_parameters(
     """
     model, decoder = whisper.model, whisper.model.model.decoder
     n_layers = len(decoder.layers)
+    if frozen_layers == "half":
+        frozen_layers = 0 if trainable == "target" else n_layers // 2
     if not 0 <= frozen_layers <= n_layers:
         raise UsageError(f"--frozen-layers {frozen_layers}: {whisper.model_name} has {n_layers} decoder layers")
     if frozen_layers and trainable == "target":

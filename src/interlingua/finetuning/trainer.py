@@ -89,7 +89,8 @@ def train(
         UsageError: settings that don't go together.
     """
     new = [e for e in examples if not e.rehearsal]
-    old = [e for e in examples if e.rehearsal]
+    asked = {(e.utterance, e.prompt) for e in new}  # what is to change isn't rehearsed
+    old = [e for e in examples if e.rehearsal and (e.utterance, e.prompt) not in asked]
     if not new:
         raise CorpusError("there is nothing to train on: no utterance of the source languages has a reference")
     if (config.rehearses or (config.ewc and not (fisher and fisher.exists()))) and not old:
@@ -119,7 +120,7 @@ def train(
     start = Start(decoder, trained, information)
     regularizers = [REGULARIZERS[name](strength, start) for name, strength in config.regularizers.items()]
     stores = (store, *contexts)
-    learnt = examples if config.rehearses else new
+    learnt = [*new, *old] if config.rehearses else new
     items = [replace(e, context=i) for i, held in enumerate(stores) for e in learnt if i == 0 or e.utterance in held]
     steps = steps_of(config, sum(not e.rehearsal for e in items))
     arguments = training_arguments(config, folder, compute=compute, device=device, dev=dev is not None, steps=steps)
