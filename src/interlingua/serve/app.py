@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interlingua import __version__
@@ -25,6 +26,7 @@ from interlingua.serve.service import Service
 OPEN = ("/healthz", "/readyz", "/metrics")  # without a key: what watches the service asks for them
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SLOWEST = 30.0  # seconds between two pieces of a request's body
+PATIENCE = 10.0  # seconds for the rest of a body that is refused
 HEALTH_SECONDS = 5.0  # for which a health check's outcome stands, however often it is asked for
 FAREWELL = 3  # seconds for answers on their way, and for pages that are open, when the service stops
 
@@ -94,38 +96,54 @@ class Guard:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             else:
+                await self._discard(receive)
                 await refusal(scope, receive, counted)
             return
         if scope["type"] == "websocket":
             await self.app(scope, receive, send)
             return
         size, begun_answer = 0, False
+        refused: Response | None = None
 
         async def bounded() -> Message:
-            nonlocal size
+            nonlocal size, refused
             if begun_answer or size < 0:
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), SLOWEST)
             except TimeoutError:
-                raise _RefusedError(problem(408, f"no data for {SLOWEST:.0f} s", "timeout")) from None
+                refused = problem(408, f"no data for {SLOWEST:.0f} s", "timeout")
+                return {"type": "http.disconnect"}
             size += len(message.get("body", b""))
             if size > self.service.limits.upload:
-                raise _RefusedError(self._too_large())
+                refused = self._too_large()
+                return {"type": "http.disconnect"}
             if message["type"] == "http.request" and not message.get("more_body"):
                 size = -1  # the body is here; what comes now is the client's leaving
             return message
 
         async def answered(message: Message) -> None:
             nonlocal begun_answer
-            begun_answer = True
-            await counted(message)
+            if refused is None:
+                begun_answer = True
+                await counted(message)
 
         try:
             await self.app(scope, bounded, answered)
-        except _RefusedError as refused:
-            if not begun_answer:
-                await refused.response(scope, receive, counted)
+        except ClientDisconnect:  # what the app makes of a body that was cut off
+            if refused is None:
+                raise
+        if refused is not None:
+            await self._discard(receive)
+            await refused(scope, receive, counted)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read on for a while: who is still sending would see a broken connection instead of the answer."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while size <= self.service.limits.upload and (message := await receive()).get("more_body"):
+                    size += len(message["body"])
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> Response | None:
         path = scope["path"]
@@ -164,11 +182,6 @@ class Guard:
 
     def _too_large(self) -> JSONResponse:
         return problem(413, f"the request exceeds {self.service.limits.upload >> 20} MB", "too_large", "file")
-
-
-class _RefusedError(Exception):
-    def __init__(self, response: Response) -> None:
-        self.response = response
 
 
 def _key(authorization: str) -> bytes:
@@ -229,6 +242,16 @@ def build(
         return Response(generate_latest(figures.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.include_router(router(service))
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        for path in document["paths"].values():
+            for way in path.values():
+                way["responses"].pop("422", None)  # FastAPI's own shape; ours is a 400
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
     app.add_middleware(Guard, service=service, figures=figures, keys=keys, local=local)
     return app
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from interlingua.errors import StoppedError
 from interlingua.translation import Decoded, Decoding, Engine
+from interlingua.translation.engines import on_cpu
 
 BATCH_ROWS, BATCH_FRAMES = 16, 6000  # of a call at most: as `Translator` batches one recording
 WAIT = 0.005  # seconds that a job waits at most for others to go with, where requests are on their way
@@ -183,20 +184,13 @@ class Batcher:
         self._observe(len(rows))
         lacking = [row for row in rows if not row.encoded]
         if lacking:
-            states = states_array(self.engine.encode(np.stack([row.values for row in lacking])))
+            states = on_cpu(self.engine.encode(np.stack([row.values for row in lacking])))
             for row, values in zip(lacking, states, strict=True):
                 row.values, row.encoded = values, True
         results = batch[0].run([row.values for row in rows], batch)
         for job in batch:
             job.done.set_result(results[: len(job.rows)])
             results = results[len(job.rows) :]
-
-
-def states_array(states: Any) -> np.ndarray:
-    """CTranslate2's states as an array (B, T, D)."""
-    import ctranslate2
-
-    return np.array(states.to_device(ctranslate2.Device.cpu))
 
 
 class Session:

@@ -17,8 +17,10 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from interlingua.errors import (
     AudioError,
@@ -96,7 +98,6 @@ def problem_of(error: Exception) -> JSONResponse:
             return problem(400, f"{param}: {first['msg']}", "invalid_value", None if param == "body" else param)
         case HTTPException():
             return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-    _log.error("a request failed", exc_info=error)
     return problem(500, "the request failed; the service's log says why", "internal_error")
 
 
@@ -106,7 +107,7 @@ def answer_errors(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> JSONResponse:
         return problem_of(error)
 
-    for kind in (InterlinguaError, RequestValidationError, HTTPException):
+    for kind in (InterlinguaError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
 
 
@@ -156,17 +157,12 @@ class TranscriptionForm(AudioForm):
     languages: list[str] = Field([], alias="languages[]")
     keywords: list[str] = Field([], alias="keywords[]")
     chunking_strategy: str | None = None
+    vad_type: str | None = Field(None, alias="chunking_strategy[type]")  # as OpenAI's client sends the object
+    vad_threshold: float = Field(0.5, alias="chunking_strategy[threshold]", gt=0, lt=1)
+    vad_padding: int = Field(200, alias="chunking_strategy[prefix_padding_ms]", ge=0, le=10_000)
+    vad_silence: int = Field(300, alias="chunking_strategy[silence_duration_ms]", ge=0, le=10_000)
     include: list[str] = Field([], alias="include[]")
     known_speaker_names: list[str] = Field([], alias="known_speaker_names[]")
-
-
-class ServerVad(BaseModel):
-    """``chunking_strategy`` as an object."""
-
-    type: Literal["server_vad"]
-    prefix_padding_ms: int = Field(200, ge=0, le=10_000)
-    silence_duration_ms: int = Field(300, ge=0, le=10_000)
-    threshold: float = Field(0.5, gt=0, lt=1)
 
 
 class SegmentOut(BaseModel):
@@ -367,6 +363,7 @@ async def server_sent(events: AsyncIterator[dict[str, Any]]) -> Response:
             async for event in events:
                 yield _data(event)
         except Exception as error:
+            _log.error("a stream failed", exc_info=error)
             yield f"data: {bytes(problem_of(error).body).decode()}\n\n"
         yield "data: [DONE]\n\n"
 
@@ -464,7 +461,7 @@ def router(service: Service) -> APIRouter:
         source = normalise_language(named) if named else AUTO
         if form.keywords:
             form.prompt = ", ".join([*([form.prompt] if form.prompt else []), *form.keywords])
-        options = options_of(form, words="word" in wanted, segmentation=_segmentation(form.chunking_strategy))
+        options = options_of(form, words="word" in wanted, segmentation=_segmentation(form))
         found = await audio(request, form, model, source if named else SOURCE, source, options)
         if isinstance(found, Response):
             return found
@@ -548,21 +545,20 @@ def router(service: Service) -> APIRouter:
         return await answered(request, call)
 
     @routes.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    async def nothing(rest: str) -> Response:
+    async def nothing(request: Request, rest: str) -> Response:
+        for route in routes.routes[:-1]:
+            if isinstance(route, APIRoute) and route.matches(request.scope)[0] is Match.PARTIAL:
+                raise HTTPException(405, "no such method here", {"Allow": ", ".join(sorted(route.methods or ()))})
         raise HTTPException(404, f"no route /v1/{rest}")
 
     return routes
 
 
-def _segmentation(strategy: str | None) -> Segmentation:
+def _segmentation(form: TranscriptionForm) -> Segmentation:
     """What ``chunking_strategy`` asks for; raises UsageError."""
-    if strategy in (None, "", "auto"):
-        return Segmentation()
-    try:
-        vad = ServerVad.model_validate_json(strategy)
-    except ValidationError as error:
-        raise UsageError('chunking_strategy: give "auto", or an object of the type server_vad') from error
-    return Segmentation(pad=vad.prefix_padding_ms / 1000, pause=vad.silence_duration_ms / 1000, threshold=vad.threshold)
+    if form.chunking_strategy not in (None, "", "auto") or form.vad_type not in (None, "server_vad"):
+        raise UsageError('chunking_strategy: give "auto", or an object of the type server_vad')
+    return Segmentation(pad=form.vad_padding / 1000, pause=form.vad_silence / 1000, threshold=form.vad_threshold)
 
 
 def _json(body: BaseModel) -> Response:

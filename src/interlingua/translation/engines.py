@@ -231,7 +231,7 @@ class CTranslate2Engine:
             return found
         if hasattr(self.whisper.model, "proj_out"):  # CTranslate2 recognises multilingual models by vocabulary size
             other = TransformersEngine(self.whisper)
-            return other.detect(other.load(list(_on_cpu(states))))
+            return other.detect(other.load(list(on_cpu(states))))
         raise UsageError(
             f"{self.whisper.model_name}: CTranslate2 detects no language with a vocabulary of this size; say "
             "--from, or use --backend transformers"
@@ -285,7 +285,7 @@ class CTranslate2Engine:
     ) -> Sequence[tuple[int, int]]:
         """See `Engine`. CTranslate2 aligns over the heads that OpenAI chose for word timing."""
         feature_frames = max(2, round(100 * seconds))  # of 10 ms
-        one = _view(_on_cpu(states)[row : row + 1])
+        one = _view(on_cpu(states)[row : row + 1])
         (found,) = self._model.align(one, list(prompt), [list(tokens)], feature_frames)
         path: Sequence[tuple[int, int]] = found.alignments
         return path
@@ -297,7 +297,8 @@ def _view(array: np.ndarray) -> Any:
     return ctranslate2.StorageView.from_array(np.ascontiguousarray(array))
 
 
-def _on_cpu(states: Any) -> np.ndarray:
+def on_cpu(states: Any) -> np.ndarray:
+    """CTranslate2's states as an array, (B, T, D)."""
     import ctranslate2
 
     return np.array(states.to_device(ctranslate2.Device.cpu))
