@@ -6,8 +6,9 @@ READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 CLUSTER := .venv-cluster
 SPEECH_PEERS := .venv-translate-peers
+SERVE_PEERS := .venv-serve-peers
 
-.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality peers translate-peers clean
+.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -21,6 +22,9 @@ $(READY): requirements.lock pyproject.toml
 
 demo: setup  ## retrieve, translate and report on real speech: runs/demo/report.html
 	$(BIN)/interlingua demo
+
+serve: setup  ## a page and an API for what the models do: http://127.0.0.1:8000
+	$(BIN)/interlingua serve
 
 demo-full: setup  ## the same, unpooled and on everything: runs/demo-full/report.html
 	$(BIN)/interlingua demo --full
@@ -99,6 +103,9 @@ bench-translate: setup translate-peers  ## docs/translate-speed.md
 bench-translate-quality: setup  ## docs/translate-quality.md
 	$(BIN)/python benchmarks/translate_quality.py
 
+bench-serve: setup serve-peers  ## docs/serve-speed.md (a quarter of an hour on two cores; goes on where it was)
+	$(BIN)/python benchmarks/serve.py
+
 bench-corpora: setup  ## how fast corpora and archives are read: docs/corpora.md (minutes)
 	$(BIN)/python benchmarks/corpora.py
 
@@ -116,5 +123,13 @@ $(SPEECH_PEERS)/.ready: benchmarks/translate-peers.lock
 	$(SPEECH_PEERS)/bin/python -m pip install --quiet --no-deps -r benchmarks/translate-peers.lock
 	@touch $@
 
+serve-peers: $(SERVE_PEERS)/.ready  ## a public server on faster-whisper, in an environment of its own
+
+$(SERVE_PEERS)/.ready: benchmarks/serve-peers.lock $(READY)
+	$(PYTHON) -m venv $(SERVE_PEERS)
+	echo "import site; site.addsitedir('$(CURDIR)/$(VENV)/lib/$$(ls $(VENV)/lib)/site-packages')" > $$(echo $(SERVE_PEERS)/lib/python*/site-packages)/main.pth
+	$(SERVE_PEERS)/bin/python -m pip install --quiet --no-deps -r benchmarks/serve-peers.lock
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS) $(SPEECH_PEERS) $(CLUSTER)
+	rm -rf $(VENV) $(PEERS) $(SPEECH_PEERS) $(SERVE_PEERS) $(CLUSTER)

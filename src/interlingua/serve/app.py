@@ -249,6 +249,9 @@ def build(
         for path in document["paths"].values():
             for way in path.values():
                 way["responses"].pop("422", None)  # FastAPI's own shape; ours is a 400
+                content = way.get("requestBody", {}).get("content", {})
+                if form := content.pop("application/x-www-form-urlencoded", None):  # it holds a file
+                    content["multipart/form-data"] = form
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
