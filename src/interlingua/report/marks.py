@@ -1,4 +1,4 @@
-"""A page to hear mined pairs and mark them right or wrong; `interlingua mine --marks` reads what it saves."""
+"""A page to hear mined pairs and mark them right, wrong or unsure; `interlingua mine --marks` reads what it saves."""
 
 import base64
 import hashlib
@@ -17,7 +17,12 @@ PAIRS = 40  # on a page
 
 
 def write_marks_page(path: Path, title: str, pairs: Sequence[tuple[MinedPair, AudioRef, AudioRef]]) -> None:
-    """Write the page: pairs, and their recordings, whose first seconds it holds."""
+    """Write the page of `marks_page`."""
+    write_text(path, marks_page(title, pairs))
+
+
+def marks_page(title: str, pairs: Sequence[tuple[MinedPair, AudioRef, AudioRef]]) -> str:
+    """The page: pairs, and their recordings, whose first seconds it holds."""
     script = resource("marks.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = [
@@ -30,7 +35,7 @@ def write_marks_page(path: Path, title: str, pairs: Sequence[tuple[MinedPair, Au
         }
         for pair, first, second in pairs
     ]
-    page = (
+    return (
         environment()
         .get_template("marks.html")
         .render(
@@ -42,4 +47,3 @@ def write_marks_page(path: Path, title: str, pairs: Sequence[tuple[MinedPair, Au
             f"form-action 'none'; script-src 'sha256-{digest}'",
         )
     )
-    write_text(path, page)

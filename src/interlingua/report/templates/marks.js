@@ -1,4 +1,5 @@
-// Keeps the marks of all pages of one title in the browser, and writes them as a table of id_a, id_b, right.
+// Keeps the marks of all pages of one title in the browser, and writes them as a table of id_a, id_b, right; what is
+// unsure is kept, but isn't in the table.
 const pairs = [...document.querySelectorAll(".pair")];
 const link = document.querySelector(".bar a");
 const shown = document.querySelector(".bar output");
@@ -23,9 +24,10 @@ function update() {
   const here = pairs.filter((pair) => marks.has(name(pair))).length;
   const others = marks.size - here;
   shown.textContent = `${here} of ${pairs.length} marked.` + (others ? ` ${others} on other pages.` : "");
-  const table = ["id_a\tid_b\tright", ...[...marks].map(([pair, value]) => pair + "\t" + value), ""].join("\n");
-  link.href = "data:text/tab-separated-values;charset=utf-8," + encodeURIComponent(table);
-  return table;
+  const table = (rows) => ["id_a\tid_b\tright", ...rows.map((row) => row.join("\t")), ""].join("\n");
+  const sure = table([...marks].filter(([, value]) => value !== "unsure"));
+  link.href = "data:text/tab-separated-values;charset=utf-8," + encodeURIComponent(sure);
+  return table([...marks]);
 }
 
 for (const pair of pairs) {

@@ -1,0 +1,484 @@
+"""The page as people use it: headless Chromium on a live server, whose models are scripted; real ones at the end."""
+
+import io
+import json
+import shutil
+import threading
+import time
+import wave
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import msgspec
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from helpers import save_results, sweep, utterance, write_wav
+from interlingua.audio import load_audio
+from interlingua.encoding.store import FrameStore
+from interlingua.errors import StoppedError
+from interlingua.index import Hit, Index
+from interlingua.index.build import build
+from interlingua.index.calibration import read_judged
+from interlingua.results import Alignment, Match, Side, Word
+from interlingua.serve import page as pages
+from interlingua.serve.service import Limits, ModelCard, Service
+from interlingua.translation import Segment, Translation
+from interlingua.translation.formats import render
+from interlingua.types import SAMPLE_RATE, AudioRef, Frames, FrameSpec
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+SPEC = FrameSpec(model="tiny", revision="a", layer=2, context="speech", pooling=4, dtype="float16", compute="float32")
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no browser here")
+
+
+class Scripted(Service):
+    """A service whose models say what they are told to."""
+
+    def __init__(self, **options):
+        super().__init__({"base": "base", "ours": "ours"}, limits=Limits(upload=2_000_000), **options)
+        self.hold = threading.Event()  # while set, translating takes until it is cancelled
+        self.cancelled = threading.Event()
+
+    def models(self):
+        return [ModelCard("base", ("en",)), ModelCard("ours", ("zh", "en"), "base")]
+
+    def translate(self, audio, *, model, to, source="auto", client="", news=None, advance=None, cancelled=None, **_):
+        samples = load_audio(audio)
+        seconds = len(samples) / SAMPLE_RATE
+        made = []
+        for target in to:
+            segments = [
+                Segment(0.0, 0.6, f"{model} <b>says</b> {target}", "fr", -0.2, 0.01, 1.1),
+                Segment(0.6, seconds, "again again", "fr", -1.4, 0.01, 1.1, flags=("loop", "unsure")),
+            ]
+            for segment in segments:
+                news("recording", target, [segment])
+            made.append(Translation("recording", target, "fr", 0.87, None, seconds, seconds, segments))
+        advance(seconds / 2)
+        while self.hold.is_set():
+            if cancelled.wait(0.05):
+                self.cancelled.set()
+                raise StoppedError("cancelled", cancelled=True)
+        return made
+
+    def search(self, audio, *, index, language=None, top=10, elsewhere=False, **_):
+        load_audio(audio)
+        held = Index.open(self.index_uris[index]).utterances("language = 'fr'" if elsewhere else None)
+        return [Hit(rank=n, score=1 / n, similarity=0.5, utterance=u) for n, u in enumerate(held[:top], 1)]
+
+    def align(self, audio, *, index, utterance, **_):
+        words = [[Word(word=w, start=s, end=s + 0.3) for w, s in (("one", 0.1), ("two", 0.5))] for _ in range(2)]
+        sides = [Side(id=i, language=i[:2], text="one two", seconds=1.0, words=w) for i, w in zip(("en", utterance), words, strict=True)]
+        matches = [Match(query=q, candidate=c, similarity=0.8) for q, c in zip(*words, strict=True)]
+        found = Alignment(query=sides[0], candidate=sides[1], precision=0.7, recall=0.7, mean=0.7, f1=0.7, matches=matches)
+        return found, np.random.default_rng(0).normal(size=(50, 50)).astype(np.float32)
+
+
+@contextmanager
+def live(service, **options):
+    """The page on a port of its own; yields its address."""
+    app = FastAPI()
+    pages.mount(app, service, **options)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def spoken(path, pitch, seconds=1.2):
+    return AudioRef(str(write_wav(path, sweep(seconds, pitch=pitch))))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An index of eight meanings in two languages, recordings and all, and two runs."""
+    root = tmp_path_factory.mktemp("page")
+    store = FrameStore.open_or_create(str(root / "frames.lance"), SPEC, 6)
+    frames = []
+    for n in range(8):
+        sense = np.cumsum(np.random.default_rng(n).normal(size=(6, 6)), axis=0)
+        for language in ("en", "fr"):
+            values = (sense + 0.1 * len(frames)).astype(np.float16)
+            audio = spoken(root / f"{language}{n}.wav", 200 + 50 * n)
+            u = utterance(language, str(n), audio=audio, text=f"{language} sentence {n}", duration=1.2)
+            frames.append(Frames(u.id, values, len(values), audio_hash=u.id, utterance=u))
+    store.write(frames)
+    build([], root / "held", stores=[store])
+    for name in ("first", "second"):
+        save_results(root / "runs" / name, {"title": f"The {name} run"})
+        (root / "runs" / name / "report.html").write_text(f"<title>report of {name}</title>", encoding="utf-8")
+    (root / "runs" / "secret.html").write_text("secret", encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def service(folder):
+    return Scripted(indexes={"held": folder / "held"}, runs=folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def address(service):
+    with live(service) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser whose microphone hears a file."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    heard = write_wav(tmp_path_factory.mktemp("microphone") / "heard.wav", sweep(3.0, pitch=300))
+    flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=[*flags, f"--use-file-for-fake-audio-capture={heard}"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium, address):
+    """A function that opens the page; what it asks of other hosts, and what a script throws, fails the test."""
+    opened, faults = [], []
+
+    def asked(request):
+        if not request.url.startswith((address, "data:", "blob:")):
+            faults.append(request.url)
+
+    def start(size="desktop", scheme="light", where=address):
+        context = chromium.new_context(viewport=SIZES[size], color_scheme=scheme, permissions=["microphone"])
+        opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", asked)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(where)
+        page.get_by_role("button", name="Translate", exact=True).wait_for()
+        return page
+
+    yield start
+    for context in opened:
+        context.close()
+    assert faults == []
+
+
+def choose(page, name, content, area="#il-recording"):
+    """Upload bytes, and wait until they are there."""
+    kind = "text/plain" if name.endswith(".txt") else "audio/wav"
+    page.locator(f"{area} input[type=file]").set_input_files({"name": name, "mimeType": kind, "buffer": content})
+    if len(content) < 2_000_000 and kind == "audio/wav":
+        page.locator(f"{area} audio").wait_for()
+
+
+def wav(seconds=1.2):
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((sweep(seconds, pitch=300) * 20_000).astype(np.int16).tobytes())
+    return out.getvalue()
+
+
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+@needs_browser
+def test_a_file_becomes_text_of_two_models_side_by_side(tab):
+    page = tab()
+    choose(page, "talk one.wav", wav())
+    press(page, "Translate")
+    columns = page.locator(".il-column")
+    columns.nth(1).locator(".il-files").wait_for()
+    assert [columns.nth(n).locator("h3").inner_text() for n in (0, 1)] == ["base", "ours"]
+    boxes = [columns.nth(n).bounding_box() for n in (0, 1)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] < boxes[1]["x"]
+    text = columns.nth(0).inner_text()
+    assert "base <b>says</b> en" in text  # as it is written, not as HTML
+    assert "from French, detected with 87%" in text
+    assert "into English" in text
+    flagged = columns.nth(0).locator(".il-flagged")
+    assert flagged.count() == 1
+    assert "loop It repeats itself." in flagged.inner_text()
+    assert "unsure The model is unsure of these words." in flagged.inner_text()
+
+
+@needs_browser
+def test_what_is_shown_is_downloaded(tab):
+    page = tab()
+    choose(page, "talk one.wav", wav())
+    press(page, "Translate")
+    page.locator(".il-files").nth(1).wait_for()
+    made = Translation("recording", "en", "fr", 0.87, None, 1.2, 1.2, [
+        Segment(0.0, 0.6, "ours <b>says</b> en", "fr", -0.2, 0.01, 1.1),
+        Segment(0.6, 1.2, "again again", "fr", -1.4, 0.01, 1.1, flags=("loop", "unsure")),
+    ])  # fmt: skip
+    for kind in ("srt", "vtt", "json"):
+        with page.expect_download() as held:
+            page.locator(".il-column").nth(1).get_by_role("link", name=kind.upper()).click()
+        assert held.value.suggested_filename.endswith(f".ours.en.{kind}")
+        assert Path(held.value.path()).read_text(encoding="utf-8") == render(made, kind)
+
+
+@needs_browser
+def test_a_time_is_heard_when_it_is_chosen_by_key(tab):
+    page = tab()
+    choose(page, "talk.wav", wav(4.0))
+    press(page, "Translate")
+    page.locator(".il-files").nth(1).wait_for()
+    page.locator(".il-time").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#il-recording audio').currentTime > 0.6")
+
+
+@needs_browser
+def test_the_microphone_is_translated(tab):
+    page = tab()
+    page.locator("#il-recording").get_by_label("Record audio").click()
+    page.locator("#il-recording").get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(1200)
+    page.locator("#il-recording").get_by_role("button", name="Stop").first.click()
+    page.locator("#il-recording audio").wait_for()
+    press(page, "Translate")
+    page.locator(".il-files").nth(1).wait_for()
+
+
+@needs_browser
+def test_long_work_shows_progress_and_is_cancelled(tab, service):
+    page = tab()
+    choose(page, "talk.wav", wav(4.0))
+    service.hold.set()
+    service.cancelled.clear()
+    try:
+        press(page, "Translate")
+        page.get_by_text("2 of 8 s").wait_for()
+        page.get_by_role("button", name="Cancel").first.click()
+        page.get_by_text("Cancelled.").wait_for()
+        assert service.cancelled.wait(5)
+        service.cancelled.clear()
+        press(page, "Translate")
+        page.get_by_text("2 of 8 s").wait_for()
+        page.close()
+        assert service.cancelled.wait(10)  # who leaves takes nobody's time
+    finally:
+        service.hold.clear()
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.txt", b"no audio", "Invalid file type: notes.txt"),
+        ("notes.wav", b"no audio at all", "notes.wav: FFmpeg finds no audio in it"),
+        ("empty.wav", b"", "empty.wav"),
+        ("huge.wav", b"RIFF" + bytes(2_100_000), "exceed the maximum allowed size"),
+        (None, b"", "Record something or choose a file first."),
+    ],
+)
+def test_what_cant_be_translated_is_named(tab, name, content, message):
+    page = tab()
+    if name:
+        choose(page, name, content)
+    if name in (None, "notes.wav", "empty.wav"):
+        press(page, "Translate")
+        alert = page.locator("#il-translation [role=alert]")
+        alert.wait_for()
+        assert message in alert.inner_text()
+    else:
+        page.get_by_text(message).first.wait_for()
+
+
+@needs_browser
+def test_a_query_finds_what_aligns_with_it(tab):
+    page = tab()
+    page.get_by_role("tab", name="Search").click()
+    choose(page, "query.wav", wav(), "#il-question")
+    press(page, "Search")
+    hits = page.locator(".il-hits li")
+    hits.nth(7).wait_for()
+    assert hits.count() == 8
+    assert "fr sentence 0" in hits.nth(0).inner_text()
+    assert "French" in hits.nth(0).inner_text()
+    player = hits.nth(0).locator("audio")
+    player.evaluate("audio => audio.play()")
+    page.wait_for_function("document.querySelector('.il-hits audio').currentTime > 0.1")
+    hits.nth(1).get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    picture = page.locator(".il-picture svg")
+    picture.wait_for()
+    drawn = picture.inner_text()
+    assert drawn.count("one") == drawn.count("two") == 2  # on both axes
+    page.wait_for_function("document.querySelector('#il-hit').currentTime > 0.1")  # the matching part, at once
+    page.wait_for_function("document.querySelector('#il-hit').paused")
+    assert page.evaluate("document.querySelector('#il-hit').currentTime") == pytest.approx(0.8, abs=0.15)
+    page.get_by_role("button", name="two").click()
+    page.wait_for_function("document.querySelector('#il-query').currentTime > 0.5")
+    page.get_by_label("Only in other languages than the query's").uncheck()
+    press(page, "Search")
+    page.get_by_text("en sentence 0").wait_for()
+
+
+@needs_browser
+def test_pairs_are_judged_and_their_marks_are_what_mine_reads(tab, service, tmp_path):
+    page = tab()
+    page.get_by_role("tab", name="Mined pairs").click()
+    page.wait_for_function("document.querySelectorAll('[role=tabpanel] input').length > 3")
+    page.get_by_label("and", exact=True).click()
+    page.get_by_role("option", name="French").click()
+    press(page, "Mine")
+    frame = page.frame_locator("#il-pairs iframe")
+    frame.locator(".pair").first.wait_for()
+    shown = frame.locator(".pair").count()
+    assert shown >= 3
+    for n, verdict in enumerate(("right", "wrong", "unsure")):
+        frame.locator(".pair").nth(n).get_by_label(verdict).check()
+    assert f"3 of {shown} marked" in frame.locator("output").inner_text()
+    table = unquote(frame.get_by_role("link", name="Save marks.tsv").get_attribute("href").partition(",")[2])
+    (tmp_path / "marks.tsv").write_text(table, encoding="utf-8")
+    rows = {u.id: n for n, u in enumerate(Index.open(service.index_uris["held"]).utterances())}
+    sides = SimpleNamespace(a=SimpleNamespace(rows=rows), b=SimpleNamespace(rows=rows))
+    assert sorted(read_judged(tmp_path / "marks.tsv", "--marks", sides).values()) == [False, True]
+
+
+@needs_browser
+def test_runs_are_read_and_compared(tab):
+    page = tab()
+    page.get_by_role("tab", name="Runs").click()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="first", exact=True).click()
+    assert opened.value.title() == "report of first"
+    with page.expect_popup() as opened:
+        press(page, "Compare the chosen runs")
+    assert "two result folders or more" in opened.value.inner_text("body")
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone(tab, scheme):
+    page = tab("phone", scheme)
+    for name in ("Translate", "Search", "Mined pairs", "Runs"):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") == SIZES["phone"]["width"]
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    lightness = sum(int(part) for part in background.strip("rgba()").split(",")[:3]) / 3
+    assert (lightness > 200) is (scheme == "light")
+
+
+@needs_browser
+def test_keys_lead_through_the_tabs(tab):
+    page = tab()
+    page.get_by_role("tab", name="Translate").focus()
+    page.keyboard.press("Tab")
+    while page.evaluate("document.activeElement.getAttribute('role')") == "tab":
+        if page.evaluate("document.activeElement.innerText.trim()") == "Search":
+            page.keyboard.press("Enter")
+            break
+        page.keyboard.press("Tab")
+    page.get_by_role("button", name="Search", exact=True).wait_for()
+
+
+CALL = """async ([index, data]) => {
+  const session = Math.random().toString(36).slice(2);
+  const body = JSON.stringify({ data, fn_index: index, session_hash: session });
+  const headers = { "content-type": "application/json" };
+  await fetch("gradio_api/queue/join", { method: "POST", headers, body });
+  const events = await (await fetch("gradio_api/queue/data?session_hash=" + session)).text();
+  return events.split("\\n").filter((line) => line.includes("process_completed")).join("");
+}"""
+
+
+@needs_browser
+def test_no_path_of_a_clients_choice_is_read(tab, folder):
+    page = tab()
+    functions = page.evaluate("window.gradio_config.dependencies.map((d) => [d.id, d.api_name, d.inputs.length])")
+    translate = next(i for i, name, inputs in functions if name == "translate" and inputs == 4)
+    search = next(i for i, name, inputs in functions if name == "search")
+    secret = str(next(folder.glob("*.wav")))  # audio: it would be translated
+    named = {"path": secret, "meta": {"_type": "gradio.FileData"}}
+    for index, data in [
+        (translate, [named, ["base"], ["en"], "auto"]),
+        (translate, [{"path": secret}, ["base"], ["en"], "auto"]),
+        (translate, [None, [named], ["en"], "auto"]),  # where a name of a model belongs
+        (search, [named, "held", "", False]),
+    ]:
+        answer = json.loads(page.evaluate(CALL, [index, data]).removeprefix("data: "))
+        assert not answer["success"], answer
+    for path in (secret, "/etc/hostname", "../../etc/hostname", "http://127.0.0.1:9/x", "https://example.org/x"):
+        assert page.evaluate("async (path) => (await fetch('gradio_api/file=' + path)).status", path) == 403
+
+
+@needs_browser
+def test_only_reports_of_runs_are_served(tab):
+    page = tab()
+    status = "async (path) => (await fetch(path)).status"
+    assert page.evaluate(status, "runs/first/report.html") == 200
+    for path in (
+        "runs/third/report.html",
+        "runs/first%2F..%2F..%2Fruns%2Ffirst/report.html",
+        "runs/..%2Fsecret.html",
+        "runs/first/tables/..%2Freport.html",
+        "runs/%2Fetc/report.html",
+        "compare?run=..%2F..&run=first",
+    ):
+        assert page.evaluate(status, path) in (400, 404), path
+
+
+def test_uploads_are_removed_at_the_end(service, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    app = FastAPI()
+    pages.mount(app, service)
+    held = Path(app.state.uploads.name)
+    (held / "upload.wav").write_bytes(b"what somebody said")
+    assert held.stat().st_mode & 0o077 == 0
+    app.state.uploads.cleanup()
+    assert not held.exists()
+
+
+def test_the_demos_recordings_are_indexed_in_the_background(folder, tmp_path):
+    runs = tmp_path / "runs"
+    (runs / "demo" / "frames").mkdir(parents=True)
+    shutil.copytree(folder / "frames.lance", runs / "demo" / "frames" / "encoder-pool4-float32.lance")
+    service = Scripted(runs=runs)
+    indexing = pages.DemoIndex(service)
+    indexing.start()
+    assert "being indexed" in indexing.drawn
+    while indexing.going:
+        time.sleep(0.05)
+    assert indexing.drawn == ""
+    assert len(Index.open(service.index_uris["demo"])) == 16
+
+
+def test_a_demo_index_that_fails_says_why(tmp_path):
+    (tmp_path / "demo" / "frames" / "encoder-pool2-float32.lance").mkdir(parents=True)
+    service = Scripted(runs=tmp_path)
+    indexing = pages.DemoIndex(service)
+    indexing.start()
+    while indexing.going:
+        time.sleep(0.05)
+    assert "can't be indexed" in indexing.drawn
+    assert service.index_uris == {}
+
+
+def test_the_matching_part_is_that_of_the_better_words():
+    def match(start, similarity):
+        return Match(query=Word(word="a"), candidate=Word(word="b", start=start, end=start + 1), similarity=similarity)
+
+    assert pages.matching_part([]) is None
+    assert pages.matching_part([match(3, 0.9), match(5, 0.8), match(60, 0.1)]) == (3, 6)
