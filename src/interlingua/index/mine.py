@@ -174,13 +174,7 @@ class Scored:
     def around(self, threshold: float, n: int) -> Places:
         """``n`` of the pairs that are best both ways: nearest to the threshold, or evenly from all if none is given."""
         mined = self.chosen()
-        if np.isfinite(threshold):
-            first = int(np.count_nonzero(self.csls[mined] >= threshold)) - n // 2
-            first = max(0, min(first, len(mined) - n))
-            places = np.arange(first, min(first + n, len(mined)))
-        else:
-            places = np.unique(np.linspace(0, len(mined) - 1, min(n, len(mined))).round().astype(int))
-        shown: np.ndarray = mined[places]
+        shown: np.ndarray = mined[around(self.csls[mined], threshold, n)]
         return shown
 
     def table(self, chosen: Places) -> list[MinedPair]:
@@ -225,6 +219,15 @@ class Scored:
             for p, (x, y) in zip(some, frames, strict=True):
                 i, j = self.a.utterances[self.i[p]].id, self.b.utterances[self.j[p]].id
                 yield hashes_a[i] == hashes_b[j] or bool(seqsim([x], [y])[0, 0] >= NEAR_COPY)
+
+
+def around(csls: Values, threshold: float, n: int) -> Int[np.ndarray, "_P"]:
+    """``n`` places in CSLS scores that are sorted, best first: nearest to a threshold, or evenly if it isn't finite."""
+    if not np.isfinite(threshold):
+        return np.unique(np.linspace(0, len(csls) - 1, min(n, len(csls))).round().astype(int))
+    first = int(np.count_nonzero(csls >= threshold)) - n // 2
+    first = max(0, min(first, len(csls) - n))
+    return np.arange(first, min(first + n, len(csls)))
 
 
 @contextmanager

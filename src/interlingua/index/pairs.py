@@ -1,13 +1,14 @@
 """The table of mined pairs: the columns that every kind of mining shares, and its files (tsv, Parquet, JSON)."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import TypeVar, get_type_hints
 
 import msgspec
 
 from interlingua.errors import UsageError
-from interlingua.files import atomic_file
+from interlingua.files import atomic_file, decode_json
 
 SUFFIXES = (".tsv", ".parquet", ".json")
 
@@ -31,6 +32,26 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     language_b: str
     score: float
     margin: float
+
+
+P = TypeVar("P", bound=Pair)
+
+
+def read_pairs(path: Path, row: type[P]) -> list[P]:
+    """The pairs of the kind ``row`` in a file of `write_pairs`; raises UsageError for any other file."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            rows = pq.read_table(path).to_pylist()
+        elif path.suffix.lower() == ".json":
+            rows = decode_json(path.read_bytes())["pairs"]
+        else:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+        return msgspec.convert(rows, list[row], strict=False)  # type: ignore[valid-type]  # a type that is chosen at run time
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as e:
+        raise UsageError(f"{path}: no table of mined pairs ({e}); `interlingua mine --out` writes one") from e
 
 
 def check_suffix(path: Path, more: Sequence[str] = ()) -> None:

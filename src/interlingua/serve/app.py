@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interlingua import __version__
 from interlingua.errors import BusyError, StoppedError
+from interlingua.serve import page
 from interlingua.serve.openai_api import answer_errors, problem, problem_of, router
 from interlingua.serve.service import Service
 
@@ -255,6 +256,8 @@ def build(
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+    page.mount(app, service, mcp=mcp)
     app.add_middleware(Guard, service=service, figures=figures, keys=keys, local=local)
     return app
 

@@ -10,7 +10,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -35,7 +35,8 @@ from interlingua.encoding.store import FrameStore, among
 from interlingua.errors import AudioError, InterlinguaError, ResultsError, StoppedError, UsageError
 from interlingua.index import Index
 from interlingua.index.build import build as build_index
-from interlingua.index.mine import Share, Side, mine, mine_here
+from interlingua.index.mine import MinedPair, Share, Side, around, mine, mine_here
+from interlingua.index.pairs import read_pairs
 from interlingua.languages import WHISPER_LANGUAGES, language_name
 from interlingua.report import plots, write_comparison
 from interlingua.report.marks import PAIRS, marks_page
@@ -178,6 +179,14 @@ class Column:
     translation: Translation | None = None
     error: str = ""
 
+    def show(self, translation: Translation) -> None:
+        """Show the whole."""
+        self.translation, self.segments = translation, translation.segments
+
+
+def _extend(columns: Mapping[str, Column], name: str, target: str, segments: list[Segment]) -> None:
+    columns[target].segments.extend(segments)
+
 
 @dataclass
 class Job:
@@ -196,10 +205,15 @@ class Job:
             own = {column.target: column for column in self.columns if column.model == model}
             try:
                 found = service.translate(
-                    audio, model=model, to=list(own), source=source, client=client,
-                    news=lambda name, target, segments, own=own: own[target].segments.extend(segments),
-                    advance=self._advance, cancelled=cancelled,
-                )  # fmt: skip
+                    self.audio,
+                    model=model,
+                    to=list(own),
+                    source=source,
+                    client=client,
+                    news=partial(_extend, own),
+                    advance=self._advance,
+                    cancelled=cancelled,
+                )
             except AudioError as error:
                 self.failure = _named(error, self.name)
                 break
@@ -211,8 +225,7 @@ class Job:
                     column.error = str(error)
                 continue
             for translation in found:
-                column = own[translation.target]
-                column.translation, column.segments = translation, translation.segments
+                own[translation.target].show(translation)
         self.done = True
 
     def _advance(self, seconds: float) -> None:
@@ -385,79 +398,74 @@ def matching_part(matches: Sequence[Match]) -> tuple[float, float] | None:
 
 
 def pairs_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex") -> None:
-    """Two languages of an index -> the pairs that mean the same, to hear, to judge and to save as marks."""
+    """Pairs that mean the same, mined here in two languages of an index or read from a table -> marks."""
     running = Running(page)
     gr.HTML(
-        "<p>Pairs of recordings in two languages that the models take for translations of each other. Hear them, judge "
-        "them, and save the marks: <code>interlingua mine … --marks marks.tsv</code> estimates the precision from "
-        "them.</p>",
+        "<p>Pairs of recordings in two languages that are taken for translations of each other. Hear them, judge them, "
+        "and save the marks: <code>interlingua mine … --marks marks.tsv</code> estimates the precision from them.</p>",
         elem_classes="il-out",
     )
+    tables = {f"{name} (a table)": path for name, path in service.pairs.items()}
     with gr.Row():
         name = gr.Dropdown(label="Index", choices=[])
         one = gr.Dropdown(label="Language", choices=[])
         other = gr.Dropdown(label="and", choices=[])
         near = gr.Textbox(label="Around a CSLS of", placeholder="evenly from all", max_lines=1)
-    _index_choice(page, service, indexing, name)
-    start, stop = _buttons("Mine")
+    _index_choice(page, service, indexing, name, more=tuple(tables))
+    start, stop = _buttons("Show pairs")
     shown = gr.HTML(elem_classes="il-out", elem_id="il-pairs")
 
-    def languages(index: str | None) -> tuple[Any, Any]:
+    def languages(index: str | None) -> list[Any]:
         held = sorted(Index.open(service.index_uris[index]).languages()) if index in service.index_uris else []
         choices = [(language_name(code), code) for code in held]
-        return tuple(gr.Dropdown(choices, value=held[n] if len(held) > n else None) for n in (0, 1))  # type: ignore[return-value]
+        values = [*held, None, None][:2]
+        return [gr.Dropdown(choices, value=value, visible=index not in tables) for value in values]
 
-    def mined(index: str | None, a: str | None, b: str | None, around: str, request: gr.Request) -> Iterator[str]:
-        if index not in service.index_uris or not a or not b or a == b:
+    def show(index: str | None, a: str | None, b: str | None, csls: str, request: gr.Request) -> Iterator[str]:
+        try:
+            threshold = float(csls.replace(",", ".")) if csls.strip() else -np.inf
+        except ValueError:
+            yield _alert(f"A CSLS is a number such as 0.05, not {csls!r}.")
+            return
+        if index in tables:
+            job = Judging(f"Pairs of {index.removesuffix(' (a table)')}", partial(_pairs_of, tables[index], threshold))
+        elif index in service.index_uris and a and b and a != b:
+            title = f"Pairs of {language_name(a)} and {language_name(b)}"
+            job = Judging(title, partial(_mined, str(service.index_uris[index]), a, b, threshold))
+        else:
             yield _alert("Choose an index and two languages of it.")
             return
-        try:
-            threshold = float(around.replace(",", ".")) if around.strip() else None
-        except ValueError:
-            yield _alert(f"A CSLS is a number such as 0.05, not {around!r}.")
-            return
-        job = Mining(str(service.index_uris[index]), a, b, threshold)
         with running.one(request) as cancelled:
             yield from _until_done(partial(job.run, cancelled), job.drawn)
 
     name.change(languages, name, [one, other], api_visibility="private", show_progress="hidden")
-    start.click(mined, [name, one, other, near], shown, show_progress="hidden", api_visibility="private")
+    start.click(show, [name, one, other, near], shown, show_progress="hidden", api_visibility="private")
     stop.click(running.cancel, api_visibility="private", queue=False)
 
 
-@dataclass
-class Mining:
-    """Pairs of two languages of an index, in the making."""
+Judged = list[tuple[MinedPair, AudioRef, AudioRef]]
 
-    index: str
-    a: str
-    b: str
-    threshold: float | None
+
+@dataclass
+class Judging:
+    """Pairs to be judged, in the making; ``find`` is called with what takes the part that is done."""
+
+    title: str
+    find: Callable[[Callable[[float], None]], Judged]
     part: float = 0.0
     page: str = ""
     failure: str = ""
 
     def run(self, cancelled: threading.Event) -> None:
-        """Mine, and make the page of pairs; faults are shown."""
+        """Find the pairs, and make their page; faults are shown."""
 
-        def here(a: Side, b: Side, shares: Sequence[Share], advance: Callable[[int], None]) -> Any:
-            whole = sum(share.size for share in shares)
-
-            def moved(n: int) -> None:
-                if cancelled.is_set():
-                    raise StoppedError("Cancelled.", cancelled=True)
-                self.part += n / whole
-                advance(n)
-
-            return mine_here(a, b, shares, moved)
+        def moved(part: float) -> None:
+            if cancelled.is_set():
+                raise StoppedError("Cancelled.", cancelled=True)
+            self.part += part
 
         try:
-            held = Index.open(self.index)
-            found = mine(Side(held, self.a), Side(held, self.b), engine=here)
-            around = found.around(-np.inf if self.threshold is None else self.threshold, PAIRS)
-            sides = [(found.a.utterances[found.i[p]].audio, found.b.utterances[found.j[p]].audio) for p in around]
-            pairs = [(row, *audio) for row, audio in zip(found.table(around), sides, strict=True)]
-            self.page = marks_page(f"Pairs of {language_name(self.a)} and {language_name(self.b)}", pairs)
+            self.page = marks_page(self.title, self.find(moved))
         except InterlinguaError as error:
             self.failure = str(error)
 
@@ -468,6 +476,39 @@ class Mining:
         if not self.page:
             return _progress(min(1.0, self.part) or None, "Comparing" if self.part < 1 else "Preparing the recordings")
         return f'<iframe class="il-frame" title="Pairs to judge" srcdoc="{html.escape(self.page)}"></iframe>'
+
+
+def _mined(index: str, a: str, b: str, threshold: float, moved: Callable[[float], None]) -> Judged:
+    """Pairs of two languages of an index."""
+
+    def here(a: Side, b: Side, shares: Sequence[Share], advance: Callable[[int], None]) -> Any:
+        whole = sum(share.size for share in shares)
+
+        def both(n: int) -> None:
+            moved(n / whole)
+            advance(n)
+
+        return mine_here(a, b, shares, both)
+
+    held = Index.open(index)
+    found = mine(Side(held, a), Side(held, b), engine=here)
+    chosen = found.around(threshold, PAIRS)
+    sides = [(found.a.utterances[found.i[p]].audio, found.b.utterances[found.j[p]].audio) for p in chosen]
+    return [(pair, *audio) for pair, audio in zip(found.table(chosen), sides, strict=True)]
+
+
+def _pairs_of(table: Path, threshold: float, moved: Callable[[float], None]) -> Judged:
+    """Pairs of a table that `interlingua mine --out` wrote."""
+    held = sorted(read_pairs(table, MinedPair), key=lambda pair: -pair.csls)
+    moved(1.0)
+
+    def side(path: str, start: float, end: float) -> AudioRef:
+        return AudioRef(path, offset=start, duration=end - start)
+
+    return [
+        (pair, side(pair.audio_a, pair.start_a, pair.end_a), side(pair.audio_b, pair.start_b, pair.end_b))
+        for pair in (held[n] for n in around(np.array([pair.csls for pair in held]), threshold, PAIRS))
+    ]
 
 
 # ---------------------------------------------------------------- runs
@@ -592,13 +633,15 @@ class DemoIndex:
         return _progress(None, f"{self.state}; it takes about half a minute ({time.monotonic() - self._began:.0f} s)")
 
 
-def _index_choice(page: gr.Blocks, service: Service, indexing: DemoIndex, name: gr.Dropdown) -> None:
+def _index_choice(
+    page: gr.Blocks, service: Service, indexing: DemoIndex, name: gr.Dropdown, more: Sequence[str] = ()
+) -> None:
     """Keep a list of indexes up to date until the demo's is there, and say what is lacking."""
     state = gr.HTML(elem_classes="il-out", visible=False)
     clock = gr.Timer(1)
 
     def look(current: str | None) -> tuple[Any, Any, Any]:
-        held = list(service.index_uris)
+        held = [*service.index_uris, *more]
         lacking = "" if held or indexing.state else _draw("no-index.html")
         choice = gr.Dropdown(held, value=current if current in held else next(iter(held), None))
         told = indexing.drawn or lacking
@@ -619,7 +662,7 @@ def agents_tools(service: Service) -> None:
         """Translate a recording into languages, with times; flags name what may be wrong with a segment.
 
         Args:
-            audio: the recording, as a URL.
+            audio: the recording: its URL, or its bytes as data:audio/wav;base64,…
             to: target languages, such as en; the spoken language gives a transcript.
             model: a model that the service has.
             source: language that is spoken; auto detects it.
@@ -631,7 +674,7 @@ def agents_tools(service: Service) -> None:
         """Find the utterances of an index that mean what a recording means, whatever their language.
 
         Args:
-            audio: the spoken query, as a URL; at most 30 seconds.
+            audio: the spoken query, of at most 30 seconds: its URL, or its bytes as data:audio/wav;base64,…
             index: an index that the service has.
             top: how many utterances.
             language: of the query; empty: detected.
@@ -642,8 +685,8 @@ def agents_tools(service: Service) -> None:
             for h in hits
         ]
 
-    gr.api(translate)
-    gr.api(search)
+    gr.api(translate, queue=False)  # or Gradio asks itself over HTTP, without the visitor's key
+    gr.api(search, queue=False)
 
 
 # ---------------------------------------------------------------- shared by the tabs
@@ -720,7 +763,7 @@ def _examples() -> list[tuple[gr.Button, Callable[[], tuple[int, np.ndarray]]]]:
         gr.HTML("<p>Examples come with the prompts corpus: <code>interlingua doctor --fetch</code>.</p>",
                 elem_classes="il-out il-soft")  # fmt: skip
         return []
-    made = []
+    made: list[tuple[gr.Button, Callable[[], tuple[int, np.ndarray]]]] = []
     with gr.Row(elem_classes="il-examples"):
         for language, name in EXAMPLES.items():
             text = prompts.clean_transcript(prompts.read_transcripts(root / f"core-sounds-{language}.txt")[name])

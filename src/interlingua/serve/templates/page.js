@@ -24,7 +24,7 @@
     }
   }
 
-  const found = (selector) => document.querySelector(selector);
+  const found = (selector) => [...document.querySelectorAll(selector)].filter((audio) => audio.src).pop();
 
   function heard(button) {
     const { play: first, start, end, then, thenStart, thenEnd } = button.dataset;
