@@ -207,7 +207,6 @@ def test_what_is_wrong_is_named(client, fields, status, param, code):
         ("POST", "/v1/audio/translations", 400),  # no form
         ("GET", "/v1/audio/translations", 405),
         ("GET", "/v1/nothing", 404),
-        ("GET", "/nothing", 404),
         ("POST", "/v1/search", 400),
     ],
 )

@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 import wave
@@ -11,10 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
+import httpx2
 import numpy as np
 import pytest
 import uvicorn
-from fastapi import FastAPI
 
 from helpers import save_results, sweep, utterance, write_wav
 from interlingua.audio import load_audio
@@ -28,7 +32,7 @@ from interlingua.results import Alignment, Match, Side, Word
 from interlingua.serve import page as pages
 from interlingua.serve.app import Figures
 from interlingua.serve.app import build as build_app
-from interlingua.serve.service import Limits, ModelCard, Service
+from interlingua.serve.service import Limits, ModelCard, Service, source_of
 from interlingua.translation import Segment, Translation
 from interlingua.translation.formats import render
 from interlingua.types import SAMPLE_RATE, AudioRef, Frames, FrameSpec
@@ -54,7 +58,7 @@ class Scripted(Service):
         return [ModelCard("base", ("en",)), ModelCard("ours", ("zh", "en"), "base")]
 
     def translate(self, audio, *, model, to, source="auto", client="", news=None, advance=None, cancelled=None, **_):
-        samples = load_audio(audio)
+        samples = load_audio(source_of(audio))
         seconds = len(samples) / SAMPLE_RATE
         made = []
         for target in to:
@@ -73,7 +77,7 @@ class Scripted(Service):
         return made
 
     def search(self, audio, *, index, language=None, top=10, elsewhere=False, **_):
-        load_audio(audio)
+        load_audio(source_of(audio))
         held = Index.open(self.index_uris[index]).utterances("language = 'fr'" if elsewhere else None)
         return [Hit(rank=n, score=1 / n, similarity=0.5, utterance=u) for n, u in enumerate(held[:top], 1)]
 
@@ -481,15 +485,42 @@ def test_real_speech_is_translated_and_found(tab, prompts_manifest, tmp_path):
         page.wait_for_function("document.querySelector('#il-hit').currentTime > 0.1")
 
 
-def test_uploads_are_removed_at_the_end(service, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    app = FastAPI()
-    pages.mount(app, service)
-    held = Path(app.state.uploads.name)
-    (held / "upload.wav").write_bytes(b"what somebody said")
-    assert held.stat().st_mode & 0o077 == 0
-    app.state.uploads.cleanup()
-    assert not held.exists()
+@pytest.mark.model
+def test_uploads_are_removed_when_the_service_stops(tmp_path):
+    (tmp_path / "temporary").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    command = [
+        sys.executable,
+        "-c",
+        "from interlingua.cli import main; main()",
+        "serve",
+        "--port",
+        str(port),
+        "--runs",
+        str(tmp_path),
+    ]
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path / "temporary")})
+    try:
+        address = f"http://127.0.0.1:{port}"
+        while True:
+            try:
+                assert httpx2.get(f"{address}/readyz", timeout=30).status_code in (200, 503)
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None
+                time.sleep(0.5)
+        sent = httpx2.post(
+            f"{address}/gradio_api/upload", files={"files": ("talk.wav", wav(), "audio/wav")}, timeout=30
+        )
+        (kept,) = sent.json()
+        assert Path(kept).read_bytes() == wav()
+        (folder,) = (tmp_path / "temporary").iterdir()
+        assert folder.stat().st_mode & 0o077 == 0  # nobody else reads what is said
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_the_demos_recordings_are_indexed_in_the_background(folder, tmp_path):

@@ -4,19 +4,23 @@ Each tab is a function that lays out its parts and connects them. What it shows 
 recordings to hear lie in it: no route takes a path, and Gradio serves nothing but what a visitor has uploaded.
 """
 
+import asyncio
 import base64
 import html
 import os
+import shutil
 import statistics
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from textwrap import shorten
 from typing import Any
 
@@ -42,11 +46,11 @@ from interlingua.report import plots, write_comparison
 from interlingua.report.marks import PAIRS, marks_page
 from interlingua.report.utterances import clip, mp3
 from interlingua.results import Alignment, Match, Results, load_results
-from interlingua.serve.service import ModelCard, Service
+from interlingua.serve.service import ModelCard, Service, Upload, source_of
 from interlingua.translation import AUTO, Segment, Translation
 from interlingua.translation.formats import SUFFIXES, Format, render
 from interlingua.translation.guards import Flag
-from interlingua.types import SAMPLE_RATE, AudioRef, Matrix
+from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Matrix, Samples
 
 EXAMPLES = {  # language -> a prompt of the corpus
     "fr": "queue-periodic-announce",
@@ -77,9 +81,9 @@ _DRAWING = threading.Lock()  # matplotlib's settings belong to the process
 
 def mount(app: FastAPI, service: Service, *, mcp: bool = False) -> None:
     """Add the page to an app, below all of its routes; ``mcp``: also an endpoint for agents."""
-    uploads = TemporaryDirectory(prefix="interlingua-serve-")  # of this user alone, removed when the process ends
-    app.state.uploads = uploads
-    os.environ["GRADIO_TEMP_DIR"] = gradio.mcp.DEFAULT_TEMP_DIR = uploads.name
+    uploads = mkdtemp(prefix="interlingua-serve-")  # of this user alone
+    weakref.finalize(app, shutil.rmtree, uploads, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = gradio.mcp.DEFAULT_TEMP_DIR = uploads
     indexing = DemoIndex(service)
     indexing.start()
     _serve_runs(app, service.runs)
@@ -88,22 +92,26 @@ def mount(app: FastAPI, service: Service, *, mcp: bool = False) -> None:
     def elsewhere(rest: str) -> Response:  # Gradio would fetch it
         return _refused("Nothing is fetched from elsewhere.", 403)
 
-    page = blocks(service, indexing, mcp=mcp)
-    page.has_launched = True  # or Gradio, where it is mounted, copies any path that a client names to where it serves
-    gr.mount_gradio_app(
-        app,
-        page,
-        path="/",
-        theme=_theme(),
-        css=_resource("page.css"),
-        head=f"<script>{_resource('page.js')}</script>",
-        footer_links=[],
-        run_history=False,
-        max_file_size=service.limits.upload,
-        mcp_server=mcp,
-        ssr_mode=False,
-        enable_monitoring=False,
-    )
+    async def add() -> None:
+        page = blocks(service, indexing, mcp=mcp)
+        page.has_launched = True  # or Gradio, mounted, copies any path that a client names to where it serves
+        gr.mount_gradio_app(
+            app,
+            page,
+            path="/",
+            theme=_theme(),
+            css=_resource("page.css"),
+            head=f"<script>{_resource('page.js')}</script>",
+            footer_links=[],
+            run_history=False,
+            max_file_size=service.limits.upload,
+            mcp_server=mcp,
+            ssr_mode=False,
+            enable_monitoring=False,
+        )
+
+    with ThreadPoolExecutor(1) as thread:  # without a running loop Gradio opens some, and closes none
+        thread.submit(asyncio.run, add()).result()
 
 
 def blocks(service: Service, indexing: "DemoIndex", *, mcp: bool) -> gr.Blocks:
@@ -193,7 +201,7 @@ class Job:
     """A recording that is being translated, column by column."""
 
     name: str
-    audio: bytes
+    audio: Upload
     columns: list[Column]
     heard: float = 0.0  # seconds, over all models
     failure: str = ""  # of the recording
@@ -235,7 +243,7 @@ class Job:
     def seconds(self) -> float | None:
         """Of the recording, as its header says."""
         try:
-            return declared_duration(self.audio)
+            return declared_duration(self.audio.data)
         except AudioError:
             return None
 
@@ -334,9 +342,10 @@ def search_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex") -> None
         if not path or not index:
             return _alert("The query is gone; choose it again.")
         try:
-            audio = _upload(path)
-            (hit,) = Index.open(service.index_uris[index]).utterances(among([str(event.utterance)]))
-            return _alignment(audio, hit.audio, *service.align(audio, index=index, utterance=hit.id))
+            query, utterance = load_audio(source_of(_upload(path)), max_seconds=WINDOW_SECONDS), str(event.utterance)
+            found, similarity = service.align(query, index=index, utterance=utterance)
+            (hit,) = Index.open(service.index_uris[index]).utterances(among([utterance]))
+            return _alignment(query, load_audio(hit.audio), found, similarity)
         except InterlinguaError as error:
             return _alert(_named(error, Path(path).name))
 
@@ -349,7 +358,7 @@ def search_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex") -> None
         )
 
 
-def _alignment(audio: bytes, other: AudioRef, found: Alignment, similarity: Matrix) -> str:
+def _alignment(heard: Samples, other: Samples, found: Alignment, similarity: Matrix) -> str:
     """An alignment as HTML: the picture, both recordings, and each word's match."""
     with _DRAWING:
         picture = plots.svg("alignment", plots.alignment, Results(alignment=found), {"alignment": similarity})
@@ -373,9 +382,9 @@ def _alignment(audio: bytes, other: AudioRef, found: Alignment, similarity: Matr
                 "code": side.language,
                 "text": side.text or "no transcript",
                 "transcribed": side.transcribed,
-                "player": _data("audio/mpeg", mp3(load_audio(source))),
+                "player": _data("audio/mpeg", mp3(samples)),
             }
-            for role, side, source in (("query", query, audio), ("hit", hit, other))
+            for role, side, samples in (("query", query, heard), ("hit", hit, other))
         ],
         part=matching_part(found.matches),
         picture=Markup(picture),
@@ -795,17 +804,17 @@ def _draw(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def _upload(path: str) -> bytes:
+def _upload(path: str) -> Upload:
     """What a visitor uploaded; raises UsageError for any other file."""
     folder = Path(get_upload_folder()).resolve()
     if not Path(path).resolve().is_relative_to(folder):
         raise UsageError(f"{path}: not an upload; send the recording itself")
-    return Path(path).read_bytes()
+    return Upload(Path(path).read_bytes(), Path(path).suffix)
 
 
 def _named(error: InterlinguaError, upload: str) -> str:
     """A message that calls an upload by its name."""
-    return str(error).replace("audio bytes", upload, 1)
+    return str(error).replace(f"recording{Path(upload).suffix}", upload, 1)
 
 
 def _alert(text: str) -> str:

@@ -364,23 +364,23 @@ class Service:
         longest = self.limits.seconds
         if isinstance(audio, np.ndarray):
             seconds = len(audio) / SAMPLE_RATE
-        elif (declared := declared_duration(_source(audio))) is not None:
+        elif (declared := declared_duration(source_of(audio))) is not None:
             seconds = declared
         else:
             try:
-                seconds = duration_of(_source(audio))
+                seconds = duration_of(source_of(audio))
             except AudioError:  # damaged; what can be read of it is
                 seconds = longest
         if seconds > longest:
             raise TooLongAudioError(f"the recording has {seconds:.0f} s; this service takes {longest:.0f} s at most")
         with self._room.of(seconds, given_up):
             holes: list[Hole] = []
-            yield load_audio(_source(audio), max_seconds=longest, holes=holes), tuple(holes)
+            yield load_audio(source_of(audio), max_seconds=longest, holes=holes), tuple(holes)
 
     def _utterance(self, audio: Audio) -> Samples:
         from interlingua.experiments.alignment import load_utterance
 
-        return load_utterance(_source(audio))
+        return load_utterance(source_of(audio))
 
     @contextmanager
     def _batcher(self, name: str) -> Iterator[Batcher]:
@@ -429,7 +429,7 @@ class Service:
             raise NotFoundError(f"no {what} {name!r}; {here}", what)
 
 
-def _source(audio: Any) -> Any:
+def source_of(audio: Any) -> Any:
     """What `load_audio` takes."""
     if not isinstance(audio, Upload):
         return audio
