@@ -19,7 +19,7 @@ from interlingua.experiments.run import work_folder
 from interlingua.index import index as index_module
 from interlingua.index import mine as mining
 from interlingua.index.mine import MinedPair, Side, mine, sides, write_mined_manifest
-from interlingua.index.pairs import write_pairs
+from interlingua.index.pairs import read_pairs, write_pairs
 from interlingua.retrieval.features import with_position
 from interlingua.retrieval.reference import seqsim_pair
 from interlingua.types import Frames
@@ -250,6 +250,18 @@ def test_nothing_half_written_stays(uri, tmp_path, monkeypatch):
         write_pairs(out, rows, MinedPair)
     assert out.read_bytes() == before
     assert [p.name for p in out.parent.iterdir()] == ["pairs.parquet"]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".parquet", ".json"])
+def test_a_table_is_read_as_it_was_written(uri, tmp_path, suffix):
+    index = index_module.Index.open(uri)
+    found = mine(Side(index, "en"), Side(index, "fr"))
+    rows = found.table(found.chosen())
+    write_pairs(tmp_path / f"pairs{suffix}", rows, MinedPair)
+    assert read_pairs(tmp_path / f"pairs{suffix}", MinedPair) == rows
+    (tmp_path / f"other{suffix}").write_bytes(b"id\ttext\n1\tnothing of ours\n")
+    with pytest.raises(UsageError, match="no table of mined pairs"):
+        read_pairs(tmp_path / f"other{suffix}", MinedPair)
 
 
 # ---------------------------------------------------------------- killed and resumed

@@ -25,9 +25,11 @@ from interlingua.audio import load_audio
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import StoppedError
 from interlingua.index import Hit, Index
+from interlingua.index import mine as mining
 from interlingua.index.build import build
 from interlingua.index.calibration import read_judged
-from interlingua.index.mine import Scored
+from interlingua.index.mine import MinedPair, Scored
+from interlingua.index.pairs import write_pairs
 from interlingua.results import Alignment, Match, Side, Word
 from interlingua.serve import page as pages
 from interlingua.serve.app import Figures
@@ -42,7 +44,10 @@ CHROMIUM = next(
 )
 SPEC = FrameSpec(model="tiny", revision="a", layer=2, context="speech", pooling=4, dtype="float16", compute="float32")
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
-pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'")  # Gradio's, of pandas
+pytestmark = [  # Gradio's, of pandas
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no browser here")
 
 
@@ -515,12 +520,29 @@ def test_uploads_are_removed_when_the_service_stops(tmp_path):
         )
         (kept,) = sent.json()
         assert Path(kept).read_bytes() == wav()
-        (folder,) = (tmp_path / "temporary").iterdir()
+        folder = next((tmp_path / "temporary").glob("interlingua-serve-*"))
         assert folder.stat().st_mode & 0o077 == 0  # nobody else reads what is said
     finally:
         process.terminate()
         process.wait(60)
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()] == []
+
+
+@needs_browser
+def test_a_table_of_mined_pairs_is_judged(tab, folder, service, tmp_path):
+    held = Index.open(service.index_uris["held"])
+    found = mining.mine(mining.Side(held, "en"), mining.Side(held, "fr"))
+    rows = found.table(found.chosen())
+    write_pairs(tmp_path / "mined.tsv", rows, MinedPair)
+    with live(Scripted(pairs={"mined": tmp_path / "mined.tsv"}, runs=folder / "runs")) as address:
+        page = tab(where=address)
+        page.get_by_role("tab", name="Mined pairs").click()
+        page.wait_for_function("[...document.querySelectorAll('input')].some((i) => i.value.startsWith('mined'))")
+        press(page, "Show pairs")
+        frame = page.frame_locator("#il-pairs iframe")
+        frame.locator(".pair").first.wait_for()
+        assert frame.locator(".pair").count() == len(rows)
+        assert frame.locator("audio").count() == 2 * len(rows)  # each side is cut out of its recording
 
 
 def test_the_demos_recordings_are_indexed_in_the_background(folder, tmp_path):

@@ -516,7 +516,7 @@ def _pairs_of(table: Path, threshold: float, moved: Callable[[float], None]) -> 
 
     return [
         (pair, side(pair.audio_a, pair.start_a, pair.end_a), side(pair.audio_b, pair.start_b, pair.end_b))
-        for pair in (held[n] for n in around(np.array([pair.csls for pair in held]), threshold, PAIRS))
+        for pair in (held[n] for n in around(np.array([pair.csls for pair in held], np.float32), threshold, PAIRS))
     ]
 
 
