@@ -289,4 +289,7 @@ def serve(app: FastAPI, service: Service, *, host: str, port: int) -> None:
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=FAREWELL
     )
-    Server(config, service).run()
+    server = Server(config, service)
+    server.run()
+    if not server.force_exit:
+        service.close()
