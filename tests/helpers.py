@@ -117,13 +117,14 @@ def write_wav(path: Path, samples: Samples) -> Path:
 
 
 VICTIMS = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 sys.path[:0] = json.loads(sys.argv[1])
 {setup}
 for line in sys.stdin:
-    moment, arguments = json.loads(line)
+    moment, seconds, arguments = json.loads(line)
     reader, writer = os.pipe()
-    if not os.fork():
+    child = os.fork()
+    if not child:
         passed = 0
 
         def watched(function):
@@ -138,11 +139,17 @@ for line in sys.stdin:
 
         for owner, name in POINTS:
             setattr(owner, name, watched(getattr(owner, name)))
-        job(*arguments)
+        code = job(*arguments)
         os.write(writer, str(passed).encode())
-        os._exit(0)
+        sys.exit(code)
     os.close(writer)
-    code = os.waitstatus_to_exitcode(os.wait()[1])
+    until, ended = time.monotonic() + (seconds or 1e9), 0
+    while not ended:
+        ended, status = os.waitpid(child, os.WNOHANG if seconds else 0)
+        if not ended and time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.001 if seconds else 0)
+    code = os.waitstatus_to_exitcode(status)
     print("DONE", json.dumps([code, os.read(reader, 99).decode()]), flush=True)
     os.close(reader)
 """
@@ -153,8 +160,9 @@ def victims(setup: str) -> Iterator[Callable[..., int | None]]:
     """Run a job in processes that are killed at a moment: ``run(moment, *arguments)``.
 
     ``setup`` defines ``job`` and POINTS, pairs of owner and name of functions; nothing in it may start threads. A
-    process is killed (SIGKILL) when it calls these for the ``moment``-th time, and ``run`` returns None; a process that
-    ends returns how many calls there were.
+    process is killed (SIGKILL) when it calls these for the ``moment``-th time, or after ``seconds``, and ``run``
+    returns None; a process that ends returns how many calls there were. What ``job`` returns is its exit code, one of
+    ``codes``.
     """
     script = VICTIMS.format(setup=textwrap.dedent(setup))
     command = [sys.executable, "-c", script, json.dumps(sys.path)]
@@ -162,13 +170,18 @@ def victims(setup: str) -> Iterator[Callable[..., int | None]]:
         assert process.stdin
         assert process.stdout
 
-        def run(moment: int | None, *arguments: str) -> int | None:
-            process.stdin.write(json.dumps([moment, arguments]) + "\n")
+        def run(
+            moment: int | None, *arguments: str, seconds: float | None = None, codes: tuple[int, ...] = (0,)
+        ) -> int | None:
+            process.stdin.write(json.dumps([moment, seconds, arguments]) + "\n")
             process.stdin.flush()
             line = next(line for line in process.stdout if line.startswith("DONE"))
             code, passed = json.loads(line.removeprefix("DONE"))
-            assert code == (0 if passed else -signal.SIGKILL)
-            return int(passed) if passed else None
+            if code == -signal.SIGKILL and (moment or seconds):
+                return None
+            assert passed
+            assert code in codes
+            return int(passed)
 
         yield run
         process.stdin.close()

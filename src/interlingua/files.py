@@ -19,6 +19,19 @@ import msgspec
 from interlingua.errors import HashMismatchError
 
 _TEMPORARY = ".interlingua"  # how names of unfinished files and folders begin
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in messages of Rust libraries
+_SPACE, _RIGHTS = "make space, and the same command goes on", "name a place that you may write to, or change its rights"
+_FIXES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), and the same command goes on",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), and the same command goes on",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.ENOTDIR: "a file is in the way; name another folder",
+    errno.EEXIST: "a file is in the way; name another folder",
+}
 
 
 def cache_dir() -> Path:
@@ -60,44 +73,76 @@ def check_sha256(path: Path, expected: str, fix: str) -> None:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise the system's refusals to write ``path`` as an OSError that names it, those of Rust libraries, too."""
+    try:
+        yield
+    except Exception as error:  # safetensors and others have classes of their own
+        if isinstance(error, OSError):
+            number = error.errno
+            if error.filename is not None and _TEMPORARY not in str(error.filename):
+                raise
+        else:
+            found = _OS_ERROR.search(str(error))
+            number = int(found[1]) if found else None
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def refusal(text: str) -> str | None:
+    """The system's reason in a Rust library's message, and the fix; None: there is none."""
+    found = _OS_ERROR.search(text)
+    number = int(found[1]) if found else 0
+    return f"{os.strerror(number)}{fix_of(number)}" if number in _FIXES else None
+
+
+def fix_of(number: int | None) -> str:
+    """What to do about a system's error number, behind its text; "" where that says it."""
+    return f"; {_FIXES[number]}" if number in _FIXES else ""
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; rename it onto ``path`` only if the block succeeds."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
-    temporary = _temporary(path)
-    temporary.touch(0o600, exist_ok=False)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # 0600 would hide results from colleagues
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        temporary = _temporary(path)
+        try:
+            temporary.touch(0o600, exist_ok=False)
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # 0600 would hide results from colleagues
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder next to ``path``; it replaces ``path`` only if the block succeeds."""
-    temporary = _temporary(path)
-    temporary.mkdir(0o700)
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        old = temporary.with_name(f"{temporary.name}-{_digest(path.name)}")
-        if path.exists():
-            path.replace(old)
+    with writing(path):
+        temporary = _temporary(path)
         try:
-            temporary.replace(path)
-        except OSError:
-            if not path.is_dir():  # otherwise another process finished first, with the same content
-                if old.exists():
-                    old.replace(path)
-                raise
+            temporary.mkdir(0o700)
+            yield temporary
+            temporary.chmod(0o755)
+            old = temporary.with_name(f"{temporary.name}-{_digest(path.name)}")
+            if path.exists():
+                path.replace(old)
+            try:
+                temporary.replace(path)
+            except OSError:
+                if not path.is_dir():  # otherwise another process finished first, with the same content
+                    if old.exists():
+                        old.replace(path)
+                    raise
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
         finally:
-            shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def decode_json(data: bytes | str, kind: Any = Any) -> Any:

@@ -1,5 +1,7 @@
 """Claiming a folder, and what is kept in it across interruptions."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,26 @@ def test_a_work_folder_stays_only_with_what_an_interrupted_run_kept(tmp_path):
     with work_folder(out) as folder:
         assert (folder / "half").read_text() == "done"
     assert list(out.parent.iterdir()) == []
+
+
+def test_one_process_at_a_time_has_a_run(tmp_path):
+    script = f"""
+import subprocess
+import sys
+from pathlib import Path
+from interlingua.experiments.run import Run
+run = Run(Path({str(tmp_path)!r}))
+run.claim({{"a": 1}})
+print("held", flush=True)
+input()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(ResultsError, match=r"another process is writing it; wait for it, or name another --out$"):
+            Run(tmp_path).claim({"a": 1})
+        process.kill()
+    first, second = Run(tmp_path), Run(tmp_path)
+    first.claim({"a": 1})
+    second.claim({"a": 1})  # one process may have several
+    assert [p.name for p in tmp_path.iterdir()] == ["begun.json"]

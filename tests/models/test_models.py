@@ -741,10 +741,18 @@ def other_shape(path: Path) -> None:
     (path.parent / "config.json").write_text(json.dumps(config | {"encoder_ffn_dim": 48}))
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 290403936\n"
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "reason"),
     [
-        ("model.safetensors", Path.unlink, "no weights"),
+        ("model.safetensors", Path.unlink, "no weights .* copy the whole model again"),
+        (
+            "model.safetensors",
+            lambda path: path.write_bytes(POINTER),
+            "model.safetensors: a pointer of Git LFS, not the",
+        ),
         ("model.safetensors", cut, "the weights can't be read"),
         ("model.safetensors", lambda path: path.write_bytes(b""), "the weights can't be read"),
         ("model.safetensors", drop_a_weight, "1 weights are missing, among them model.encoder.conv1.bias"),
@@ -752,7 +760,7 @@ def other_shape(path: Path) -> None:
         ("config.json", Path.unlink, "config.json is missing"),
         ("config.json", lambda path: path.write_text("{"), "can't be read as JSON"),
         ("config.json", lambda path: path.write_text("[]"), "holds no JSON object"),
-        ("config.json", lambda path: path.write_text("{}"), "names no model_type"),
+        ("config.json", lambda path: path.write_text("{}"), "no model_type in config.json"),
         ("config.json", lambda path: path.write_text('{"model_type": "wav2vec2"}'), "expected 'whisper'"),
         ("tokenizer.json", Path.unlink, "tokenizer.json is missing"),
         ("tokenizer.json", lambda path: path.write_text("{}"), "tokenizer"),

@@ -1094,6 +1094,8 @@ def test_pieces_of_a_long_recording_keep_its_times(tiny_whisper, tmp_path, monke
     assert cut.segments[0].start == 0
     assert cut.segments[-1].end == whole.segments[-1].end
     assert all(a.end <= b.start + 0.01 for a, b in itertools.pairwise(cut.segments))
+    with pytest.raises(TooLongAudioError, match="longer than 5 s; save it as a file, which may be longer"):
+        translator.translate(path.read_bytes(), "fr", source="fr")
 
 
 @pytest.mark.model
@@ -1115,5 +1117,3 @@ def test_a_recording_too_long_to_be_held_is_translated_in_pieces(tmp_path, monke
     assert cut.segments[-1].end == pytest.approx(whole.segments[-1].end, abs=0.1)
     words = [[w.strip(".,!").lower() for w in t.text.split()] for t in (whole, cut)]
     assert SequenceMatcher(None, *words, autojunk=False).ratio() > 0.8
-    with pytest.raises(TooLongAudioError):
-        translator.translate(path.read_bytes(), "fr", source="fr")

@@ -281,7 +281,7 @@ class _Stretch:
 
     def too_long(self, name: str) -> TooLongAudioError:
         return TooLongAudioError(
-            f"{name}: longer than {self.max_seconds:g} s; give an offset and a duration (in Python, or max_seconds)"
+            f"{name}: longer than {self.max_seconds:g} s; cut it, or name a stretch in a manifest (offset, duration)"
         )
 
     def cut(

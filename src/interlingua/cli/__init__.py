@@ -31,6 +31,7 @@ from interlingua.cli import (
 from interlingua.cli import run as recipe
 from interlingua.cli.output import note
 from interlingua.errors import InterlinguaError
+from interlingua.files import fix_of
 
 app = cyclopts.App(
     name="interlingua",
@@ -87,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit:  # rich's, when the reader of the help has gone
         return 0
     except OSError as e:  # a folder where a file should be, no permission, a full disk
-        note(f"interlingua: {e.filename or 'input/output'}: {e.strerror or e}")
+        note(f"interlingua: {e.filename or 'input/output'}: {e.strerror or e}{fix_of(e.errno)}")
         return 2
     except KeyboardInterrupt:
         note("interlingua: interrupted; the same command continues where it was")

@@ -31,7 +31,7 @@ WINDOWS_AHEAD = 4  # of the encoder's windows of a recording, decoded ahead; lon
 WINDOWS_AT_ONCE = 8  # of those
 WAITING_BYTES = 2**27  # of files and samples that wait to be encoded at most
 COMMIT_TIME = 0.05  # of a run at most; a commit took 0.04 s with 100,000 utterances in the store, 0.15 s with a million
-COMMIT_BYTES = 2**28  # of frames that wait for a commit at most
+COMMIT_BYTES = 2**27  # of frames that wait for a commit at most, one long recording apart; a commit copies them
 _COMPLETE = "complete"
 DECODERS = min(8, os.cpu_count() or 1)  # threads
 
@@ -172,8 +172,11 @@ class _Commits:
 
     def add(self, frames: Sequence[Frames]) -> None:
         """Take frames, and commit all that wait if it is time."""
+        more = sum(f.values.nbytes for f in frames)
+        if self._waiting and self._bytes + more > COMMIT_BYTES:
+            self._commit()
         self._waiting += frames
-        self._bytes += sum(f.values.nbytes for f in frames)
+        self._bytes += more
         if self._bytes >= COMMIT_BYTES or (self._waiting and monotonic() >= self._not_before):
             self._commit()
 

@@ -5,6 +5,7 @@ One row an utterance: ``id``, ``n_speech``, ``audio_hash``, ``utterance`` (its m
 ``scales`` and is read as float16. Every write is one Lance commit: a killed run leaves the last complete version.
 """
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from interlingua.errors import StoreError, StoreMismatchError
-from interlingua.files import shown
+from interlingua.files import refusal, shown
 from interlingua.types import FrameArray, Frames, FrameSpec, Utterance
 
 _ARROW = {"float16": pa.float16(), "float32": pa.float32(), "int8": pa.int8()}
@@ -27,7 +28,7 @@ _FORMAT = "interlingua-frames-1"
 CONFLICTS = 1000  # with other writers before one gives up: eight that write all the time meet dozens
 CONFLICT_TIME = timedelta(minutes=10)  # likewise; Lance's own 30 s were nearly reached by those eight (8 s)
 MANY_FILES = 32  # of a dataset, which are joined then
-_UNWRITABLE = "can't be written ({})"
+UNWRITABLE = "can't be written ({})"
 _REFUSALS = {  # a sign in an object store's answer -> what is wrong and how to fix it
     "NoSuchBucket": "there is no such bucket; create it or correct the URI",
     "InvalidAccessKeyId": "the access key isn't known there; check AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL",
@@ -42,6 +43,7 @@ _REFUSALS = {  # a sign in an object store's answer -> what is wrong and how to 
     "error sending request": "no answer from the object store; check AWS_ENDPOINT_URL, AWS_REGION and the network",
     "501 Not Implemented": "this object store has no conditional writes, which safe commits need; use another one",
 }
+_SOURCE_LINE = re.compile(r", \S+\.rs:\d+:\d+")  # of Lance's own code
 _KEY = {"lance-schema:unenforced-primary-key": "true"}  # lets Lance see that two writers add the same utterance
 
 
@@ -177,7 +179,7 @@ class FrameStore:
         """Remove utterances in one commit; unknown ids are ignored."""
         held = [i for i in ids if i in self]
         if held:
-            with faults_named(self.path, _UNWRITABLE):
+            with faults_named(self.path, UNWRITABLE):
                 self._dataset.delete(among(held), conflict_retries=CONFLICTS, retry_timeout=CONFLICT_TIME)
                 self._reopen()
 
@@ -188,7 +190,7 @@ class FrameStore:
 
     def note(self, notes: dict[str, str]) -> None:
         """Keep some text beside the frames, by name."""
-        with faults_named(self.path, _UNWRITABLE):
+        with faults_named(self.path, UNWRITABLE):
             for tries in range(CONFLICTS):
                 self._reopen()
                 try:
@@ -257,7 +259,7 @@ class FrameStore:
             return self._dataset.to_table(columns=list(columns))
 
     def _merge(self, merge: Any, table: pa.Table) -> None:
-        with faults_named(self.path, _UNWRITABLE):
+        with faults_named(self.path, UNWRITABLE):
             merge.conflict_retries(CONFLICTS).retry_timeout(CONFLICT_TIME).execute(table)
             self._reopen()
 
@@ -345,9 +347,9 @@ def faults_named(path: str | Path, otherwise: str) -> Iterator[None]:
         yield
     except (ValueError, OSError) as e:
         text = str(e) or type(e).__name__
-        line = text.splitlines()[0]
+        line = _SOURCE_LINE.sub("", text.splitlines()[0])
         if "://" not in str(path):
-            raise StoreError(f"{path}: {otherwise.format(line[:200])}") from e
+            raise StoreError(f"{path}: {refusal(line) or otherwise.format(line[:200])}") from e
         fix = next((fix for sign, fix in _REFUSALS.items() if sign in text), None)
         status = line.partition("<")[0].rpartition(" - ")[2].strip(" :")  # the answer itself may name keys
         raise StoreError(f"{path}: {fix or otherwise.format(status[:200])}") from None

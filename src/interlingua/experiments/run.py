@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,12 +23,13 @@ import numpy as np
 from interlingua.encoding import estimate_bytes, free_bytes
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
-from interlingua.files import atomic_file, decode_json, write_text
+from interlingua.files import atomic_file, decode_json, write_text, writing
 from interlingua.finetuning.data import seconds_of
 from interlingua.results import Results, UtteranceResult, provenance, save_results
 from interlingua.types import WINDOW_SECONDS, FrameSpec, Utterance
 
 T = TypeVar("T")
+_BUSY = "{out}: another process is writing it; wait for it, or name another --out"
 HEADERS = 100  # recordings of unknown length measured before encoding; the others count as their mean
 
 
@@ -46,7 +48,12 @@ class Run:
         return time.monotonic() - self._clock
 
     def claim(self, settings: Mapping[str, Any], folder: Path | None = None) -> None:
-        """See `claim`; the run's own folder by default, or one shared by several runs."""
+        """See `claim`; the run's own folder by default, or one shared by several runs.
+
+        One process at a time has the run's own: raises ResultsError for another one, torchrun's apart.
+        """
+        if os.environ.get("RANK", "0") == "0":
+            self._lock = _FolderLock.of(self.out)
         claim(folder or self.out, settings)
 
     def save(
@@ -148,9 +155,12 @@ class Claim:
                 self.made[found.name] = found
             whole = b"".join([begun.encode(), *(line + b"\n" for line in lines)])
             if whole != held:
-                self._file.truncate(0)
-                self._file.write(whole)
-                self._file.flush()
+                with atomic_file(self._path) as temporary:  # under its own lock, and never half of it
+                    file = _locked(temporary, out)
+                    file.write(whole)
+                    file.flush()
+                self._file.close()
+                self._file = file
         except BaseException:
             self._new = not self._path.stat().st_size
             self.close()
@@ -165,8 +175,9 @@ class Claim:
     def add(self, origin: Origin) -> None:
         """Record whose the outputs of a name are, before they are written."""
         self.made[origin.name] = origin
-        self._file.write(msgspec.json.encode(origin) + b"\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(msgspec.json.encode(origin) + b"\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Free it; one that was begun now and has no output leaves nothing."""
@@ -205,13 +216,38 @@ def _locked(path: Path, out: Path) -> BinaryIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             file.close()
-            raise ResultsError(f"{out}: another process is writing it; wait for it, or name another --out") from e
+            raise ResultsError(_BUSY.format(out=out)) from e
         except OSError:  # a file system without locks
             return file
         with contextlib.suppress(FileNotFoundError):  # removed by its owner between opening and locking
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()
+
+
+class _FolderLock:
+    """The lock of a folder, for as long as this process needs it; the folder itself is locked, so nothing stays."""
+
+    _held: ClassVar[weakref.WeakValueDictionary[str, "_FolderLock"]] = weakref.WeakValueDictionary()
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = os.open(folder, os.O_RDONLY)
+        weakref.finalize(self, os.close, number)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise ResultsError(_BUSY.format(out=folder)) from e
+        except OSError:  # a file system without locks
+            pass
+
+    @classmethod
+    def of(cls, folder: Path) -> "_FolderLock":
+        """One that this process has already, or a new one; raises ResultsError if another process has it."""
+        name = str(folder.resolve())
+        lock = cls._held.get(name) or cls(folder)
+        cls._held[name] = lock
+        return lock
 
 
 def _agreed(path: Path, held: bytes, settings: Mapping[str, Any], out: Path) -> tuple[str, list[bytes]]:
@@ -283,7 +319,7 @@ def kept_by_id(
     lacking = [i for i, origin in origins.items() if i not in held or held[i].origin != origin]
     if lacking:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file, contextlib.closing(_each(make(lacking))) as pieces:
+        with writing(path), path.open("ab") as file, contextlib.closing(_each(make(lacking))) as pieces:
             for piece in pieces:
                 rows = {i: line(id=i, origin=origins[i], value=value) for i, value in piece.items()}
                 file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows.values()))

@@ -20,7 +20,7 @@ from interlingua.corpora import read_any
 from interlingua.corpora.recordings import audio_files, is_table
 from interlingua.errors import AudioError, ResultsError, UsageError
 from interlingua.experiments.run import Claim, Origin
-from interlingua.files import atomic_file, decode_json, shown, write_text
+from interlingua.files import atomic_file, decode_json, shown, write_text, writing
 from interlingua.languages import normalise_languages
 from interlingua.progress import track
 from interlingua.translation import AUTO, Segment, Translation, Translator
@@ -383,7 +383,7 @@ class _Lines:
         if (name, translation.target) in self._held:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(translation.as_dict(), ensure_ascii=False) + "\n")
         self._held.add((name, translation.target))
 

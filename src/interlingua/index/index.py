@@ -27,7 +27,7 @@ from jaxtyping import Float32
 
 from interlingua.audio import AudioSource, load_audio
 from interlingua.encoding import ENCODERS, SpeechEncoder, best_compute, pool_frames, resolve_device
-from interlingua.encoding.store import FrameStore, among, line_of, opened, tidied
+from interlingua.encoding.store import UNWRITABLE, FrameStore, among, faults_named, line_of, opened, tidied
 from interlingua.errors import StoreError, UsageError
 from interlingua.index import statistics as stats
 from interlingua.index.statistics import NONE, Statistics
@@ -175,11 +175,12 @@ class Index:
             if shared is not None:
                 stats.save(f"{name}/statistics.lance", shared)
             schema = _schema((encoder, model), Estimates(shared or NONE), shared is not None, ())
-            try:
-                lance.write_dataset(schema.empty_table(), f"{name}/catalogue.lance", schema=schema, mode="create")
-            except (OSError, ValueError) as e:
-                if "already exists" not in str(e):  # else another process was first
-                    raise StoreError(f"{uri}: can't create an index ({str(e).splitlines()[0][:200]})") from e
+            with faults_named(uri, "can't create an index ({})"):
+                try:
+                    lance.write_dataset(schema.empty_table(), f"{name}/catalogue.lance", schema=schema, mode="create")
+                except (OSError, ValueError) as e:
+                    if "already exists" not in str(e):  # else another process was first
+                        raise
         return cls.open(uri)
 
     @property
@@ -434,7 +435,8 @@ class Index:
         with track(len(known), "indexing") as advance:
             batches = self._rows(known.values(), hashes, schema, advance)
             reader = pa.RecordBatchReader.from_batches(schema, batches)
-            lance.write_dataset(reader, self._catalogue.uri, mode="overwrite", schema=schema)
+            with faults_named(self.uri, UNWRITABLE):
+                lance.write_dataset(reader, self._catalogue.uri, mode="overwrite", schema=schema)
         return len(known)
 
     def _complete(self, known: Mapping[str, Utterance], hashes: Mapping[str, str]) -> int:
@@ -451,7 +453,8 @@ class Index:
         with track(len(todo), "indexing") as advance:
             for batch in self._rows(todo, hashes, self._catalogue.schema, advance):
                 merge = self._catalogue.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-                merge.execute(pa.Table.from_batches([batch]))
+                with faults_named(self.uri, UNWRITABLE):
+                    merge.execute(pa.Table.from_batches([batch]))
         self._delete([i for i in held if i not in known])
         return len(todo)
 
@@ -488,9 +491,10 @@ class Index:
             return list(self._catalogue.to_table(columns=[name], filter=where)[name].to_pylist())
 
     def _delete(self, ids: Sequence[str]) -> None:
-        for some in _chunks(ids, 1000):
-            self._catalogue.delete(among(some))
-            self._catalogue = lance.dataset(self._catalogue.uri)
+        with faults_named(self.uri, UNWRITABLE):
+            for some in _chunks(ids, 1000):
+                self._catalogue.delete(among(some))
+                self._catalogue = lance.dataset(self._catalogue.uri)
 
     def _rows(
         self, utterances: Iterable[Utterance], hashes: Mapping[str, str], schema: pa.Schema, done: Callable[[int], None]
@@ -521,13 +525,14 @@ class Index:
         """Keep Lance's indexes up to date: on ids, and on vectors once there are many."""
         if len(self) < VECTOR_INDEX_FROM:
             return
-        self.store.index_ids()
-        if self._catalogue.has_index:
-            self._catalogue.optimize.optimize_indices()
-        else:
-            partitions = round(len(self) ** 0.5)
-            kind = {"index_type": "IVF_FLAT", "metric": "dot", "num_partitions": partitions}
-            self._catalogue.create_index("vector", **kind, replace=True)
+        with faults_named(self.uri, UNWRITABLE):
+            self.store.index_ids()
+            if self._catalogue.has_index:
+                self._catalogue.optimize.optimize_indices()
+            else:
+                partitions = round(len(self) ** 0.5)
+                kind = {"index_type": "IVF_FLAT", "metric": "dot", "num_partitions": partitions}
+                self._catalogue.create_index("vector", **kind, replace=True)
         self._reopen()
 
     def _reopen(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from interlingua.encoding import pool_frames
+from interlingua.encoding.store import UNWRITABLE, faults_named
 from interlingua.errors import StoreError
 from interlingua.retrieval.features import LEAST_UTTERANCES, FrameTransform, fit_whitening
 from interlingua.types import FrameArray, Frames
@@ -138,7 +139,8 @@ def save(uri: str, statistics: Statistics) -> None:
         [statistics.coordinates.ravel() if language == EVERY else None for language, _ in named],
     ]
     table = pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA)
-    lance.write_dataset(table, uri, mode="append")
+    with faults_named(uri, UNWRITABLE):
+        lance.write_dataset(table, uri, mode="append")
 
 
 def load(uri: str, version: str) -> Statistics:

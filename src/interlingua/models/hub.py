@@ -35,6 +35,7 @@ SIDECARS = ["config.json", "generation_config.json", "preprocessor_config.json",
 SIDECARS += ["tokenizer*", "vocab*", "merges.txt", "normalizer.json"]
 SIDECARS += ["added_tokens.json", "special_tokens_map.json"]
 _COMMIT_LENGTH = 40  # hex digits
+_POINTER = b"version https://git-lfs"  # how a file begins whose content wasn't fetched with the repository
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,9 @@ def detect_kind(folder: Path) -> Kind:
         weight_files(folder, "huggingface")
         return "huggingface"
     if not (folder / "model.bin").is_file():
-        raise ModelFormatError(f"{folder}: config.json names no model_type and there is no model.bin")
+        raise ModelFormatError(
+            f"{folder}: no model_type in config.json and no model.bin; fetch or copy the whole model again"
+        )
     return "ctranslate2"
 
 
@@ -241,7 +244,9 @@ def weight_files(folder: Path, kind: Kind) -> list[Path]:
             return [folder / name]
         if (folder / f"{name}.index.json").is_file():
             return _shards(folder, folder / f"{name}.index.json")
-    raise ModelFormatError(f"{folder}: no weights (model.safetensors or its shards)")
+    raise ModelFormatError(
+        f"{folder}: no weights (model.safetensors or its shards); fetch or copy the whole model again"
+    )
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
@@ -272,7 +277,12 @@ def weights_revision(folder: Path, kind: Kind) -> str:
     commit = hub_commit(folder)
     if commit:
         return commit
-    hashes = [sha256_file(path) for path in weight_files(folder, kind)]
+    hashes = []
+    for path in weight_files(folder, kind):
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise ModelFormatError(f"{path}: a pointer of Git LFS, not the weights; run `git lfs pull` there")
+        hashes.append(sha256_file(path))
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -438,8 +438,9 @@ def open_ctranslate2(folder: Path, *, compute: str, device: str = "cpu", workers
             str(folder), device=device, compute_type=compute, inter_threads=workers, intra_threads=threads
         )
     except RuntimeError as error:
+        fix = "delete it, it is made" if cache_dir() in folder.parents else "fetch the model"
         raise ModelFormatError(
-            f"{folder}: CTranslate2 can't open it as {compute} on {device} ({one_line(error)}); fetch the model "
+            f"{folder}: CTranslate2 can't open it as {compute} on {device} ({one_line(error)}); {fix} "
             "again, or use --backend transformers"
         ) from error
     finally:
@@ -465,6 +466,8 @@ def convert(whisper: Whisper, target: Path, quantization: str | None = None) -> 
     with quiet(), torch.no_grad():
         try:
             Loaded().convert(str(target), quantization=quantization, force=True)
+        except OSError:  # a full disk
+            raise
         except Exception as error:  # the converter reaches into transformers, whose internals move
             raise ModelFormatError(
                 f"{whisper.model_name}: ctranslate2 {ctranslate2.__version__} can't convert it with transformers "

@@ -376,7 +376,11 @@ def _pieces(audio: AudioSource, how: Segmentation) -> Iterator[_Piece]:
     holes: list[Hole] = []
     try:
         samples = load_audio(audio, holes=holes)
-    except TooLongAudioError:
+    except TooLongAudioError as error:
+        if isinstance(audio, bytes):
+            raise TooLongAudioError(
+                f"{str(error).partition(';')[0]}; save it as a file, which may be longer"
+            ) from error
         if not isinstance(audio, str | os.PathLike | AudioRef):
             raise
     else:
