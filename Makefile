@@ -7,8 +7,9 @@ PEERS  := .venv-peers
 CLUSTER := .venv-cluster
 SPEECH_PEERS := .venv-translate-peers
 SERVE_PEERS := .venv-serve-peers
+AUDIT := .venv-audit
 
-.PHONY: setup demo demo-full test test-cluster golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
+.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak audit sbom lock golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -31,6 +32,31 @@ demo-full: setup  ## the same, unpooled and on everything: runs/demo-full/report
 
 test: setup  ## all tests, those with the real model and real speech included: two processes of one thread, 4 GB each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-faults: setup  ## kills and refused writes, real speech: 30 kills of each verb, or ten minutes of them
+	INTERLINGUA_SPEECH=real INTERLINGUA_KILLS=30 INTERLINGUA_MINUTES=10 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/test_faults.py
+
+fuzz: setup  ## damaged recordings, corpora, archives, models, recipes and results: FUZZ=100000 inputs by default
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(or $(FUZZ),100000)
+
+soak: setup  ## memory and open files over MINUTES=20 of mixed work
+	$(BIN)/python benchmarks/soak.py $(or $(MINUTES),20)
+
+audit: $(AUDIT)/.ready $(READY)  ## hashes, licences, and known vulnerabilities where the service can be reached
+	$(AUDIT)/bin/python tests/audit.py $(BIN)/python
+
+sbom: $(AUDIT)/.ready $(READY)  ## what is installed, as CycloneDX JSON: sbom.json
+	$(AUDIT)/bin/python tests/audit.py $(BIN)/python --sbom sbom.json
+
+$(AUDIT)/.ready: tests/audit.lock
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet -r tests/audit.lock
+	@touch $@
+
+lock:  ## the hashes of requirements.lock again, after a version was changed in it (uvx is uv's)
+	uvx uv pip compile requirements.lock --generate-hashes --no-deps --no-header --no-annotate --python-version 3.11 -q -o /tmp/requirements.lock
+	(grep '^#' requirements.lock; grep -v '^#' /tmp/requirements.lock) > requirements.lock.new && mv requirements.lock.new requirements.lock
+	@echo "add the hash of torch's CPU build (pip hash): the registry's files don't include it"
 
 test-cluster: $(CLUSTER)/.ready  ## encoding on a local Ray cluster and on moto's S3 server (minutes)
 	$(CLUSTER)/bin/python -m pytest tests/encoding/test_ray.py tests/encoding/test_object_store.py
@@ -132,4 +158,4 @@ $(SERVE_PEERS)/.ready: benchmarks/serve-peers.lock $(READY)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(SPEECH_PEERS) $(SERVE_PEERS) $(CLUSTER)
+	rm -rf $(VENV) $(PEERS) $(SPEECH_PEERS) $(SERVE_PEERS) $(CLUSTER) $(AUDIT)

@@ -3,11 +3,14 @@
 All pairs of two languages of the prompts, both directions, in one run: the contenders take turns, and a ratio is the median
 over the turns of two times that were taken side by side. PyLate and maxsim-cpu are slow, so they get fewer utterances, and ours the
 same ones with them. R@1 takes longer and doesn't depend on what else the machine does: it is kept in runs/speed.json.
-Writes docs/speed.md and its picture. With ``--folds`` it only prints what evaluating the default method costs against plain SeqSim.
+Writes docs/speed.md and its picture. With ``--folds`` it only prints what evaluating the default method costs against plain SeqSim, with ``--shared`` the table beside a
+busy neighbour.
 """
 
 import datetime
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +39,9 @@ TURNS = 2
 RUNS = 2  # of each contender in a turn; the better one counts
 ROUNDED: tuple[SimilarityCompute, ...] = ("bfloat16", "int8")
 POOL = 4  # of the comparison of R@1
+SHARED = 60  # utterances a side, beside a busy neighbour
+SHARED_TURNS = 5
+NEIGHBOUR = "import numpy as np\na = np.ones((512, 512), np.float32)\nwhile True: a @ a"
 FOLDED = 215  # prompts a language, of the cost of folds
 FOR_PEERS = 12  # utterances a side
 LENGTHS = (125, 250, 500, 1000, 1500)  # frames of the curve
@@ -67,11 +73,12 @@ def main() -> None:
     exact, loop = seqsim_both(a[:20], b[:20]), plain_loop(a[:20], b[:20])
     error = max(float(np.abs(x - y).max()) for x, y in zip(exact, loop, strict=True))
     peers = [against_peer(name, a, b) for name in PEERS]
+    shared = beside_a_neighbour(a, b)
     curve = lengths_curve(a, b)
     draw(curve, PAGE.parent / "images" / "linear.png")
     quality = recall(frames, meanings, clusters)
     made = msgspec.to_builtins(provenance("both", "cpu", time.monotonic() - clock, started))
-    write_text(PAGE, page(times, flops, peers, error, quality, made, (n, m, dim, len(a), len(b))))
+    write_text(PAGE, page(times, flops, peers, shared, error, quality, made, (n, m, dim, len(a), len(b))))
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -148,6 +155,37 @@ def against_peer(name: str, a: Frames, b: Frames) -> list[str]:
     return row
 
 
+def beside_a_neighbour(a: Frames, b: Frames) -> list[list[str]]:
+    """Rows: seconds on a quiet machine and beside a process that keeps one core busy, turn by turn, and the factor."""
+    a, b = a[:SHARED], b[:SHARED]
+    n, m = sum(map(len, a)), sum(map(len, b))
+    flops = 2 * n * m * a[0].shape[1]
+    contenders: dict[str, Callable[[], float]] = {
+        "machine's product, float32": lambda: flops / GEMMS["float32"](TILES[0], n, m),
+        "ours, float32": lambda: seconds(lambda: seqsim_both(a, b)),
+        "plain loop, float32": lambda: seconds(lambda: plain_loop(a, b)),
+    }
+    quiet: dict[str, list[float]] = {name: [] for name in contenders}
+    busy: dict[str, list[float]] = {name: [] for name in contenders}
+    for name, run in contenders.items():
+        run()
+        for _ in range(SHARED_TURNS):
+            quiet[name].append(run())
+            one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR], env=one_thread)
+            try:
+                time.sleep(1.0)  # until it multiplies
+                busy[name].append(run())
+            finally:
+                neighbour.kill()
+                neighbour.wait()
+        print(f"{name}: {np.median(quiet[name]):.2f} s, busy {np.median(busy[name]):.2f} s", flush=True)
+    return [
+        [name, f"{np.median(quiet[name]):.2f}", f"{np.median(busy[name]):.2f}", ratio(busy[name], quiet[name])]
+        for name in contenders
+    ]
+
+
 def lengths_curve(a: Frames, b: Frames) -> dict[str, list[float]]:
     """Seconds of 16 x 16 utterances: one side's length grows, then the other's."""
     long_a, long_b = np.concatenate(a), np.concatenate(b)
@@ -209,6 +247,7 @@ def page(
     times: dict[str, list[float]],
     flops: int,
     peers: list[list[str]],
+    shared: list[list[str]],
     error: float,
     quality: dict[str, float],
     made: dict[str, Any],
@@ -255,6 +294,13 @@ signature offers; `pylate-pairs` its pairwise form, where
 nothing is padded. `maxsim-cpu` (0.1.0) is written for short queries: its products take 8 query frames at D = 512, and beyond that it
 crashes or returns wrong scores; `maxsim-cpu-rows` feeds it 8 rows at a time and adds up. What each does is described in
 [`benchmarks/peers.py`](../benchmarks/peers.py).
+
+## On a machine that others use
+
+{SHARED} x {SHARED} of the same utterances, alone and beside one process that keeps a core busy, in turns, {SHARED_TURNS} times; medians, and in brackets the lowest and highest factor.
+Each thread takes tiles of its own and none waits for another; one busy core of two leaves three quarters of the machine.
+
+{table(["", "s, quiet", "s, one core busy", "factor"], shared)}
 
 ## Cost grows linearly in each side
 
@@ -311,4 +357,14 @@ def fold_cost(speech: dict[str, Speech], method: str) -> tuple[int, float]:
 
 
 if __name__ == "__main__":
-    folds() if sys.argv[1:] == ["--folds"] else main()
+    if sys.argv[1:] == ["--folds"]:
+        folds()
+    elif sys.argv[1:] == ["--shared"]:
+        print(
+            table(
+                ["", "s, quiet", "s, one core busy", "factor"],
+                beside_a_neighbour(*(prompt_frames()[0][lang] for lang in PAIR)),
+            )
+        )
+    else:
+        main()
