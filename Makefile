@@ -9,7 +9,7 @@ SPEECH_PEERS := .venv-translate-peers
 SERVE_PEERS := .venv-serve-peers
 AUDIT := .venv-audit
 
-.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak audit sbom lock golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
+.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -39,8 +39,11 @@ test-faults: setup  ## kills and refused writes, real speech: 30 kills of each v
 fuzz: setup  ## damaged recordings, corpora, archives, models, recipes and results: FUZZ=100000 inputs by default
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(or $(FUZZ),100000)
 
-soak: setup  ## memory and open files over MINUTES=20 of mixed work
+soak: setup  ## memory and open files over MINUTES=20 of mixed work: docs/soak.md
 	$(BIN)/python benchmarks/soak.py $(or $(MINUTES),20)
+
+determinism: setup  ## what is bitwise equal over repeats, batches and threads: docs/determinism.md (minutes)
+	$(BIN)/python benchmarks/determinism.py
 
 audit: $(AUDIT)/.ready $(READY)  ## hashes, licences, and known vulnerabilities where the service can be reached
 	$(AUDIT)/bin/python tests/audit.py $(BIN)/python

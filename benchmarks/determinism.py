@@ -98,7 +98,7 @@ def page(rows: list[list[str]], made: dict[str, Any]) -> str:
     table = "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * 4, *rows])
     return f"""# What comes out equal
 
-Written by `benchmarks/determinism.py`, not by hand: {made["started"][:10]}, {made["device"]["name"]}, torch
+Written by `make determinism` (`benchmarks/determinism.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]}, torch
 {made["packages"]["torch"]}. Whisper-base on {PROMPTS} prompts a language in French and Spanish. Differences are the largest of any frame's value or
 any score.
 

@@ -25,7 +25,6 @@ sys.path[:0] = [str(Path(__file__).parent / name) for name in ("", "audio", "cor
 
 import torch
 from test_audio import encode as encode_audio
-from test_audio import has_encoder
 from test_readers import TREES
 
 from helpers import RECIPES, save_tiny_whisper, utterance
@@ -108,9 +107,10 @@ def kinds() -> list[Kind]:
     made = Path(tempfile.mkdtemp())
     found = []
     for name, (codec, rate) in CODECS.items():
-        if not has_encoder(codec):
+        try:
+            encode_audio(str(made / name), codec, rate)
+        except ValueError:  # FFmpeg's builds differ
             continue
-        encode_audio(str(made / name), codec, rate)
         found.append(Kind(name, {name: (made / name).read_bytes()}, lambda f, name=name: audio(f / name)))
     wav, flac = ((made / name).read_bytes()[:20000] for name in ("a.wav", "a.flac"))
     for mode, name in (("", "a.tar"), ("gz", "a.tar.gz"), ("xz", "a.tar.xz"), ("bz2", "a.tar.bz2")):

@@ -81,8 +81,8 @@ def test_models_by_id_revision_gate_and_broken_transfer(model, tmp_path):
         assert found["lab/tiny", "older"] == ["hub download", public.commit("older")]
         assert found["lab/cut", None][0] == "hub download"
         told = resolved(hub, tmp_path / "home", *busy_steps)
-        assert [kind for kind, _ in told] == ["ModelNotFoundError", "ModelNotFoundError", "hub download"]
-        assert all(status in text for status, (_, text) in zip(("429", "503"), told, strict=False))
+        assert [kind for kind, _ in told] == ["ModelNotFoundError", "hub download", "hub cache"]
+        assert "429" in told[0][1]  # a 503 is tried again by the hub's client
         ranges = [r for method, path, r in hub.asked if method == "GET" and path.startswith("cdn/") and r]
         half = len(model["model.safetensors"]) // 2
         assert f"bytes={half}-" in ranges  # what broke off goes on where it was

@@ -115,6 +115,12 @@ def test_commits_are_rarer_where_they_take_longer(tmp_path, monkeypatch):
         for _ in range(7):
             commits.add([one])
     assert written == [1, 3, 3, 0]
+    written.clear()
+    long = Frames("b", np.ones((40, 4), np.float16), 40)
+    with (commits := pipeline._Commits(store)):
+        for frames in (one, one, one, long, long):
+            commits.add([frames])
+    assert written == [1, 2, 1, 1, 0]  # a long recording waits with no other
 
 
 ARRAY = """
