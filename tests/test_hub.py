@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from interlingua.corpora import read_manifest
 
 pytest.importorskip("datasets")
 
+LARGE = 24 << 20  # bytes: the client keeps what it has of a file in pieces of 10 MB
 STEPS = """
 import json, sys
 from pathlib import Path
@@ -62,13 +64,13 @@ def command(hub: Hub, home: Path, *arguments: str, **more: str) -> subprocess.Co
 
 def test_models_by_id_revision_gate_and_broken_transfer(model, tmp_path):
     older = model | {"README.md": b"older"}
-    cut, busy, down = {"model.safetensors": ["cut"]}, {"model.safetensors": [429, 503]}, {"tokenizer.json": [500] * 99}
+    cut, busy, down = {"tokenizer.large": ["cut"]}, {"model.safetensors": [429, 503]}, {"tokenizer.json": [500] * 99}
     with serving(Hub()) as hub:
         public = Repository({"main": model, "older": older})
         hub.repositories = {
             ("models", "lab/tiny"): public,
             ("models", "lab/gated"): Repository({"main": model}, gated=True),
-            ("models", "lab/cut"): Repository({"main": model}, faults=cut),
+            ("models", "lab/cut"): Repository({"main": model | {"tokenizer.large": bytes(LARGE)}}, faults=cut),
             ("models", "lab/busy"): Repository({"main": model}, faults=busy),
             ("models", "lab/down"): Repository({"main": model}, faults=down),
             ("models", "lab/other"): Repository({"main": {"config.json": b'{"model_type": "bert"}'}}),
@@ -82,10 +84,9 @@ def test_models_by_id_revision_gate_and_broken_transfer(model, tmp_path):
         assert found["lab/cut", None][0] == "hub download"
         told = resolved(hub, tmp_path / "home", *busy_steps)
         assert [kind for kind, _ in told] == ["ModelNotFoundError", "hub download", "hub cache"]
-        assert "429" in told[0][1]  # a 503 is tried again by the hub's client
+        assert any(status in told[0][1] for status in ("429", "503"))  # the other one was tried again at once
         ranges = [r for method, path, r in hub.asked if method == "GET" and path.startswith("cdn/") and r]
-        half = len(model["model.safetensors"]) // 2
-        assert f"bytes={half}-" in ranges  # what broke off goes on where it was
+        assert any(re.fullmatch(r"bytes=[1-9]\d+-", r) for r in ranges)  # what broke off goes on where it was
         for name, reason in {
             ("lab/tiny", "no-such"): "Revision",
             ("lab/gated", None): "GatedRepo",
