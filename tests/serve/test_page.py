@@ -416,6 +416,23 @@ def test_keys_lead_through_the_tabs(tab):
     page.get_by_role("button", name="Search", exact=True).wait_for()
 
 
+@needs_browser
+def test_the_key_covers_the_page(chromium, service):
+    with live(service, keys=("secret",)) as address:
+        context = chromium.new_context()
+        with pytest.raises(Exception, match="ERR_INVALID_AUTH_CREDENTIALS"):
+            context.new_page().goto(address)
+        context.close()
+        context = chromium.new_context(http_credentials={"username": "anybody", "password": "secret"})
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("button", name="Translate", exact=True).wait_for()
+        choose(page, "talk.wav", wav())
+        press(page, "Translate")
+        page.locator(".il-files").nth(1).wait_for()
+        context.close()
+
+
 CALL = """async ([index, data]) => {
   const session = Math.random().toString(36).slice(2);
   const body = JSON.stringify({ data, fn_index: index, session_hash: session });

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -239,7 +239,7 @@ class Job:
     def _advance(self, seconds: float) -> None:
         self.heard += seconds
 
-    @property
+    @cached_property
     def seconds(self) -> float | None:
         """Of the recording, as its header says."""
         try:
