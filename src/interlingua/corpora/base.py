@@ -129,13 +129,14 @@ class Corpus:
 _OURS = {
     "prompts": "prompts", "udhr": "udhr", "fleurs": "fleurs", "covost": "covost", "common-voice": "common_voice",
     "mass": "mass", "mboshi": "mboshi", "europarl-st": "europarl_st", "mustc": "mustc",
-    "voxpopuli-s2s": "voxpopuli_s2s", "speechmatrix": "speechmatrix", "huggingface": "huggingface",
-    "lhotse": "lhotse", "nemo": "nemo",
+    "voxpopuli-s2s": "voxpopuli_s2s", "speechmatrix": "speechmatrix", "gcompris": "voices",
+    "huggingface": "huggingface", "lhotse": "lhotse", "nemo": "nemo",
 }  # fmt: skip
 CORPORA: Registry[Corpus] = Registry(
     "corpus",
     "corpora",
     {name: f"interlingua.corpora.{module}:CORPUS" for name, module in _OURS.items()}
+    | {"asterisk": "interlingua.corpora.voices:OTHER_VOICES"}
     | {"plain": "interlingua.corpora.tables:PLAIN", "pairs": "interlingua.corpora.tables:PAIRS"},
 )
 
