@@ -9,7 +9,7 @@ SPEECH_PEERS := .venv-translate-peers
 SERVE_PEERS := .venv-serve-peers
 AUDIT := .venv-audit
 
-.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
+.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-voices bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -119,6 +119,9 @@ bench-unseen: setup  ## languages without a token, synthetic speech: docs/unseen
 
 bench-robustness: setup  ## retrieval and translation against language distance: docs/robustness.md (half an hour on two cores)
 	$(BIN)/python benchmarks/robustness.py
+
+bench-voices: setup  ## retrieval between other voices and families, clones of two public repositories: docs/voices.md
+	$(BIN)/python benchmarks/voices.py
 
 bench-documents: setup  ## mine --document on talks spliced from prompts: docs/documents.md (half an hour of a core; frames are kept)
 	$(BIN)/python benchmarks/documents.py

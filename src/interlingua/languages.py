@@ -124,7 +124,7 @@ UNSEEN_LANGUAGES: dict[str, str] = {  # FLEURS' languages without a Whisper toke
     "nso": "northern sotho",
     "ny": "nyanja", "om": "oromo", "or": "odia", "umb": "umbundu", "wo": "wolof", "xh": "xhosa", "zu": "zulu",
     "eo": "esperanto", "ia": "interlingua", "pap": "papiamento", "an": "aragonese",
-    "gd": "scottish gaelic", "mdw": "mbosi",
+    "gd": "scottish gaelic", "mdw": "mboshi",
 }  # fmt: skip
 
 _NEAR = 14  # CLDR's distance of a variety that is written as the other language is; gsw -> de: 8
