@@ -48,7 +48,7 @@ determinism: setup  ## what is bitwise equal over repeats, batches and threads: 
 audit: $(AUDIT)/.ready $(READY)  ## hashes, licences, and known vulnerabilities where the service can be reached
 	$(AUDIT)/bin/python tests/audit.py $(BIN)/python
 
-sbom: $(AUDIT)/.ready $(READY)  ## what is installed, as CycloneDX JSON: sbom.json
+sbom: $(AUDIT)/.ready $(READY)  ## what is locked, as CycloneDX JSON: sbom.json
 	$(AUDIT)/bin/python tests/audit.py $(BIN)/python --sbom sbom.json
 
 $(AUDIT)/.ready: tests/audit.lock
