@@ -87,6 +87,7 @@ def servers(cores: int) -> list[Server]:
                 peer,
                 "-m",
                 "uvicorn",
+                "--factory",
                 "serve_peer:app",
                 "--app-dir",
                 str(ROOT / "benchmarks"),
@@ -107,7 +108,7 @@ def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
     """The server's process, once it answers."""
     process = subprocess.Popen(server.command, env={**os.environ, **server.environment}, stdout=subprocess.DEVNULL)
     try:
-        for _ in range(240):
+        for _ in range(600):
             time.sleep(0.5)
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if get(server.health) == 200:

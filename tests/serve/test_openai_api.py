@@ -388,7 +388,9 @@ def test_a_fault_inside_tells_nothing(service, monkeypatch, caplog):
     monkeypatch.setattr(service.service, "translate", fail)
     found = service.post("/v1/audio/translations", files={"file": ("a.wav", SPEECH)}, data={"model": "tiny"})
     assert found.status_code == 500
+    assert found.json()["error"]["code"] == "internal_error"
     assert "secret" not in found.text
+    assert "/secret/path" in caplog.text
 
 
 def test_events_are_lines_of_data_alone(service):

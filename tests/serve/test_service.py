@@ -138,6 +138,7 @@ def test_find_models(tiny_whisper_folder, tmp_path):
         (tmp_path / place).mkdir(parents=True)
     (tmp_path / "one" / "config.json").touch()
     (tmp_path / "two" / "model" / "adapter_config.json").touch()
+    assert list(find_models([str(tmp_path / "two" / "model")])) == ["two"]
     found = find_models(["base", str(tiny_whisper_folder)], tmp_path)
     assert found == {
         "base": "base",

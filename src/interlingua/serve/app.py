@@ -134,6 +134,11 @@ class Guard:
         except ClientDisconnect:  # what the app makes of a body that was cut off
             if refused is None:
                 raise
+        except Exception as error:
+            if begun_answer:
+                raise
+            _log.exception("a request failed")
+            refused = problem_of(error)
         if refused is not None:
             await self._discard(receive)
             await refused(scope, receive, counted)

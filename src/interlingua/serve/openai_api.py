@@ -107,7 +107,7 @@ def answer_errors(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> JSONResponse:
         return problem_of(error)
 
-    for kind in (InterlinguaError, RequestValidationError, HTTPException, Exception):
+    for kind in (InterlinguaError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
 
 

@@ -91,7 +91,8 @@ def find_models(specs: Sequence[str], folder: Path | None = None) -> dict[str, s
     """
     found: dict[str, str | Path] = {}
     for spec in specs:
-        found[Path(spec).name if Path(spec).is_dir() else spec] = spec
+        path = Path(spec).absolute()
+        found[(path.parent if path.name == "model" else path).name if path.is_dir() else spec] = spec
     if len(found) < len(specs):
         raise UsageError(f"--model {' '.join(specs)}: two have the same name; rename a folder")
     if folder is not None and not folder.is_dir():
