@@ -225,6 +225,8 @@ def test_a_file_becomes_text_of_two_models_side_by_side(tab):
     boxes = [columns.nth(n).bounding_box() for n in (0, 1)]
     assert boxes[0]["y"] == boxes[1]["y"]
     assert boxes[0]["x"] < boxes[1]["x"]
+    assert "into Chinese" in columns.nth(2).inner_text()  # what a model was trained for is asked of both
+    assert columns.nth(2).bounding_box()["y"] > boxes[0]["y"]  # in a row of its own
     text = columns.nth(0).inner_text()
     assert "base <b>says</b> en" in text  # as it is written, not as HTML
     assert "from French, detected with 87%" in text

@@ -151,7 +151,7 @@ def translate_tab(page: gr.Blocks, service: Service) -> None:
         with gr.Column(scale=2, min_width=280):
             models = gr.CheckboxGroup([(_card(card), card.name) for card in cards], value=first, label="Models")
             into = gr.Dropdown(
-                _languages(trained), value=trained[:1] or ["en"], multiselect=True, label="Into",
+                _languages(trained), value=trained[:2] or ["en"], multiselect=True, label="Into",
                 info="The language that is spoken gives a transcript.",
             )  # fmt: skip
             spoken = gr.Dropdown([("Detect it", AUTO), *_languages()], value=AUTO, label="Spoken language")
@@ -164,7 +164,7 @@ def translate_tab(page: gr.Blocks, service: Service) -> None:
             lacking = "Record something or choose a file" if not path else "Choose a model and a language"
             yield _alert(f"{lacking} first.")
             return
-        job = Job(Path(path).name, _upload(path), [Column(name, code) for name in names for code in to])
+        job = Job(Path(path).name, _upload(path), [Column(name, code) for code in to for name in names])
         with running.one(request) as cancelled:
             yield from _until_done(partial(job.run, service, source, str(request.session_hash), cancelled), job.drawn)
 
@@ -251,13 +251,13 @@ class Job:
         """The columns as HTML."""
         if self.failure and not any(column.segments for column in self.columns):
             return _alert(self.failure)
-        progress = None
+        progress, models = None, len({column.model for column in self.columns})
         if not self.done:
-            whole = (self.seconds or 0) * len({column.model for column in self.columns})
+            whole = (self.seconds or 0) * models
             part = min(1.0, self.heard / whole) if whole and self.heard else None
             progress = {"part": part, "text": f"{self.heard:.0f} of {whole:.0f} s" if part else "Listening"}
         columns = [self._column(column) for column in self.columns]
-        drawn = _draw("translation.html", columns=columns, progress=progress)
+        drawn = _draw("translation.html", columns=columns, models=models, progress=progress)
         return (_alert(self.failure) if self.failure else "") + drawn
 
     def _column(self, column: Column) -> dict[str, Any]:
