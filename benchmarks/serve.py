@@ -331,7 +331,7 @@ def main() -> None:
 
 def page(cells: dict[str, Any], every: Sequence[Server], options: argparse.Namespace, origin: Any) -> str:
     """All of it, as Markdown."""
-    device, ours = origin["device"], every[0]
+    device, ours = origin.device, every[0]
     at = 16 if 16 in options.clients else max(options.clients)
 
     def pace(server: Server, kind: str, n: int) -> float:
@@ -341,8 +341,8 @@ def page(cells: dict[str, Any], every: Sequence[Server], options: argparse.Names
     parts = [
         f"""# How fast `interlingua serve` is
 
-Written by `make bench-serve` (`benchmarks/serve.py`), not by hand: {origin["started"][:10]}, {device["name"]}, {os.cpu_count()} cores, ctranslate2
-{origin["packages"]["ctranslate2"]}. Whisper-base into English, the language detected, greedy, int8; the same weights for all. Each client sends its next
+Written by `make bench-serve` (`benchmarks/serve.py`), not by hand: {origin.started[:10]}, {device["name"]}, {os.cpu_count()} cores, ctranslate2
+{origin.packages["ctranslate2"]}. Whisper-base into English, the language detected, greedy, int8; the same weights for all. Each client sends its next
 recording once it has the last one's text. `pace` is seconds of audio per second; `ceiling` is that of the engine alone, in batches, with everything
 known beforehand. Peers: `faster-whisper-server` from the package index, and faster-whisper behind FastAPI as its documentation shows it
 (`benchmarks/serve_peer.py`); `speaches` isn't on the package index.
