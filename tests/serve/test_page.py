@@ -1,5 +1,6 @@
 """The page as people use it: headless Chromium on a live server, whose models are scripted; real ones at the end."""
 
+import base64
 import io
 import json
 import os
@@ -58,11 +59,13 @@ class Scripted(Service):
         super().__init__({"base": "base", "ours": "ours"}, limits=Limits(upload=2_000_000), **options)
         self.hold = threading.Event()  # while set, translating takes until it is cancelled
         self.cancelled = threading.Event()
+        self.clients = []
 
     def models(self):
         return [ModelCard("base", ("en",)), ModelCard("ours", ("zh", "en"), "base")]
 
     def translate(self, audio, *, model, to, source="auto", client="", news=None, advance=None, cancelled=None, **_):
+        self.clients.append(client)
         samples = load_audio(source_of(audio))
         seconds = len(samples) / SAMPLE_RATE
         made = []
@@ -71,12 +74,14 @@ class Scripted(Service):
                 Segment(0.0, 0.6, f"{model} <b>says</b> {target}", "fr", -0.2, 0.01, 1.1),
                 Segment(0.6, seconds, "again again", "fr", -1.4, 0.01, 1.1, flags=("loop", "unsure")),
             ]
-            for segment in segments:
+            for segment in segments if news else ():
                 news("recording", target, [segment])
             made.append(Translation("recording", target, "fr", 0.87, None, seconds, seconds, segments))
-        advance(seconds / 2)
+        if advance:
+            advance(seconds / 2)
         while self.hold.is_set():
-            if cancelled.wait(0.05):
+            time.sleep(0.05)
+            if cancelled.is_set():
                 self.cancelled.set()
                 raise StoppedError("cancelled", cancelled=True)
         return made
@@ -100,16 +105,16 @@ class Scripted(Service):
 
 
 @contextmanager
-def live(service, **options):
-    """The page on a port of its own; yields its address."""
+def live(service, uds=None, **options):
+    """The page on a port of its own, whose address it yields, or on a Unix socket: the tests use no network."""
     app = build_app(service, Figures(), **options)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, uds=uds, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.02)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+        yield "http://localhost/" if uds else f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     finally:
         server.should_exit = True
         thread.join(20)
@@ -562,6 +567,153 @@ def test_a_table_of_mined_pairs_is_judged(tab, folder, service, tmp_path):
         frame.locator(".pair").first.wait_for()
         assert frame.locator(".pair").count() == len(rows)
         assert frame.locator("audio").count() == 2 * len(rows)  # each side is cut out of its recording
+
+
+@contextmanager
+def visitor(service, folder, **options):
+    """A client of the page, a recording that it has uploaded, and what asks for its translation."""
+    uds = str(folder / "socket")
+    with live(service, uds, keys=("one", "two"), **options), caller(uds) as client:
+        (path,) = client.post("gradio_api/upload", files={"files": ("talk.wav", wav(4.0), "audio/wav")}).json()
+        functions = client.get("config").json()["dependencies"]
+        translate = next(f["id"] for f in functions if f["api_name"].startswith("translate") and len(f["inputs"]) == 4)
+        recording = {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+        def join(session, named=recording):
+            body = {"data": [named, ["base"], ["en"], "auto"], "fn_index": translate, "session_hash": session}
+            client.post("gradio_api/queue/join", json=body).raise_for_status()
+
+        yield client, recording, join
+
+
+def caller(uds, timeout=20):
+    headers = {"Authorization": "Bearer two"}
+    return httpx2.Client(
+        transport=httpx2.HTTPTransport(uds=uds), base_url="http://localhost/", timeout=timeout, headers=headers
+    )
+
+
+def called(client, **arguments):
+    """The answer of the MCP endpoint to a call of its tool translate."""
+    call = {"name": "translate", "arguments": {"to": ["en"], **arguments}}
+    answer = client.post(
+        "gradio_api/mcp/",
+        json={"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call},
+        headers={"Accept": "application/json, text/event-stream"},
+    )
+    return json.loads(next(line[6:] for line in answer.text.splitlines() if line.startswith("data: {")))["result"]
+
+
+def test_work_ends_where_nobody_listens(monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "GRACE", 0.5)
+    service = Scripted()
+    service.hold.set()
+    with visitor(service, tmp_path) as (client, _, join):
+        join("never listens")
+        assert service.cancelled.wait(5)
+        service.cancelled.clear()
+        join("leaves")
+        with client.stream("GET", "gradio_api/queue/data", params={"session_hash": "leaves"}) as events:
+            lines = events.iter_lines()
+            while "process_generating" not in next(lines):
+                pass
+            assert not service.cancelled.wait(1.5)
+        assert service.cancelled.wait(5)
+    assert service.clients == ["key 2"] * 2  # whatever they call their sessions
+
+
+def test_an_agents_work_ends_when_it_leaves(capfd, tmp_path):
+    service = Scripted()
+    with visitor(service, tmp_path, mcp=True) as (client, recording, _):
+        service.hold.set()
+        with pytest.raises(httpx2.TimeoutException):
+            client.post("gradio_api/run/translate", json={"data": [recording, ["en"], "base", "auto"]}, timeout=1)
+        assert service.cancelled.wait(5)
+        service.cancelled.clear()
+        with caller(str(tmp_path / "socket"), 1) as agent, pytest.raises(httpx2.TimeoutException):
+            called(agent, audio="data:audio/wav;base64," + base64.b64encode(wav()).decode())
+        assert service.cancelled.wait(5)
+    assert service.clients == ["key 2"] * 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_nothing_is_fetched_that_a_client_names(monkeypatch, tmp_path):
+    fetched = []
+
+    async def get(url, **_):
+        fetched.append(url)
+        raise OSError
+
+    monkeypatch.setattr("gradio.processing_utils.sh.get", get)
+    service = Scripted()
+    with visitor(service, tmp_path, mcp=True) as (client, recording, join):
+        elsewhere = {**recording, "path": "https://example.com/x.wav", "url": "https://example.com/x.wav"}
+        answer = client.post("gradio_api/run/translate", json={"data": [elsewhere, ["en"], "base", "auto"]})
+        assert answer.status_code == 500
+        assert "Nothing is fetched from elsewhere" in answer.json()["error"]
+        join("page", elsewhere)
+        events = client.get("gradio_api/queue/data", params={"session_hash": "page"}).text
+        assert "Nothing is fetched from elsewhere" in events
+        assert called(client, audio="https://example.com/x.wav")["isError"]
+        assert service.clients == fetched == []
+        told = called(client, audio="data:audio/wav;base64," + base64.b64encode(wav()).decode())
+        assert "base <b>says</b> en" in told["content"][0]["text"]
+        answer = client.post("gradio_api/run/translate", json={"data": [recording, ["en"], "base", "auto"]})
+        assert answer.json()["data"][0][0]["target"] == "en"
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(capfd, tmp_path):
+    head = (
+        "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1500000\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        '--x\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'
+    )
+    with live(Scripted(), str(tmp_path / "socket")), socket.socket(socket.AF_UNIX) as sender:
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        sender.connect(str(tmp_path / "socket"))
+        sender.sendall(head.encode() + bytes(900_000))
+        assert until(lambda: any(path.is_file() for path in folder.rglob("*")))
+        sender.close()
+        assert until(lambda: not any(path.is_file() for path in folder.rglob("*")))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def until(holds, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return held
+
+
+def test_uploads_are_deleted_when_they_are_old_or_much(tmp_path, monkeypatch):
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "talk.wav").write_bytes(bytes(100))
+        time.sleep(0.02)
+    pages.sweep(tmp_path, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["second", "third"]
+    monkeypatch.setattr(pages, "KEPT", 0.0)
+    pages.sweep(tmp_path, 250)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_comparison_is_drawn_at_a_time(folder, monkeypatch, tmp_path):
+    def written(folders, path):
+        assert pages._DRAWING.locked()
+        path.write_text(f"{len(folders)} runs", encoding="utf-8")
+        return path
+
+    monkeypatch.setattr(pages, "write_comparison", written)
+    with visitor(Scripted(runs=folder / "runs"), tmp_path) as (client, _, _):
+        assert client.get("compare?run=first&run=second").text == "2 runs"
+
+
+def test_where_nobody_speaks_there_is_no_language():
+    silence = Translation("recording", "en", "und", None, None, 2.0, 0.0, [])
+    column = pages.Column("base", "en")
+    column.show(silence)
+    drawn = pages.Job("silence.wav", pages.Upload(wav()), [column], done=True).drawn()
+    assert "no speech heard" in drawn
 
 
 def test_the_demos_recordings_are_indexed_in_the_background(folder, tmp_path):

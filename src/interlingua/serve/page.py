@@ -13,9 +13,10 @@ import statistics
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from importlib.resources import files
@@ -23,21 +24,27 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from textwrap import shorten
 from typing import Any
+from urllib.parse import parse_qs
 
 import gradio as gr
 import gradio.mcp
+import gradio.processing_utils
 import numpy as np
 from fastapi import FastAPI, Query
 from fastapi.responses import FileResponse, HTMLResponse, Response
+from gradio.route_utils import GradioMultiPartParser
 from gradio.utils import get_upload_folder
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from interlingua.audio import declared_duration, load_audio
 from interlingua.corpora import prompts
 from interlingua.encoding.store import FrameStore, among
 from interlingua.errors import AudioError, InterlinguaError, ResultsError, StoppedError, UsageError
-from interlingua.index import Index
+from interlingua.index import Hit, Index
 from interlingua.index.build import build as build_index
 from interlingua.index.mine import MinedPair, Share, Side, around, mine, mine_here
 from interlingua.index.pairs import read_pairs
@@ -46,6 +53,7 @@ from interlingua.report import plots, write_comparison
 from interlingua.report.marks import PAIRS, marks_page
 from interlingua.report.utterances import clip, mp3
 from interlingua.results import Alignment, Match, Results, load_results
+from interlingua.serve.openai_api import Answering, client_of
 from interlingua.serve.service import ModelCard, Service, Upload, source_of
 from interlingua.translation import AUTO, Segment, Translation
 from interlingua.translation.formats import SUFFIXES, Format, render
@@ -74,7 +82,10 @@ _CHOOSE = """element.addEventListener("click", (event) => {
   if (button) trigger("click", { utterance: button.dataset.utterance });
 });"""
 TICK = 0.25  # seconds between two looks at work in the background
-KEPT = 600, 3600  # seconds between two looks for old uploads, and from which age on they are deleted
+GRACE = 5.0  # seconds that work goes on while its visitor's page doesn't listen
+SWEPT = 10.0  # seconds between two looks at the uploads
+KEPT = 3600.0  # seconds from which on an upload is deleted
+HELD = 10  # times the largest request: all uploads; above that the oldest are deleted
 DEMO = "demo"  # the index, and the folder of runs that it is made from
 _DRAWING = threading.Lock()  # matplotlib's settings belong to the process
 
@@ -83,7 +94,11 @@ def mount(app: FastAPI, service: Service, *, mcp: bool = False) -> None:
     """Add the page to an app, below all of its routes; ``mcp``: also an endpoint for agents."""
     uploads = mkdtemp(prefix="interlingua-serve-")  # of this user alone
     weakref.finalize(app, shutil.rmtree, uploads, ignore_errors=True)
+    threading.Thread(target=_keep_small, args=(uploads, HELD * service.limits.upload), daemon=True).start()
     os.environ["GRADIO_TEMP_DIR"] = gradio.mcp.DEFAULT_TEMP_DIR = uploads
+    _restrain_gradio()
+    streams: Counter[str] = Counter()
+    app.add_middleware(Listening, streams=streams)
     indexing = DemoIndex(service)
     indexing.start()
     _serve_runs(app, service.runs)
@@ -92,8 +107,14 @@ def mount(app: FastAPI, service: Service, *, mcp: bool = False) -> None:
     def elsewhere(rest: str) -> Response:  # Gradio would fetch it
         return _refused("Nothing is fetched from elsewhere.", 403)
 
+    @app.post("/gradio_api/process_recording", include_in_schema=False)
+    @app.post("/gradio_api/component_server", include_in_schema=False)
+    @app.post("/gradio_api/component_server/", include_in_schema=False)
+    def unused() -> Response:  # Gradio would keep what is sent there
+        return _refused("Nothing is taken here.", 404)
+
     async def add() -> None:
-        page = blocks(service, indexing, mcp=mcp)
+        page = blocks(service, indexing, streams, mcp=mcp)
         page.has_launched = True  # or Gradio, mounted, copies any path that a client names to where it serves
         gr.mount_gradio_app(
             app,
@@ -114,9 +135,9 @@ def mount(app: FastAPI, service: Service, *, mcp: bool = False) -> None:
         thread.submit(asyncio.run, add()).result()
 
 
-def blocks(service: Service, indexing: "DemoIndex", *, mcp: bool) -> gr.Blocks:
-    """The page's parts."""
-    with gr.Blocks(title="Interlingua", analytics_enabled=False, delete_cache=KEPT) as page:
+def blocks(service: Service, indexing: "DemoIndex", streams: Counter[str], *, mcp: bool) -> gr.Blocks:
+    """The page's parts; ``streams`` are those that `Listening` counts."""
+    with gr.Blocks(title="Interlingua", analytics_enabled=False) as page:
         if mcp:
             agents_tools(service)  # first: their names are those of the tabs' functions
         gr.HTML(
@@ -125,11 +146,11 @@ def blocks(service: Service, indexing: "DemoIndex", *, mcp: bool) -> gr.Blocks:
         )
         with gr.Tabs():
             with gr.Tab("Translate", id="translate"):
-                translate_tab(page, service)
+                translate_tab(page, service, streams)
             with gr.Tab("Search", id="search"):
-                search_tab(page, service, indexing)
+                search_tab(page, service, indexing, streams)
             with gr.Tab("Mined pairs", id="pairs"):
-                pairs_tab(page, service, indexing)
+                pairs_tab(page, service, indexing, streams)
             with gr.Tab("Runs", id="runs"):
                 runs_tab(page, service.runs)
     page.queue(default_concurrency_limit=16, api_open=False)
@@ -139,12 +160,12 @@ def blocks(service: Service, indexing: "DemoIndex", *, mcp: bool) -> gr.Blocks:
 # ---------------------------------------------------------------- translate
 
 
-def translate_tab(page: gr.Blocks, service: Service) -> None:
+def translate_tab(page: gr.Blocks, service: Service, streams: Counter[str]) -> None:
     """A recording -> its text in the chosen languages, by each chosen model, side by side."""
     cards = service.models()
     trained = list(dict.fromkeys(code for card in cards for code in card.targets))
     first = [card.name for card in cards[:2]]
-    running = Running(page)
+    running = Running(page, streams)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             audio = _recorder("il-recording", "A recording")
@@ -166,7 +187,7 @@ def translate_tab(page: gr.Blocks, service: Service) -> None:
             return
         job = Job(Path(path).name, _upload(path), [Column(name, code) for code in to for name in names])
         with running.one(request) as cancelled:
-            yield from _until_done(partial(job.run, service, source, str(request.session_hash), cancelled), job.drawn)
+            yield from _until_done(partial(job.run, service, source, client_of(request), cancelled), job.drawn)
 
     settings: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
     start.click(translate, [audio, models, into, spoken], **settings)
@@ -265,7 +286,8 @@ class Job:
         notes = [f"into {language_name(column.target)}"]
         if found:
             sure = f", detected with {found.language_probability:.0%}" if found.language_probability else ""
-            notes.append(f"from {language_name(found.language)}{sure}")
+            heard = found.language != "und"  # as a Translator has it where nobody speaks
+            notes.append(f"from {language_name(found.language)}{sure}" if heard else "no speech heard")
             notes.append(f"{found.duration:.1f} s")
         return {
             "model": column.model,
@@ -303,7 +325,7 @@ class Job:
 # ---------------------------------------------------------------- search
 
 
-def search_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex") -> None:
+def search_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex", streams: Counter[str]) -> None:
     """A spoken query -> ranked utterances of an index; one of them -> how it aligns with the query."""
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
@@ -318,11 +340,16 @@ def search_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex") -> None
     hits = gr.HTML(elem_classes="il-out", elem_id="il-hits", js_on_load=_CHOOSE)
     aligned = gr.HTML(elem_classes="il-out", elem_id="il-alignment")
 
-    def search(path: str | None, index: str | None, language: str, others: bool) -> tuple[str, str]:
+    def search(
+        path: str | None, index: str | None, language: str, others: bool, request: gr.Request
+    ) -> tuple[str, str]:
         if not path or not index:
             return _alert("Say something or choose a file first." if index else "There is no index to search yet."), ""
         try:
-            found = service.search(_upload(path), index=index, language=language or None, top=10, elsewhere=others)
+            found = service.search(
+                _upload(path), index=index, language=language or None, top=10, elsewhere=others,
+                client=client_of(request), cancelled=Work(streams, request),
+            )  # fmt: skip
         except InterlinguaError as error:
             return _alert(_named(error, Path(path).name)), ""
         rows = [
@@ -338,12 +365,14 @@ def search_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex") -> None
         ]
         return _draw("hits.html", hits=rows, lead=""), ""
 
-    def align(path: str | None, index: str | None, event: gr.EventData) -> str:
+    def align(path: str | None, index: str | None, event: gr.EventData, request: gr.Request) -> str:
         if not path or not index:
             return _alert("The query is gone; choose it again.")
         try:
             query, utterance = load_audio(source_of(_upload(path)), max_seconds=WINDOW_SECONDS), str(event.utterance)
-            found, similarity = service.align(query, index=index, utterance=utterance)
+            found, similarity = service.align(
+                query, index=index, utterance=utterance, client=client_of(request), cancelled=Work(streams, request)
+            )
             (hit,) = Index.open(service.index_uris[index]).utterances(among([utterance]))
             return _alignment(query, load_audio(hit.audio), found, similarity)
         except InterlinguaError as error:
@@ -406,9 +435,9 @@ def matching_part(matches: Sequence[Match]) -> tuple[float, float] | None:
 # ---------------------------------------------------------------- mined pairs
 
 
-def pairs_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex") -> None:
+def pairs_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex", streams: Counter[str]) -> None:
     """Pairs that mean the same, mined here in two languages of an index or read from a table -> marks."""
-    running = Running(page)
+    running = Running(page, streams)
     gr.HTML(
         "<p>Pairs of recordings in two languages that are taken for translations of each other. Hear them, judge them, "
         "and save the marks: <code>interlingua mine … --marks marks.tsv</code> estimates the precision from them.</p>",
@@ -585,9 +614,10 @@ def _serve_runs(app: FastAPI, folder: Path | None) -> None:
         known = {one.name: one.folder for one in find_runs(folder)}
         try:
             with TemporaryDirectory(prefix="interlingua-compare-") as temporary:
-                page = write_comparison(
-                    [known[name] for name in run if name in known], Path(temporary) / "compare.html"
-                )
+                with _DRAWING:
+                    page = write_comparison(
+                        [known[name] for name in run if name in known], Path(temporary) / "compare.html"
+                    )
                 return HTMLResponse(page.read_text(encoding="utf-8"))
         except InterlinguaError as error:
             return _refused(f"{error}.", 400)
@@ -667,52 +697,164 @@ def _index_choice(
 def agents_tools(service: Service) -> None:
     """Translate and search as tools of the MCP endpoint, ``/gradio_api/mcp/``."""
 
-    def translate(audio: gr.FileData, to: list[str], model: str = "base", source: str = AUTO) -> list[dict[str, Any]]:
+    answered = Answering(service)
+
+    async def done(request: gr.Request, call: Callable[[threading.Event], Any]) -> Any:
+        try:
+            return await answered(request, call)
+        except InterlinguaError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    async def translate(
+        audio: gr.FileData, to: list[str], request: gr.Request, model: str = service.default_model, source: str = AUTO
+    ) -> list[dict[str, Any]]:
         """Translate a recording into languages, with times; flags name what may be wrong with a segment.
 
         Args:
-            audio: the recording: its URL, or its bytes as data:audio/wav;base64,…
+            audio: the recording: its bytes as data:audio/wav;base64,…
             to: target languages, such as en; the spoken language gives a transcript.
             model: a model that the service has.
             source: language that is spoken; auto detects it.
         """
-        found = service.translate(_upload(audio["path"]), model=model, to=to, source=source, client="mcp")
-        return [translation.as_dict() for translation in found]
 
-    def search(audio: gr.FileData, index: str, top: int = 10, language: str = "") -> list[dict[str, Any]]:
+        def call(cancelled: threading.Event) -> list[Translation]:
+            return service.translate(
+                _upload(audio["path"]), model=model, to=to, source=source, client=client_of(request),
+                cancelled=cancelled,
+            )  # fmt: skip
+
+        return [translation.as_dict() for translation in await done(request, call)]
+
+    async def search(
+        audio: gr.FileData, index: str, request: gr.Request, top: int = 10, language: str = ""
+    ) -> list[dict[str, Any]]:
         """Find the utterances of an index that mean what a recording means, whatever their language.
 
         Args:
-            audio: the spoken query, of at most 30 seconds: its URL, or its bytes as data:audio/wav;base64,…
+            audio: the spoken query, of at most 30 seconds: its bytes as data:audio/wav;base64,…
             index: an index that the service has.
             top: how many utterances.
             language: of the query; empty: detected.
         """
-        hits = service.search(_upload(audio["path"]), index=index, language=language or None, top=top)
+
+        def call(cancelled: threading.Event) -> list[Hit]:
+            return service.search(
+                _upload(audio["path"]), index=index, language=language or None, top=top, client=client_of(request),
+                cancelled=cancelled,
+            )  # fmt: skip
+
         return [
             {"id": h.utterance.id, "language": h.utterance.language, "text": h.utterance.text, "score": h.score}
-            for h in hits
+            for h in await done(request, call)
         ]
 
     gr.api(translate, queue=False)  # or Gradio asks itself over HTTP, without the visitor's key
     gr.api(search, queue=False)
 
 
+# ---------------------------------------------------------------- what Gradio must not do
+
+
+@cache
+def _restrain_gradio() -> None:
+    """Have Gradio fetch no URL that a client names, and keep nothing of an upload whose sender leaves."""
+    parse = GradioMultiPartParser.parse
+
+    async def parsed(self: GradioMultiPartParser) -> Any:
+        try:
+            return await parse(self)
+        except ClientDisconnect as error:
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            raise MultiPartException("the sender left") from error
+
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise gr.Error("Nothing is fetched from elsewhere; send the recording itself.", print_exception=False)
+
+    GradioMultiPartParser.parse = parsed
+    for name in ("async_ssrf_protected_get", "async_ssrf_protected_download"):
+        getattr(gradio.processing_utils, name)  # raises AttributeError where another Gradio has it elsewhere
+        setattr(gradio.processing_utils, name, refuse)
+
+
+def _keep_small(folder: str, most: int) -> None:
+    """Delete uploads, old ones and the oldest above ``most`` bytes, for as long as their folder is there."""
+    while Path(folder).is_dir():
+        sweep(Path(folder), most)
+        time.sleep(SWEPT)
+
+
+def sweep(folder: Path, most: int) -> None:
+    """Delete files older than `KEPT`, and the oldest above ``most`` bytes."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # Gradio has moved it
+            if path.is_file():
+                found.append((path.stat().st_ctime, path.stat().st_size, path))
+    size = 0
+    for changed, more, path in sorted(found, reverse=True):
+        size += more
+        if size > most or time.time() - changed > KEPT:
+            path.unlink(missing_ok=True)
+            if path.parent != folder:
+                with suppress(OSError):  # it holds others
+                    path.parent.rmdir()
+
+
 # ---------------------------------------------------------------- shared by the tabs
+
+
+class Listening:
+    """ASGI: counts the streams of events that each visitor's page has open; who has none has left."""
+
+    def __init__(self, app: ASGIApp, streams: Counter[str]) -> None:
+        self.app, self.streams = app, streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        asks = scope["type"] == "http" and scope["path"].endswith("/gradio_api/queue/data")
+        visitors = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", []) if asks else []
+        self.streams.update(visitors)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            for visitor in visitors:
+                self.streams[visitor] -= 1
+                if not self.streams[visitor]:
+                    del self.streams[visitor]
+
+
+class Work(threading.Event):
+    """Tells a visitor's work to stop: once set, or once their page hasn't listened for a while; ask `is_set`."""
+
+    def __init__(self, streams: Counter[str], request: gr.Request) -> None:
+        super().__init__()
+        self._streams, self._visitor, self._heard = streams, str(request.session_hash), time.monotonic()
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        now = time.monotonic()
+        if self._visitor in self._streams:
+            self._heard = now
+        elif now - self._heard > GRACE:
+            self.set()
+        return super().is_set()
 
 
 class Running:
     """What each visitor has running in a tab: one thing, which ends when they cancel, start another, or leave."""
 
-    def __init__(self, page: gr.Blocks) -> None:
-        self._events: dict[str, threading.Event] = {}
+    def __init__(self, page: gr.Blocks, streams: Counter[str]) -> None:
+        self._events: dict[str, Work] = {}
+        self._streams = streams
         page.unload(self.cancel)
 
     @contextmanager
     def one(self, request: gr.Request) -> Iterator[threading.Event]:
         """The event that tells a visitor's work to stop; set at the end, too."""
         self.cancel(request)
-        visitor, event = str(request.session_hash), threading.Event()
+        visitor, event = str(request.session_hash), Work(self._streams, request)
         self._events[visitor] = event
         try:
             yield event
