@@ -216,7 +216,12 @@ def _is_member(code: str, macrolanguage: str) -> bool:
 
 
 def language_name(code: str) -> str:
-    """English name of a language, e.g. ``"fr"`` -> ``"French"``; the code itself where no name is known."""
+    """English name of a language, e.g. ``"fr"`` -> ``"French"``; the code itself where no name is known.
+
+    ``und`` (ISO 639-2: undetermined), the language of silence, is ``"Unknown"``.
+    """
+    if code == "und":
+        return "Unknown"
     code = normalise_language(code)
     name = WHISPER_LANGUAGES.get(code) or UNSEEN_LANGUAGES.get(code)
     return name.title() if name else code

@@ -16,6 +16,8 @@ from helpers import sweep
 from interlingua.models.targets import Base, Target, Targets
 from interlingua.serve.app import Figures, build
 from interlingua.serve.service import Limits, Service
+from interlingua.translation import Translator
+from interlingua.translation.translator import SOURCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # OpenAI's word on its translations
 
@@ -127,6 +129,26 @@ def test_a_transcript_without_a_language_is_in_the_detected_one(client, service)
     assert (found.text, found.language) == (named.text, named.language)
 
 
+def test_silence_has_no_language(client, monkeypatch):
+    monkeypatch.setattr("interlingua.translation.translator.chunks_of", lambda samples, how: [])
+    for route, target in (("transcriptions", "unknown"), ("translations", "english")):
+        found = ask(client, route, response_format="verbose_json")
+        assert (found.text, found.segments, found.language) == ("", [], target)
+
+
+def test_a_transcript_of_a_named_and_trained_language_is_no_translation(client, monkeypatch):
+    seen = []
+    real = Translator.translate_all
+    monkeypatch.setattr(
+        Translator, "translate_all", lambda self, *a, **k: seen.append((a[1], k["source"])) or real(self, *a, **k)
+    )
+    file = ("speech.wav", SPEECH)
+    found = client.audio.transcriptions.create(
+        file=file, model="to-chinese", language="zh", response_format="verbose_json"
+    )
+    assert (seen, found.language) == ([([SOURCE], "zh")], "chinese")
+
+
 def test_the_stream_ends_with_the_whole_text(client):
     events = list(ask(client, "transcriptions", language="fr", stream=True))
     assert [e.type for e in events[:-1]] == ["transcript.text.delta"] * (len(events) - 1)
@@ -201,11 +223,18 @@ def test_what_is_wrong_is_named(client, fields, status, param, code):
         assert error.message
 
 
+def test_a_head_has_a_status_alone(service):
+    found = service.head("/v1/models")
+    assert (found.status_code, found.content, found.headers["allow"]) == (405, b"", "GET")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("POST", "/v1/audio/translations", 400),  # no form
         ("GET", "/v1/audio/translations", 405),
+        ("OPTIONS", "/v1/audio/translations", 405),
+        ("OPTIONS", "/v1/nothing", 404),
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/search", 400),
     ],

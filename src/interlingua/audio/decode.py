@@ -15,7 +15,7 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -95,6 +95,7 @@ def load_audio(
     sample_rate: int = SAMPLE_RATE,
     max_seconds: float = MAX_SECONDS,
     holes: list[Hole] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> Samples:
     """Read a recording as float32 mono at 16 kHz: (S,), all finite, channels averaged (see `_average`).
 
@@ -107,6 +108,7 @@ def load_audio(
         sample_rate: Hz of an array; a file states its own.
         max_seconds: refuse to read more than this.
         holes: takes the holes in a damaged recording, which is silent there; None: damage raises.
+        between: called about once a second of a file; what it raises ends the reading.
 
     Raises:
         AudioNotFoundError: no such file, or no such member of an archive.
@@ -126,7 +128,11 @@ def load_audio(
     if sample_rate != SAMPLE_RATE:
         raise UsageError(f"{_name(source)}: sample_rate is for arrays, a file states its own; leave it out")
     found: list[Hole] | None = None if holes is None else []
-    samples = _join([*_from_file(_Input.of(source), stretch, found)])
+    blocks = []
+    for block in _from_file(_Input.of(source), stretch, found):
+        blocks.append(block)
+        between()
+    samples = _join(blocks)
     if holes is not None and found:
         holes += stretch.own(found)
     return samples

@@ -7,6 +7,8 @@ import cyclopts
 
 from interlingua.cli.output import note
 
+KEY_VARIABLE = "INTERLINGUA_API_KEY"
+
 app = cyclopts.App(name="serve", help="Open a page, and an API that OpenAI's clients speak, for what the models do.")
 
 
@@ -20,7 +22,7 @@ def serve(
     runs: Path = Path("runs"),
     host: str = "127.0.0.1",
     port: int = 8000,
-    api_key: Annotated[tuple[str, ...], cyclopts.Parameter(env_var="INTERLINGUA_API_KEY")] = (),
+    api_key: Annotated[tuple[str, ...], cyclopts.Parameter(env_var=KEY_VARIABLE)] = (),
     max_upload: int = 200,
     max_minutes: float = 120.0,
     mcp: bool = False,
@@ -40,6 +42,7 @@ def serve(
         max_minutes: minutes of a recording at most.
         mcp: let agents call what the page does (Model Context Protocol).
     """
+    import os
     import threading
 
     from interlingua.errors import UsageError
@@ -50,8 +53,13 @@ def serve(
         from interlingua.serve.app import serve as answer
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} isn't installed; pip install 'interlingua[serve]'") from error
+    if not api_key and KEY_VARIABLE in os.environ:
+        raise UsageError(f"{KEY_VARIABLE} is set, but empty; unset it, or give a key")
     if any(not key.strip() for key in api_key):
         raise UsageError("--api-key: an empty key; leave it out, or give one")
+    for path in pairs:
+        if not path.is_file():
+            raise UsageError(f"--pairs {path}: no such file")
     local = host in LOOPBACK
     figures = Figures()
     service = Service(
@@ -63,6 +71,7 @@ def serve(
         observe=lambda name, rows: figures.rows.labels(name).observe(rows),
     )
     service.models()  # what is wrong with one is found now
+    service.open_indexes()
     threading.Thread(target=service.warm, daemon=True).start()
     note(f"interlingua: page and API at http://{'[::1]' if host == '::1' else host}:{port}; Ctrl-C stops them")
     if not local and not api_key:

@@ -5,8 +5,11 @@ import base64
 import contextlib
 import hmac
 import logging
+import math
+import os
 import threading
 import time
+from collections import Counter as Counts
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,18 +18,20 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interlingua import __version__
 from interlingua.errors import BusyError, StoppedError
 from interlingua.serve import page
-from interlingua.serve.openai_api import answer_errors, problem, problem_of, router
+from interlingua.serve.openai_api import answer_errors, client_of, problem, problem_of, router
 from interlingua.serve.service import Service
 
 OPEN = ("/healthz", "/readyz", "/metrics")  # without a key: what watches the service asks for them
+UPLOADS = ("/v1/", "/gradio_api/upload")  # requests that bring recordings
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SLOWEST = 30.0  # seconds between two pieces of a request's body
+SLOWEST_RATE = 1000.0  # bytes a second of a body, after as many seconds
 PATIENCE = 10.0  # seconds for the rest of a body that is refused
 HEALTH_SECONDS = 5.0  # for which a health check's outcome stands, however often it is asked for
 FAREWELL = 3  # seconds for answers on their way, and for pages that are open, when the service stops
@@ -74,8 +79,10 @@ class Guard:
         self, app: ASGIApp, service: Service, figures: Figures, keys: Sequence[str] = (), *, local: bool = True
     ) -> None:
         self.app, self.service, self.figures = app, service, figures
-        self._keys = [key.encode() for key in keys]
+        self._keys = [key.strip().encode() for key in keys]
         self._local = local
+        self._arriving = Counts[str]()  # requests of each client whose bodies are on their way
+        self._bytes = 0  # of all bodies that are here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -89,6 +96,8 @@ class Guard:
                 route = getattr(scope.get("route"), "path", "other")
                 self.figures.requests.labels(route, str(message["status"])).inc()
                 self.figures.seconds.labels(route).observe(time.monotonic() - begun)
+                kept = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
+                message = {**message, "headers": kept}  # there is no CORS, whatever Gradio answers
             await send(message)
 
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -103,24 +112,39 @@ class Guard:
         if scope["type"] == "websocket":
             await self.app(scope, receive, send)
             return
-        size, begun_answer = 0, False
+        client = client_of(Request(scope))
+        slots = int(scope["method"] == "POST" and scope["path"].startswith(UPLOADS))
+        size, waited, whole, begun_answer = 0, 0.0, False, False
         refused: Response | None = None
+        self._arriving[client] += slots
+
+        def arrived() -> None:
+            nonlocal whole, slots
+            self._arriving[client] -= slots
+            self._arriving = +self._arriving  # those above 0
+            whole, slots = True, 0
 
         async def bounded() -> Message:
-            nonlocal size, refused
-            if begun_answer or size < 0:
+            nonlocal size, waited, refused
+            if begun_answer or whole:
                 return await receive()
+            asked = time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), SLOWEST)
+                message = await asyncio.wait_for(receive(), min(SLOWEST, SLOWEST + size / SLOWEST_RATE - waited))
             except TimeoutError:
-                refused = problem(408, f"no data for {SLOWEST:.0f} s", "timeout")
+                refused = problem(408, "the request's body came too slowly", "timeout")
                 return {"type": "http.disconnect"}
+            waited += time.monotonic() - asked
             size += len(message.get("body", b""))
+            self._bytes += len(message.get("body", b""))
             if size > self.service.limits.upload:
                 refused = self._too_large()
+            elif size < self._bytes > self.service.limits.bodies:
+                refused = problem_of(BusyError("too many recordings are on their way; send it again later", own=False))
+            if refused is not None:
                 return {"type": "http.disconnect"}
             if message["type"] == "http.request" and not message.get("more_body"):
-                size = -1  # the body is here; what comes now is the client's leaving
+                arrived()
             return message
 
         async def answered(message: Message) -> None:
@@ -137,8 +161,10 @@ class Guard:
         except Exception as error:
             if begun_answer:
                 raise
-            _log.exception("a request failed")
             refused = problem_of(error)
+        finally:
+            arrived()
+            self._bytes -= size
         if refused is not None:
             await self._discard(receive)
             await refused(scope, receive, counted)
@@ -152,12 +178,11 @@ class Guard:
                     size += len(message["body"])
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> Response | None:
-        path = scope["path"]
-        host = urlsplit(f"//{headers.get('host', '')}").hostname
-        if self._local and host not in LOOPBACK:  # another site's name that leads here (DNS rebinding)
+        path, host, origin = scope["path"], headers.get("host", "").lower(), headers.get("origin")
+        if self._local and _name_of(host) not in LOOPBACK:  # another site's name that leads here (DNS rebinding)
             return problem(403, f"this service answers to {', '.join(LOOPBACK)} only", "wrong_host")
-        origin = headers.get("origin")
-        if self._local and origin and urlsplit(origin).hostname not in LOOPBACK:
+        ours = {host, headers.get("x-forwarded-host", "").lower()} - {""}  # another site's page can't set the second
+        if origin is not None and origin.lower().partition("://")[2] not in ours:
             return problem(403, "requests from other sites' pages aren't taken", "wrong_origin")
         if path in OPEN:
             return None
@@ -178,16 +203,24 @@ class Guard:
             and int(headers.get("content-length", "0")) > self.service.limits.upload
         ):
             return self._too_large()
-        if scope.get("method") == "POST" and path.startswith("/v1/"):
-            client = scope["state"].get("client") or (scope["client"][0] if scope.get("client") else "")
-            try:
-                self.service.require_room(client)  # before its audio is read
+        if scope.get("method") == "POST" and path.startswith(UPLOADS):
+            client = client_of(Request(scope))
+            try:  # before its audio is read
+                self.service.require_room(client, self._arriving[client], self._arriving.total())
             except BusyError as error:
                 return problem_of(error)
         return None
 
     def _too_large(self) -> JSONResponse:
         return problem(413, f"the request exceeds {self.service.limits.upload >> 20} MB", "too_large", "file")
+
+
+def _name_of(host: str) -> str | None:
+    """Without the port; None: that is no name."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _key(authorization: str) -> bytes:
@@ -197,7 +230,7 @@ def _key(authorization: str) -> bytes:
         with contextlib.suppress(ValueError):
             return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
         return b""
-    return given.strip().encode() if kind.lower() == "bearer" else b""
+    return given.strip().encode("latin-1") if kind.lower() == "bearer" else b""
 
 
 def build(
@@ -268,23 +301,22 @@ def build(
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, but asked to stop it first finishes the requests that were taken; asked again it goes at once."""
+    """Uvicorn, but asked to stop it first finishes the requests that were taken; asked again it gives them up."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._service, self._stopping = service, False
+        self._service = service
+        self.asked = 0  # to stop, so often
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """See uvicorn."""
-        if self._stopping:
-            self.force_exit = self.should_exit = True
-            return
-        self._stopping = True
-        self._service.stop()
-        threading.Thread(target=self._drain, daemon=True).start()
+        self.asked += 1
+        self._service.stop(hurry=self.asked > 1)
+        threading.Thread(target=self._drain, args=(self.asked,), daemon=True).start()
 
-    def _drain(self) -> None:
-        while self._service.going:
+    def _drain(self, asked: int) -> None:
+        late = time.monotonic() + FAREWELL if asked > 1 else math.inf
+        while self._service.going and time.monotonic() < late:
             time.sleep(0.05)
         self.should_exit = True
 
@@ -292,9 +324,16 @@ class Server(uvicorn.Server):
 def serve(app: FastAPI, service: Service, *, host: str, port: int) -> None:
     """Answer until a signal asks to stop."""
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=FAREWELL
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,  # or clients name themselves
+        timeout_graceful_shutdown=FAREWELL,
     )
     server = Server(config, service)
     server.run()
-    if not server.force_exit:
-        service.close()
+    if server.asked > 1:  # an engine's call may go on, and would abort the interpreter's end
+        os._exit(1)
+    service.close()

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from interlingua.errors import StoppedError
+from interlingua.errors import BusyError, ServiceError
 from interlingua.translation import Decoded, Decoding, Engine
-from interlingua.translation.engines import on_cpu
+from interlingua.translation.engines import SAMPLING, on_cpu
 
 BATCH_ROWS, BATCH_FRAMES = 16, 6000  # of a call at most: as `Translator` batches one recording
 ENCODED_ROWS = 1  # at a time on a CPU, where 16 at a time take 1.7 times as long; decoding takes half as long from 4 on
@@ -101,7 +101,7 @@ class Batcher:
         """Queue a job."""
         with self._changed:
             if self._closed:
-                raise StoppedError("the service stops; send the request again later")
+                raise BusyError("the service stops; send the request again later")
             self._clients.setdefault(session.client, OrderedDict()).setdefault(session, deque()).append(job)
             self._changed.notify_all()
         return job.done
@@ -204,7 +204,7 @@ class Session:
     ragged, workers = False, 2  # batches of a recording that wait at a time
 
     def __init__(
-        self, batcher: Batcher, client: str = "", given_up: Callable[[], StoppedError | None] = lambda: None
+        self, batcher: Batcher, client: str = "", given_up: Callable[[], ServiceError | None] = lambda: None
     ) -> None:
         engine = batcher.engine
         self.whisper, self.targets, self.name = engine.whisper, engine.targets, engine.name
@@ -236,7 +236,13 @@ class Session:
         engine = self._batcher.engine
         if how.temperature > 0:
             self._encoded(states)
-            return engine.generate(engine.load([row.values for row in states]), prompts, how)
+            while not SAMPLING.acquire(timeout=LOOK):
+                self._ask()
+            try:
+                self._ask()
+                return engine.generate(engine.load([row.values for row in states]), prompts, how)
+            finally:
+                SAMPLING.release()
 
         def run(every: Any, batch: Sequence[_Job]) -> list[Decoded]:
             return engine.generate(engine.load(every), [p for job in batch for p in job.prompts], how)
@@ -262,7 +268,7 @@ class Session:
         run: Callable[[Any, Sequence[_Job]], list[Any]],
         prompts: Sequence[Sequence[int]] = (),
     ) -> list[Any]:
-        """The results of a job, once they are there; raises StoppedError where the request is given up."""
+        """The results of a job, once they are there; raises ServiceError where the request is given up."""
         if not rows:
             return []
         frames = rows[0].frames
@@ -271,6 +277,11 @@ class Session:
             try:
                 return found.result(timeout=LOOK)
             except NotYetError:
-                if not found.done() and (why := self._given_up()):
-                    self._batcher.leave(self)
-                    raise why from None
+                if not found.done():
+                    self._ask()
+
+    def _ask(self) -> None:
+        """Raise where the request is given up."""
+        if why := self._given_up():
+            self._batcher.leave(self)
+            raise why

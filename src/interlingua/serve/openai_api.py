@@ -84,6 +84,8 @@ def problem_of(error: Exception) -> JSONResponse:
         case BusyError():
             code, status = ("rate_limit_exceeded", 429) if error.own else ("server_busy", 503)
             return problem(status, message, code, headers={"Retry-After": str(error.retry_after)})
+        case StoppedError(cancelled=True):
+            return problem(499, message, "cancelled")  # for the figures; nobody reads it
         case StoppedError():
             return problem(504, message, "timeout")
         case TooLongAudioError():
@@ -98,6 +100,7 @@ def problem_of(error: Exception) -> JSONResponse:
             return problem(400, f"{param}: {first['msg']}", "invalid_value", None if param == "body" else param)
         case HTTPException():
             return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    _log.error("a request failed", exc_info=error)
     return problem(500, "the request failed; the service's log says why", "internal_error")
 
 
@@ -363,7 +366,6 @@ async def server_sent(events: AsyncIterator[dict[str, Any]]) -> Response:
             async for event in events:
                 yield _data(event)
         except Exception as error:
-            _log.error("a stream failed", exc_info=error)
             yield f"data: {bytes(problem_of(error).body).decode()}\n\n"
         yield "data: [DONE]\n\n"
 
@@ -462,7 +464,7 @@ def router(service: Service) -> APIRouter:
         if form.keywords:
             form.prompt = ", ".join([*([form.prompt] if form.prompt else []), *form.keywords])
         options = options_of(form, words="word" in wanted, segmentation=_segmentation(form))
-        found = await audio(request, form, model, source if named else SOURCE, source, options)
+        found = await audio(request, form, model, SOURCE, source, options)
         if isinstance(found, Response):
             return found
         usage = Usage(seconds=round(found.duration, 2))
@@ -544,7 +546,9 @@ def router(service: Service) -> APIRouter:
 
         return await answered(request, call)
 
-    @routes.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    @routes.api_route(
+        "/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"], include_in_schema=False
+    )
     async def nothing(request: Request, rest: str) -> Response:
         for route in routes.routes[:-1]:
             if isinstance(route, APIRoute) and route.matches(request.scope)[0] is Match.PARTIAL:

@@ -4,6 +4,7 @@ Models are loaded when first asked for, each behind a `Batcher`; the least recen
 """
 
 import io
+import logging
 import math
 import re
 import threading
@@ -17,8 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interlingua.audio import Hole, declared_duration, duration_of, load_audio
-from interlingua.errors import AudioError, BusyError, NotFoundError, StoppedError, TooLongAudioError, UsageError
+from interlingua.audio import Hole, declared_duration, load_audio
+from interlingua.errors import (
+    AudioError,
+    BusyError,
+    NotFoundError,
+    ServiceError,
+    StoppedError,
+    TooLongAudioError,
+    UsageError,
+)
 from interlingua.serve.batcher import Batcher, Session
 from interlingua.translation import (
     AUTO,
@@ -51,6 +60,10 @@ class Upload:
 Audio = bytes | Path | Samples | Upload
 
 RECENT = 20  # requests whose mean duration tells when to come back
+THINNEST = 500  # bytes a second, for a recording whose header doesn't tell its length
+MARGIN = 1.0  # seconds that a recording may be longer than its header says
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Limits:
     """What is taken at most.
 
     Attributes:
-        upload: bytes of a request.
+        upload: bytes of a request; ``bodies``: of all requests together.
         seconds: of a recording.
         held: seconds of audio of all requests together that are in memory.
         requests: at a time; ``own``: of one client.
@@ -67,6 +80,7 @@ class Limits:
     """
 
     upload: int = 200 << 20
+    bodies: int = 1 << 30
     seconds: float = 2 * 3600.0
     held: float = 4 * 3600.0
     requests: int = 256
@@ -134,7 +148,7 @@ class Service:
         self._lock = threading.Lock()
         self._going: Counter[str] = Counter()  # requests of each client
         self._took: list[float] = []  # seconds of the last requests
-        self._stopping = False
+        self._stopping = self._hurried = False
         self._batchers: OrderedDict[str, Batcher] = OrderedDict()
         self._using: Counter[str] = Counter()
         self._loading = {name: threading.Lock() for name in self.model_specs}
@@ -221,7 +235,9 @@ class Service:
             begun = time.monotonic()
             patience = self.limits.patience
 
-            def given_up() -> StoppedError | None:
+            def given_up() -> ServiceError | None:
+                if self._hurried:
+                    return BusyError("the service stops; send the request again later")
                 if cancelled is not None and cancelled.is_set():
                     return StoppedError("cancelled", cancelled=True)
                 if time.monotonic() - begun > patience:
@@ -293,7 +309,13 @@ class Service:
                     raise StoppedError("cancelled", cancelled=True)
                 whisper = opened.listener
                 query = alignment.listen(whisper, "query", samples)
-                other = alignment.load_utterance(match.audio)
+                try:
+                    other = alignment.load_utterance(match.audio)
+                except AudioError as error:  # the index's, not the visitor's
+                    _log.error("index %s: %s", index, error)
+                    raise NotFoundError(
+                        f"the recording of {utterance!r} can't be read any more", "utterance"
+                    ) from error
                 candidate = alignment.listen(whisper, match.id, other, language=match.language, text=match.text)
                 aligned, similarity = alignment.align(whisper, query, candidate)
                 return alignment.rounded(aligned), similarity
@@ -302,7 +324,7 @@ class Service:
         """Decode a second of audio with the default model, before whatever bounds requests; raises StoppedError."""
         begun = time.monotonic()
 
-        def given_up() -> StoppedError | None:
+        def given_up() -> ServiceError | None:
             late = time.monotonic() - begun > patience
             return StoppedError(f"a second of audio wasn't decoded within {patience:.0f} s") if late else None
 
@@ -316,9 +338,14 @@ class Service:
         with self._batcher(self.default_model):
             pass
 
-    def stop(self) -> None:
-        """Take no further requests; those that were taken go on."""
-        self._stopping = True
+    def open_indexes(self) -> None:
+        """Open every index; raises what is wrong with one."""
+        for name in self.index_uris:
+            self._index(name)
+
+    def stop(self, *, hurry: bool = False) -> None:
+        """Take no further requests; those that were taken go on, or, in a hurry, are given up."""
+        self._stopping, self._hurried = True, self._hurried or hurry
 
     def close(self) -> None:
         """Take no further requests, wait for those that were taken, and release the models."""
@@ -331,15 +358,18 @@ class Service:
 
     # ------------------------------------------------------------ how they are bounded
 
-    def require_room(self, client: str) -> None:
-        """Raise BusyError where a request of this client wouldn't be taken now."""
+    def require_room(self, client: str, own: int = 0, arriving: int = 0) -> None:
+        """Raise BusyError where a request of this client wouldn't be taken now.
+
+        ``arriving``: requests whose bodies are on their way; ``own``: those of the client.
+        """
         took = sum(self._took) / len(self._took) if self._took else 1.0
         later = min(60, max(1, round(took)))
         if self._stopping:
             raise BusyError("the service stops; send the request again later", later)
-        if self._going[client] >= self.limits.own:
+        if self._going[client] + own >= self.limits.own:
             raise BusyError(f"{self.limits.own} of your requests are waiting; come back in {later} s", later, own=True)
-        if self.going >= self.limits.requests:
+        if self.going + arriving >= self.limits.requests:
             raise BusyError(f"{self.limits.requests} requests are waiting; come back in {later} s", later)
 
     @contextmanager
@@ -350,33 +380,48 @@ class Service:
         begun = time.monotonic()
         try:
             yield
-        finally:
             with self._lock:
                 self._took = [*self._took, time.monotonic() - begun][-RECENT:]
+        finally:
+            with self._lock:
                 self._going[client] -= 1
                 if not self._going[client]:
                     del self._going[client]
 
     @contextmanager
     def _loaded(
-        self, audio: Audio, given_up: Callable[[], StoppedError | None]
+        self, audio: Audio, given_up: Callable[[], ServiceError | None]
     ) -> Iterator[tuple[Samples, tuple[Hole, ...]]]:
         """Samples and holes, while there is room for them in memory; raises AudioError."""
+
+        def ask() -> None:
+            if why := given_up():
+                raise why
+
         longest = self.limits.seconds
         if isinstance(audio, np.ndarray):
-            seconds = len(audio) / SAMPLE_RATE
-        elif (declared := declared_duration(source_of(audio))) is not None:
-            seconds = declared
+            size = 0
+            declared: float | None = len(audio) / SAMPLE_RATE
         else:
-            try:
-                seconds = duration_of(source_of(audio))
-            except AudioError:  # damaged; what can be read of it is
-                seconds = longest
-        if seconds > longest:
-            raise TooLongAudioError(f"the recording has {seconds:.0f} s; this service takes {longest:.0f} s at most")
-        with self._room.of(seconds, given_up):
-            holes: list[Hole] = []
-            yield load_audio(source_of(audio), max_seconds=longest, holes=holes), tuple(holes)
+            declared, data = declared_duration(source_of(audio)), audio.data if isinstance(audio, Upload) else audio
+            size = data.stat().st_size if isinstance(data, Path) else len(data)
+        if declared is not None and declared > longest:
+            raise TooLongAudioError(f"the recording has {declared:.0f} s; this service takes {longest:.0f} s at most")
+        seconds = size / THINNEST if declared is None else declared
+        for most in dict.fromkeys((min(longest, seconds + MARGIN), longest)):
+            with self._room.of(most, given_up) as shrink:
+                holes: list[Hole] = []
+                try:
+                    samples = load_audio(source_of(audio), max_seconds=most, holes=holes, between=ask)
+                except TooLongAudioError as error:
+                    if most < longest:  # a header that lied, or very few bytes a second
+                        continue
+                    raise TooLongAudioError(
+                        f"the recording is longer than {longest:.0f} s, which this service takes at most"
+                    ) from error
+                shrink(len(samples) / SAMPLE_RATE)
+                yield samples, tuple(holes)
+                return
 
     def _utterance(self, audio: Audio) -> Samples:
         from interlingua.experiments.alignment import load_utterance
@@ -447,7 +492,16 @@ class _Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def of(self, seconds: float, given_up: Callable[[], StoppedError | None]) -> Iterator[None]:
+    def of(self, seconds: float, given_up: Callable[[], ServiceError | None]) -> Iterator[Callable[[float], None]]:
+        """Hold room for so many seconds; gives what holds less from then on."""
+
+        def shrink(less: float) -> None:
+            nonlocal seconds
+            with self._changed:
+                self._held += less - seconds
+                seconds = less
+                self._changed.notify_all()
+
         with self._changed:
             while self._held and self._held + seconds > self._most:
                 self._changed.wait(0.1)
@@ -455,7 +509,7 @@ class _Room:
                     raise why
             self._held += seconds
         try:
-            yield
+            yield shrink
         finally:
             with self._changed:
                 self._held -= seconds

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -46,7 +46,7 @@ BEST_OF = 5  # samples of which the likeliest is taken, where the temperature is
 COMPUTE = "int8_float32"  # CTranslate2's number format on CPUs
 UNSEEDED = 2**32 - 1  # CTranslate2's seed that stands for none
 
-_SAMPLING = Lock()  # CTranslate2's seed is one for the whole process
+SAMPLING = RLock()  # CTranslate2's seed is one for the whole process; who must not wait long takes it first
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ class CTranslate2Engine:
         """Generate by sampling. A thread of CTranslate2 takes the seed once, so the model is opened for every call."""
         import ctranslate2
 
-        with _SAMPLING:
+        with SAMPLING:
             ctranslate2.set_random_seed(seed)
             try:
                 return self._open(workers=1).generate(*given, **arguments)
