@@ -98,6 +98,16 @@ def stuck(service):
     return free
 
 
+def test_news_come_from_the_first_chunk_on(service):
+    """Where the language is named; each piece once, in order, and the same text as without news."""
+    told = []
+    news = translate(service, sweep(9.0, 200), news=lambda name, target, segments: told.append(segments))
+    assert news == translate(service, sweep(9.0, 200))
+    assert len(told) == 3  # windows of 1, 2 and 4 chunks
+    assert [s.start // 2 for s in told[0]] == [0] * len(told[0])
+    assert " ".join(s.text for segments in told for s in segments if s.text) == news
+
+
 def test_in_a_hurry_what_was_taken_is_given_up(service):
     free, found = stuck(service), []
 

@@ -408,7 +408,7 @@ def router(service: Service) -> APIRouter:
                 source=source,
                 options=options,
                 client=client,
-                news=news,
+                news=news if emit else None,
                 cancelled=cancelled,
             )
             return found
@@ -547,7 +547,9 @@ def router(service: Service) -> APIRouter:
         return await answered(request, call)
 
     @routes.api_route(
-        "/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"], include_in_schema=False
+        "/{rest:path}",
+        methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"],
+        include_in_schema=False,
     )
     async def nothing(request: Request, rest: str) -> Response:
         for route in routes.routes[:-1]:

@@ -38,6 +38,7 @@ from interlingua.translation import (
     Translator,
     load_engine,
 )
+from interlingua.translation.translator import FIRST_WINDOW
 from interlingua.types import SAMPLE_RATE, Matrix, Samples
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class Service:
         spoken_as: str | None = None,
         options: TranslationOptions | None = None,
         client: str = "",
-        news: Callable[[str, str, list[Segment]], None] = lambda name, target, segments: None,
+        news: Callable[[str, str, list[Segment]], None] | None = None,
         advance: Callable[[float], None] = lambda seconds: None,
         cancelled: threading.Event | None = None,
     ) -> list[Translation]:
@@ -254,8 +255,9 @@ class Service:
                         to,
                         source=source,
                         spoken_as=spoken_as,
-                        news=news,
+                        news=news or (lambda name, target, segments: None),
                         advance=advance,
+                        first=1 if news and source != AUTO else FIRST_WINDOW,  # or the language would hang on it
                     )
                     return [replace(t, holes=holes) for t in found]
 

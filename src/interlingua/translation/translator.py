@@ -206,6 +206,7 @@ class Translator:
         news: Callable[[str, str, list[Segment]], None] = lambda name, target, segments: None,
         failed: Callable[[str, AudioError], None] | None = None,
         log: Callable[[str], None] = lambda line: None,
+        first: int = FIRST_WINDOW,
     ) -> Iterator[Translation]:
         """Recordings into several languages, each encoded once; yields a translation for each recording and target.
 
@@ -219,6 +220,7 @@ class Translator:
             news: called with a recording's name, a target and its next segments.
             failed: called for an unreadable recording, which is then skipped; None: raise.
             log: takes a line on the proxy language chosen, and on each recording with holes (`Hole`).
+            first: chunks that are decoded, and whose languages are detected, before the first news.
 
         Raises:
         """
@@ -239,7 +241,7 @@ class Translator:
         decoder = _ChunkDecoder(self.engine, self.options)
         going: dict[int, _Recording] = {}
         window: list[Chunk] = []
-        size, done = FIRST_WINDOW, 0
+        size, done = first, 0
 
         def process() -> None:
             if spoken_as is None:
