@@ -350,6 +350,7 @@ def test_a_source_language_without_a_token_goes_by_another_s(folder, tmp_path, m
         assert run([*command, "--source", "mdw", *more, "--out", out]) == 0
         said = capsys.readouterr()
         assert "mdw into es, trained on" in said.out
+        assert f"next: interlingua translate RECORDING --from mdw --model {out}/model --to es" in said.out
         assert ("mdw has no token in tiny: proxy language" in said.err) == (not more)
         proxies = read_targets(tmp_path / out / "model").proxies
         assert proxies["mdw"] in chosen.split()

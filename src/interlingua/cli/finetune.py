@@ -29,6 +29,7 @@ def finetune(
         json: print the results as JSON.
     """
     from interlingua.experiments.finetune import is_main_process, run_finetune
+    from interlingua.models.targets import read_targets
     from interlingua.report import write_report
     from interlingua.results import as_json, load_results
 
@@ -46,7 +47,9 @@ def finetune(
             say("nothing is measured: the data has no split `test` (interlingua corpus prepare --fold 0 makes one)")
         model = out / "model"
         say(f"model: {model}")
-        say(f"next: interlingua translate RECORDING --model {model} --to {settings.target}")
+        taught = read_targets(model)
+        unknown = next((f" --from {s}" for s in settings.source if taught and s in taught.proxies), "")
+        say(f"next: interlingua translate RECORDING{unknown} --model {model} --to {settings.target}")
         say(f"      interlingua export {model} {out / 'export'}")
     return 0
 
