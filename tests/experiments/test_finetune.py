@@ -351,7 +351,7 @@ def test_a_source_language_without_a_token_goes_by_another_s(folder, tmp_path, m
         said = capsys.readouterr()
         assert "mdw into es, trained on" in said.out
         assert f"next: interlingua translate RECORDING --from mdw --model {out}/model --to es" in said.out
-        assert ("mdw has no token in tiny: proxy language" in said.err) == (not more)
+        assert ("Mboshi has no token in tiny: proxy language" in said.err) == (not more)
         proxies = read_targets(tmp_path / out / "model").proxies
         assert proxies["mdw"] in chosen.split()
         speech = ["translate", str(folder / "audio" / "fr-0.wav"), "--from", "mdw", "--no-vad", "--json"]

@@ -119,11 +119,11 @@ def test_what_is_correlated():
         row("ru", True, 0.2, 20.0, 0.8),
         row("tr", True, 0.3, 25.0, 0.7),
         row("wo", False, 0.4, None, 0.1),
-        row("gd", False, None, 1.0, 0.1),
+        row("gv", False, None, 1.0, 0.1),
     ]
     found = {(c.measure, c.kind, c.seen_only): c for c in correlations(rows, ["seqsim"])}
     recall = found["to_pivot", "typological", False]
-    assert (recall.value, recall.n, recall.method) == (-1, 4, "seqsim")  # gd has no distance
+    assert (recall.value, recall.n, recall.method) == (-1, 4, "seqsim")  # gv has no distance
     assert found["to_pivot", "typological", True].n == 3
     bleu = found["bleu", "typological", False]
     assert (bleu.value, bleu.n) == (-0.5, 3)  # wo has no BLEU
@@ -352,7 +352,7 @@ def test_a_language_whose_distance_is_not_known_is_named_in_the_report():
     rows = [
         row("fr", True, 0.2, 30.0, 0.9),
         row("wo", False, 0.3, 2.0, 0.2),
-        row("gd", False, None, 1.0, 0.1),
+        row("gv", False, None, 1.0, 0.1),
     ]
     found = Robustness(pivot="en", methods=["seqsim"], languages=rows, correlations=correlations(rows, ["seqsim"]))
     results = Results(robustness=found)
@@ -360,10 +360,10 @@ def test_a_language_whose_distance_is_not_known_is_named_in_the_report():
     pictures = [b.svg for b in blocks if isinstance(b, Picture)]
     (made,) = [b for b in blocks if isinstance(b, Table)]
     assert len(pictures) == 2
-    assert all("Wolof" in p and "French" in p and "gd" not in p for p in pictures)
+    assert all("Wolof" in p and "French" in p and "gv" not in p for p in pictures)
     assert "chance" in pictures[0]
-    assert "A distance isn't known of gd." in made.caption
-    assert [[str(r[0].text) for r in body] for body in made.bodies] == [["French"], ["Wolof", "gd"]]
+    assert "A distance isn't known of gv." in made.caption
+    assert [[str(r[0].text) for r in body] for body in made.bodies] == [["French"], ["Wolof", "gv"]]
     (table,) = [b for b in report.correlations(results) if isinstance(b, Table)]
     assert table.head[-1] == "p, with a token"
     assert not report.distances(Results())
