@@ -179,8 +179,8 @@ def victims(setup: str) -> Iterator[Callable[..., int | None]]:
             code, passed = json.loads(line.removeprefix("DONE"))
             if code == -signal.SIGKILL and (moment or seconds):
                 return None
-            assert passed
             assert code in codes
+            assert passed
             return int(passed)
 
         yield run

@@ -28,7 +28,7 @@ REAL = os.environ.get("INTERLINGUA_SPEECH") == "real"
 LANGUAGES = ("en", "fr", "es")
 
 SETUP = """
-    import contextlib, os, resource, subprocess, sys
+    import contextlib, os, resource, subprocess, sys, traceback
     import ctranslate2, lance, torch, transformers
     import interlingua.experiments.finetune, interlingua.experiments.retrieval, interlingua.index, interlingua.report
     from helpers import as_an_ordinary_user
@@ -46,8 +46,12 @@ SETUP = """
         unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
         if kind == "file-size":
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), unlimited[1]))
-        with as_an_ordinary_user() if kind == "rights" else contextlib.nullcontext():
-            code = cli.run(command)
+        try:
+            with as_an_ordinary_user() if kind == "rights" else contextlib.nullcontext():
+                code = cli.run(command)
+        except Exception:
+            traceback.print_exc()
+            code = 70
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
         sys.stdout.flush()
         os.set_blocking(reader, False)
@@ -121,13 +125,15 @@ def work(tmp_path_factory):
     splits = {m: "test" if i < 3 else "dev" if i < 5 else "train" for i, m in enumerate(meanings)}
     spoken = [msgspec.structs.replace(u, split=splits[u.meaning], cluster=u.meaning) for u in spoken]
     write_manifest(folder / "m.jsonl", spoken)
+    rows = [f"{u.id},{u.audio.path},{u.language},{u.meaning}" for u in spoken]
+    (folder / "t.csv").write_text("\n".join(["id,audio,language,meaning", *rows]))
     recipe = f"recipe: retrieval\nout: OUT\ncorpus: {{name: manifest, root: {folder / 'm.jsonl'}}}\n"
     (folder / "recipe.yaml").write_text(recipe + f"model: {model}\nmethods: [seqsim]\n")
     return folder, model
 
 
 def verbs(folder: Path, model: str) -> list[Verb]:
-    manifest = str(folder / "m.jsonl")
+    manifest, table = str(folder / "m.jsonl"), str(folder / "t.csv")
 
     def recipe(out: Path) -> list[str]:
         path = out.parent.parent / f"{out.parent.name}.yaml"
@@ -144,7 +150,7 @@ def verbs(folder: Path, model: str) -> list[Verb]:
         Verb("lines", lambda out: [*translate[:-3], "--out", f"{out}.jsonl"], lambda out: files(Path(f"{out}.jsonl"))),
         Verb("finetune", lambda out: [*tune, "--out", str(out)], results),
         Verb("run", recipe, results),
-        Verb("prepare", lambda out: ["corpus", "prepare", "manifest", "--root", manifest, "--out", str(out)], files),
+        Verb("prepare", lambda out: ["corpus", "prepare", "plain", "--root", table, "--out", str(out)], files),
         Verb("export", lambda out: ["export", model, str(out)], files),
         Verb("index", lambda out: ["index", "build", manifest, "--out", str(out), *exact], index),
         Verb(

@@ -146,7 +146,7 @@ def with_ending(folder: Path, name: str, endings: Iterable[str]) -> Path | None:
     """The file directly in a folder that has one of these endings; None: there is none."""
     if refusal(name) or "/" in name:
         return None
-    return next((path for ending in endings if (path := folder / f"{name}{ending}").is_file()), None)
+    return next((path for ending in endings if is_file(path := folder / f"{name}{ending}")), None)
 
 
 # --- paths in manifests ----------------------------------------------------------------------------------

@@ -321,7 +321,7 @@ def _csv_rows(path: Path, wanted: tuple[str, ...] | None, log: Log) -> Iterator[
             if stem != _ABSENT:
                 clip_path(folder, stem, where)
                 text = folder.parent / "txt" / f"{stem}.txt"
-                verses.append(_Verse(code, stem, folder, _verse_text(text) if text.is_file() else None))
+                verses.append(_Verse(code, stem, folder, _verse_text(text) if is_file(text) else None))
         yield where, label, verses
 
 
@@ -380,4 +380,4 @@ def _language_in(folder: str) -> str | None:
 def _recording(verse: _Verse, where: str) -> Path:
     """MaSS's scripts call the mono file ``<stem>_one_channel.wav``."""
     mono = clip_path(verse.folder, f"{verse.stem}_one_channel.wav", where)
-    return mono if mono.is_file() else mono.with_name(f"{verse.stem}.wav")
+    return mono if is_file(mono) else mono.with_name(f"{verse.stem}.wav")

@@ -15,7 +15,7 @@ from interlingua.audio.archives import refusal
 from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent, split_name
 from interlingua.corpora.delimited import parallel_lines, seconds
 from interlingua.corpora.europarl_st import merged
-from interlingua.corpora.layout import folder_name
+from interlingua.corpora.layout import folder_name, is_file
 from interlingua.errors import CorpusError, UsageError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -144,7 +144,7 @@ def _segments(part: _Part, skipped: Skipped) -> Iterator[Utterance]:
         wav, offset, duration, speaker = _segment(line, f"{table}:{number}")
         audio = part.folder / "wav" / wav
         if wav not in there:
-            there[wav] = not refusal(wav) and audio.is_file()
+            there[wav] = not refusal(wav) and is_file(audio)
         if not there[wav] or duration <= 0:
             reason = "no audio file" if duration > 0 else "no duration"
             skipped.add(reason, f"{wav} ({part.target} {table.name}:{number})")

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from interlingua.audio.archives import refusal
 from interlingua.corpora.base import Corpus, Log, Names, Skipped, silent
 from interlingua.corpora.delimited import read_table
+from interlingua.corpora.layout import is_file
 from interlingua.errors import CorpusError
 from interlingua.languages import normalise_language, normalise_languages
 from interlingua.types import AudioRef, Utterance
@@ -130,7 +131,7 @@ class _Archives:
         """The member stored uncompressed at a byte; None: there is none."""
         if name not in self._files:
             path = self.folder / name
-            self._files[name] = self._stack.enter_context(path.open("rb")) if path.is_file() else None
+            self._files[name] = self._stack.enter_context(path.open("rb")) if is_file(path) else None
             if (opened := self._files[name]) and not zipfile.is_zipfile(opened):
                 raise CorpusError(f"{path}: no zip file, or it ends early; fetch it again")
         file = self._files[name]

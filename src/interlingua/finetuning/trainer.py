@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from interlingua.errors import CorpusError, ResultsError
-from interlingua.files import sha256_file, write_text
+from interlingua.files import refusal, sha256_file, write_text
 from interlingua.finetuning.config import REGULARIZERS, FinetuneConfig
 from interlingua.finetuning.data import Batches, Example, StateDataset, States, collate
 from interlingua.finetuning.model import (
@@ -138,11 +138,13 @@ def train(
     if PartialState().is_main_process:
         _remove_checkpoints(folder, after=checkpoint)
     PartialState().wait_for_everyone()
-    if checkpoint and (done := _stopped_after(checkpoint)):
-        arguments.max_steps = done  # only the best epoch is left to load
-    with track(steps, "training") as advance:
-        trainer.add_callback(_Steps(advance))
-        trainer.train(resume_from_checkpoint=checkpoint)
+    if checkpoint and (state := _ended(checkpoint)):  # resumed, it would train one step more
+        best = Path(state.best_model_checkpoint or checkpoint).name if dev else Path(checkpoint).name
+        trainer._load_from_checkpoint(str(folder / best))
+    else:
+        with track(steps, "training") as advance:
+            trainer.add_callback(_Steps(advance))
+            trainer.train(resume_from_checkpoint=checkpoint)
     decoder.eval().requires_grad_(False)
     merge_adapters(decoder.decoder)
     return update_between(before, decoder.decoder)
@@ -236,10 +238,8 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
                 held = [p for p in folder.iterdir() if one_process or not p.name.startswith("rng_state")]
                 write_text(folder / _HASHES, json.dumps({p.name: sha256_file(p) for p in held}))
         except (RuntimeError, SafetensorError) as e:  # torch's and safetensors' own, of a full disk
-            reason = str(e).splitlines()[0][:200]
-            raise ResultsError(
-                f"{folder}: can't be written ({reason}); make space, and the same command goes on"
-            ) from e
+            unknown = f"can't be written ({str(e).splitlines()[0][:200]}); make space, and the same command goes on"
+            raise ResultsError(f"{folder}: {refusal(str(e)) or unknown}") from e
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         trained = {f"decoder.{name}": p.detach() for name, p in trained_parameters(self._decoder.decoder)}
@@ -366,8 +366,8 @@ def training_curve(folder: Path) -> list[TrainingPoint]:
     ]
 
 
-def _stopped_after(checkpoint: str) -> int | None:
-    """Steps after which training had ended (early, or at the last one); None if it hadn't."""
+def _ended(checkpoint: str) -> Any:
+    """The state of a training that had ended (early, or at its last step); None if it hadn't."""
     state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
     ended = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
-    return state.global_step if ended and state.global_step else None
+    return state if ended and state.global_step else None

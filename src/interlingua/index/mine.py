@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -399,7 +400,9 @@ class _Run:
                 made[name] = array
                 if self._kept:
                     with atomic_file(files[name]) as temporary, temporary.open("wb") as file:
-                        np.save(file, array)
+                        held = BytesIO()  # numpy doesn't see that a disk was full when it writes to a file itself
+                        np.save(held, array)
+                        file.write(held.getbuffer())
                         file.flush()
                         os.fsync(file.fileno())
         return [made[s.name] for s in shares]
