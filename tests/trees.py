@@ -410,6 +410,14 @@ def mboshi(root: Path) -> Path:
     return root
 
 
+def gcompris(root: Path) -> Path:
+    for name in ("money", "money_cents", "2clic"):
+        clip(root / "ca" / "intro" / f"{name}.ogg")
+    put(root / "ca" / "intro" / "README", "money.oog   Antoni Bella Pérez 2015 / GPL\nnote: x\n")
+    clip(root / "en" / "intro" / "money.ogg")
+    return root
+
+
 def voxpopuli(root: Path) -> Path:
     session = "20131007-0900-PLENARY-19"
     base = root / "transcribed_data" / "en"

@@ -2,6 +2,7 @@
 
 import pytest
 
+import trees
 from interlingua.corpora.base import read_corpus
 from interlingua.corpora.prompts import prepare_prompts
 from interlingua.corpora.voices import gcompris_english
@@ -10,17 +11,14 @@ from interlingua.types import AudioRef, Utterance
 from trees import clip, read
 
 
-def gcompris(root, folder, names, readme=None):
+def gcompris(root, folder, names):
     for name in names:
         clip(root / folder / "intro" / f"{name}.ogg")
-    if readme:
-        (root / folder / "intro" / "README").write_text(readme, encoding="utf-8")
     return root
 
 
 def test_gcompris(tmp_path):
-    gcompris(tmp_path, "ca", ["money", "money_cents"], "money.oog   Antoni Bella Pérez 2015 / GPL\nnote: x\n")
-    gcompris(tmp_path, "en", ["money"])
+    trees.gcompris(tmp_path)
     (tmp_path / "de" / "alphabet").mkdir(parents=True)
     catalan, cents, english = read("gcompris", tmp_path)[0]
     assert catalan == Utterance(
