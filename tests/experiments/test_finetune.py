@@ -577,3 +577,12 @@ def test_a_wrong_recipe_is_one_line_with_the_file(tmp_path, text, message):
     assert str(path) in str(caught.value)
     with pytest.raises(UsageError, match="no such file"):
         read_recipe(tmp_path / "missing.yaml")
+
+
+def test_settings_that_are_the_method_s_hold_where_pydantic_checks_them(tmp_path):
+    """cyclopts lets pydantic check every field of a command, defaults too, once something has imported it."""
+    code = (
+        "import pydantic\nfrom interlingua.cli.finetune import app\n"
+        "app.parse_args(['m', '--target', 'es', '--out', 'x'], exit_on_error=False, print_error=False)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers import sweep
-from interlingua.errors import StoppedError
+from interlingua.errors import BusyError, StoppedError
 from interlingua.serve.batcher import BATCH_ROWS, Batcher, Session
 from interlingua.translation import CTranslate2Engine, Decoded, Decoding, Segmentation, TranslationOptions, Translator
 
@@ -181,7 +181,7 @@ def test_closing_finishes_what_waits(engine):
     assert found == [{"en": 1.0}]
     late, refused = ask(batcher, 2)
     late.join()
-    assert isinstance(refused[0], StoppedError)
+    assert isinstance(refused[0], BusyError)
 
 
 def test_prompts_and_settings_stay_with_their_rows(engine, batcher):

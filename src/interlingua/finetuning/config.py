@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeVar
 
 import cyclopts
 
@@ -15,6 +15,11 @@ from interlingua.registry import Registry
 if TYPE_CHECKING:
     from interlingua.finetuning.regularizers import Regularizer
 
+T = TypeVar("T")
+if TYPE_CHECKING:
+    ByMethod = Annotated[T, "its method's where it isn't given"]
+else:
+    ByMethod = Optional  # until __post_init__: cyclopts checks defaults, too, wherever pydantic is loaded
 Trainable = Literal["decoder", "cross-attention", "lora", "target"]
 FrozenLayers = int | Literal["half"]
 OWN_REGULARIZERS = {"l2sp": "L2SP", "ewc": "EWC", "replay": "Replay", "distillation": "Distillation"}
@@ -116,25 +121,25 @@ class FinetuneConfig:
     dev_split: str = "dev"
     strict: bool = False
     prompt: PromptKind = "target-transcribe"
-    trainable: Trainable = _by_method("decoder")  # noqa: RUF009  # it is `field`
+    trainable: ByMethod[Trainable] = _by_method("decoder")
     embeddings: bool = False
-    frozen_layers: FrozenLayers = _by_method(0)  # noqa: RUF009  # it is `field`
+    frozen_layers: ByMethod[FrozenLayers] = _by_method(0)
     lora_rank: int = 16
     lora_alpha: float = 32.0
     ewc: float = 0.0
     fisher: Path | None = None
     l2sp: float = 0.0
-    replay: float = _by_method(0.0)
-    distillation: float = _by_method(0.0)
+    replay: ByMethod[float] = _by_method(0.0)
+    distillation: ByMethod[float] = _by_method(0.0)
     regularize: Strengths = field(default_factory=dict)
     others: tuple[str, ...] = ()
     rehearse: tuple[str, ...] | None = _by_method(None)
     rehearse_as: tuple[str, ...] | None = _by_method(None)
-    rehearsed: float = _by_method(1.0)
-    interpolate: float = _by_method(1.0)
+    rehearsed: ByMethod[float] = _by_method(1.0)
+    interpolate: ByMethod[float] = _by_method(1.0)
     steps: int | None = None
     epochs: int | None = None
-    learning_rate: float = _by_method(2e-5)
+    learning_rate: ByMethod[float] = _by_method(2e-5)
     batch_size: int = 8
     accumulation: int = 1
     weight_decay: float = 0.0

@@ -407,7 +407,7 @@ class Index:
                 self._index_vectors()
                 if set(self.ids()) == set(self.store.ids()):
                     break
-            except OSError as e:  # another process has rewritten the catalogue
+            except (OSError, StoreError) as e:  # another process has rewritten the catalogue
                 if "transaction" not in str(e) or tries == CONFLICTS - 1:
                     raise
         tidied(self._catalogue)
