@@ -16,8 +16,9 @@ ENV PYTHONUNBUFFERED=1 \
     LD_LIBRARY_PATH=/usr/local/lib/python${PYTHON}/site-packages/nvidia/cublas/lib:/usr/local/lib/python${PYTHON}/site-packages/nvidia/cudnn/lib
 
 WORKDIR /app
-COPY requirements.lock ./
-RUN python -m pip install --requirement requirements.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"}
+COPY requirements.lock torch.lock ./
+RUN python -m pip install --no-deps --requirement requirements.lock
+RUN python -m pip install --requirement torch.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"}
 RUN if [ "$DEVICE" = cuda ]; then python -m pip install nvidia-cublas-cu12 "nvidia-cudnn-cu12==9.*"; fi
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src

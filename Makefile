@@ -14,10 +14,11 @@ AUDIT := .venv-audit
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"interlingua needs Python 3.11 or newer; this is {v.major}.{v.minor}. Use make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet -r torch.lock
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@
 
@@ -57,9 +58,9 @@ $(AUDIT)/.ready: tests/audit.lock
 	@touch $@
 
 lock:  ## the hashes of requirements.lock again, after a version was changed in it (uvx is uv's)
-	uvx uv pip compile requirements.lock --generate-hashes --no-deps --no-header --no-annotate --python-version 3.11 -q -o /tmp/requirements.lock
-	(grep '^#' requirements.lock; grep -v '^#' /tmp/requirements.lock) > requirements.lock.new && mv requirements.lock.new requirements.lock
-	@echo "add the hash of torch's CPU build (pip hash): the registry's files don't include it"
+	uvx uv pip compile requirements.lock --generate-hashes --no-deps --no-header --no-annotate --python-version 3.11 -q -o requirements.lock.new
+	(grep '^#' requirements.lock; grep -v '^#' requirements.lock.new) > requirements.lock.newer
+	mv requirements.lock.newer requirements.lock && rm requirements.lock.new
 
 test-cluster: $(CLUSTER)/.ready  ## encoding on a local Ray cluster and on moto's S3 server (minutes)
 	$(CLUSTER)/bin/python -m pytest tests/encoding/test_ray.py tests/encoding/test_object_store.py

@@ -51,7 +51,7 @@ def main(minutes: float) -> None:
     with (FOLDER / "serve.log").open("wb") as log:
         service = subprocess.Popen(serve, stdout=log, stderr=log)
     try:
-        wait(f"http://127.0.0.1:{port}/health", service)
+        wait(f"http://127.0.0.1:{port}/healthz", service)
         looks, done = work(minutes, spoken, uri, f"http://127.0.0.1:{port}", service)
     finally:
         service.terminate()

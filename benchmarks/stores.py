@@ -18,7 +18,7 @@ from interlingua.types import FrameArray, Frames, Utterance
 OUT = Path("runs/study")
 COMPUTE = best_compute()
 PACKAGE = Path(interlingua.__file__).parent
-LOCK = Path(__file__).parent.parent / "requirements.lock"
+LOCKS = [Path(__file__).parent.parent / name for name in ("requirements.lock", "torch.lock")]
 
 
 def encoded(
@@ -39,7 +39,7 @@ def subset(store: FrameStore, utterances: Sequence[Utterance], path: Path) -> Fr
 
 def key(code: Sequence[str], *inputs: Any) -> str:
     """Name of what is made of some of the package's code, the locked libraries and inputs: another if any changed."""
-    digest = hashlib.sha256(LOCK.read_bytes())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in LOCKS))
     for place in (PACKAGE / name for name in code):
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())

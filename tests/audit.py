@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LOCKS = (ROOT / "requirements.lock", ROOT / "tests" / "audit.lock")
+INSTALLED = (LOCKS[0], ROOT / "torch.lock")
 PERMISSIVE = re.compile(r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla|Zlib|Unlicense|HPND|CC0", re.I)
 REVIEWED = {"ipadic": "NAIST's licence, permissive: COPYING in the package"}  # whose metadata name none
 ASK = """
@@ -46,14 +47,17 @@ def licences(python: str) -> list[str]:
     done = subprocess.run([python, "-c", ASK], capture_output=True, text=True, check=True)
     stated = json.loads(done.stdout)
     problems = []
-    for name in (re.split(r"==|\[", entry)[0].lower().replace("_", "-") for entry in locked(LOCKS[0])):
+    for name in (
+        re.split(r"==|\[", entry)[0].lower().replace("_", "-") for path in INSTALLED for entry in locked(path)
+    ):
         if name in stated and name not in REVIEWED and not PERMISSIVE.search(" ".join(stated[name])):
             problems.append(f"{name}: no permissive licence in its metadata ({' '.join(stated[name]).strip()[:80]!r})")
     return problems
 
 
 def vulnerabilities() -> list[str]:
-    command = [sys.executable, "-m", "pip_audit", "-r", str(LOCKS[0]), "--disable-pip", "--require-hashes"]
+    files = [part for path in INSTALLED for part in ("-r", str(path))]
+    command = [sys.executable, "-m", "pip_audit", *files, "--disable-pip", "--no-deps"]
     done = subprocess.run([*command, "-f", "json", "--progress-spinner", "off"], capture_output=True, text=True)
     try:
         packages = json.loads(done.stdout)["dependencies"]
@@ -73,8 +77,10 @@ def main() -> int:
     python, *rest = sys.argv[1:]
     if rest:
         _, out = rest
-        command = [sys.executable, "-m", "cyclonedx_py", "requirements", str(LOCKS[0]), "--of", "JSON", "-o", out]
-        return subprocess.run([*command, "--no-validate"]).returncode  # validation waits for the network
+        command = [sys.executable, "-m", "cyclonedx_py", "requirements", "-", "--of", "JSON", "-o", out]
+        whole = "\n".join(path.read_text(encoding="utf-8") for path in INSTALLED)
+        done = subprocess.run([*command, "--no-validate"], input=whole, text=True)  # validation waits for the network
+        return done.returncode
     problems = [*unhashed(), *licences(python), *vulnerabilities()]
     print("\n".join(problems) or f"{len(locked(LOCKS[0]))} packages: hashes and licences as they should be")
     return 1 if problems else 0

@@ -1,10 +1,12 @@
 """What is installed is known by its hash, and nothing that is loaded can run code."""
 
 import re
+from importlib.metadata import distributions
 
 import pytest
+from packaging.requirements import Requirement
 
-from audit import locked
+from audit import INSTALLED, LOCKS, locked, unhashed
 from helpers import ROOT
 
 FORBIDDEN = {  # what would run code of a model, a result or a recipe
@@ -31,6 +33,29 @@ def test_the_package_does_not(pattern):
         if re.search(pattern, path.read_text(encoding="utf-8"))
     }
     assert found <= set(FORBIDDEN[pattern])
+
+
+def test_every_locked_version_has_hashes():
+    assert not unhashed()
+    for path in LOCKS:
+        assert all(len(h) == len(set(h)) for h in locked(path).values())
+    lines = LOCKS[0].read_text().splitlines()
+    assert len(locked(LOCKS[0])) == sum("==" in line for line in lines if not line.startswith("#"))
+
+
+def test_the_lock_holds_all_that_its_packages_need():
+    """It is installed without their dependencies; torch.lock brings torch's own."""
+    names = {re.split(r"==|\[", entry)[0].lower().replace("_", "-") for path in INSTALLED for entry in locked(path)}
+    torchs_own = re.compile(r"setuptools|triton|nvidia-.*|cuda-.*")
+    lacking = set()
+    for distribution in distributions():
+        if distribution.metadata["Name"].lower().replace("_", "-") not in names - {"torch"}:
+            continue
+        for line in distribution.requires or []:
+            need = Requirement(line)
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                lacking.add(need.name.lower().replace("_", "-").replace(".", "-"))
+    assert {name for name in lacking - names if not torchs_own.fullmatch(name)} == set()
 
 
 def test_a_version_without_a_hash_is_found(tmp_path):

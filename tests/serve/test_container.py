@@ -66,7 +66,8 @@ def test_its_steps_run_in_a_plain_shell(tmp_path, device, index):
         if name == "RUN":
             subprocess.run(["sh", "-euc", rest], env=environment, check=True)
     log = (tmp_path / "log").read_text()
-    assert log.startswith("python -m pip install --requirement requirements.lock")
+    assert log.startswith("python -m pip install --no-deps --requirement requirements.lock\n")
+    assert "python -m pip install --requirement torch.lock" in log
     assert ("--extra-index-url https://example.org/cpu" in log) is bool(index)
     assert ("nvidia-cudnn-cu12==9.*" in log) is (device == "cuda")
     assert "python -m pip install --no-deps .\n" in log

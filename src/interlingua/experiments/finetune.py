@@ -59,20 +59,14 @@ from interlingua.finetuning.evaluate import (
 )
 from interlingua.finetuning.presets import ALL, heard_in
 from interlingua.finetuning.trainer import steps_of, train, training_curve
-from interlingua.languages import PromptKind, language_name
+from interlingua.languages import PromptKind
 from interlingua.models import Whisper, load_whisper, save_whisper
 from interlingua.models.targets import Base, Target, Targets, assign_slot, read_targets
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import Results, UtteranceResult
 from interlingua.translation import decode_frames, detect_frames, fast_engine, require_decodable
-from interlingua.translation.unseen import (
-    DEFAULT_RULE,
-    candidate_tokens,
-    choose_token,
-    likeliest_languages,
-    rule_scores,
-)
-from interlingua.types import Frames, Utterance
+from interlingua.translation.unseen import proxy_language
+from interlingua.types import Frames, Hypothesis, Utterance
 
 _FREE = ("data", "out", "log", "strict")  # paths and logging may change when a run resumes
 MOST_REHEARSED = 5_000  # utterances, drawn: each is decoded once or twice a language
@@ -344,25 +338,19 @@ def named_targets(
 
 
 def proxy_of(whisper: Whisper, language: str, frames: Sequence[Frames], log: Callable[[str], None]) -> str:
-    """The proxy language of a language without a token, chosen by `translation.unseen` on some of its speech."""
+    """See `proxy_language`; from encoder states of some of its speech."""
     engine = fast_engine(whisper)
-    candidates, detected = candidate_tokens(language, whisper.languages), {}
-    if not candidates:
-        detected = detect_frames(engine, frames)
-        candidates = likeliest_languages(detected)
-    chosen = candidates[0]
-    if len(candidates) > 1:
-        outputs = {
-            code: decode_frames(engine, frames, whisper.prompt(code, "translate"), most_tokens=MOST_TOKENS)
+
+    def translate(candidates: Sequence[str]) -> dict[str, dict[str, Hypothesis]]:
+        return {
+            code: {
+                found.id: found
+                for found in decode_frames(engine, frames, whisper.prompt(code, "translate"), most_tokens=MOST_TOKENS)
+            }
             for code in candidates
         }
-        translations = {code: {found.id: found for found in some} for code, some in outputs.items()}
-        chosen = choose_token(rule_scores(DEFAULT_RULE, translations, detected))
-    log(
-        f"{language_name(language)} has no token in {whisper.model_name}: proxy language {language_name(chosen)}, of "
-        f"{', '.join(candidates)}; --as names another"
-    )
-    return chosen
+
+    return proxy_language(whisper, language, lambda: detect_frames(engine, frames), translate, log)
 
 
 def made_states(

@@ -28,7 +28,7 @@ COMET_MODEL = "Unbabel/wmt22-comet-da"
 BATCH_SIZE = 8
 
 PINS = ("torch==2.13.0", "unbabel-comet==2.2.7", "setuptools<81")
-"""For pip. As in requirements.lock, the pin of torch takes the CPU build where one is offered."""
+"""For pip. As in torch.lock, the pin takes the CPU build where one is offered."""
 
 SET_UP = "interlingua doctor --comet"
 """The command that makes the environment."""

@@ -9,6 +9,7 @@ import base64
 import html
 import os
 import shutil
+import signal
 import statistics
 import threading
 import time
@@ -20,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from textwrap import shorten
@@ -373,7 +375,7 @@ def search_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex", streams
             found, similarity = service.align(
                 query, index=index, utterance=utterance, client=client_of(request), cancelled=Work(streams, request)
             )
-            (hit,) = Index.open(service.index_uris[index]).utterances(among([utterance]))
+            (hit,) = service.index(index).utterances(among([utterance]))
             return _alignment(query, load_audio(hit.audio), found, similarity)
         except InterlinguaError as error:
             return _alert(_named(error, Path(path).name))
@@ -454,7 +456,7 @@ def pairs_tab(page: gr.Blocks, service: Service, indexing: "DemoIndex", streams:
     shown = gr.HTML(elem_classes="il-out", elem_id="il-pairs")
 
     def languages(index: str | None) -> list[Any]:
-        held = sorted(Index.open(service.index_uris[index]).languages()) if index in service.index_uris else []
+        held = sorted(service.index(index).languages()) if index in service.index_uris else []
         choices = [(language_name(code), code) for code in held]
         values = [*held, None, None][:2]
         return [gr.Dropdown(choices, value=value, visible=index not in tables) for value in values]
@@ -650,8 +652,9 @@ class DemoIndex:
 
     def _make(self, frames: Path) -> None:
         place = frames.parent.parent / "index"
-        try:
-            build_index([], place, stores=[FrameStore.open(str(frames))])
+        try:  # in a process of its own, which ends with this one: Lance's threads would abort the interpreter's end
+            with get_context("spawn").Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as processes:
+                processes.apply(_index, (str(frames), str(place)))
         except (InterlinguaError, OSError) as error:
             self.state = f"The demo's recordings can't be indexed: {error}"
         else:
@@ -670,6 +673,10 @@ class DemoIndex:
         if not self.going:
             return _alert(self.state) if self.state else ""
         return _progress(None, f"{self.state}; it takes about half a minute ({time.monotonic() - self._began:.0f} s)")
+
+
+def _index(frames: str, place: str) -> None:
+    build_index([], place, stores=[FrameStore.open(frames)])
 
 
 def _index_choice(

@@ -186,6 +186,16 @@ class Service:
             self._cards[name] = ModelCard(name, tuple(targets), trained.base.name if trained else None)
         return self._cards[name]
 
+    def index(self, name: str) -> "Index":
+        """One of the indexes, opened once; raises NotFoundError, StoreError."""
+        from interlingua.index import Index
+
+        self._known("index", name, self.index_uris)
+        with self._searching:
+            if name not in self._indexes:
+                self._indexes[name] = Index.open(self.index_uris[name])
+            return self._indexes[name]
+
     @property
     def going(self) -> int:
         """Requests that were taken and aren't answered yet."""
@@ -277,7 +287,7 @@ class Service:
         ``elsewhere``: those in other languages alone.
         """
         with self._request(client):
-            opened = self._index(index)
+            opened = self.index(index)
             samples = self._utterance(audio)
             with self._searching:
                 if cancelled is not None and cancelled.is_set():
@@ -300,7 +310,7 @@ class Service:
         from interlingua.experiments import alignment
 
         with self._request(client):
-            opened = self._index(index)
+            opened = self.index(index)
             found = opened.utterances(among([utterance]))
             if not found:
                 raise NotFoundError(f"index {index!r} has no utterance {utterance!r}", "utterance")
@@ -343,7 +353,7 @@ class Service:
     def open_indexes(self) -> None:
         """Open every index; raises what is wrong with one."""
         for name in self.index_uris:
-            self._index(name)
+            self.index(name)
 
     def stop(self, *, hurry: bool = False) -> None:
         """Take no further requests; those that were taken go on, or, in a hurry, are given up."""
@@ -461,15 +471,6 @@ class Service:
                 gone = [self._batchers.pop(n) for n in idle]
             for one in gone:
                 one.close()
-
-    def _index(self, name: str) -> "Index":
-        from interlingua.index import Index
-
-        self._known("index", name, self.index_uris)
-        with self._searching:
-            if name not in self._indexes:
-                self._indexes[name] = Index.open(self.index_uris[name])
-            return self._indexes[name]
 
     def _known(self, what: str, name: str, names: Mapping[str, object]) -> None:
         if name not in names:

@@ -23,7 +23,7 @@ import numpy as np
 from interlingua.audio import AudioSource, Hole, duration_of, load_audio
 from interlingua.encoding import Context
 from interlingua.errors import AudioError, TooLongAudioError, UsageError
-from interlingua.languages import UNSPACED_LANGUAGES, language_name, normalise_language, normalise_languages
+from interlingua.languages import UNSPACED_LANGUAGES, normalise_language, normalise_languages
 from interlingua.models import Task
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
 from interlingua.translation.engines import Decoding, Engine, likeliest, load_engine
@@ -39,13 +39,7 @@ from interlingua.translation.segments import (
     speech_regions,
     timed_pieces,
 )
-from interlingua.translation.unseen import (
-    DEFAULT_RULE,
-    candidate_tokens,
-    choose_token,
-    likeliest_languages,
-    rule_scores,
-)
+from interlingua.translation.unseen import proxy_language
 from interlingua.translation.words import join_tokens
 from interlingua.types import SAMPLE_RATE, AudioRef, Hypothesis, Samples
 
@@ -430,13 +424,11 @@ class _ChunkDecoder:
         """The proxy language for a language without a token, chosen on some of its chunks by `unseen`."""
         whisper, batches = self.engine.whisper, self._batches(chunks)
         ids = {chunk: str(i) for i, chunk in enumerate(chunks)}
-        candidates = candidate_tokens(language, whisper.languages)
-        probabilities: dict[str, dict[str, float]] = {}
-        if not candidates:
-            probabilities = {ids[c]: p for batch in batches for c, p in self._listen(batch)}
-            candidates = likeliest_languages(probabilities)
-        chosen = candidates[0]
-        if len(candidates) > 1:
+
+        def detect() -> dict[str, dict[str, float]]:
+            return {ids[c]: p for batch in batches for c, p in self._listen(batch)}
+
+        def translate(candidates: Sequence[str]) -> dict[str, dict[str, Hypothesis]]:
             translations: dict[str, dict[str, Hypothesis]] = {code: {} for code in candidates}
             for batch in batches:
                 states = self._encoded(batch)
@@ -445,12 +437,9 @@ class _ChunkDecoder:
                     for i, found in zip(map(ids.__getitem__, batch), outputs, strict=True):
                         text = whisper.tokenizer.decode(found.tokens, skip_special_tokens=True).strip()
                         hypotheses[i] = Hypothesis(i, text, found.tokens, found.log_probability)
-            chosen = choose_token(rule_scores(DEFAULT_RULE, translations, probabilities))
-        log(
-            f"{language_name(language)} has no token in {whisper.model_name}: proxy language {language_name(chosen)}, "
-            f"of {', '.join(candidates)} (rule: {DEFAULT_RULE}; docs/unseen.md); --as names another"
-        )
-        return chosen
+            return translations
+
+        return proxy_language(whisper, language, detect, translate, log)
 
     def _batches(self, chunks: Sequence[Chunk]) -> list[list[Chunk]]:
         alike: dict[int, list[Chunk]] = defaultdict(list)

@@ -3,13 +3,14 @@
 `RELATED` lists the candidates; a rule chooses one by the model's own outputs. docs/unseen.md measures the rules.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
-from interlingua.languages import normalise_language, written_as
+from interlingua.languages import language_name, normalise_language, written_as
 from interlingua.metrics import segment_scores
+from interlingua.models import Whisper
 from interlingua.types import Hypothesis
 
 Rule = Literal["first", "likelihood", "detection", "agreement"]
@@ -125,6 +126,32 @@ def likeliest_languages(detected: Mapping[str, Mapping[str, float]], without: Se
 def choose_token(scores: Mapping[str, Sequence[float]]) -> str:
     """The candidate with the highest mean score; the first of equal ones; one without scores last."""
     return max(scores, key=lambda code: float(np.mean(scores[code])) if len(scores[code]) else -np.inf)
+
+
+def proxy_language(
+    whisper: Whisper,
+    language: str,
+    detect: Callable[[], Mapping[str, Mapping[str, float]]],
+    translate: Callable[[Sequence[str]], Mapping[str, Mapping[str, Hypothesis]]],
+    log: Callable[[str], None],
+) -> str:
+    """The proxy language of a language without a token, by `DEFAULT_RULE` on some of its speech; `log` is told it.
+
+    ``detect``: id -> language -> probability, asked where no relative is known; ``translate``: candidates ->
+    candidate -> id -> translation into English, asked where there are several.
+    """
+    candidates, detected = candidate_tokens(language, whisper.languages), {}
+    if not candidates:
+        detected = dict(detect())
+        candidates = likeliest_languages(detected)
+    chosen = candidates[0]
+    if len(candidates) > 1:
+        chosen = choose_token(rule_scores(DEFAULT_RULE, translate(candidates), detected))
+    log(
+        f"{language_name(language)} has no token in {whisper.model_name}: proxy language {language_name(chosen)}, "
+        f"of {', '.join(candidates)} (rule: {DEFAULT_RULE}; docs/unseen.md); --as names another"
+    )
+    return chosen
 
 
 def rule_scores(
