@@ -58,6 +58,14 @@ def tiny_whisper_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_encoder_folder(tmp_path_factory):
+    """A w2v-BERT 2.0 with random weights: D = 32, three layers."""
+    from helpers import save_tiny_encoder
+
+    return save_tiny_encoder(tmp_path_factory.mktemp("models") / "tiny-w2v-bert")
+
+
+@pytest.fixture(scope="session")
 def tiny_whisper(tiny_whisper_folder):
     """The same, loaded."""
     from interlingua.models import load_whisper

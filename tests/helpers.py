@@ -97,6 +97,22 @@ def save_tiny_whisper(folder: Path) -> Path:
     return folder
 
 
+def save_tiny_encoder(folder: Path) -> Path:
+    """Save a w2v-BERT 2.0 with random weights in Hugging Face's layout: D = 32, three layers."""
+    from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+    model = Wav2Vec2BertModel(Wav2Vec2BertConfig(**size, output_hidden_size=32)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "conv" not in name:
+                parameter.mul_(4)
+    model.save_pretrained(folder)
+    SeamlessM4TFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
 def sweep(seconds: float, pitch: float, seed: int = 0) -> Samples:
     """A gliding tone in a little noise: no speech, but no two frames are alike."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE

@@ -44,12 +44,16 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Check everything; nothing is changed, and no network is used."""
-    cached = ", ".join(i for i in dict.fromkeys(ALIASES.values()) if _in_hub_cache(i))
+    from interlingua.encoding.transformers import cached_encoders
+
+    cached = ", ".join(cached_encoders())
     return [
         Finding("python", True, f"{platform.python_version()}, interlingua {__version__}"),
         *_devices(),
         _weights("whisper-base", "whisper-base", ALIASES["base"]),
-        Finding("hub cache", None, cached or "no Whisper model; --model ID downloads one where the hub can be reached"),
+        Finding(
+            "hub cache", None, cached or "no speech encoder; --model ID downloads one where the hub can be reached"
+        ),
         sentence_encoder(),
         _verified("prompts corpus", prompts.default_root(), lambda: prompts.verify(prompts.default_root())),
         _codecs(),

@@ -49,7 +49,7 @@ def toy(request, tmp_path, monkeypatch):
         (package / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
         (package / "entry_points.txt").write_text("[interlingua.encoders]\nbands = toy:make\n")
         importlib.invalidate_caches()
-        assert list(ENCODERS) == ["whisper", "bands"]
+        assert list(ENCODERS) == ["whisper", "transformers", "bands"]
     return request.param
 
 
@@ -71,7 +71,7 @@ def test_an_encoder_from_outside_fills_a_store_that_retrieval_reads(toy, wav_man
 def test_an_unknown_encoder_is_one_line(wav_manifest, tmp_path, capsys):
     assert run(["encode", str(wav_manifest), str(tmp_path / "s.lance"), "--encoder", "wisper"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "interlingua: unknown encoder 'wisper'; use one of whisper, or module:attribute"
+    assert line == "interlingua: unknown encoder 'wisper'; use one of whisper, transformers, or module:attribute"
 
 
 def test_shards_share_the_work_and_fill_one_store(toy, wav_manifest, tmp_path, capsys):

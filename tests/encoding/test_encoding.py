@@ -20,6 +20,7 @@ from interlingua.audio import Recording, audio_hash, decode, load_audio
 from interlingua.audio.archives import read_member
 from interlingua.encoding import Context, FrameStore, WhisperEncoder, encode_manifest, pool_frames
 from interlingua.encoding import pipeline as encode
+from interlingua.encoding.encoder import by_length
 from interlingua.encoding.store import line_of
 from interlingua.errors import AudioError, StoreMismatchError, TooLongAudioError, UsageError
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
@@ -76,10 +77,9 @@ def test_padding_would_matter_without_the_mask(tiny_whisper):
     assert np.abs(padded[: len(alone)] - alone).max() > 1e-3
 
 
-def test_batches_respect_the_budget_and_miss_nobody(tiny_whisper):
-    encoder = WhisperEncoder(tiny_whisper, max_batch_frames=100)
+def test_batches_respect_the_budget_and_miss_nobody():
     lengths = [10, 90, 40, 40, 300, 5]
-    groups = list(encoder._batches(lengths))
+    groups = list(by_length(lengths, 100))
     assert sorted(i for g in groups for i in g) == list(range(len(lengths)))
     assert all(len(g) == 1 or max(lengths[i] for i in g) * len(g) <= 100 for g in groups)
 

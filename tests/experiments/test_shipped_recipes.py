@@ -73,6 +73,30 @@ def test_retrieval_in_every_language_of_the_recipe(name, n, tiny_whisper_folder,
     check_retrieval(tmp_path / "out", languages, n)
 
 
+def test_the_encoders_of_the_recipe_on_one_corpus(tiny_whisper_folder, tiny_encoder_folder, tmp_path, capsys):
+    others = [str(tiny_encoder_folder), str(tiny_whisper_folder)]
+    path, corpus = shipped("encoders-fleurs", tmp_path, model=str(tiny_whisper_folder), others=others)
+    given = yaml.safe_load((RECIPES / "encoders-fleurs.yaml").read_text(encoding="utf-8"))
+    assert (given["encoder"], len(given["others"])) == ("transformers", 5)  # three pairs
+    languages = languages_of(corpus)
+    fleurs_tree(tmp_path / "data", spoken(tmp_path / "wav", languages, 4))
+    assert run(["run", str(path), "--dry-run"]) == 0
+    assert capsys.readouterr().err.count("to encode: 20 utterances, ") == 3
+    assert run(["run", str(path)]) == 0
+    check_retrieval(tmp_path / "out", languages, 4)
+    results, _ = load_results(tmp_path / "out")
+    by_method = {
+        m: [r["r1"] for r in results["retrieval"] if r["method"] == m]
+        for m in ("seqsim", *(f"seqsim:{other}" for other in others))
+    }
+    assert {len(rows) for rows in by_method.values()} == {20}
+    assert (
+        by_method["seqsim"] == by_method[f"seqsim:{tiny_whisper_folder}"] != by_method[f"seqsim:{tiny_encoder_folder}"]
+    )
+    assert [o["model"] for o in results["settings"]["others"]] == [tiny_encoder_folder.name, tiny_whisper_folder.name]
+    assert f"SeqSim, {tiny_encoder_folder}" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_unseen_languages_of_the_paper(tiny_whisper_folder, tmp_path, capsys):
     path, corpus = shipped("unseen-fleurs", tmp_path, model=str(tiny_whisper_folder))
     languages = languages_of(corpus)

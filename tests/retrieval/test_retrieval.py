@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from helpers import utterance
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
-from interlingua.experiments.retrieval import Corpus, measure
+from interlingua.experiments.retrieval import TREC_DEPTH, Corpus, measure, write_trec
 from interlingua.experiments.utterances import UtteranceLog
 from interlingua.retrieval.evaluate import Items, bootstrap_means, evaluate_scores, ranks_of_best_relevant
 from interlingua.retrieval.features import duration_similarity, mean_pool_cosine
@@ -67,6 +67,56 @@ def test_nan_cant_win():
     assert ranks([[NAN, 0.2, 0.1]], [[1, 0, 0]]) == [np.inf]  # the answer has none
     assert ranks([[NAN, NAN, NAN]], [[1, 0, 0]]) == [np.inf]  # the query has none
     assert ranks([[NAN, 0.2, 0.1]], [[1, 0, 1]]) == [2]  # one answer of two has some
+
+
+def trec_eval(qrels: str, run: str) -> dict[str, float]:
+    """trec_eval -c written out: success_k, recip_rank and num_ret; equal scores go by document, the last first."""
+    right: dict[str, set[str]] = {}
+    for line in qrels.splitlines():
+        query, _, document, level = line.split()
+        assert level == "1"
+        right.setdefault(query, set()).add(document)
+    ranked: dict[str, list[tuple[float, str]]] = {}
+    for line in run.splitlines():
+        query, q0, document, rank, score, _ = line.split()
+        ranked.setdefault(query, []).append((float(np.float32(score)), document))
+        assert (q0, int(rank)) == ("Q0", len(ranked[query]))
+    found: dict[str, list[float]] = {}
+    for query, documents in right.items():
+        order = [d for _, d in sorted(ranked.get(query, []), reverse=True)]
+        first = next((n for n, d in enumerate(order, 1) if d in documents), np.inf)
+        for name, value in {f"success_{k}": first <= k for k in (1, 5, 10)}.items() | {("recip_rank", 1 / first)}:
+            found.setdefault(name, []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in found.items()} | {"num_ret": len(run.splitlines())}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trec_files_give_the_same_figures(seed, tmp_path):
+    draw = np.random.default_rng(seed)
+    queries = Items([f"a b/{i}\u00e9" for i in range(30)], [str(m) for m in draw.integers(0, 18, 30)])
+    candidates = Items([f"c%{i}" for i in range(40)], [str(m) for m in draw.integers(0, 20, 40)])
+    scores = (draw.integers(0, 9, (30, 40)) / 8 + draw.integers(0, 3, (30, 40)) * TIE).astype(np.float32)  # many ties
+    scores[draw.integers(0, 30, 3)] = NAN
+    scores[:, draw.integers(0, 40, 5)] = NAN
+    expected = evaluate_scores(scores, queries, candidates)
+    write_trec(tmp_path, "en-fr", "module:METHOD", scores, queries, candidates)
+    run = (tmp_path / "en-fr.module%3AMETHOD.run").read_text(encoding="ascii")
+    found = trec_eval((tmp_path / "en-fr.qrels").read_text(encoding="ascii"), run)
+    assert found == pytest.approx(
+        {
+            "success_1": expected.r1,
+            "success_5": expected.r5,
+            "success_10": expected.r10,
+            "recip_rank": expected.mrr,
+            "num_ret": int((~np.isnan(scores)).sum()),
+        }
+    )
+
+
+def test_trec_files_hold_the_first_thousand(tmp_path):
+    queries, candidates = items("0"), items(*map(str, range(TREC_DEPTH + 5)))
+    write_trec(tmp_path, "en-fr", "seqsim", np.zeros((1, TREC_DEPTH + 5), np.float32), queries, candidates)
+    assert len((tmp_path / "en-fr.seqsim.run").read_text().splitlines()) == TREC_DEPTH
 
 
 def slow_rank(scores, relevant) -> float:

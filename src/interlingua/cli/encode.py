@@ -38,7 +38,8 @@ def encode(
     Args:
         manifest: utterances: a manifest, or a table or pairs of your own (docs/data-more.md).
         store: the store's folder or object-store URI; created if absent.
-        encoder: speech encoder: whisper, one that an installed package registers, or module:attribute.
+        encoder: speech encoder: whisper, transformers (w2v-BERT, XLS-R, Canary and others), one that an
+            installed package registers, or module:attribute (docs/extend.md).
         model: model spec: alias, hub id or folder; default: the encoder's own (whisper: base).
         languages: encode these languages only.
         context: speech (retrieval), full (30 s window) or speech+N (N seconds of silence behind; decoding).

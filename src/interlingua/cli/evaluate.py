@@ -30,6 +30,7 @@ def retrieval(
     concatenate: tuple[str, ...] = (),
     texts: Path | None = None,
     model: str = "base",
+    trec: Path | None = None,
     out: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -47,6 +48,7 @@ def retrieval(
         concatenate: stores of the same utterances at other layers, whose frames, each made unit, are joined to these.
         texts: for the cascade: file of its English texts (JSON lines), written where it is absent.
         model: for the cascade: the model that made the frames.
+        trec: folder for the rankings in TREC's form, a qrels file a pair and a run file a method (docs/retrieval.md).
         out: result folder for results.json, arrays.npz and report.html; those of an earlier evaluation are replaced.
         json: print the results as JSON.
     """
@@ -74,8 +76,8 @@ def retrieval(
     cascade = "cascade" in [get_method(name).score for name in method]
     if cascade and not texts:
         raise UsageError("--method cascade compares English texts; name the file to keep them in with --texts")
-    if out:
-        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    for folder in filter(None, (out, trec)):
+        folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     run = Run(out or Path(), log=note)
     utterances = read_manifest(manifest, languages, log=note)
     frames = FrameStore.open(store)
@@ -99,7 +101,7 @@ def retrieval(
         (DEFAULT_METHOD, "seqsim"), corpus.n_clusters, lambda line: note(f"interlingua: {line}")
     )
     log = UtteranceLog(utterances)
-    found = measure(corpus, methods, compute=how, device=where, texts=english, log=log)
+    found = measure(corpus, methods, compute=how, device=where, texts=english, log=log, trec=trec)
     results = Results(
         title="Cross-lingual speech retrieval",
         retrieval=found.rows,

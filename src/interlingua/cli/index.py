@@ -36,7 +36,8 @@ def build(
             (.lance).
         out: the index: a folder, or an object-store URI.
         language: of recordings without a manifest; default: detected for each.
-        encoder: speech encoder: whisper (the default), one that an installed package registers, or module:attribute.
+        encoder: speech encoder: whisper (the default), transformers (w2v-BERT, XLS-R, Canary and others), one that an
+            installed package registers, or module:attribute (docs/extend.md).
         model: model spec: alias, hub id or folder; default: the index's, or the encoder's own (whisper: base).
         dtype: of the stored frames; int8 takes half the disk of float16.
         like: an index whose statistics a new one shares, so that both can be searched at once.

@@ -56,7 +56,8 @@ def mine(
         one_way: also pairs that are best one way only.
         manifest: also write the pairs' utterances, with the other side's texts, as a manifest to fine-tune on.
         page: also write a page to hear pairs around the threshold, and to mark them for MARKS.
-        encoder: speech encoder: whisper, one that an installed package registers, or module:attribute.
+        encoder: speech encoder: whisper, transformers (w2v-BERT, XLS-R, Canary and others), one that an
+            installed package registers, or module:attribute (docs/extend.md).
         model: model spec: alias, hub id or folder; default: the encoder's own (whisper: base).
         compute: of a document: number format of encoder and SeqSim; auto = bfloat16 where the device has it.
         device: where to encode, and to compare a document.

@@ -1,12 +1,13 @@
 """Speech encoders: the protocol, the registry, and the pooling of frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32
 
 from interlingua.encoding.device import resolve_device
+from interlingua.models.whisper import FRAMES_PER_SECOND
 from interlingua.registry import Registry
 from interlingua.types import FrameArray, FrameSpec, Samples
 
@@ -60,7 +61,12 @@ class EncoderFactory(Protocol):
 
 
 ENCODERS: Registry[EncoderFactory] = Registry(
-    "encoder", "encoders", {"whisper": "interlingua.encoding.whisper:load_encoder"}
+    "encoder",
+    "encoders",
+    {
+        "whisper": "interlingua.encoding.whisper:load_encoder",
+        "transformers": "interlingua.encoding.transformers:load_encoder",
+    },
 )
 """Speech encoders by name: ours, entry points ``interlingua.encoders``, or ``module:attribute``."""
 
@@ -71,6 +77,23 @@ def load_encoder(
     """An encoder by its name in `ENCODERS`; device and number format are the best ones where ``auto``."""
     where, how = resolve_device(device, compute)
     return ENCODERS[name](model, context=context, layer=layer, device=where, compute=how)
+
+
+def by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices grouped by similar length, each group padded to ``most`` at most, one longer item apart."""
+    group: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if group and lengths[group[0]] * (len(group) + 1) > most:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def pooling_at(rate: float, pooling: int) -> int:
+    """How many frames to average where ``rate`` come a second, to have as many as ``pooling`` leaves of Whisper's."""
+    return max(1, round(pooling * rate / FRAMES_PER_SECOND))
 
 
 def pool_frames(frames: FrameArray, pooling: int) -> FrameArray:

@@ -9,18 +9,18 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch.nn.functional import gelu
 
-from interlingua.encoding.encoder import Encoded
+from interlingua.encoding.encoder import Encoded, by_length
 from interlingua.errors import TooLongAudioError, UsageError
-from interlingua.models import Whisper, load_whisper
+from interlingua.models import load_whisper
 from interlingua.models.whisper import FRAME_SAMPLES, FRAMES_PER_SECOND, WINDOW_FRAMES
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, FrameArray, FrameSpec, Samples
 
@@ -53,6 +53,40 @@ class Context:
         return round(min(whole, WINDOW_SECONDS) * rate)
 
 
+class Tower(Protocol):
+    """What `WhisperEncoder` reads of a model: a `Whisper`, or another with an encoder of its build."""
+
+    @property
+    def encoder(self) -> Any:
+        """transformers' module."""
+        ...
+
+    @property
+    def feature_extractor(self) -> Any:
+        """transformers' log-mel."""
+        ...
+
+    @property
+    def model_name(self) -> str:
+        """Hub id or folder name."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Of the weights."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def n_layers(self) -> int:
+        """Encoder layers."""
+        ...
+
+
 class WhisperEncoder:
     """Whisper's encoder at any layer and with any audio context.
 
@@ -62,7 +96,7 @@ class WhisperEncoder:
 
     def __init__(
         self,
-        whisper: Whisper,
+        whisper: Tower,
         *,
         context: str | Context = "speech",
         layer: int | None = None,
@@ -86,7 +120,7 @@ class WhisperEncoder:
             context=str(self._context),
             pooling=1,
             dtype="float16",
-            compute=str(self._whisper.model.dtype).removeprefix("torch."),
+            compute=str(self._whisper.encoder.dtype).removeprefix("torch."),
             rate=self.rate,
         )
 
@@ -122,7 +156,7 @@ class WhisperEncoder:
                 windows.append(window)
                 owners.append(i)
         encoded: list[FrameArray | None] = [None] * len(windows)
-        for indices in self._batches([len(w) // FRAME_SAMPLES for w, _ in windows]):
+        for indices in by_length([len(w) // FRAME_SAMPLES for w, _ in windows], self._max_batch_frames):
             states = self._forward([windows[i][0] for i in indices])
             for i, frames in zip(indices, states, strict=True):
                 encoded[i] = frames
@@ -148,20 +182,9 @@ class WhisperEncoder:
             windows.append((np.pad(piece, (0, total - len(piece))), speech))
         return windows
 
-    def _batches(self, lengths: Sequence[int]) -> Iterable[list[int]]:
-        """Indices grouped by similar length, each group within the budget of padded frames."""
-        group: list[int] = []
-        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-            if group and lengths[group[0]] * (len(group) + 1) > self._max_batch_frames:
-                yield group
-                group = []
-            group.append(i)
-        if group:
-            yield group
-
     def _forward(self, audios: Sequence[Samples]) -> list[FrameArray]:
-        model = self._whisper.model
-        parameter = next(model.parameters())
+        encoder = self._whisper.encoder
+        parameter = next(encoder.parameters())
         extract = self._whisper.feature_extractor
         mels = [
             extract(a, sampling_rate=SAMPLE_RATE, padding=False, truncation=False).input_features[0] for a in audios
@@ -171,7 +194,7 @@ class WhisperEncoder:
         features = np.stack([np.pad(m, ((0, 0), (0, 2 * longest - m.shape[-1]))) for m in mels])
         with torch.inference_mode():
             states = encoder_states(
-                model,
+                encoder,
                 torch.from_numpy(features).to(parameter.device, parameter.dtype),
                 torch.tensor(lengths, device=parameter.device),
                 self._layer,
@@ -187,7 +210,7 @@ def load_encoder(model: str | None, *, context: str, layer: int | None, device: 
 
 
 def encoder_states(
-    model: Any, features: Float[torch.Tensor, "B mels F"], lengths: Int[torch.Tensor, "B"], layer: int
+    encoder: Any, features: Float[torch.Tensor, "B mels F"], lengths: Int[torch.Tensor, "B"], layer: int
 ) -> Float[torch.Tensor, "B T D"]:
     """Whisper's encoder on log-mel windows of any length, zero-padded to the longest: (B, mels, 2T) -> (B, T, D).
 
@@ -195,12 +218,11 @@ def encoder_states(
     between the convolutions (as the convolution's own border is) and masked in attention.
 
     Args:
-        model: transformers' WhisperForConditionalGeneration.
+        encoder: transformers' WhisperEncoder, or one of its build.
         features: (B, mels, 2T) log-mel.
         lengths: (B,) frames of each utterance; rows behind them come back undefined.
         layer: 1-based; the last layer includes the final layer norm.
     """
-    encoder = model.model.encoder
     n_frames = features.shape[-1] // 2
     ragged = bool((lengths < n_frames).any())
     x: torch.Tensor = gelu(encoder.conv1(features))

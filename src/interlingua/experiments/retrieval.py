@@ -8,18 +8,21 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
+from urllib.parse import quote
 
 import numpy as np
 
 from interlingua.audio import load_audio
-from interlingua.encoding import WhisperEncoder, best_compute, best_device, encode_manifest
+from interlingua.encoding import best_compute, best_device, encode_manifest, load_encoder
+from interlingua.encoding.encoder import pooling_at
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, UsageError
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.published import PAPER_CHANCE, UNKNOWN, compared, read_published
 from interlingua.experiments.run import Run, to_encode
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.models import SentenceEncoder, load_whisper
+from interlingua.files import write_text
+from interlingua.models import SentenceEncoder
 from interlingua.progress import track
 from interlingua.resampling import BOOTSTRAP_SEED
 from interlingua.results import Published, Results, Retrieval, Similarity, finite, name_of
@@ -35,11 +38,13 @@ from interlingua.retrieval.evaluate import (
     relevance,
 )
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method, get_method
-from interlingua.retrieval.seqsim import SimilarityCompute, unit_rows
-from interlingua.types import SAMPLE_RATE, FrameArray, Matrix, Utterance
+from interlingua.retrieval.seqsim import TIE, SimilarityCompute, unit_rows
+from interlingua.types import SAMPLE_RATE, FrameArray, FrameSpec, Matrix, Utterance
 
 Pair = tuple[str, str]
 SEEDS = {"bootstrap": BOOTSTRAP_SEED, "folds": FOLD_SEED}
+TREC_DEPTH = 1000  # candidates of a query in a run file, trec_eval's own limit
+_TREC_SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) != "%")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +140,7 @@ def measure(
     device: str = "cpu",
     texts: EnglishTexts | None = None,
     log: UtteranceLog | None = None,
+    trec: Path | None = None,
 ) -> Measured:
     """R@k and MRR of methods on language pairs, both directions of each.
 
@@ -147,6 +153,7 @@ def measure(
         frames: name of frames other than the encoder's; results call the methods ``method:frames``.
         texts: the cascade's English texts; other methods ignore them.
         log: keeps each query's rank.
+        trec: folder for TREC's files of each pair, see `write_trec`.
 
     Raises:
         UsageError: an unknown method, or the cascade without texts.
@@ -178,10 +185,33 @@ def measure(
                 rows.append(Retrieval(query=query, candidate=candidate, method=label, **found))
                 if log is not None:
                     log.ranked(label, candidate, *sides, scores, ranks)
+                if trec is not None:
+                    write_trec(trec, f"{query}-{candidate}", label, scores, *sides)
         if not first:
             first, matrices = label, {pair: forward for pair, (forward, _) in zip(usable, scored, strict=True)}
     shown = Similarity(query=usable[0][0], candidate=usable[0][1], method=first) if first else None
     return Measured(rows, skipped, matrices, shown)
+
+
+def write_trec(folder: Path, pair: str, method: str, scores: Matrix, queries: Items, candidates: Items) -> None:
+    """Write ``<pair>.qrels`` and ``<pair>.<method>.run``: trec_eval's success_k is our R@k, recip_rank our MRR.
+
+    ``scores``: (N, M), as evaluated. Scores within `TIE` are told apart, against the right candidate; a NaN is left
+    out. White space in ids is written as %20.
+    """
+    relevant = relevance(queries, candidates)
+    names, others = ([quote(i, safe=_TREC_SAFE) for i in side.ids] for side in (queries, candidates))
+    qrels = [f"{names[i]} 0 {others[j]} 1\n" for i, j in np.argwhere(relevant)]
+    lines = []
+    for name, row, right in zip(names, scores, relevant, strict=True):
+        against = np.where(right, row - TIE, row)
+        order = [j for j in np.lexsort((right, -against)) if not np.isnan(row[j])][:TREC_DEPTH]
+        above = np.float32(np.inf)
+        for rank, j in enumerate(order, 1):
+            above = min(np.float32(against[j]), np.nextafter(above, np.float32(-np.inf)))
+            lines.append(f"{name} Q0 {others[j]} {rank} {above:.9g} {quote(method, safe=_TREC_SAFE)}\n")
+    write_text(folder / f"{pair}.qrels", "".join(qrels))
+    write_text(folder / f"{pair}.{quote(method, safe='')}.run", "".join(lines))
 
 
 def cascade_scores(
@@ -297,16 +327,20 @@ class RetrievalStudy:
     Attributes:
         out: the result folder; it keeps manifest and frames.
         corpus: corpus to compare.
+        encoder: name in the registry of encoders.
         model: model spec.
+        others: further models of the encoder's, compared with it: results call their methods ``method:model``.
         methods: retrieval methods; the first one's scores are drawn.
         layer: encoder layer, 1-based; None: the last.
-        pool: frames averaged into one; 1 = none.
+        pool: of 50 frames a second, how many are averaged into one, and of a slower encoder so many fewer; 1 = none.
         published: JSON of published figures, ``{"retrieval": [{"query", "candidate", "method", "r1"}]}``, 0 to 1.
     """
 
     out: Path
     corpus: CorpusSource
+    encoder: str = "whisper"
     model: str = "base"
+    others: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("seqsim", DEFAULT_METHOD, "mean-pool")
     layer: int | None = None
     pool: int = 1
@@ -320,7 +354,10 @@ class RetrievalStudy:
     def plan(self) -> str:
         """The plan in one line."""
         which = ", ".join(self.corpus.languages) or "every language"
-        return f"retrieval on {self.corpus.title} ({which}), {self.model}, {', '.join(self.methods)}"
+        return (
+            f"retrieval on {self.corpus.title} ({which}), {', '.join((self.model, *self.others))}, "
+            f"{', '.join(self.methods)}"
+        )
 
 
 def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Callable[[str], None] = print) -> Path:
@@ -333,29 +370,47 @@ def run_retrieval_study(study: RetrievalStudy, *, dry_run: bool = False, log: Ca
     run = Run(study.out, compute=compute, device=device, log=log)
     published(study.published, [])  # a file that can't be read is reported before the work
     utterances = study.corpus.utterances(study.out, log)
-    whisper = load_whisper(study.model, dtype=compute, device=device)
-    encoder = WhisperEncoder(whisper, context="speech", layer=study.layer)
-    path = study.out / f"frames-{study.pool}.lance"
-    spec = replace(encoder.spec, pooling=study.pool)
-    log(f"to encode: {to_encode(utterances, spec, encoder.dim, path)}")
+    utterance_log = UtteranceLog(utterances)
+    found: list[Measured] = []
+    specs: list[FrameSpec] = []
+    failures: dict[str, str] = {}
+    for number, model in enumerate((study.model, *study.others)):  # one after another: they can be large
+        encoder = load_encoder(
+            study.encoder, model, context="speech", layer=study.layer, device=device, compute=compute
+        )
+        pooling = pooling_at(encoder.rate, study.pool)
+        path = study.out / f"frames-{study.pool}{f'-{number}' if number else ''}.lance"
+        spec = replace(encoder.spec, pooling=pooling)
+        log(f"{f'{model}: ' if study.others else ''}to encode: {to_encode(utterances, spec, encoder.dim, path)}")
+        if dry_run:
+            continue
+        if not number:
+            more = {"others": list(study.others)} if study.others else {}
+            run.claim({"model": model, "revision": spec.revision, "layer": spec.layer, **more})
+        store, report = encode_manifest(utterances, encoder, path, pooling=pooling)
+        del encoder
+        specs.append(store.spec)
+        failures |= report.failed
+        corpus = Corpus.of(utterances, store)
+        methods = usable_methods(study.methods, corpus.n_clusters, log)
+        frames = model if number else ""
+        found.append(measure(corpus, methods, frames=frames, compute=compute, device=device, log=utterance_log))
     if dry_run:
         return study.out
-    run.claim({"model": study.model, "revision": encoder.spec.revision, "layer": encoder.spec.layer})
-    store, report = encode_manifest(utterances, encoder, path, pooling=study.pool)
-    utterance_log = UtteranceLog(utterances)
-    corpus = Corpus.of(utterances, store)
-    methods = usable_methods(study.methods, corpus.n_clusters, log)
-    found = measure(corpus, methods, compute=compute, device=device, log=utterance_log)
     results = Results(
         title=f"Cross-lingual speech retrieval: {study.corpus.title}",
-        retrieval=found.rows,
-        published=published(study.published, found.rows, study.corpus.name),
-        similarity=found.similarity,
-        skipped=found.skipped,
-        settings={**vars(store.spec), **study.corpus.settings(study.out)},
-        failures=[f"{name}: {why}" for name, why in report.failed.items()],
+        retrieval=[row for one in found for row in one.rows],
+        published=published(study.published, found[0].rows, study.corpus.name),
+        similarity=found[0].similarity,
+        skipped=found[0].skipped,
+        settings={
+            **vars(specs[0]),
+            **({"others": [vars(spec) for spec in specs[1:]]} if study.others else {}),
+            **study.corpus.settings(study.out),
+        },
+        failures=[f"{name}: {why}" for name, why in failures.items()],
     )
-    run.save(results, measured_on=utterances, seeds=SEEDS, arrays=found.arrays, utterances=utterance_log.results)
+    run.save(results, measured_on=utterances, seeds=SEEDS, arrays=found[0].arrays, utterances=utterance_log.results)
     return study.out
 
 

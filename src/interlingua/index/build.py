@@ -22,7 +22,7 @@ from interlingua.encoding import (
     resolve_device,
     shard_of,
 )
-from interlingua.encoding.encoder import SpeechEncoder, pool_frames
+from interlingua.encoding.encoder import SpeechEncoder, pool_frames, pooling_at
 from interlingua.encoding.pipeline import in_shard
 from interlingua.encoding.store import FrameStore, opened
 from interlingua.errors import AudioError, UsageError
@@ -35,7 +35,7 @@ from interlingua.translation import detect_language
 from interlingua.translation.segments import Segmentation, chunks_of
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, AudioRef, Frames, FrameSpec, StoreDtype, Utterance
 
-POOLING = 4  # frames averaged into a stored one: docs/seqsim.md
+POOLING = 4  # of Whisper's frames averaged into a stored one: docs/seqsim.md
 SEGMENTATION = Segmentation(gap=0.5)
 
 
@@ -162,7 +162,7 @@ def build(
         address: of the Ray cluster.
 
     Raises:
-        UsageError: a store whose frames can't be pooled to `POOLING` or that knows no utterances, an id that occurs
+        UsageError: a store whose frames can't be pooled as an index's or that knows no utterances, an id that occurs
             twice, or another encoder, model or ``like`` than the index has.
         StoreMismatchError: frames of another kind.
     """
@@ -186,7 +186,13 @@ def build(
         run = RayEngine(partial(load, device=device), address, on_gpus=gpus) if engine == "ray" else encode_here
         loaded = load(device=resolve_device(device)[0])
         _require_alike(like, loaded.spec, loaded.dim)
-        settings = {"pooling": POOLING, "dtype": dtype, "shard": shard, "whole": names, "engine": run}
+        settings = {
+            "pooling": _pooling(name, loaded.rate),
+            "dtype": dtype,
+            "shard": shard,
+            "whole": names,
+            "engine": run,
+        }
         store, report = encode_manifest(chosen, loaded, f"{name}/frames.lance", **settings)  # type: ignore[arg-type]
     report = replace(report, present=report.present + present)
     index = Index.of(uri, store, encoder=encoder, model=model, shared=like.statistics if like else None)
@@ -222,13 +228,15 @@ def _require_alike(like: Index | None, spec: FrameSpec, dim: int) -> None:
 
 
 def _taken(source: FrameStore, uri: str, dtype: StoreDtype) -> tuple[FrameStore, int]:
-    """The index's frame store with another's utterances in it, pooled to `POOLING`; and their number."""
-    if POOLING % source.spec.pooling:
-        raise UsageError(f"{source.path}: frames pooled by {source.spec.pooling}; an index takes 1, 2 or {POOLING}")
+    """The index's frame store with another's utterances in it, pooled as an index's are; and their number."""
+    pooling = _pooling(uri.removesuffix("/frames.lance"), source.spec.rate)
+    if pooling % source.spec.pooling:
+        takes = " or ".join(str(n) for n in range(1, pooling + 1) if pooling % n == 0)
+        raise UsageError(f"{source.path}: frames pooled by {source.spec.pooling}; an index takes {takes}")
     lines, hashes = source.lines(), source.hashes()
     if len(lines) < len(hashes):
         raise UsageError(f"{source.path}: made by an older version, it knows no utterances; encode again")
-    store = FrameStore.open_or_create(uri, replace(source.spec, pooling=POOLING, dtype=dtype), source.dim)
+    store = FrameStore.open_or_create(uri, replace(source.spec, pooling=pooling, dtype=dtype), source.dim)
     held, known = store.hashes(), store.lines()
     todo = [i for i in hashes if held.get(i) != hashes[i] or known.get(i) != lines[i]]
     with track(len(todo), "taking frames") as advance:
@@ -237,6 +245,12 @@ def _taken(source: FrameStore, uri: str, dtype: StoreDtype) -> tuple[FrameStore,
             store.write([_pooled(f, lines[f.id], source, store) for f in source.read(ids)])
             advance(len(ids))
     return store, len(hashes)
+
+
+def _pooling(uri: str, rate: float) -> int:
+    """That of an index's frames, by the encoder's frames per second; an existing one keeps its own."""
+    held = f"{uri}/frames.lance"
+    return pooling_at(rate, POOLING) if opened(held) is None else FrameStore.open(held).spec.pooling
 
 
 def _pooled(frames: Frames, line: str, source: FrameStore, store: FrameStore) -> Frames:

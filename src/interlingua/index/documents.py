@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32
 
 from interlingua.audio import AudioSource, load_audio
 from interlingua.encoding import SpeechEncoder, pool_frames
+from interlingua.encoding.encoder import pooling_at
 from interlingua.errors import AudioError, UsageError
 from interlingua.files import write_text
 from interlingua.index.pairs import Pair, write_pairs
@@ -30,7 +31,7 @@ from interlingua.translation.segments import Segmentation, speech_regions
 from interlingua.types import SAMPLE_RATE, AudioRef, FrameArray, Matrix, Samples
 
 SEGMENTS = Segmentation(longest=10.0, pause=0.3, pad=0.1)
-POOLING = 4  # frames averaged into one: 16 times cheaper
+POOLING = 4  # of Whisper's frames averaged into one: 16 times cheaper
 BAND = 25  # segments to each side of the coarse path
 BATCH_SEGMENTS = 32  # encoded together
 BLOCK_SPANS = 16  # scored together
@@ -154,11 +155,12 @@ def align_documents(
 def encode_segments(samples: Samples, times: Times, encoder: SpeechEncoder, label: str) -> list[FrameArray]:
     """Frames of each segment, pooled, (T, D) float32."""
     frames: list[FrameArray] = []
+    pooling = pooling_at(encoder.rate, POOLING)
     with track(len(times), label) as advance:
         for first in range(0, len(times), BATCH_SEGMENTS):
             batch = times[first : first + BATCH_SEGMENTS]
             pieces = [samples[round(start * SAMPLE_RATE) : round(end * SAMPLE_RATE)] for start, end in batch]
-            frames += [pool_frames(f[:n].astype(np.float32), POOLING) for f, n in encoder.encode(pieces)]
+            frames += [pool_frames(f[:n].astype(np.float32), pooling) for f, n in encoder.encode(pieces)]
             advance(len(batch))
     return frames
 

@@ -52,6 +52,11 @@ class Whisper:
     source: ModelSource
 
     @property
+    def encoder(self) -> Any:
+        """transformers' encoder."""
+        return self.model.model.encoder
+
+    @property
     def model_name(self) -> str:
         """Hub id or folder name."""
         return self.source.name

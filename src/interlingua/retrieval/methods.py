@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interlingua.errors import UsageError
@@ -133,10 +133,11 @@ def describe_method(name: str) -> Method:
     A name in a results file imports nothing: ``module:attribute`` counts where the module is loaded.
     """
     found = OTHER_FRAMES.get(name, Method())
-    module, colon, _ = name.partition(":")
-    if not found.label and (not colon or module in sys.modules):
+    module, colon, frames = name.partition(":")
+    if not found.label and (not colon or module in sys.modules or module in METHODS):
         with contextlib.suppress(UsageError):
-            found = get_method(name)
+            found = get_method(module if module in METHODS else name)
+            found = replace(found, label=f"{found.label}, {frames}") if module in METHODS and colon else found
     return found if found.label else Method(name, found.note)
 
 

@@ -338,7 +338,7 @@ class TransformersEngine:
         inputs = torch.from_numpy(features).to(model.device, model.dtype)
         lengths = torch.full((len(features),), features.shape[-1] // 2, device=model.device)
         with torch.inference_mode():
-            return _States(encoder_states(model, inputs, lengths, self.whisper.n_layers), lengths)
+            return _States(encoder_states(self.whisper.encoder, inputs, lengths, self.whisper.n_layers), lengths)
 
     def load(self, frames: Sequence[FrameArray]) -> _States:
         """See `Engine`."""
