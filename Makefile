@@ -9,7 +9,7 @@ SPEECH_PEERS := .venv-translate-peers
 SERVE_PEERS := .venv-serve-peers
 AUDIT := .venv-audit
 
-.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-voices bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
+.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune study-mboshi bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-voices bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -101,6 +101,9 @@ study-transfer: setup  ## transfer and forgetting, all methods: docs/transfer.md
 study-finetune: setup  ## what finetune's default learns and keeps, into three targets: docs/finetune-default.md (hours; goes on where it was)
 	$(BIN)/python benchmarks/finetune_default.py
 
+study-mboshi: setup  ## a language that Whisper never saw, from field recordings (2 GB are cloned): docs/mboshi.md (hours; goes on where it was)
+	$(BIN)/python benchmarks/mboshi.py
+
 bench: bench-encoding bench-seqsim bench-index bench-finetune  ## benchmarks, ratios against peers and the machine's own ceiling
 
 bench-encoding: setup  ## docs/encoding.md
@@ -136,7 +139,7 @@ bench-translate: setup translate-peers  ## docs/translate-speed.md
 bench-translate-quality: setup  ## docs/translate-quality.md
 	$(BIN)/python benchmarks/translate_quality.py
 
-bench-serve: setup serve-peers  ## docs/serve-speed.md (a quarter of an hour on two cores; goes on where it was)
+bench-serve: setup serve-peers  ## docs/serve-speed.md (half an hour on two cores that do nothing else; goes on where it was)
 	$(BIN)/python benchmarks/serve.py
 
 bench-corpora: setup  ## how fast corpora and archives are read: docs/corpora.md (minutes)

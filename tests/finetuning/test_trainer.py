@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import END, intended, utterance
+from helpers import END, intended, sweep, utterance
 from interlingua.encoding import WhisperEncoder
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import CorpusError, ResultsError, StoreError, UsageError
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.finetuning.data import Example, collate, translation_examples
-from interlingua.finetuning.model import CachedDecoder
+from interlingua.finetuning.model import CachedDecoder, UpperStates
 from interlingua.finetuning.regularizers import Distillation, save_values
 from interlingua.finetuning.trainer import CachedTrainer, fisher_of, train
 from interlingua.types import Frames
@@ -96,6 +96,10 @@ def names_in(whisper):
     return [name for name, _ in whisper.model.model.decoder.named_parameters()]
 
 
+def of_decoder(names):
+    return {f"decoder.{name}" for name in names}
+
+
 def same(one, other):
     return all(torch.equal(v, other[name]) for name, v in one.items())
 
@@ -118,10 +122,40 @@ def test_what_is_to_be_trained_moves_and_nothing_else(
     moved = {name for name, v in before.items() if not torch.equal(v, after[name])} - {"proj_out.weight"}
     assert {name.removeprefix("model.decoder.") for name in moved} == expected
     assert torch.equal(after["proj_out.weight"], after["model.decoder.embed_tokens.weight"])
-    assert change.before.keys() == change.after.keys() == expected
+    assert change.before.keys() == change.after.keys() == of_decoder(expected)
     for name in expected:
-        assert torch.equal(change.before[name], before[f"model.decoder.{name}"])
-        assert torch.equal(change.after[name], after[f"model.decoder.{name}"])
+        assert torch.equal(change.before[f"decoder.{name}"], before[f"model.decoder.{name}"])
+        assert torch.equal(change.after[f"decoder.{name}"], after[f"model.decoder.{name}"])
+
+
+def test_the_encoder_s_top_moves_too_and_the_model_after_reads_audio(whisper, new, tmp_path):
+    """Trained on stored states of the layer below; the whole encoder on the audio then gives what was trained on."""
+    audio = {e.utterance: sweep(0.3 + 0.1 * i, 200.0 + 90 * i, i) for i, e in enumerate(new)}
+    encoder = WhisperEncoder(whisper, context="speech+1", layer=1)
+    below = FrameStore.create(tmp_path / "below.lance", encoder.spec, DIM)
+    encoded = encoder.encode(list(audio.values()))
+    below.write([Frames(i, v.astype(np.float16), n) for i, (v, n) in zip(audio, encoded, strict=True)])
+    before, states = values_of(whisper), UpperStates(below, whisper, 1)
+    at_first = states.read(list(audio))
+
+    def by_the_whole_encoder():
+        return [values for values, _ in WhisperEncoder(whisper, context="speech+1").encode(list(audio.values()))]
+
+    change = train(whisper, new, below, config(train_encoder_layers=1, epochs=3), folder=tmp_path / "checkpoints")
+    moved = {name for name, v in before.items() if not torch.equal(v, whisper.model.state_dict()[name])}
+    encoder_s = {name for name in moved if "decoder" not in name and name != "proj_out.weight"}
+    assert encoder_s == {n for n in before if n.startswith(("model.encoder.layers.1.", "model.encoder.layer_norm."))}
+    assert moved - encoder_s == {f"model.decoder.{n}" for n in intended(names_in(whisper), "decoder", False, 0)}
+    for found, now, was in zip(states.read(list(audio)), by_the_whole_encoder(), at_first, strict=True):
+        np.testing.assert_allclose(found.values, now, atol=0.02)  # stored in float16
+        assert np.abs(found.values - was.values).max() > 0.02
+        assert found.n_speech == was.n_speech
+    losses = [mean_loss(whisper, new, states)]
+    change.apply(whisper, 0.0)
+    assert_same(values_of(whisper), before)
+    assert losses[0] < mean_loss(whisper, new, states)
+    with pytest.raises(UsageError, match="--train-encoder-layers out"):
+        train(whisper, new, below, config(train_encoder_layers=1, trainable="target"), folder=tmp_path / "2")
 
 
 @pytest.mark.parametrize("regularizer", [{}, {"l2sp": 0.1}, {"replay": 1.0}])
@@ -129,8 +163,10 @@ def test_of_the_target_one_row_moves(whisper, store, new, old, tmp_path, regular
     before = values_of(whisper)
     settings = config(trainable="target", epochs=3, **regularizer)
     change = train(whisper, [*old, *new], store, settings, folder=tmp_path)  # in whatever order they come
-    assert list(change.after) == ["embed_tokens.weight"]
-    apart = (change.after["embed_tokens.weight"] - change.before["embed_tokens.weight"]).abs().sum(dim=1)
+    assert list(change.after) == ["decoder.embed_tokens.weight"]
+    apart = (
+        (change.after["decoder.embed_tokens.weight"] - change.before["decoder.embed_tokens.weight"]).abs().sum(dim=1)
+    )
     assert apart.nonzero().flatten().tolist() == [whisper.language_token(TARGET)]
     after = whisper.model.state_dict()
     assert {n for n, v in before.items() if not torch.equal(v, after[n])} == {
@@ -143,7 +179,7 @@ def test_a_model_can_be_taught_twice(whisper, store, new, tmp_path):
     train(whisper, new, store, config(trainable="lora"), folder=tmp_path / "1")
     between = values_of(whisper)
     change = train(whisper, new, store, config(trainable="lora", frozen_layers=1), folder=tmp_path / "2")
-    assert change.after.keys() == intended(names_in(whisper), "lora", False, 1)
+    assert change.after.keys() == of_decoder(intended(names_in(whisper), "lora", False, 1))
     change.apply(whisper, 0.0)
     assert_same(values_of(whisper), between)
 
@@ -218,11 +254,8 @@ def test_what_is_replayed_is_learned_beside_the_new(fresh, store, new, old, tmp_
 
 def test_fisher_information_can_be_given(fresh, store, new, old, tmp_path):
     whisper = fresh()
-    names = {n for n, _ in whisper.model.model.decoder.named_parameters()} - {
-        "embed_tokens.weight",
-        "embed_positions.weight",
-    }
-    held = dict(whisper.model.model.decoder.named_parameters())
+    names = of_decoder(n for n in names_in(whisper) if not n.startswith("embed_"))
+    held = dict(whisper.model.model.named_parameters())
     heavy = {n: torch.full_like(held[n], 1e6) for n in names}
     path = tmp_path / "fisher.safetensors"
     save_values(path, heavy, **fisher_of(whisper, config()))

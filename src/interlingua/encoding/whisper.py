@@ -231,14 +231,23 @@ def encoder_states(
         x = x * inside[:, None].to(x.dtype)
     x = gelu(encoder.conv2(x)).transpose(1, 2)
     x = x + encoder.embed_positions.weight[:n_frames].to(x.dtype)
+    x = through_layers(x, lengths, encoder.layers[:layer])
+    if layer == len(encoder.layers):
+        x = encoder.layer_norm(x)
+    return x
+
+
+def through_layers(
+    x: Float[torch.Tensor, "B T D"], lengths: Int[torch.Tensor, "B"], layers: Iterable[Any]
+) -> Float[torch.Tensor, "B T D"]:
+    """The residual stream after some of the encoder's layers; frames behind ``lengths`` are masked in attention."""
+    n_frames = x.shape[1]
     mask = None
-    if ragged:
+    if bool((lengths < n_frames).any()):
         behind = torch.arange(n_frames, device=x.device) >= lengths[:, None]
         mask = torch.zeros(len(lengths), 1, 1, n_frames, dtype=x.dtype, device=x.device)
         mask = mask.masked_fill(behind[:, None, None], torch.finfo(x.dtype).min)
         mask = mask.expand(-1, 1, n_frames, -1)
-    for block in encoder.layers[:layer]:
-        x = block(x, mask)
-    if layer == len(encoder.layers):
-        x = encoder.layer_norm(x)
+    for layer in layers:
+        x = layer(x, mask)
     return x

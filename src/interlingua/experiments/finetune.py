@@ -57,6 +57,7 @@ from interlingua.finetuning.evaluate import (
     system_outputs,
     transfer_rows,
 )
+from interlingua.finetuning.model import UpperStates
 from interlingua.finetuning.presets import ALL, heard_in
 from interlingua.finetuning.trainer import steps_of, train, training_curve
 from interlingua.languages import PromptKind
@@ -107,13 +108,19 @@ def run_finetune(
     new = fit_to_train(new, [*dev, *test], whisper, config, log)
     if config.rehearse_as == (ALL,):
         config = dataclasses.replace(config, rehearse_as=heard_in(tuple(languages), frozenset(whisper.languages)))
+    below = whisper.n_layers - config.train_encoder_layers
+    if below < 1:
+        raise UsageError(
+            f"--train-encoder-layers {config.train_encoder_layers}: {whisper.model_name} has {whisper.n_layers} "
+            "encoder layers, and the lowest stays frozen"
+        )
     steps = steps_of(config, len(new))
     passes = steps * config.batch_size * config.accumulation * processes.num_processes / len(new)
     if dry_run:
         log(f"method {config.method}: {steps} steps, {passes:.1f} passes")
         log(f"{len(new)} utterances to train on, {len(dev)} to choose by, {len(test)} to measure on")
         if not config.store:
-            spec = WhisperEncoder(whisper, context=config.context).spec
+            spec = WhisperEncoder(whisper, context=config.context, layer=below).spec
             log(f"to encode: {to_encode([*new, *dev, *test], spec, whisper.dim, config.out / 'frames.lance')}")
         return config.out
     if config.fisher and not config.fisher.exists():
@@ -126,7 +133,7 @@ def run_finetune(
 
     opened = [FrameStore.open(path) for path in config.store]
     for held in opened:
-        require_decodable(held, whisper)
+        require_decodable(held, whisper, below=config.train_encoder_layers)
     with processes.main_process_first():  # it makes what the others then read
         settings = {name: value for name, value in plain(config).items() if name not in _FREE}
         made_by = {"device": where, "compute": compute, "revision": whisper.revision}
@@ -136,9 +143,12 @@ def run_finetune(
         if not stores:
             used = list({u.id: u for u in [*new, *rehearsed, *dev, *test]}.values())
             fast = load_whisper(config.model, dtype=best_compute(where), device=where)
-            encoder = WhisperEncoder(fast, context=config.context)
+            encoder = WhisperEncoder(fast, context=config.context, layer=below)
             reads = math.ceil(passes) + bool(rehearsed)
             stores = [made_states(config.out / "frames.lance", used, encoder, reads, log)[0]]
+    trained_on = stores
+    if config.train_encoder_layers:
+        stores = [UpperStates(s, whisper, config.train_encoder_layers) for s in stores]
     states, *contexts = stores
     new = _with_states(new, [*dev, *test], states, config, log)
 
@@ -171,11 +181,11 @@ def run_finetune(
     update = train(
         whisper,
         examples,
-        states,
+        trained_on[0],
         config,
         folder=config.out / "checkpoints",
         dev=dev_scores(whisper, [t for t in tasks if t.kind == "new" and t.source in config.source], dev, states),
-        contexts=contexts,
+        contexts=trained_on[1:],
         fisher=config.fisher or (config.out / "fisher.safetensors" if config.ewc else None),
         compute=compute,
         device=where,

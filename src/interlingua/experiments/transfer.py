@@ -301,8 +301,8 @@ class Work:
         """The update of a training; with corpora the model is kept, and read again."""
         path = self._folder(model) / "model"
         if self.study.corpora and path.exists():
-            trained = load_whisper(path, device=self.device).model.model.decoder
-            return update_between(dict(whisper.model.model.decoder.named_parameters()), trained)
+            trained = load_whisper(path, device=self.device).model.model
+            return update_between(dict(whisper.model.model.named_parameters()), trained)
         update = self._train(model, whisper)
         if self.study.corpora:
             update.apply(whisper, 1.0)

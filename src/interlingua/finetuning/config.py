@@ -81,6 +81,8 @@ class FinetuneConfig:
         trainable: decoder (its layers), cross-attention, lora, or target (the target's token alone).
         embeddings: also train the token embeddings, which are the output layer, too.
         frozen_layers: number of lowest decoder layers that stay frozen, or half.
+        train_encoder_layers: number of topmost encoder layers that are trained too; the states are those of the layer
+            below, so that frames of the model before don't fit the model after.
         lora_rank: rank of the LoRA adapters.
         lora_alpha: scale of the adapters' update: alpha / rank.
         ewc: strength of elastic weight consolidation, 0 = none.
@@ -124,6 +126,7 @@ class FinetuneConfig:
     trainable: ByMethod[Trainable] = _by_method("decoder")
     embeddings: bool = False
     frozen_layers: ByMethod[FrozenLayers] = _by_method(0)
+    train_encoder_layers: int = 0
     lora_rank: int = 16
     lora_alpha: float = 32.0
     ewc: float = 0.0
@@ -164,7 +167,17 @@ class FinetuneConfig:
         for name in ("steps", "epochs", "batch_size", "accumulation", "lora_rank"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 1 or more")
-        for name in ("ewc", "l2sp", "replay", "distillation", "interpolate", "patience", "weight_decay", "rehearsed"):
+        for name in (
+            "ewc",
+            "l2sp",
+            "replay",
+            "distillation",
+            "interpolate",
+            "patience",
+            "weight_decay",
+            "rehearsed",
+            "train_encoder_layers",
+        ):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 0 or more")
         for name, strength in self.regularize.items():

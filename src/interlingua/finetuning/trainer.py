@@ -96,13 +96,14 @@ def train(
     if (config.rehearses or (config.ewc and not (fisher and fisher.exists()))) and not old:
         raise CorpusError("there is nothing to rehearse: the store holds no speech of the languages in --rehearse")
     torch.manual_seed(config.seed)
-    decoder = CachedDecoder(whisper).to(device)
-    before = snapshot(dict(decoder.decoder.named_parameters()))
+    decoder = CachedDecoder(whisper, config.train_encoder_layers).to(device)
+    before = snapshot(dict(decoder.named_parameters()))
     trained = choose_parameters(
         whisper,
         config.trainable,
         embeddings=config.embeddings,
         frozen_layers=config.frozen_layers,
+        encoder_layers=config.train_encoder_layers,
         token=new[0].prompt[1],
         lora=LoraSettings(config.lora_rank, config.lora_alpha),
     )
@@ -147,7 +148,7 @@ def train(
             trainer.train(resume_from_checkpoint=checkpoint)
     decoder.eval().requires_grad_(False)
     merge_adapters(decoder.decoder)
-    return update_between(before, decoder.decoder)
+    return update_between(before, decoder)
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -242,8 +243,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
             raise ResultsError(f"{folder}: {refusal(str(e)) or unknown}") from e
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        trained = {f"decoder.{name}": p.detach() for name, p in trained_parameters(self._decoder.decoder)}
-        super()._save(output_dir, trained)
+        super()._save(output_dir, {name: p.detach() for name, p in trained_parameters(self._decoder)})
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Frozen parameters are not in checkpoints, and need not be."""
@@ -308,6 +308,7 @@ def fisher_of(whisper: Whisper, config: FinetuneConfig) -> dict[str, str]:
         "trainable": config.trainable,
         "embeddings": config.embeddings,
         "frozen_layers": config.frozen_layers,
+        "train_encoder_layers": config.train_encoder_layers,
         "rehearse": ",".join(config.rehearse or ()) or "all",
         "rehearse_as": ",".join(config.rehearse_as or ()) or "spoken",
     }

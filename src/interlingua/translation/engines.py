@@ -484,14 +484,15 @@ class TransformersEngine:
 # ---------------------------------------------------------------- encoder states from a frame store
 
 
-def require_decodable(store: FrameStore, whisper: Whisper) -> None:
-    """Raise StoreMismatchError unless the frames are unpooled ones of this model's last layer."""
-    spec = store.spec
-    if spec.revision != whisper.revision or spec.layer != whisper.n_layers or spec.pooling > 1:
+def require_decodable(store: FrameStore, whisper: Whisper, *, below: int = 0) -> None:
+    """Raise StoreMismatchError unless the frames are unpooled ones of this model's last layer, or so many below it."""
+    spec, layer = store.spec, whisper.n_layers - below
+    if spec.revision != whisper.revision or spec.layer != layer or spec.pooling > 1:
+        wanted, option = (f"layer {layer}", f"--layer {layer} ") if below else ("the last layer", "")
         raise StoreMismatchError(
-            f"{store.path}: decoding reads unpooled frames of the last layer of {whisper.model_name} itself; it "
+            f"{store.path}: decoding reads unpooled frames of {wanted} of {whisper.model_name} itself; it "
             f"holds layer {spec.layer} of {spec.model} (weights {spec.revision[:12]}, not {whisper.revision[:12]}), "
-            f"pooled by {spec.pooling}; encode anew with --context full"
+            f"pooled by {spec.pooling}; encode anew with {option}--context full"
         )
 
 
