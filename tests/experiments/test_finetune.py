@@ -16,7 +16,7 @@ from helpers import END, ROOT, load_results, save_tiny_whisper, sweep, utterance
 from interlingua.audio import load_audio
 from interlingua.cli import run
 from interlingua.corpora import read_manifest, split_by_cluster, write_manifest
-from interlingua.encoding import WhisperEncoder, encode_manifest
+from interlingua.encoding import FrameStore, WhisperEncoder, encode_manifest
 from interlingua.errors import CorpusError, ResultsError, StoreMismatchError, UsageError
 from interlingua.experiments import finetune, transfer, transfer_settings
 from interlingua.experiments.finetune import run_finetune
@@ -285,7 +285,8 @@ def test_the_command_prints_rows_and_a_missing_reference_is_one_line(folder, tmp
     assert "no utterance of en in split 'train' has a reference in 'de'" in capsys.readouterr().err
 
 
-def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("more", [(), ("--train-encoder-layers", "1", "--dev-split", "none")])
+def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeypatch, capsys, more):
     monkeypatch.chdir(tmp_path)
     path = save_tiny_whisper(tmp_path / "ending") / "model.safetensors"  # its outputs end, and can be rehearsed
     weights, draw = load_file(path), np.random.default_rng(0)
@@ -295,7 +296,12 @@ def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeyp
     weights["model.decoder.embed_tokens.weight"][END] *= 4
     save_file(weights, path, metadata={"format": "pt"})
     flags = ["--target", "es", "--model", str(path.parent), "--context", "speech+1", "--steps", "4"]
-    assert run(["finetune", str(folder / "manifest.jsonl"), *flags, "--out", "es"]) == 0
+    assert run(["finetune", str(folder / "manifest.jsonl"), *flags, "--out", "es", *more]) == 0
+    after, upper = load_file("es/model/model.safetensors"), "model.encoder.layers.1."
+    assert (FrameStore.open("es/frames.lance").spec.layer == 1) == bool(more)
+    changed_encoder = {n for n in weights if "encoder." in n and "decoder" not in n and (after[n] != weights[n]).any()}
+    assert all(n.startswith((upper, "model.encoder.layer_norm")) for n in changed_encoder)
+    assert bool(changed_encoder) == bool(more)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 10
     assert [line.split("  ")[0] for line in lines[:5]] == [
@@ -309,6 +315,21 @@ def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeyp
     command = ["translate", recording, "--model", "es/model", "--to", "es", "--from", "fr", "--no-vad"]
     assert run([*command, "--out", "said"]) == 0
     assert list((tmp_path / "said").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ("2", "tiny has 2 encoder layers, and the lowest stays frozen"),
+        ("-1", "--train-encoder-layers -1: use 0 or more"),
+        ("1", "decoding reads unpooled frames of layer 1 of tiny itself"),
+    ],
+)
+def test_encoder_layers_that_cant_be_trained_are_refused(folder, tmp_path, capsys, layers, said):
+    command = ["finetune", str(folder / "manifest.jsonl"), "--store", str(folder / "store.lance"), "--target", "es"]
+    command += ["--model", str(folder / "tiny"), "--out", str(tmp_path / "out")]
+    assert run([*command, "--train-encoder-layers", layers]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.model
