@@ -48,7 +48,7 @@ from interlingua.translation import (
     guards,
     translate_frames,
 )
-from interlingua.translation.formats import as_json, as_srt, as_text, as_tsv, as_vtt, clock
+from interlingua.translation.formats import Phrase, as_json, as_srt, as_text, as_tsv, as_vtt, clock
 from interlingua.translation.segments import Span, chunks_of, join_regions, speech_regions, timed_pieces
 from interlingua.types import SAMPLE_RATE, Frames
 
@@ -209,6 +209,19 @@ def test_formats():
     assert translation("你好", "再见", target="zh").text == "你好再见"
     assert as_srt(translation()) == ""
     assert as_text(translation()) == ""
+
+
+def test_formats_say_what_is_a_phrase():
+    made = translation("Good morning.", phrase=Phrase("ca/a", 0.5123, 0.25, "Goomor"), flags=("unsure",))
+    note = "[phrase ca/a, score 0.51, margin 0.25]"
+    assert as_text(made) == f"Good morning. {note}\n"
+    assert as_srt(made).splitlines()[2:] == ["Good morning. [phrase ca/a, score 0.51,", "margin 0.25]"]
+    assert as_vtt(made).splitlines()[-2:] == ["Good morning. [phrase ca/a, score 0.51,", "margin 0.25]"]
+    assert as_tsv(made).splitlines()[1] == f"0\t1250\tunsure\tGood morning. {note}"
+    row = json.loads(as_json(made))
+    assert row["text"] == "Good morning."
+    assert row["segments"][0]["phrase"] == {"id": "ca/a", "score": 0.5123, "margin": 0.25, "decoded": "Goomor"}
+    assert "phrase" not in json.loads(as_json(translation("Good morning.")))["segments"][0]
 
 
 def test_subtitle_lines_are_short():
@@ -593,6 +606,50 @@ def test_another_shape_of_a_live_block_is_named(tiny_whisper, block):
 
 
 # ---------------------------------------------------------------- the job
+
+
+class Book:
+    """Answers everything in English; remembers what it was asked."""
+
+    targets, about = ("en",), {"margin": 0.1}
+
+    def __init__(self):
+        self.asked = []
+
+    def answers(self, audio, languages):
+        self.asked += [(len(samples), language) for samples, language in zip(audio, languages, strict=True)]
+        return [{"en": ("Draw a line.", Phrase("ca/draw", 0.5, 0.2))} for _ in audio]
+
+
+@pytest.mark.parametrize(
+    ("output", "source", "answered"),
+    [
+        (LOOP, "fr", True),
+        ((GOOD[0], -1.2), "fr", True),  # unsure
+        (("", -0.2), "fr", True),
+        (GOOD, "fr", False),
+        (GOOD, "gd", True),  # no token: what is written under another one can't be trusted
+    ],
+)
+def test_phrases_answer_where_the_decoder_is_unsure(tiny_whisper, output, source, answered):
+    book = Book()
+    options = TranslationOptions(segmentation=UNCUT, words=True)
+    translator = Translator(Scripted(tiny_whisper, output), options, phrases=book)
+    found = list(translator.translate_all([("a", sweep(2, 300))], ["en", "fr"], source=source, spoken_as="cy"))
+    (segment,) = found[0].segments
+    assert book.asked == ([(2 * SAMPLE_RATE, source)] if answered else [])  # once for both targets
+    if answered:
+        assert (segment.text, segment.phrase) == ("Draw a line.", Phrase("ca/draw", 0.5, 0.2, output[0]))
+        assert (segment.tokens, segment.words) == ((), ())
+        assert segment.log_probability == output[1]
+    else:
+        assert (segment.text, segment.phrase) == (GOOD[0], None)
+    assert all(s.phrase is None for s in found[1].segments)  # the book has no French
+
+
+def test_phrases_need_the_guards(tiny_whisper):
+    with pytest.raises(UsageError, match="--no-guards"):
+        Translator(Scripted(tiny_whisper, GOOD), TranslationOptions(guards=False), phrases=Book())
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ def translate(
     beam: int = 1,
     temperatures: tuple[float, ...] = (0.4, 0.8),
     context: str = "speech+4",
+    phrases: str | None = None,
+    phrase_margin: float | None = None,
     no_guards: bool = False,
     no_vad: bool = False,
     longest: float = 20.0,
@@ -60,6 +62,9 @@ def translate(
         beam: beam size; 1 is greedy.
         temperatures: to try in turn where a guard objects.
         context: what surrounds the speech: speech+N (N seconds of silence behind it), or full.
+        phrases: index (`interlingua index build`) of phrases with texts: where the decoder is unsure and the nearest
+            phrase is a sure match, its text is the output, marked as such.
+        phrase_margin: least margin of a sure match; default: calibrated on the languages of the index.
         no_guards: don't look for loops, wrong languages and inventions, and don't try again.
         no_vad: don't look for speech first; cut every --longest seconds.
         longest: seconds of the longest stretch that is decoded at a time.
@@ -68,6 +73,7 @@ def translate(
         device: where to run.
         json: print a JSON object for each recording and target, a line each, as they come.
     """
+    from interlingua.errors import UsageError
     from interlingua.experiments.translating import find_recordings, output_formats, translate_recordings
     from interlingua.translation import Segmentation, TranslationOptions, Translator
     from interlingua.translation.formats import render
@@ -83,8 +89,15 @@ def translate(
         guards=not no_guards,
         segmentation=Segmentation(vad=not no_vad, longest=longest),
     )
+    if phrase_margin is not None and phrases is None:
+        raise UsageError("--phrase-margin is of --phrases; name an index there")
     recordings = find_recordings(inputs, note)
-    translator = Translator(model, options, backend=backend, compute=compute, device=device)
+    book = None
+    if phrases:
+        from interlingua.index import Phrases
+
+        book = Phrases.open(phrases, to, phrase_margin)
+    translator = Translator(model, options, backend=backend, compute=compute, device=device, phrases=book)
     clock = time.monotonic()
     several = len(recordings) > 1 or len(to) > 1
     live = out is None and not json and format == ("text",)  # segments are shown before their recording is done
@@ -97,7 +110,7 @@ def translate(
                 say(f"# {name} ({target})")
             last = (name, target)
             for s in segments:
-                say(s.text, flush=True)
+                say(s.shown, flush=True)
 
     def done(translation: "Translation") -> None:
         if json:
@@ -127,6 +140,9 @@ def translate(
         note(f"interlingua: {report.present} of {report.recordings} recordings were done before")
     pace = f", {took / report.seconds:.3f} of real time" if report.seconds else ""
     note(f"interlingua: {report.seconds:.0f} s of audio in {took:.0f} s{pace}; {report.segments} segments")
+    if book and (report.phrases or report.flagged):
+        margins = ", ".join(f"{book.margin(t):.3f} into {t}" for t in book.targets)
+        note(f"interlingua: {report.phrases} segments are phrases of {phrases} (least margin: {margins})")
     if report.flagged:
         named = ", ".join(f"{n} {flag}" for flag, n in sorted(report.flagged.items()))
         note(f"interlingua: look at what is flagged in the JSON: {named} (docs/translate.md says what that means)")

@@ -47,7 +47,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class TranslateReport:
-    """Counts; ``present``: had their output already; ``failed``: name -> why; ``seconds``: of audio translated now."""
+    """Counts; ``present``: had their output already; ``failed``: name -> why; ``seconds``: of audio translated now.
+
+    ``phrases``: segments whose text is a phrase's; ``flagged`` counts the others.
+    """
 
     recordings: int
     present: int
@@ -55,6 +58,7 @@ class TranslateReport:
     seconds: float = 0.0
     segments: int = 0
     flagged: dict[str, int] = field(default_factory=dict)
+    phrases: int = 0
 
 
 def find_recordings(inputs: Sequence[str], log: Callable[[str], None] = lambda line: None) -> list[Recording]:
@@ -146,6 +150,7 @@ def translate_recordings(
                 "from": source,
                 "as": spoken_as,
                 "formats": list(formats),
+                "phrases": translator.phrases.about if translator.phrases else None,
             }
             claimed = stack.enter_context(Claim(out, settings, folder=isinstance(writer, _Folder)))
             output = _Output(out, writer, claimed, recordings, sources, log)
@@ -166,7 +171,7 @@ def _translate(
     todo = [r for r in recordings if not (output and output.has(r))]
     failed: dict[str, str] = {}
     flagged: Counter[str] = Counter()
-    seconds, segments = 0.0, 0
+    seconds, segments, phrases = 0.0, 0, 0
     length = _length(todo)
     by_length = length is not None
     with track(len(todo) if length is None else length, f"translating{', seconds' if by_length else ''}") as advance:
@@ -199,12 +204,13 @@ def _translate(
                 continue
             done(translation)
             segments += len(translation.segments)
-            flagged.update(flag for s in translation.segments for flag in s.flags)
+            phrases += sum(s.phrase is not None for s in translation.segments)
+            flagged.update(flag for s in translation.segments if not s.phrase for flag in s.flags)
             if translation.target == targets[0]:
                 seconds += translation.duration
                 if not by_length:
                     advance(1)
-    return TranslateReport(len(recordings), len(recordings) - len(todo), failed, seconds, segments, flagged)
+    return TranslateReport(len(recordings), len(recordings) - len(todo), failed, seconds, segments, flagged, phrases)
 
 
 def _length(recordings: Sequence[Recording]) -> int | None:

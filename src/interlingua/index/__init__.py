@@ -2,5 +2,6 @@
 
 from interlingua.index.build import build, collect
 from interlingua.index.index import Hit, Index, search_shards
+from interlingua.index.phrases import Phrases
 
-__all__ = ["Hit", "Index", "build", "collect", "search_shards"]
+__all__ = ["Hit", "Index", "Phrases", "build", "collect", "search_shards"]

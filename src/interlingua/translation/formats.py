@@ -18,6 +18,26 @@ LINE_LETTERS, WIDE_LINE_LETTERS = 42, 20  # of a subtitle's line; the second in 
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """A phrase of an index whose text stands for what the decoder wrote.
+
+    Attributes:
+        id: of the utterance.
+        score: of the match, as `interlingua search` gives it.
+        margin: of the score over that of the best phrase with another text.
+        decoded: what the decoder wrote.
+    """
+
+    id: str
+    score: float
+    margin: float
+    decoded: str = ""
+
+    def __str__(self) -> str:
+        return f"[phrase {self.id}, score {self.score:.2f}, margin {self.margin:.2f}]"
+
+
+@dataclass(frozen=True)
 class Segment:
     """A piece of a translation.
 
@@ -29,6 +49,7 @@ class Segment:
         flags: what looks wrong (see `guards`); none where guards are off.
         tries: how often the chunk was decoded.
         tokens: of the text; they and ``temperature``, of the try that was kept, aren't in the JSON form.
+        phrase: whose text this is; log-probabilities, flags and tries are still those of what the decoder wrote.
     """
 
     start: float
@@ -43,6 +64,12 @@ class Segment:
     words: tuple[Word, ...] = ()
     tokens: tuple[int, ...] = ()
     temperature: float = 0.0
+    phrase: Phrase | None = None
+
+    @property
+    def shown(self) -> str:
+        """The text, with a note where it is a phrase's."""
+        return f"{self.text} {self.phrase}" if self.phrase else self.text
 
     def later(self, seconds: float) -> "Segment":
         """The same segment, moved in time."""
@@ -50,12 +77,14 @@ class Segment:
         return replace(self, start=start, end=end, words=tuple(w.later(seconds) for w in self.words))
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form; words and flags only where there are any."""
+        """The JSON form; words, flags and phrase only where there are any."""
         row = asdict(self) | {"flags": list(self.flags), "words": [asdict(w) for w in self.words]}
         del row["tokens"], row["temperature"]
         for name in ("log_probability", "no_speech_probability", "compression_ratio"):
             row[name] = round(row[name], 4)
-        return {k: v for k, v in row.items() if v != []}
+        if self.phrase:
+            row["phrase"] |= {"score": round(self.phrase.score, 4), "margin": round(self.phrase.margin, 4)}
+        return {k: v for k, v in row.items() if v != [] and v is not None}
 
 
 @dataclass(frozen=True)
@@ -109,7 +138,7 @@ def render(translation: Translation, format: Format) -> str:
 
 def as_text(translation: Translation) -> str:
     """One line per segment."""
-    return "".join(f"{s.text}\n" for s in translation.segments)
+    return "".join(f"{s.shown}\n" for s in translation.segments)
 
 
 def as_json(translation: Translation) -> str:
@@ -139,7 +168,7 @@ def as_vtt(translation: Translation) -> str:
 def as_tsv(translation: Translation) -> str:
     """Start and end in milliseconds, flags, text: the columns of OpenAI's Whisper plus flags."""
     rows = [
-        f"{round(1000 * s.start)}\t{round(1000 * s.end)}\t{' '.join(s.flags)}\t{' '.join(s.text.split())}\n"
+        f"{round(1000 * s.start)}\t{round(1000 * s.end)}\t{' '.join(s.flags)}\t{' '.join(s.shown.split())}\n"
         for s in translation.segments
     ]
     return "".join(["start\tend\tflags\ttext\n", *rows])
@@ -166,4 +195,4 @@ def clock(seconds: float, mark: str) -> str:
 
 def _lines(segment: Segment, target: str) -> str:
     width = WIDE_LINE_LETTERS if target in UNSPACED_LANGUAGES else LINE_LETTERS
-    return "\n".join(textwrap.wrap(segment.text, width, break_long_words=target in UNSPACED_LANGUAGES)) or segment.text
+    return "\n".join(textwrap.wrap(segment.shown, width, break_long_words=target in UNSPACED_LANGUAGES)) or segment.text

@@ -11,7 +11,7 @@ from interlingua.errors import UsageError
 from interlingua.models import Whisper
 from interlingua.models.whisper import FRAME_SECONDS
 from interlingua.translation.engines import Decoded
-from interlingua.translation.formats import Segment
+from interlingua.translation.formats import Phrase, Segment
 from interlingua.translation.guards import Flag, compression_ratio
 from interlingua.translation.words import Word
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, Samples
@@ -104,6 +104,7 @@ class Output:
 
     ``words``: of each piece that the model's timestamps cut it into; their times are seconds within the chunk.
     ``parts``: shorter chunks whose outputs, of the same target, stand for this one.
+    ``phrase``: whose text stands for the decoder's.
     """
 
     decoded: Decoded
@@ -113,6 +114,7 @@ class Output:
     temperature: float = 0.0
     words: tuple[tuple[Word, ...], ...] = ()
     parts: tuple["Chunk", ...] = ()
+    phrase: Phrase | None = None
 
 
 @dataclass(eq=False)
@@ -166,6 +168,7 @@ def segments_of(chunk: Chunk, target: str, whisper: Whisper) -> list[Segment]:
         tuple(w.later(start) for words in found.words for w in words),
         tuple(found.decoded.tokens),
         found.temperature,
+        found.phrase,
     )
     first_time = whisper.model.generation_config.no_timestamps_token_id + 1
     if not any(t >= first_time for t in found.decoded.tokens):

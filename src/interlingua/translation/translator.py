@@ -2,6 +2,7 @@
 
     audio -> chunks_of: stretches of speech -> windows of chunks -> batches of equal context
           -> Engine.encode -> detect -> generate, once for each target -> guards, and retries where they object
+          -> phrases of an index, where given, for what the decoder is unsure of
           -> segments in the order of time -> Translation
 
 Chunks of many recordings share a batch. Each is encoded with the silence of `--context`, not padded to 30 s: most of
@@ -15,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -27,7 +28,7 @@ from interlingua.languages import UNSPACED_LANGUAGES, normalise_language, normal
 from interlingua.models import Task
 from interlingua.models.whisper import FRAME_SAMPLES, WINDOW_FRAMES
 from interlingua.translation.engines import Decoding, Engine, likeliest, load_engine
-from interlingua.translation.formats import Segment, Translation, clock
+from interlingua.translation.formats import Phrase, Segment, Translation, clock
 from interlingua.translation.guards import Flag, begins_doubled, flags_of, is_sparse, letters_in
 from interlingua.translation.segments import (
     Chunk,
@@ -94,6 +95,24 @@ class TranslationOptions:
                 raise UsageError(f"temperature {t:g}: use more than 0, and 2 at most")
 
 
+class PhraseBook(Protocol):
+    """Phrases that answer where the decoder is unsure; `interlingua.index.phrases` has one."""
+
+    @property
+    def targets(self) -> Collection[str]:
+        """Languages that it answers in."""
+        ...
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What its answers depend on."""
+        ...
+
+    def answers(self, audio: Sequence[Samples], languages: Sequence[str]) -> list[dict[str, tuple[str, Phrase]]]:
+        """Target language -> text and phrase, of each stretch of speech; only those that are sure."""
+        ...
+
+
 @dataclass(frozen=True)
 class TargetPrompt:
     """A target language and how a model is prompted for it; ``trained``: by fine-tuning, without timestamps."""
@@ -147,6 +166,8 @@ class TargetPrompt:
 class Translator:
     """Translate recordings. See `load_engine` for ``model``, ``backend``, ``compute`` and ``device``.
 
+    ``phrases`` answer where the decoder is unsure; raises UsageError for them without guards.
+
     >>> Translator("base").translate("talk.mp3", to="en").text  # doctest: +SKIP
     """
 
@@ -158,8 +179,12 @@ class Translator:
         backend: str = "auto",
         compute: str = "auto",
         device: str = "auto",
+        phrases: PhraseBook | None = None,
     ) -> None:
         self.options = options or TranslationOptions()
+        self.phrases = phrases
+        if phrases and not self.options.guards:
+            raise UsageError("--phrases: the guards find what the decoder is unsure of; leave --no-guards out")
         if isinstance(model, str | Path):
             self.engine = load_engine(model, backend=backend, compute=compute, device=device)
         else:
@@ -249,6 +274,8 @@ class Translator:
                     proxies[chunk.language] = decoder.proxy(chunk.language, alike[:PROBED_CHUNKS], log)
                 chunk.token = recording.token = proxies[chunk.language]
             decoder.decode(window, targets, advance)
+            if self.phrases:
+                self._answer(self.phrases, window)
             for chunk in window:
                 going[chunk.recording].chunks.append(chunk)
             first = {c.recording: round(c.span.seconds[0], 2) for c in reversed(window)}
@@ -303,11 +330,35 @@ class Translator:
         process()
         yield from finished()
 
+    def _answer(self, phrases: PhraseBook, chunks: Sequence[Chunk]) -> None:
+        """Let phrases stand for the outputs that the decoder is unsure of, and that the phrases are sure of."""
+        doubtful = [c for c in chunks if any(self._is_unsure(c, t) for t in c.outputs if t in phrases.targets)]
+        found = phrases.answers([c.samples for c in doubtful], [c.language for c in doubtful])
+        for chunk, answers in zip(doubtful, found, strict=True):
+            for target in [t for t in chunk.outputs if t in answers and self._is_unsure(chunk, t)]:
+                output, (text, phrase) = chunk.outputs[target], answers[target]
+                decoded = " ".join(o.text for o in _standing(chunk, target))
+                chunk.outputs[target] = replace(
+                    output,
+                    decoded=replace(output.decoded, tokens=[]),
+                    text=text,
+                    words=(),
+                    parts=(),
+                    phrase=replace(phrase, decoded=decoded),
+                )
+
+    def _is_unsure(self, chunk: Chunk, target: str) -> bool:
+        """Whether an output is flagged or empty, or the model knows nothing of the language spoken."""
+        proxies = self.engine.targets.proxies if self.engine.targets else ()
+        known = chunk.language in self.engine.whisper.languages or chunk.language in proxies
+        return not known or any(o.flags or not o.text for o in _standing(chunk, target))
+
     def _joined(self, chunks: Sequence[Chunk], target: str) -> list[Segment]:
         segments: list[Segment] = []
         for chunk in chunks:
             for segment in segments_of(chunk, target, self.engine.whisper):
-                if segments and self.options.guards and begins_doubled(segment.text, segments[-1].text):
+                known = segment.phrase is None and self.options.guards
+                if segments and known and begins_doubled(segment.text, segments[-1].text):
                     segment = replace(segment, flags=(*segment.flags, "doubled"))
                 segments.append(segment)
         return segments
@@ -563,6 +614,12 @@ class _ChunkDecoder:
         spaced = target.written(chunk) not in UNSPACED_LANGUAGES
         words = join_tokens(pieces, path, chunk.seconds, whisper.tokenizer, spaced=spaced)
         return replace(found, words=tuple(map(tuple, words)))
+
+
+def _standing(chunk: Chunk, target: str) -> list[Output]:
+    """A chunk's output, or those of the parts that stand for it."""
+    found = chunk.outputs[target]
+    return [output for part in found.parts for output in _standing(part, target)] or [found]
 
 
 def _rank(found: Output) -> tuple[int, float]:
