@@ -231,7 +231,8 @@ def _taken(source: FrameStore, uri: str, dtype: StoreDtype) -> tuple[FrameStore,
     """The index's frame store with another's utterances in it, pooled as an index's are; and their number."""
     pooling = _pooling(uri.removesuffix("/frames.lance"), source.spec.rate)
     if pooling % source.spec.pooling:
-        takes = " or ".join(str(n) for n in range(1, pooling + 1) if pooling % n == 0)
+        fits = ", ".join(str(n) for n in range(1, pooling) if pooling % n == 0)
+        takes = f"{fits} or {pooling}" if fits else f"{pooling}"
         raise UsageError(f"{source.path}: frames pooled by {source.spec.pooling}; an index takes {takes}")
     lines, hashes = source.lines(), source.hashes()
     if len(lines) < len(hashes):
