@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
 CLUSTER := .venv-cluster
+MTEB := .venv-mteb
 SPEECH_PEERS := .venv-translate-peers
 SERVE_PEERS := .venv-serve-peers
 AUDIT := .venv-audit
 
-.PHONY: setup demo demo-full test test-cluster test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune study-mboshi bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-voices bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
+.PHONY: setup demo demo-full test test-cluster test-mteb test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune study-mboshi bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-voices bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -69,6 +70,15 @@ $(CLUSTER)/.ready: tests/cluster.lock $(READY)
 	$(PYTHON) -m venv $(CLUSTER)
 	echo "import site; site.addsitedir('$(CURDIR)/$(VENV)/lib/$$(ls $(VENV)/lib)/site-packages')" > $$(echo $(CLUSTER)/lib/python*/site-packages)/main.pth
 	$(CLUSTER)/bin/python -m pip install --quiet --no-deps -r tests/cluster.lock
+	@touch $@
+
+test-mteb: $(MTEB)/.ready  ## our task in mteb, scored by mteb's evaluator (a minute)
+	$(MTEB)/bin/python -m pytest tests/experiments/test_mteb.py
+
+$(MTEB)/.ready: tests/mteb.lock $(READY)
+	$(PYTHON) -m venv $(MTEB)
+	echo "import site; site.addsitedir('$(CURDIR)/$(VENV)/lib/$$(ls $(VENV)/lib)/site-packages')" > $$(echo $(MTEB)/lib/python*/site-packages)/main.pth
+	$(MTEB)/bin/python -m pip install --quiet --no-deps -r tests/mteb.lock
 	@touch $@
 
 golden: setup  ## every figure of tests/golden again, minutes of real speech included
