@@ -10,7 +10,7 @@ SPEECH_PEERS := .venv-translate-peers
 SERVE_PEERS := .venv-serve-peers
 AUDIT := .venv-audit
 
-.PHONY: setup demo demo-full test test-cluster test-mteb test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune study-mboshi bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-voices bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
+.PHONY: setup demo demo-full test test-cluster test-mteb test-faults fuzz soak determinism audit sbom lock golden lint type format docs study study-transfer study-finetune study-mboshi bench bench-encoding bench-seqsim bench-index bench-finetune bench-unseen bench-robustness bench-voices bench-head bench-documents bench-mine bench-corpora bench-translate bench-translate-quality bench-serve serve peers translate-peers serve-peers clean
 
 setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prompts corpus
 	$(BIN)/interlingua doctor --fetch
@@ -136,6 +136,9 @@ bench-robustness: setup  ## retrieval and translation against language distance:
 
 bench-voices: setup  ## retrieval between other voices and families, clones of two public repositories: docs/voices.md
 	$(BIN)/python benchmarks/voices.py
+
+bench-head: setup  ## a trained head on sentences, languages and voices it never saw: docs/head.md (an hour of a core; goes on where it was)
+	$(BIN)/python benchmarks/head.py
 
 bench-documents: setup  ## mine --document on talks spliced from prompts: docs/documents.md (half an hour of a core; frames are kept)
 	$(BIN)/python benchmarks/documents.py

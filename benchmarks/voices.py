@@ -84,7 +84,12 @@ def families(root: Path) -> dict[str, Hits]:
 
 
 def voices(root: Path) -> dict[str, Hits]:
-    """Hits of every method between the prompts and other voices, which are called ``<language>-2``."""
+    """Hits of every method between the prompts and other voices."""
+    return hits("asterisk", *other_voices(root))
+
+
+def other_voices(root: Path) -> tuple[Corpus, list[tuple[str, str]]]:
+    """The prompts with other voices, which are called ``<language>-2``, and the pairs of both."""
     prompts = prepare_prompts()
     first = Corpus.of(prompts, encoded(prompts, "prompts-pooled", pooling=POOL))
     others = [msgspec.structs.replace(u, id=f"2/{u.id}") for lang in VOICES for u in other_voice(root, lang)]
@@ -96,7 +101,7 @@ def voices(root: Path) -> dict[str, Hits]:
             for part in ("items", "frames", "seconds")
         },
     )
-    return hits("asterisk", merged, [(f"{a}-2", b) for a in VOICES for b in first.items])
+    return merged, [(f"{a}-2", b) for a in VOICES for b in first.items]
 
 
 def other_voice(root: Path, language: str) -> list[Utterance]:

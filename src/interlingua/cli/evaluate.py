@@ -29,6 +29,7 @@ def retrieval(
     drop_quiet: float | None = None,
     concatenate: tuple[str, ...] = (),
     texts: Path | None = None,
+    head: Path | None = None,
     model: str = "base",
     trec: Path | None = None,
     out: Path | None = None,
@@ -47,6 +48,7 @@ def retrieval(
         drop_quiet: drop frames that are this many decibels quieter than the utterance's loudest, such as 40.
         concatenate: stores of the same utterances at other layers, whose frames, each made unit, are joined to these.
         texts: for the cascade: file of its English texts (JSON lines), written where it is absent.
+        head: for the method head: the file of `interlingua index train`; default: the one beside the store.
         model: for the cascade: the model that made the frames.
         trec: folder for the rankings in TREC's form, a qrels file a pair and a run file a method (docs/retrieval.md).
         out: result folder for results.json, arrays.npz and report.html; those of an earlier evaluation are replaced.
@@ -71,6 +73,7 @@ def retrieval(
     from interlingua.models import load_sentence_encoder, load_whisper
     from interlingua.report.retrieval import near_chance
     from interlingua.results import Results
+    from interlingua.retrieval.head import Head, head_path, sentence
     from interlingua.retrieval.methods import get_method
 
     cascade = "cascade" in [get_method(name).score for name in method]
@@ -97,11 +100,23 @@ def retrieval(
             note(_UNTRAINED)
         said = english_texts(utterances, frames, load_whisper(model, device=where), texts)
         english = EnglishTexts(said, load_sentence_encoder(device=where))
+    trained = None
+    if "headed" in [get_method(name).frames for name in method]:
+        if concatenate:
+            raise UsageError("--concatenate: a head is for the frames of one layer")
+        trained = Head.load(head or head_path(frames.path), frames.dim)
+        if known := sum(sentence(u.group) in trained.groups for u in utterances):
+            note(
+                f"interlingua: the head was trained on sentences of {known} of {len(utterances)} utterances: "
+                "R@1 on others is lower"
+            )
+    elif head:
+        raise UsageError("--head is for --method head")
     methods = list(dict.fromkeys(method)) or usable_methods(
         (DEFAULT_METHOD, "seqsim"), corpus.n_clusters, lambda line: note(f"interlingua: {line}")
     )
     log = UtteranceLog(utterances)
-    found = measure(corpus, methods, compute=how, device=where, texts=english, log=log, trec=trec)
+    found = measure(corpus, methods, compute=how, device=where, texts=english, head=trained, log=log, trec=trec)
     results = Results(
         title="Cross-lingual speech retrieval",
         retrieval=found.rows,
@@ -115,6 +130,7 @@ def retrieval(
             "methods": methods,
             "drop_quiet": drop_quiet,
             "concatenate": list(concatenate),
+            **({"head": trained.digest, "head_trained_on": trained.about} if trained else {}),
         },
         failures=[f"{name}: not in the store" for name in missing],
     )

@@ -1,6 +1,7 @@
 """``interlingua index``: an index of spoken utterances on disk."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import cyclopts
@@ -111,6 +112,41 @@ def remove(index: str, ids: tuple[str, ...] = (), *, where: str | None = None, j
 
 
 @app.command
+def train(indexes: tuple[str, ...], *, pairs: Path | None = None, seed: int = 0, json: bool = False) -> None:
+    """Train a head for an index on utterances that mean the same in two languages; search and mine then use it.
+
+    Minutes on two cores (docs/head.md). It is written beside the frames, as frames.head.safetensors; to undo it, delete
+    the file and build again.
+
+    Args:
+        indexes: the index; several, to mine them together, share one head.
+        pairs: table of pairs to learn from, id_a and id_b, such as `interlingua mine --out` writes; default:
+            utterances of one meaning.
+        seed: of the training.
+        json: print the result as JSON.
+    """
+    from interlingua.errors import UsageError
+    from interlingua.index import Index
+    from interlingua.index.train import train as train_indexes
+    from interlingua.retrieval.head import HeadSettings, head_path
+
+    if len(set(indexes)) < len(indexes):
+        raise UsageError("index train: an index is named twice")
+    opened = [Index.open(uri) for uri in indexes]
+    head = train_indexes(opened, pairs, HeadSettings(seed=seed))
+    files = [str(head_path(index.store.path)) for index in opened]
+    if json:
+        emit({"heads": files, "head": head.digest, **head.about})
+        return
+    counts: Mapping[str, int] = head.about["pairs"]
+    first, last = head.about["loss"]
+    say(f"trained on {sum(counts.values())} pairs ({', '.join(f'{p} {n}' for p, n in counts.items())})")
+    say(f"loss:       {first:.2f} at first, {last:.2f} at last")
+    for file in files:
+        say(f"head:       {file}")
+
+
+@app.command
 def info(index: str, *, json: bool = False) -> None:
     """Show what an index holds.
 
@@ -132,6 +168,7 @@ def info(index: str, *, json: bool = False) -> None:
         f"{found['dim']} wide"
     )
     say(f"estimated:  {', '.join(found['statistics']) or 'nothing: fewer than 20 utterances'}")
+    say(f"head:       {found['head'] or 'none; `interlingua index train` makes one'}")
     say(f"columns:    {', '.join(found['columns'])}")
 
 

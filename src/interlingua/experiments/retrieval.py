@@ -37,6 +37,7 @@ from interlingua.retrieval.evaluate import (
     evaluate_scores,
     relevance,
 )
+from interlingua.retrieval.head import Head
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS, Method, get_method
 from interlingua.retrieval.seqsim import TIE, SimilarityCompute, unit_rows
 from interlingua.types import SAMPLE_RATE, FrameArray, FrameSpec, Matrix, Utterance
@@ -139,6 +140,7 @@ def measure(
     compute: SimilarityCompute = "float32",
     device: str = "cpu",
     texts: EnglishTexts | None = None,
+    head: Head | None = None,
     log: UtteranceLog | None = None,
     trec: Path | None = None,
 ) -> Measured:
@@ -152,6 +154,7 @@ def measure(
         pairs: unordered pairs of languages; None: all.
         frames: name of frames other than the encoder's; results call the methods ``method:frames``.
         texts: the cascade's English texts; other methods ignore them.
+        head: of the method `head`; others ignore it.
         log: keeps each query's rank.
         trec: folder for TREC's files of each pair, see `write_trec`.
 
@@ -174,7 +177,10 @@ def measure(
     first = ""
     for name, method in chosen.items():
         label = f"{name}:{frames}" if frames else name
-        scored = score_pairs(corpus, method, usable, label=label, compute=compute, device=device, texts=texts)
+        heads = [head] * FOLDS if head else []
+        scored = score_pairs(
+            corpus, method, usable, label=label, compute=compute, device=device, texts=texts, heads=heads
+        )
         for (a, b), directions in zip(usable, scored, strict=True):
             for (query, candidate), scores in zip(((a, b), (b, a)), directions, strict=True):
                 sides = corpus.items[query], corpus.items[candidate]
@@ -238,6 +244,7 @@ def score_pairs(
     device: str = "cpu",
     background: int | None = None,
     texts: EnglishTexts | None = None,
+    heads: Sequence[Head] = (),
 ) -> list[Directions]:
     """Scores of both directions of each pair, NaN where an utterance has no frames; see `evaluate.Scorer`."""
     if method.score == "cascade":
@@ -249,9 +256,9 @@ def score_pairs(
     languages = dict.fromkeys(lang for pair in pairs for lang in pair)
     held = {lang: corpus.held(lang) for lang in languages}
     usable = [(a, b) for a, b in pairs if len(held[a]) and len(held[b])]
-    with track(len(usable) * FOLDS, f"scoring ({label})") as advance:
+    with track(len(usable) * (len(heads) if method.frames == "headed" else FOLDS), f"scoring ({label})") as advance:
         speech = {lang: corpus.speech(lang) for lang in languages if len(held[lang])}
-        scorer = Scorer(speech, method, compute=compute, device=device, background=background)
+        scorer = Scorer(speech, method, compute=compute, device=device, background=background, heads=heads)
         scored = dict(zip(usable, scorer.score(usable, advance), strict=True))
     results = []
     for a, b in pairs:
@@ -423,9 +430,10 @@ def usable_methods(methods: Sequence[str], n_clusters: int, log: Callable[[str],
 
 
 def require_methods(methods: Sequence[str]) -> None:
-    """Raise UsageError for a recipe's methods: none, an unknown one, or the cascade, which needs more than a recipe."""
+    """Raise UsageError for a recipe's methods: none, an unknown one, or one that needs more than a recipe."""
     for name in methods:
-        if get_method(name).score == "cascade":
+        method = get_method(name)
+        if method.score == "cascade" or method.frames == "headed":
             raise UsageError(f"methods: {name!r} can't be used here; use {', '.join(METHODS)}")
     if not methods:
         raise UsageError(f"methods: name one or more of {', '.join(METHODS)}")

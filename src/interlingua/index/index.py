@@ -35,6 +35,7 @@ from interlingua.index.vectors import AnchorVectors
 from interlingua.models import Whisper, load_whisper
 from interlingua.progress import track
 from interlingua.retrieval.features import with_position
+from interlingua.retrieval.head import Head, head_path
 from interlingua.retrieval.hubness import csls, neighbourhood
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
 from interlingua.retrieval.seqsim import TIE, Packed, SimilarityCompute, pack, reduce_directions, seqsim
@@ -196,6 +197,17 @@ class Index:
         return int(self._catalogue.count_rows())
 
     @property
+    def shared(self) -> bool:
+        """Whether its statistics are another index's."""
+        return self._metadata("shared") == "yes"
+
+    @property
+    def head(self) -> Head | None:
+        """What `train` has written beside the frames: the next `refresh` puts it into the statistics."""
+        path = head_path(self.store.path)
+        return Head.load(path, self.store.dim) if path.exists() else None
+
+    @property
     def statistics(self) -> Statistics:
         """What was estimated on each language."""
         return self.estimates.statistics
@@ -223,6 +235,7 @@ class Index:
             "frames": msgspec.to_builtins(self.store.spec),
             "dim": self.store.dim,
             "statistics": list(self.statistics.languages),
+            "head": self.statistics.head or None,
             "vector_index": bool(self._catalogue.has_index),
             "columns": [name for name in self._catalogue.schema.names if name not in _OWN],
         }
@@ -419,19 +432,18 @@ class Index:
         lines, hashes = self.store.lines(), self.store.hashes()
         known = {i: msgspec.json.decode(line, type=Utterance) for i, line in lines.items()}
         own = own_columns(known.values())
-        shared = self._metadata("shared") == "yes"
-        by_language: dict[str, list[str]] = {}
-        for i, u in sorted(known.items()):
-            by_language.setdefault(u.language, []).append(i)
-        if not shared and self.statistics.outdated({lang: len(ids) for lang, ids in by_language.items()}):
-            made = Estimates(stats.fit(by_language, self.store.read))
+        by_language = ids_by_language(known.values())
+        head = self.head
+        counts = {lang: len(ids) for lang, ids in by_language.items()}
+        if not self.shared and self.statistics.outdated(counts, head.digest if head else ""):
+            made = Estimates(stats.fit(by_language, self.store.read, head))
             stats.save(f"{self.uri}/statistics.lance", made.statistics)
         elif set(own) <= set(self._catalogue.schema.names):
             return self._complete(known, hashes)
         else:
             made = self.estimates
         self._estimates = made
-        schema = _schema(self.encoder, made, shared, own)
+        schema = _schema(self.encoder, made, self.shared, own)
         with track(len(known), "indexing") as advance:
             batches = self._rows(known.values(), hashes, schema, advance)
             reader = pa.RecordBatchReader.from_batches(schema, batches)
@@ -599,6 +611,14 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while some := list(islice(remaining, size)):
         yield some
+
+
+def ids_by_language(utterances: Iterable[Utterance]) -> dict[str, list[str]]:
+    """Sorted ids of each language's utterances."""
+    found: dict[str, list[str]] = {}
+    for u in sorted(utterances, key=lambda u: u.id):
+        found.setdefault(u.language, []).append(u.id)
+    return found
 
 
 def own_columns(utterances: Iterable[Utterance]) -> list[str]:

@@ -359,7 +359,7 @@ def mine(
         engine: where pairs are scored.
 
     Raises:
-        UsageError: frames of two kinds, an utterance on both sides, or ``neighbours`` below 1.
+        UsageError: frames of two kinds or by two heads, an utterance on both sides, or ``neighbours`` below 1.
     """
     if neighbours < 1:
         raise UsageError(f"--neighbours {neighbours}: use 1 or more")
@@ -367,6 +367,10 @@ def mine(
     if a.index.uri == b.index.uri and a.rows.keys() & b.rows.keys():
         raise UsageError(f"{a.index.uri}: A and B share utterances; name two languages of it, --languages en fr")
     whitened = bool(a.index.statistics.languages and b.index.statistics.languages)
+    if whitened and a.index.statistics.head != b.index.statistics.head:
+        raise UsageError(
+            f"{a.index.uri} and {b.index.uri}: their heads differ; train one for both with `interlingua index train`"
+        )
     everything = not whitened or max(len(a), len(b)) <= EXHAUSTIVE
     run = _Run(a, b, engine, kept)
     i, j = _all_pairs(len(a), len(b)) if everything else _candidates(run, CANDIDATES)

@@ -34,7 +34,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     margin: float
 
 
-P = TypeVar("P", bound=Pair)
+P = TypeVar("P", bound=msgspec.Struct)
 
 
 def read_pairs(path: Path, row: type[P]) -> list[P]:

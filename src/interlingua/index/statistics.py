@@ -18,6 +18,7 @@ from interlingua.encoding import pool_frames
 from interlingua.encoding.store import UNWRITABLE, faults_named
 from interlingua.errors import StoreError
 from interlingua.retrieval.features import LEAST_UTTERANCES, FrameTransform, fit_whitening
+from interlingua.retrieval.head import Head
 from interlingua.types import FrameArray, Frames
 
 EVERY = "*"  # all languages together: for speech of a language with too few utterances
@@ -56,7 +57,7 @@ class LanguageStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """By language, `EVERY` first; none in an index of too few utterances.
+    """By language, `EVERY` first; none in an index of too few utterances. Transforms include the index's head.
 
     ``coordinates`` is the matrix of vectors by the references of `EVERY`, ``centres`` each language's mean vector.
     """
@@ -65,6 +66,11 @@ class Statistics:
     languages: dict[str, LanguageStatistics]
     coordinates: np.ndarray | None = None
     centres: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def head(self) -> str:
+        """`Head.digest` of the head in the transforms, "" without one."""
+        return self.version.partition("-")[2]
 
     def name(self, language: str) -> str:
         """The language whose statistics serve a language: itself, or `EVERY`."""
@@ -76,18 +82,21 @@ class Statistics:
             return frames.astype(np.float32)
         return self.languages[self.name(language)].transform(frames)
 
-    def outdated(self, counts: Mapping[str, int]) -> bool:
-        """Whether the languages' numbers of utterances ask for new statistics."""
+    def outdated(self, counts: Mapping[str, int], head: str = "") -> bool:
+        """Whether the languages' numbers of utterances, or another head, ask for new statistics."""
         total = sum(counts.values())
         now = {EVERY: total, **counts} if total >= LEAST_UTTERANCES else {}
         due = {lang for lang, n in now.items() if n >= LEAST_UTTERANCES}
-        return not due <= set(self.languages) or any(2 * self.languages[lang].n <= now[lang] for lang in due)
+        grown = not due <= set(self.languages) or any(2 * self.languages[lang].n <= now[lang] for lang in due)
+        return grown or (bool(self.languages) and self.head != head)
 
 
 NONE = Statistics("none", {})
 
 
-def fit(languages: Mapping[str, Sequence[str]], read: Callable[[list[str]], list[Frames]]) -> Statistics:
+def fit(
+    languages: Mapping[str, Sequence[str]], read: Callable[[list[str]], list[Frames]], head: Head | None = None
+) -> Statistics:
     """Statistics of utterances' ids by language; ``read`` gives their frames, in order."""
     groups = {EVERY: [i for ids in languages.values() for i in ids], **languages}
     spoken = {i: language for language, ids in languages.items() for i in ids}
@@ -99,12 +108,13 @@ def fit(languages: Mapping[str, Sequence[str]], read: Callable[[list[str]], list
             continue
         sample = sorted(ids, key=lambda i: hashlib.sha256(i.encode()).digest())[:WHITENED_ON]
         frames = [f for f in read(sample) if np.isfinite(f.speech).all()]
-        found[language] = LanguageStatistics(len(ids), fit_whitening([f.speech for f in frames]))
+        whitening = fit_whitening([f.speech for f in frames])
+        found[language] = LanguageStatistics(len(ids), head.after(whitening) if head else whitening)
         chosen[language] = frames[: ANCHORS if language == EVERY else REFERENCES]
         digest.update("\0".join([language, *(f"{f.id} {f.audio_hash}" for f in frames)]).encode())
     if not found:
         return NONE
-    made = Statistics(digest.hexdigest()[:16], found)
+    made = Statistics(digest.hexdigest()[:16] + (f"-{head.digest}" if head else ""), found)
     for language, frames in chosen.items():
         for f in frames:
             pooled = pool_frames(made.transform(spoken[f.id], f.speech), HUB_POOLING)

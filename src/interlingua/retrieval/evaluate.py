@@ -2,7 +2,8 @@
 
 **Scores.** A method that estimates on unlabelled audio (means, whitening, neighbourhoods, rarity) is evaluated in three
 folds of near-duplicate clusters. A fold's queries are scored with estimates from the other two, one for each language,
-so that nothing is estimated on parallel speech. The whole gallery is always searched.
+so that nothing is estimated on parallel speech. A trained head, which has seen parallel speech anyway, is evaluated
+with estimates on all clusters outside the fold. The whole gallery is always searched.
 
 **Figures.** Every candidate with the query's meaning is a positive. The rank is that of the best one; ties (scores
 within `TIE`) count against it, so that a constant score earns nothing, and equal recordings rank alike in any order. A
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from interlingua.errors import CorpusError
+from interlingua.errors import CorpusError, UsageError
 from interlingua.resampling import CI_LEVEL, RETRIEVAL_DRAWS, cluster_draws, draws_signature, percentile_interval
 from interlingua.retrieval.dtw import dtw_similarity
 from interlingua.retrieval.features import (
@@ -32,6 +33,7 @@ from interlingua.retrieval.features import (
     rarity_weights,
     with_position,
 )
+from interlingua.retrieval.head import Head
 from interlingua.retrieval.hubness import CORRECTIONS, neighbourhood
 from interlingua.retrieval.methods import Method
 from interlingua.retrieval.seqsim import TIE, Packed, SimilarityCompute, pack, reduce_directions, seqsim_both
@@ -209,8 +211,9 @@ def fold_order(clusters: Sequence[str], seed: int = FOLD_SEED) -> dict[str, int]
 class Scorer:
     """Scores pairs of languages under one method other than the cascade, which reads texts.
 
-    ``background`` limits a language's utterances to estimate on; None takes all outside the fold. Raises CorpusError
-    if the method estimates, and there are too few clusters to hold some out.
+    ``background`` limits a language's utterances to estimate on; None takes all. ``heads`` are those of a method that
+    has one: one a fold. Raises CorpusError if the method estimates, and there are too few clusters
+    to hold some out, and UsageError for a method whose head isn't given.
     """
 
     def __init__(
@@ -221,10 +224,16 @@ class Scorer:
         compute: SimilarityCompute = "float32",
         device: str = "cpu",
         background: int | None = None,
+        heads: Sequence[Head] = (),
         seed: int = FOLD_SEED,
     ) -> None:
         self._speech, self._method, self._compute, self._device = speech, method, compute, device
-        self._background = background
+        self._background, self._heads = background, heads if method.frames == "headed" else ()
+        if method.frames == "headed" and not heads:
+            raise UsageError(
+                "--method head: there is none; train one with `interlingua index train`, or name it with --head"
+            )
+        self._folds = len(self._heads) or FOLDS
         clusters = sorted({c for side in speech.values() for c in side.clusters})
         if method.estimates and len(clusters) < LEAST_CLUSTERS:
             raise CorpusError(
@@ -241,13 +250,13 @@ class Scorer:
             for a, b in pairs:
                 one, other = self._prepared(a), self._prepared(b)
                 found.append(self._compared(one, other, one.everything, other.everything))
-                advance(FOLDS)
+                advance(self._folds)
             return found
         sizes = [(len(self._speech[a].frames), len(self._speech[b].frames)) for a, b in pairs]
         scored = [(np.full((n, m), np.nan, np.float32), np.full((m, n), np.nan, np.float32)) for n, m in sizes]
-        for fold in range(FOLDS):
-            first, second = (fold + 1) % FOLDS, (fold + 2) % FOLDS  # on which a and b are estimated
-            prepared: dict[tuple[str, int], _Prepared] = {}
+        for fold in range(self._folds):
+            first, second = self._estimated_on(fold)
+            prepared: dict[tuple[str, int | None], _Prepared] = {}
             for (a, b), directions in zip(pairs, scored, strict=True):
                 for language, estimated in ((a, first), (b, second)):
                     if (language, estimated) not in prepared:
@@ -259,23 +268,33 @@ class Scorer:
                 advance(1)
         return scored
 
-    def _prepared(self, language: str, fold: int | None = None, estimated: int = 0) -> "_Prepared":
-        """Frames of a language as the method compares them for the queries of a fold, estimated on another fold."""
+    def _estimated_on(self, fold: int) -> tuple[int | None, int | None]:
+        """Folds that a and b of a pair are estimated on for the queries of ``fold``; None: on all others."""
+        if self._heads:
+            return None, None
+        return (fold + 1) % FOLDS, (fold + 2) % FOLDS
+
+    def _prepared(self, language: str, fold: int | None = None, estimated: int | None = None) -> "_Prepared":
+        """Frames of a language as the method compares them for a fold's queries; see `_estimated_on`."""
         method, speech = self._method, self._speech[language]
         frames: list[FrameArray] = list(speech.frames)
         chosen = tested = np.arange(0)
         if fold is not None:
             order = np.array([self._order[c] for c in speech.clusters])
-            tested = np.flatnonzero(order % FOLDS == fold)
-            chosen = np.flatnonzero((order % FOLDS == estimated) & speech.finite)
+            folds = order % self._folds
+            tested = np.flatnonzero(folds == fold)
+            known = folds != fold if estimated is None else folds == estimated
+            chosen = np.flatnonzero(known & speech.finite)
             chosen = chosen[np.argsort(order[chosen], kind="stable")][: self._background]
             if len(chosen) == 0:
+                where = f"outside fold {fold + 1}" if estimated is None else f"in fold {estimated + 1}"
                 raise CorpusError(
-                    f"no utterances of {language} in fold {estimated + 1} of {FOLDS} to estimate on: "
-                    "use --method seqsim"
+                    f"no utterances of {language} {where} of {self._folds} to estimate on: use --method seqsim"
                 )
         if method.frames != "plain":
             transform = fit_transform([frames[i] for i in chosen], method.frames, method.shrinkage)
+            if method.frames == "headed":
+                transform = self._heads[fold or 0].after(transform)
             frames = [transform(f) for f in frames]
         around = chosen[:AROUND] if method.hubness != "none" else chosen[:0]
         rows = np.union1d(tested, around)

@@ -65,9 +65,9 @@ def fit_whitening(background: Sequence[FrameArray], shrinkage: float = SHRINKAGE
 
 
 def fit_transform(
-    background: Sequence[FrameArray], kind: Literal["centred", "whitened"], shrinkage: float = SHRINKAGE
+    background: Sequence[FrameArray], kind: Literal["centred", "whitened", "headed"], shrinkage: float = SHRINKAGE
 ) -> FrameTransform:
-    """Centring or whitening, by its name in a method."""
+    """Centring or whitening, which a head follows, by its name in a method."""
     return fit_centring(background) if kind == "centred" else fit_whitening(background, shrinkage)
 
 

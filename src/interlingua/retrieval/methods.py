@@ -22,7 +22,8 @@ class Method:
         note: what it compares, in a few words.
         score: built in (``cascade`` compares English translations), or a function of N queries' and M candidates'
             frames, (T, D) each -> (N, M), higher for the more alike; a query's scores may not depend on other queries.
-        frames: transform of each language's frames (`retrieval.features`).
+        frames: transform of each language's frames (`retrieval.features`); headed: whitened, then a trained head
+            (`retrieval.head`).
         shrinkage: of whitening.
         weights: of frames in the means: equal, or higher for rare ones.
         position: weight of the relative position in the utterance.
@@ -34,7 +35,7 @@ class Method:
     label: str = ""
     note: str = ""
     score: BuiltinScore | Callable[..., Any] = "seqsim"
-    frames: Literal["plain", "centred", "whitened"] = "plain"
+    frames: Literal["plain", "centred", "whitened", "headed"] = "plain"
     shrinkage: float = 0.1
     weights: Literal["equal", "rare"] = "equal"
     position: float = 0.0
@@ -106,6 +107,13 @@ METHODS: Registry[Method] = Registry(
             "one averaged vector of whitened frames",
             score="mean-pool",
             frames="whitened",
+        ),
+        "head": Method(
+            "Trained head",
+            "whitened frames through a matrix that was trained on translations",
+            frames="headed",
+            position=0.1,
+            hubness="csls",
         ),
         "cascade": Method("Cascade", "Whisper's English translations, compared by a sentence encoder", score="cascade"),
         "mean-pool": Method("Mean-pooled cosine", "one averaged encoder vector an utterance", score="mean-pool"),
