@@ -215,7 +215,10 @@ def check_model_type(folder: Path) -> bool:
     if model_type is None:
         return False
     if model_type != "whisper":
-        raise ModelFormatError(f"{folder / 'config.json'}: model_type is {model_type!r:.40}, expected 'whisper'")
+        raise ModelFormatError(
+            f"{folder / 'config.json'}: model_type is {model_type!r:.40}, expected 'whisper'; to encode with another "
+            "speech encoder, add --encoder transformers"
+        )
     read_shape(folder)
     return True
 
