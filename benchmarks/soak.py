@@ -29,7 +29,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "soak.md"
 LANGUAGES = ("en", "fr")
 PROMPTS = 40  # a language
 EVERY = 5.0  # seconds between two looks
-PARTS = 4  # of the time; the first, in which caches fill, isn't counted as growth
+PARTS = 4  # of the time; the first half, in which caches fill, isn't counted as growth
 CLI = "import sys; from interlingua.cli import main; main()"
 
 
@@ -132,9 +132,9 @@ def page(minutes: float, looks: np.ndarray, done: dict[str, int], made: dict) ->
         [f"{part[0, 0] / 60:.0f} to {part[-1, 0] / 60:.0f} min", *(f"{np.median(part[:, i]):.0f}" for i in range(1, 5))]
         for part in parts
     ]
-    settled = np.concatenate(parts[1:])
+    settled = np.concatenate(parts[PARTS // 2 :])
     growth = [60 * np.polyfit(settled[:, 0], settled[:, i], 1)[0] for i in range(1, 5)]
-    rows.append(["growth a minute, after the first part", *(f"{g:+.2f}" for g in growth)])
+    rows.append(["growth a minute, second half", *(f"{g:+.2f}" for g in growth)])
     table = "\n".join("| " + " | ".join(r) + " |" for r in [["", *columns], ["---"] * 5, *rows])
     counts = ", ".join(f"{n} {what}" for what, n in done.items())
     return f"""# Memory and open files over {minutes:g} minutes
