@@ -18,8 +18,8 @@ setup: $(READY)  ## install the locked versions, fetch Whisper-base and the prom
 $(READY): requirements.lock torch.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"interlingua needs Python 3.11 or newer; this is {v.major}.{v.minor}. Use make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet -r torch.lock
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile -r torch.lock
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@
 
