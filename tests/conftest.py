@@ -25,8 +25,8 @@ _import_hook._JaxtypingLoader.exec_module = _execute
 
 
 def pytest_collection_modifyitems(items):
-    """Files with the real model come first: they take longest, so that several processes end at much the same time."""
-    long = {item.path for item in items if item.get_closest_marker("model")}
+    """Files that take long come first, so that several processes end at much the same time."""
+    long = {item.path for item in items if item.get_closest_marker("model") or item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
 
 

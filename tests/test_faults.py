@@ -27,6 +27,7 @@ KILLS = int(os.environ.get("INTERLINGUA_KILLS", "1"))  # a verb
 MINUTES = float(os.environ.get("INTERLINGUA_MINUTES", "1"))  # a verb
 REAL = os.environ.get("INTERLINGUA_SPEECH") == "real"
 LANGUAGES = ("en", "fr", "es")
+pytestmark = pytest.mark.slow
 
 SETUP = """
     import contextlib, os, resource, subprocess, sys, traceback
