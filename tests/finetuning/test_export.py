@@ -556,7 +556,7 @@ def test_the_verb_refuses_in_one_line(trained, tmp_path, capsys):
 @pytest.mark.model
 @pytest.mark.slow
 def test_whisper_base_deployed(base_whisper, prompts_manifest, tmp_path):
-    """Whisper-base as float32 by transformers, and as int8 by CTranslate2 and faster-whisper, against our own decoder."""
+    """Whisper-base in float32 by transformers, in int8 by CTranslate2 and faster-whisper, against our own decoder."""
     from interlingua.audio import load_audio
     from interlingua.metrics import score_translations
 
