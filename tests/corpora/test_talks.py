@@ -157,6 +157,10 @@ def test_mustc_what_cant_be_used(tmp_path):
     mustc_part(tmp_path, yaml="- {duration: 1.5, offset: 0.25}\n- !!python/object/apply:os.system ['touch pwned']\n")
     with pytest.raises(CorpusError, match=r"tst-COMMON.yaml:1: .* is no segment \(no 'wav'\)"):
         read("mustc", tmp_path)
+    for deep in ("[", "- ", "{a: "):  # libyaml would end the process
+        mustc_part(tmp_path, yaml=f"- {{duration: 1.5, offset: 0.25, wav: {deep * 100_000}\n- {{}}\n")
+        with pytest.raises(CorpusError, match=r"tst-COMMON.yaml:1: .* is no segment"):
+            read("mustc", tmp_path)
 
 
 def test_mustc_one_target_is_streamed(tmp_path):

@@ -760,6 +760,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 29
         ("config.json", Path.unlink, "config.json is missing"),
         ("config.json", lambda path: path.write_text("{"), "can't be read as JSON"),
         ("config.json", lambda path: path.write_text("[]"), "holds no JSON object"),
+        ("generation_config.json", lambda p: p.write_text('{"lang_to_id": {"\\ud800": 1}}'), "can't be read as JSON"),
         ("config.json", lambda path: path.write_text("{}"), "no model_type in config.json"),
         ("config.json", lambda path: path.write_text('{"model_type": "wav2vec2"}'), "expected 'whisper'"),
         ("tokenizer.json", Path.unlink, "tokenizer.json is missing"),

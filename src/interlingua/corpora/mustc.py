@@ -26,6 +26,7 @@ FETCH = (
     "<split>/txt/<split>.{yaml,<s>,<t>} and <split>/wav"
 )
 _TEST = "tst-COMMON"
+MOST_FOR_C = 1000  # characters of a line that libyaml reads: a bracket each would do it no harm
 _PAIR = re.compile(r"([a-z]{2,3})[-_]([a-z]{2,3})(?![a-z])")
 
 
@@ -168,10 +169,12 @@ def _segment(line: str, where: str) -> tuple[str, float, float, str | None]:
     import yaml
 
     try:
-        # Strings alone: YAML's own numbers would make 1e-05 a string and 1_0 a ten.
-        (segment,) = yaml.load(line, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # C: 8 times as fast
+        # Strings alone: YAML's own numbers would make 1e-05 a string and 1_0 a ten. C is 8 times as fast; nested deeply
+        # it ends the process.
+        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader) if len(line) < MOST_FOR_C else yaml.BaseLoader
+        (segment,) = yaml.load(line, Loader=loader)
         wav, offset, duration, speaker = *(segment[k] for k in ("wav", "offset", "duration")), segment.get("speaker_id")
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as e:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         reason: Any = f"no {e}" if isinstance(e, KeyError) else " ".join(str(e).split())[:100]
         raise CorpusError(f"{where}: {line[:60]!r} is no segment ({reason}); unpack the corpus again") from e
     return wav, seconds(offset, f"{where}: offset"), seconds(duration, f"{where}: duration"), speaker or None

@@ -139,6 +139,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; raises ModelFormatError if the file is absent or holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
+        json.dumps(value, ensure_ascii=False).encode()  # half a character can't be written anywhere
     except FileNotFoundError:
         raise ModelFormatError(f"{path.parent}: {path.name} is missing; copy the model folder again") from None
     except (OSError, ValueError, RecursionError) as error:
