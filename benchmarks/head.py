@@ -1,8 +1,7 @@
 """What a trained head (`interlingua index train`) is worth on sentences, languages and voices that it never saw.
 
 Writes docs/head.md and docs/data/head.json. Fifths of the clusters of near-duplicate prompts are tested on in turn; heads,
-hits and mined pairs are kept in runs/study/head, so that an interrupted run goes on. ``--fold 0`` prints one fold alone,
-by which settings are chosen.
+hits and mined pairs are kept in runs/study/head, so that an interrupted run goes on; the page is written after each part.
 """
 
 import argparse
@@ -48,7 +47,7 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 PAIRS = list(combinations(LANGUAGES, 2))
 TWO = (("en", "fr"),)  # languages of a head that sees two only
 SETTINGS = replace(DEFAULT_SETTINGS, pooling=DEFAULT_SETTINGS.pooling * POOL // COARSE)
-CURVE = (10, 20, 40, 80)  # sentences trained on
+CURVE = (20, 80)  # sentences trained on
 SUREST = 0.5  # of the mined pairs are trained on
 ROUNDS = 2  # of mining and training
 WORST = 6  # ordered pairs of languages that are listed
@@ -62,15 +61,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in SOURCES:
         parser.add_argument(f"--{name}", type=Path, help="a clone of its repository")
+    parser.add_argument("--as-is", action="store_true", help="only write the page, of what is measured already")
     given = vars(parser.parse_args())
+    if given["as_is"]:
+        write_text(PAGE, page(json.loads(DATA.read_text(encoding="utf-8"))))
+        return
     roots = {name: given[name] or cloned(repository) for name, repository in SOURCES.items()}
     measured: dict[str, Any] = {"date": datetime.date.today().isoformat(), "settings": asdict(DEFAULT_SETTINGS)}
     for part in (
         prompts,
+        two,
+        curve,
         as_indexed,
         lambda: families(roots["gcompris"]),
         lambda: voices(roots["asterisk"]),
-        curve,
         alone,
     ):
         measured |= part()
@@ -240,14 +244,14 @@ def references(corpus: Corpus, pairs: Sequence[Pair]) -> dict[str, Hits]:
 
 
 def prompts() -> dict[str, Any]:
-    """Heads of all languages, and of two."""
+    """Heads of all languages."""
     corpus = of_prompts(COARSE)
     folds = fold_of(corpus)
     known = references(corpus, PAIRS)
     ordered = list(known["untrained"])
     everything = hits(corpus, "head", PAIRS, heads(corpus, LANGUAGES, folds))
     others = [fold for fold in range(FOLDS) if fold != CHOSEN_ON]
-    measured: dict[str, Any] = {
+    return {
         "clusters": len(folds),
         "sentences": len(corpus.items["en"]),
         "all": compared(everything, known, ordered),
@@ -257,14 +261,19 @@ def prompts() -> dict[str, Any]:
             ordered,
         ),
         "by_pair": {f"{a}-{b}": compared(everything, known, [(a, b)]) for a, b in ordered},
-        "two": {},
     }
+
+
+def two() -> dict[str, Any]:
+    """Heads of two languages."""
+    corpus = of_prompts(COARSE)
+    known = references(corpus, PAIRS)
+    rows = {}
     for languages in TWO:
-        found = hits(corpus, "head", PAIRS, heads(corpus, languages, folds))
-        measured["two"]["-".join(languages)] = {
-            name: compared(found, known, some) for name, some in groups_of(ordered, languages).items()
-        }
-    return measured
+        found = hits(corpus, "head", PAIRS, heads(corpus, languages, fold_of(corpus)))
+        groups = groups_of(list(found), languages)
+        rows["-".join(languages)] = {name: compared(found, known, some) for name, some in groups.items()}
+    return {"two": rows}
 
 
 def as_indexed() -> dict[str, Any]:
@@ -348,11 +357,13 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 def page(m: Mapping[str, Any]) -> str:
     """The page, of what is measured so far."""
     parts = (_seen, _two, _curve, _alone, _elsewhere, _worst)
-    s, sections = m["settings"], "\n\n".join(text for part in parts if (text := part(m)))
+    s, summary, sections = m["settings"], _summary(m), "\n\n".join(text for part in parts if (text := part(m)))
     return f"""# Alignment that is learnt
 
+{summary}
+
 ```
-interlingua index train speech.lance                     # on its utterances of one `meaning`; under a minute of a free core
+interlingua index train speech.lance                     # on its utterances of one `meaning`
 interlingua index train speech.lance --pairs pairs.tsv   # on pairs: those of `interlingua mine`, or your own
 interlingua evaluate retrieval manifest.jsonl speech.lance/frames.lance --method head
 ```
@@ -368,6 +379,19 @@ share one (`index train A B`). To undo it, delete the file and build the index a
 
 Everything measured: [data/head.json](data/head.json).
 """
+
+
+def _summary(m: Mapping[str, Any]) -> str:
+    row = m["all"]
+    text = (
+        f"{row['r1']:.0f}% of translations are found first by a head of five languages, {row[DEFAULT_METHOD][0]:.0f}% by the default "
+        f"method: {gain(row, DEFAULT_METHOD)} points, on sentences that no training saw. The aim was 65%: about "
+        f"{round(m['sentences'] * (1 - 1 / FOLDS))} sentences a language, in one voice each, don't reach it."
+    )
+    for languages, rows in m.get("two", {}).items():
+        gains = ", ".join(f"{gain(r, DEFAULT_METHOD)} on pairs with {name}" for name, r in rows.items())
+        text += f" A head of {languages.replace('-', ' and ')} alone gains {gains}."
+    return text
 
 
 def _seen(m: Mapping[str, Any]) -> str:
@@ -388,6 +412,8 @@ takes, where nothing else is said.
 
 
 def _two(m: Mapping[str, Any]) -> str:
+    if "two" not in m:
+        return ""
     order = ("both seen", "one seen", "none seen")
     two = {
         f"{languages.replace('-', ' and ')}: {name}": rows[name]
