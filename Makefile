@@ -134,8 +134,9 @@ bench-unseen: setup  ## languages without a token, synthetic speech: docs/unseen
 bench-robustness: setup  ## retrieval and translation against language distance: docs/robustness.md (half an hour on two cores)
 	$(BIN)/python benchmarks/robustness.py
 
-bench-voices: setup  ## retrieval between other voices and families, clones of two public repositories: docs/voices.md
+bench-voices: setup  ## retrieval and translation of other voices and families, clones of two public repositories: docs/voices.md, docs/voices-translation.md (two trainings; goes on where it was)
 	$(BIN)/python benchmarks/voices.py
+	$(BIN)/python benchmarks/voices_translation.py
 
 bench-head: setup  ## a trained head on sentences, languages and voices it never saw: docs/head.md (an hour of a core; goes on where it was)
 	$(BIN)/python benchmarks/head.py

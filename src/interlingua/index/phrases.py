@@ -23,7 +23,7 @@ from interlingua.types import SAMPLE_RATE, Frames, Samples
 PRECISION = 0.9  # of the answers of a calibration
 QUERIES = 100  # of a calibration at most
 LEAST = 10  # answers that a calibrated margin rests on
-DEFAULT_MARGIN = 0.1  # where an index can't be calibrated on: docs/voices.md
+DEFAULT_MARGIN = 0.1  # where an index can't be calibrated on: docs/voices-translation.md
 HITS = 50  # of a search, of which some have the same text
 
 
