@@ -47,11 +47,20 @@ def test_the_nearest_phrase_answers(index):
     for meaning, answer in enumerate(book.answers([spoken(m) for m in range(30)], ["ru"] * 30)):
         text, found = answer["en"]
         hits = index.search(query(meaning), 60, language="ru", exhaustive=True)
-        assert (found.id, found.score) == (hits[0].utterance.id, hits[0].score)
+        assert (found.id, found.score) == (hits[0].utterance.id, pytest.approx(hits[0].score, abs=1e-3))
         own = hits[0].utterance.id.partition("/")[2]
         other = next(h.score for h in hits if h.utterance.id.partition("/")[2] != own)
-        assert found.margin == hits[0].score - other  # phrases of one text don't compete
+        assert found.margin == pytest.approx(hits[0].score - other, abs=1e-3)  # phrases of one text don't compete
         assert " ".join(text.lower().split()) == f"text {own}"
+
+
+def test_a_large_index_is_searched_and_not_scored_whole(index, monkeypatch):
+    whole = Phrases(index, ["en"], margin=-9).answers([spoken(3), spoken(8)], ["ru", "ru"])
+    monkeypatch.setattr(phrases, "candidates", lambda n: n - 1)
+    searched = Phrases(index, ["en"], margin=-9).answers([spoken(3), spoken(8)], ["ru", "ru"])
+    for one, other in zip(whole, searched, strict=True):
+        assert one["en"][1].id == other["en"][1].id
+        assert one["en"][1].margin == pytest.approx(other["en"][1].margin, abs=1e-3)
 
 
 def test_only_sure_matches_answer(index):

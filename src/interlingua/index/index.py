@@ -280,6 +280,27 @@ class Index:
         given = query if isinstance(query, Query) else self.query(query, language)
         return _ranked(self._best(given, k, where, exhaustive), k)
 
+    def score_all(self, queries: Sequence[Query]) -> tuple[list[str], Matrix]:
+        """Ids of all utterances, and their scores for each query: those of an exhaustive search, frames read once."""
+        statistics, order = self.statistics, list(self.statistics.languages)
+        side = packed([q.frames for q in queries])
+        ids: list[str] = []
+        found = []
+        for batch in self._catalogue.to_batches(columns=["id", "language", "neighbourhoods"], batch_size=CHUNK):
+            some, languages = batch["id"].to_pylist(), batch["language"].to_pylist()
+            frames = self.store.read(some)
+            moved = [statistics.transform(lang, f.speech) for lang, f in zip(languages, frames, strict=True)]
+            scores = seqsim(side, packed(moved), reduction=METHOD.reduction)
+            if order:
+                around = batch["neighbourhoods"].flatten().to_numpy().reshape(len(some), -1).astype(np.float32)
+                spoken = [order.index(q.language) for q in queries]
+                named = [order.index(statistics.name(lang)) for lang in languages]
+                own = np.stack([q.neighbourhoods for q in queries])[:, named]
+                scores = 2 * scores - own - around[:, spoken].T
+            ids += some
+            found.append(scores.astype(np.float32))
+        return ids, np.hstack(found)
+
     def _best(self, query: Query, k: int, where: str | None, exhaustive: bool) -> list[Hit]:
         """The k best, and those that score as much as the last of them but for `TIE`."""
         best: list[Hit] = []

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from interlingua.errors import StoreError, UsageError
-from interlingua.index.index import Hit, Index
+from interlingua.index.index import Index, candidates
 from interlingua.languages import normalise_languages
-from interlingua.progress import track
 from interlingua.translation.formats import Phrase
 from interlingua.types import SAMPLE_RATE, Frames, Samples
 
@@ -24,7 +23,10 @@ PRECISION = 0.9  # of the answers of a calibration
 QUERIES = 100  # of a calibration at most
 LEAST = 10  # answers that a calibrated margin rests on
 DEFAULT_MARGIN = 0.1  # where an index can't be calibrated on: docs/voices-translation.md
-HITS = 50  # of a search, of which some have the same text
+HITS = 50  # of a search of an index too large to be scored whole, of which some have the same text
+
+Ranked = Sequence[tuple[str, float]]
+"""Ids of phrases with their scores, best first."""
 
 
 class Answer(NamedTuple):
@@ -79,23 +81,33 @@ class Phrases:
 
     def answers(self, audio: Sequence[Samples], languages: Sequence[str]) -> list[dict[str, tuple[str, Phrase]]]:
         """Target language -> text and phrase, of each stretch of speech; only those that are sure."""
+        if not audio:
+            return []
         found = []
-        for frames, language in zip(self._index.encode(audio) if audio else [], languages, strict=True):
-            hits = self._index.search(frames, HITS, language=language)
-            best = {target: self.best(hits, target) for target in self._texts}
+        for ranked in self.ranked(self._index.encode(audio), languages):
+            best = {target: self.best(ranked, target) for target in self._texts}
             found.append({t: b for t, b in best.items() if b and b[1].margin >= self.margin(t)})
         return found
 
-    def best(self, hits: Sequence[Hit], target: str) -> tuple[str, Phrase] | None:
-        """Text and phrase of the best hit that has a text in the target; None: there is none."""
+    def ranked(self, queries: Sequence[Frames], languages: Sequence[str | None]) -> list[Ranked]:
+        """The phrases for each query, best first; a language of None is one that the index doesn't know."""
+        made = [self._index.query(f, language) for f, language in zip(queries, languages, strict=True)]
+        if len(self._index) > candidates(len(self._index)):
+            searched = [self._index.search(query, HITS) for query in made]
+            return [[(hit.utterance.id, hit.score) for hit in hits] for hits in searched]
+        ids, scores = self._index.score_all(made)
+        return [[(ids[n], float(row[n])) for n in np.argsort(-row, kind="stable")] for row in scores]
+
+    def best(self, ranked: Ranked, target: str) -> tuple[str, Phrase] | None:
+        """Text and phrase of the best one that has a text in the target; None: there is none."""
         texts = self._texts[target]
-        first = next((hit for hit in hits if hit.utterance.id in texts), None)
+        first = next(((i, score) for i, score in ranked if i in texts), None)
         if first is None:
             return None
-        i, own = first.utterance.id, self._key(first.utterance.id, target)
-        others = [hit.score for hit in hits if self._key(hit.utterance.id, target) != own]
-        margin = first.score - max(others) if others else 0.0
-        return texts[i], Phrase(i, first.score, margin)
+        i, score = first
+        own = self._key(i, target)
+        other = next((s for j, s in ranked if self._key(j, target) != own), score)
+        return texts[i], Phrase(i, score, score - other)
 
     def margin(self, target: str) -> float:
         """The least margin of a sure match into a target; infinite where no margin is sure enough."""
@@ -107,28 +119,27 @@ class Phrases:
 
     def calibration(self, target: str) -> list[Answer]:
         """The answers to the calibration's queries, with the phrases of their own text and without."""
+        texts = self._texts[target]
+        known = {self._utterances[i].language for i in texts}
         found = []
-        for i, hits in self._searched:
+        for i, ranked in self._asked if len(known) > 1 else ():
             own = self._key(i, target)
-            for some in (hits, [hit for hit in hits if self._key(hit.utterance.id, target) != own]):
-                if i in self._texts[target] and (best := self.best(some, target)):
+            for some in (ranked, [pair for pair in ranked if self._key(pair[0], target) != own]):
+                if i in texts and (best := self.best(some, target)):
                     found.append(Answer(best[1].margin, self._key(best[1].id, target) == own))
         return found
 
     @cached_property
-    def _searched(self) -> list[tuple[str, list[Hit]]]:
-        """Utterances by id, each with what is found in the other languages as if its own were unknown."""
+    def _asked(self) -> list[tuple[str, Ranked]]:
+        """Utterances by id, each with the other languages' phrases as if its own were unknown, best first."""
         known = [i for i in self._utterances if any(i in texts for texts in self._texts.values())]
-        if len({self._utterances[i].language for i in known}) < 2:
-            return []
         chosen = sorted(known, key=lambda i: hashlib.sha256(i.encode()).digest())[:QUERIES]
-        found = []
-        with track(len(chosen), "calibrating phrases") as advance:
-            for f in self._index.store.read(chosen):
-                where = f"language != '{self._utterances[f.id].language}'"
-                found.append((f.id, self._index.search(Frames(f.id, f.speech, f.n_speech), HITS, where=where)))
-                advance(1)
-        return found
+        spoken = {i: u.language for i, u in self._utterances.items()}
+        ranked = self.ranked(self._index.store.read(chosen), [None] * len(chosen))
+        return [
+            (i, [pair for pair in pairs if spoken[pair[0]] != spoken[i]])
+            for i, pairs in zip(chosen, ranked, strict=True)
+        ]
 
     def _texts_in(self, target: str) -> dict[str, str]:
         """Text in a language of each phrase that has one: its transcript, its translation, or one of its meaning's."""
