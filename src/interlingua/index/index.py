@@ -248,11 +248,20 @@ class Index:
             frames, language = query, language or stats.EVERY
         else:
             frames, language = self.encode([query])[0], language or self.detect(query)
-        moved, chosen = self.statistics.transform(language, frames.speech), self.statistics.name(language)
-        vectors, neighbourhoods = self.estimates.place([moved], [frames.id])
-        vector = self.estimates.query_vector(vectors[0], chosen)
-        rows = moved / np.maximum(_norms(moved), np.finfo(np.float32).tiny)[:, None]
-        return Query(language=chosen, vector=vector, frames=rows, neighbourhoods=neighbourhoods[0])
+        return self.queries([frames], [language])[0]
+
+    def queries(self, frames: Sequence[Frames], languages: Sequence[str]) -> list[Query]:
+        """Several queries at once, their languages named."""
+        statistics = self.statistics
+        moved = [statistics.transform(lang, f.speech) for lang, f in zip(languages, frames, strict=True)]
+        vectors, neighbourhoods = self.estimates.place(moved, [f.id for f in frames])
+        made = []
+        for lang, speech, vector, around in zip(languages, moved, vectors, neighbourhoods, strict=True):
+            rows = speech / np.maximum(_norms(speech), np.finfo(np.float32).tiny)[:, None]
+            chosen = statistics.name(lang)
+            vector = self.estimates.query_vector(vector, chosen)
+            made.append(Query(language=chosen, vector=vector, frames=rows, neighbourhoods=around))
+        return made
 
     def search(
         self,
