@@ -173,6 +173,7 @@ def page(spoken: dict[str, Hits], prompts: dict[str, Hits]) -> str:
 Written by `make bench-voices` (`benchmarks/voices.py`), not by hand. Mean R@1 in percent over ordered pairs of languages,
 Whisper-base, frames pooled by {POOL}; intervals are percentile bootstrap over clusters of near-duplicate sentences.
 The default method was chosen on the prompts corpus: neither collection had a part in it.
+Translation of the same speech: [a page of its own](voices-translation.md).
 
 ```
 interlingua corpus prepare gcompris --root GCompris-voices --out manifest.jsonl
