@@ -339,7 +339,9 @@ def test_twenty_prompts_become_a_model_that_faster_whisper_runs(prompts_manifest
     spoken = [u for u in prompts_manifest if u.language == "en" and 2 < (u.duration or 0) < 4][:20]
     parts = ["train"] * 14 + ["dev"] * 3 + ["test"] * 3
     write_manifest("prompts.jsonl", [replace(u, split=part) for u, part in zip(spoken, parts, strict=True)])
-    assert run(["finetune", "prompts.jsonl", "--target", "es", "--out", "es", "--steps", "5"]) == 0
+    assert (
+        run(["finetune", "prompts.jsonl", "--target", "es", "--out", "es", "--steps", "20", "--dev-split", "none"]) == 0
+    )
     assert "en into es, trained on" in capsys.readouterr().out
     audio = [str(u.audio.path) for u in spoken[:3]]
     assert run(["export", "es/model", "exported", "--check", audio[0]]) == 0
