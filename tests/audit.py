@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -56,14 +57,17 @@ def licences(python: str) -> list[str]:
 
 
 def vulnerabilities() -> list[str]:
-    files = [part for path in INSTALLED for part in ("-r", str(path))]
-    command = [sys.executable, "-m", "pip_audit", *files, "--disable-pip", "--no-deps"]
-    done = subprocess.run([*command, "-f", "json", "--progress-spinner", "off"], capture_output=True, text=True)
+    pins = "".join(f"{name}\n" for path in INSTALLED for name in locked(path))  # all, or none, may have hashes
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(pins)
+        file.flush()
+        command = [sys.executable, "-m", "pip_audit", "-r", file.name, "--disable-pip", "--no-deps"]
+        done = subprocess.run([*command, "-f", "json", "--progress-spinner", "off"], capture_output=True, text=True)
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except ValueError:
         reason = (done.stderr.strip().splitlines() or ["no answer"])[-1][:200]
-        print(f"vulnerabilities: not checked: the service can't be reached ({reason})")
+        print(f"vulnerabilities: not checked ({reason})")
         return []
     unknown = [p["name"] for p in packages if "skip_reason" in p]
     if unknown:

@@ -1,11 +1,15 @@
 """What is installed is known by its hash, and nothing that is loaded can run code."""
 
+import json
 import re
+import subprocess
 from importlib.metadata import distributions
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+import audit
 from audit import INSTALLED, LOCKS, locked, unhashed
 from helpers import ROOT
 
@@ -62,3 +66,20 @@ def test_a_version_without_a_hash_is_found(tmp_path):
     path = tmp_path / "lock"
     path.write_text(f"a==1 \\\n    --hash=sha256:{'0' * 64}\nb[x]==2\n")
     assert locked(path) == {"a==1": ["0" * 64], "b[x]==2": []}
+
+
+def test_every_locked_version_is_asked_for(monkeypatch, capsys):
+    """pip-audit refuses a file in which some versions have hashes and some have none."""
+    asked = []
+
+    def answer(command, **_):
+        asked.extend(Path(command[command.index("-r") + 1]).read_text().split())
+        packages = [{"name": name, "version": version, "vulns": []} for name, version in (p.split("==") for p in asked)]
+        packages[0]["vulns"] = [{"id": "CVE-1"}]
+        packages[1] = {"name": packages[1]["name"], "skip_reason": "unknown"}
+        return subprocess.CompletedProcess(command, 1, json.dumps({"dependencies": packages}), "")
+
+    monkeypatch.setattr(audit.subprocess, "run", answer)
+    assert audit.vulnerabilities() == [f"{asked[0].replace('==', ' ')}: CVE-1"]
+    assert asked == [name for path in INSTALLED for name in locked(path)]
+    assert f"not checked for 1 of {len(asked)}" in capsys.readouterr().out
