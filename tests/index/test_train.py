@@ -110,6 +110,9 @@ def test_pairs_of_a_table_in_place_of_meanings(tmp_path):
     lines = [f"{p.id_a}\t{p.id_b}\t{'no' if n == 2 else 'yes'}" for n, p in enumerate(rows)]
     (tmp_path / "own.tsv").write_text("\n".join(["id_a\tid_b\tright", *lines]) + "\n")
     assert sum(train([index], tmp_path / "own.tsv", QUICK).about["pairs"].values()) == len(rows) - 1
+    (tmp_path / "own.tsv").write_text("\n".join(["id_a\tid_b\tright", *lines[:3]]) + "\n")
+    with pytest.raises(UsageError, match=r"--pairs .*own.tsv: 2 pairs of .* 20 are needed"):
+        train([index], tmp_path / "own.tsv", QUICK)
     (tmp_path / "own.tsv").write_text("id_a\tid_b\nen/1\tfr/none\n")
     with pytest.raises(UsageError, match=r"--pairs .*own.tsv: 'fr/none' isn't in the index"):
         train([index], tmp_path / "own.tsv", QUICK)

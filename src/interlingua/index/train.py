@@ -14,7 +14,7 @@ from interlingua.index.index import Index, ids_by_language
 from interlingua.index.pairs import read_pairs
 from interlingua.progress import track
 from interlingua.retrieval.features import LEAST_UTTERANCES
-from interlingua.retrieval.head import DEFAULT_SETTINGS, Head, HeadSettings, head_path, train_head
+from interlingua.retrieval.head import DEFAULT_SETTINGS, LEAST_PAIRS, Head, HeadSettings, head_path, train_head
 from interlingua.types import Utterance
 
 Ids = tuple[str, str]
@@ -56,6 +56,11 @@ def train(indexes: Sequence[Index], pairs: Path | None = None, settings: HeadSet
             held[u.id] = index, u
     utterances = {i: u for i, (_, u) in held.items()}
     known = list(_of_meanings(utterances) if pairs is None else _of_table(pairs, utterances))
+    if len(known) < LEAST_PAIRS:
+        where = f"--pairs {pairs}" if pairs else ", ".join(index.uri for index in indexes)
+        raise UsageError(
+            f"{where}: {len(known)} pairs of what means the same in two languages; {LEAST_PAIRS} are needed"
+        )
     most = settings.steps * settings.batch
     if len(known) > most:
         known = [known[n] for n in np.random.default_rng(settings.seed).permutation(len(known))[:most]]
