@@ -47,9 +47,11 @@ def main() -> None:
     """Measure, and write the page after each part."""
     roots = clones(str(__doc__))
     parts = [HEAD]
-    for section, name in ((phrases_section, "gcompris"), (unseen_section, "gcompris"), (transfer_section, "asterisk")):
-        parts.append(section(roots[name]))
+    for section in (phrases_section, unseen_section):
+        parts.append(section(roots["gcompris"]))
         write_text(PAGE, "".join(parts))
+    for n in range(1, len(TARGETS) + 1):
+        write_text(PAGE, "".join([*parts, transfer_section(roots["asterisk"], TARGETS[:n])]))
     print(f"{PAGE} written")
 
 
@@ -215,7 +217,7 @@ def interval(score: Score) -> str:
 # ---------------------------------------------------------------- transfer to German
 
 
-def transfer_section(root: Path) -> str:
+def transfer_section(root: Path, targets: Sequence[str]) -> str:
     """Decoders trained on English speech alone, on German prompts of held-out clusters."""
     prompts, german = split_by_cluster(prepare_prompts(), FOLD), other_voice(root, "de")
     held = {u.meaning for u in prompts if u.split == "test"}
@@ -227,7 +229,7 @@ def transfer_section(root: Path) -> str:
     tested = [*(msgspec.structs.replace(u, cluster=of_meaning[u.meaning]) for u in spoken), *english]
     states = encoded(tested, "decoding-german", context=CONTEXT)
     lines = []
-    for target in TARGETS:
+    for target in targets:
         model = trained(prompts, target)
         tasks = new_tasks(load_whisper("base"), ["de", "en"], target, "target-transcribe")
         sides = [
