@@ -27,13 +27,13 @@ from interlingua.index.pairs import write_pairs
 from interlingua.index.train import train
 from interlingua.languages import language_name
 from interlingua.resampling import percentile_interval
-from interlingua.retrieval.evaluate import evaluate_scores, fold_order
+from interlingua.retrieval.evaluate import fold_order
 from interlingua.retrieval.features import fit_whitening
 from interlingua.retrieval.head import DEFAULT_SETTINGS, Head, train_head
 from interlingua.retrieval.methods import DEFAULT_METHOD, METHODS
 from interlingua.types import Utterance
 from stores import COMPUTE, OUT, encoded, key, subset
-from voices import LEAST, SOURCES, Hits, cloned, means, other_voices
+from voices import LEAST, SOURCES, Hits, cloned, first_hits, means, other_voices
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, DATA = ROOT / "docs" / "head.md", ROOT / "docs" / "data" / "head.json"
@@ -176,15 +176,8 @@ def hits(corpus: Corpus, method: str, pairs: Sequence[Pair], heads: Sequence[Hea
     n = sum(len(f) for held in corpus.frames.values() for f in held if f is not None)
     path = KEPT / f"hits-{key(CODE, method, pairs, ids, n, [head.digest for head in heads], COMPUTE)}.json"
     if not path.exists():
-        rows = []
         scored = score_pairs(corpus, METHODS[method], pairs, label=method, compute=COMPUTE, heads=heads)
-        for (a, b), directions in zip(pairs, scored, strict=True):
-            for (query, candidate), scores in zip(((a, b), (b, a)), directions, strict=True):
-                sides = corpus.items[query], corpus.items[candidate]
-                ranks = evaluate_scores(scores, *sides).ranks
-                there = ~np.isnan(ranks)
-                clusters = [c for c, answerable in zip(sides[0].clusters, there, strict=True) if answerable]
-                rows.append((query, candidate, (ranks[there] <= 1).astype(int).tolist(), clusters))
+        rows = [(*pair, one.tolist(), clusters) for pair, (one, clusters) in first_hits(corpus, pairs, scored).items()]
         write_text(path, json.dumps(rows))
     found = json.loads(path.read_text(encoding="utf-8"))
     return {(query, candidate): (np.array(one, float), clusters) for query, candidate, one, clusters in found}
@@ -405,7 +398,7 @@ Written by `make bench-head` (`benchmarks/head.py`), not by hand: {m["date"]}. W
 near-duplicates, one voice a language. R@1 in per cent, means over ordered pairs of languages; the whole gallery is searched. Fifths of
 the clusters are tested on in turn, the head trained on the others; intervals: 95%, bootstrap over clusters, paired. "default" is
 `{DEFAULT_METHOD}`, which estimates on a third of the prompts for each language; "untrained" the same with estimates on all
-that a head is trained on, but no head. The settings were chosen on the first fold. Frames are pooled by {COARSE} for the time that it
+that a head is trained on, but no head. The settings come from trials on the first fold. Frames are pooled by {COARSE} for the time that it
 takes, where nothing else is said.
 
 {table(rows)}"""

@@ -35,7 +35,6 @@ PAGE = ROOT / "docs" / "serve-speed.md"
 OUT = Path("runs/serve-bench")
 PORT = 8765
 CLIENTS = (1, 4, 16, 64)
-ROUNDS = 1  # recordings of each client, at least
 LONG_MINUTES = 1.0  # of a long recording
 EVERY = 8  # of the mixed recordings, so many-th is a long one
 OVERLOAD_REQUESTS = 8  # taken at a time, of 64 clients
@@ -308,9 +307,7 @@ def main() -> None:
                 closed_loop(bodies[:3] * cores, cores)
                 for n in wanted:
                     if not late():
-                        keep(
-                            f"{server.name}|{kind}|{n}", closed_loop(repeated(bodies, max(len(bodies), ROUNDS * n)), n)
-                        )
+                        keep(f"{server.name}|{kind}|{n}", closed_loop(repeated(bodies, max(len(bodies), n)), n))
     short = [Body(u, every[0].fields) for u in recordings("short", options.each)]
     if "overload" not in cells and not late():
         keep("overload", overload(short, every[0]))

@@ -108,16 +108,23 @@ def hits(name: str, corpus: Corpus, pairs: Sequence[tuple[str, str]]) -> dict[st
             rows = json.loads(path.read_text(encoding="utf-8"))
             found[method] = {(query, candidate): (np.array(one), clusters) for query, candidate, one, clusters in rows}
             continue
-        found[method] = {}
-        scored = score_pairs(corpus, METHODS[method], pairs, label=method)
-        for (a, b), directions in zip(pairs, scored, strict=True):
-            for (query, candidate), scores in zip(((a, b), (b, a)), directions, strict=True):
-                sides = corpus.items[query], corpus.items[candidate]
-                ranks = evaluate_scores(scores, *sides).ranks
-                there = ~np.isnan(ranks)
-                clusters = [c for c, answerable in zip(sides[0].clusters, there, strict=True) if answerable]
-                found[method][query, candidate] = (ranks[there] <= 1).astype(float), clusters
+        found[method] = first_hits(corpus, pairs, score_pairs(corpus, METHODS[method], pairs, label=method))
         write_text(path, json.dumps([(*pair, one.tolist(), cs) for pair, (one, cs) in found[method].items()]))
+    return found
+
+
+def first_hits(
+    corpus: Corpus, pairs: Sequence[tuple[str, str]], scored: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Hits:
+    """Hits in both directions of every pair, from their scores."""
+    found: Hits = {}
+    for (a, b), directions in zip(pairs, scored, strict=True):
+        for (query, candidate), scores in zip(((a, b), (b, a)), directions, strict=True):
+            sides = corpus.items[query], corpus.items[candidate]
+            ranks = evaluate_scores(scores, *sides).ranks
+            there = ~np.isnan(ranks)
+            clusters = [c for c, answerable in zip(sides[0].clusters, there, strict=True) if answerable]
+            found[query, candidate] = (ranks[there] <= 1).astype(float), clusters
     return found
 
 

@@ -14,7 +14,7 @@ from interlingua.index.index import Index, ids_by_language
 from interlingua.index.pairs import read_pairs
 from interlingua.progress import track
 from interlingua.retrieval.features import LEAST_UTTERANCES
-from interlingua.retrieval.head import DEFAULT_SETTINGS, LEAST_PAIRS, Head, HeadSettings, head_path, train_head
+from interlingua.retrieval.head import DEFAULT_SETTINGS, Head, HeadSettings, head_path, train_head
 from interlingua.types import Utterance
 
 Ids = tuple[str, str]
@@ -56,11 +56,6 @@ def train(indexes: Sequence[Index], pairs: Path | None = None, settings: HeadSet
             held[u.id] = index, u
     utterances = {i: u for i, (_, u) in held.items()}
     known = list(_of_meanings(utterances) if pairs is None else _of_table(pairs, utterances))
-    if len(known) < LEAST_PAIRS:
-        where = f"--pairs {pairs}" if pairs else ", ".join(index.uri for index in indexes)
-        raise UsageError(
-            f"{where}: {len(known)} pairs of what means the same in two languages; {LEAST_PAIRS} are needed"
-        )
     most = settings.steps * settings.batch
     if len(known) > most:
         known = [known[n] for n in np.random.default_rng(settings.seed).permutation(len(known))[:most]]
@@ -73,15 +68,18 @@ def train(indexes: Sequence[Index], pairs: Path | None = None, settings: HeadSet
         for f in index.store.read([i for i in ids if held[i][0] is index]):
             frames[f.id] = whitening.transform(utterances[f.id].language, f.speech)
     place = {i: n for n, i in enumerate(ids)}
-    with track(settings.steps, "training") as advance:
-        head = train_head(
-            [frames[i] for i in ids],
-            [utterances[i].language for i in ids],
-            [utterances[i].group for i in ids],
-            np.array([(place[i], place[j]) for i, j in known], dtype=int).reshape(-1, 2),
-            settings,
-            advance=advance,
-        )
+    try:
+        with track(settings.steps, "training") as advance:
+            head = train_head(
+                [frames[i] for i in ids],
+                [utterances[i].language for i in ids],
+                [utterances[i].group for i in ids],
+                np.array([(place[i], place[j]) for i, j in known], dtype=int).reshape(-1, 2),
+                settings,
+                advance=advance,
+            )
+    except UsageError as e:
+        raise UsageError(f"{f'--pairs {pairs}' if pairs else ', '.join(i.uri for i in indexes)}: {e}") from e
     about = {"frames": msgspec.to_builtins(indexes[0].store.spec), "from": str(pairs) if pairs else "meanings"}
     head = replace(head, about=head.about | about)
     for index in indexes:
