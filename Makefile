@@ -147,8 +147,9 @@ bench-documents: setup  ## mine --document on talks spliced from prompts: docs/d
 bench-mine: setup  ## mine on prompts hidden among others, and models fine-tuned on the pairs: docs/mine.md (two hours on two cores; goes on where it was)
 	$(BIN)/python benchmarks/mine.py
 
-bench-translate: setup translate-peers  ## docs/translate-speed.md
+bench-translate: setup translate-peers  ## docs/translate-speed.md, docs/translate-speed-beams.md
 	$(BIN)/python benchmarks/translate.py
+	$(BIN)/python benchmarks/translate.py beams
 
 bench-translate-quality: setup  ## docs/translate-quality.md
 	$(BIN)/python benchmarks/translate_quality.py

@@ -16,7 +16,7 @@ import wave
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interlingua.audio import load_audio
 from interlingua.audio.archives import row_member
@@ -196,8 +196,9 @@ def measure_archives(folder: Path) -> list[dict[str, Any]]:
             out.setsampwidth(2)
             out.setframerate(SAMPLE_RATE)
             out.writeframes((load_audio(utterances[n % len(utterances)].audio) * 32767).astype("<i2").tobytes())
-    for kind, mode in (("tar", "w"), ("tar.gz", "w:gz")):
-        with tarfile.open(folder / f"a.{kind}", mode) as tar:  # type: ignore[call-overload]
+    modes: dict[str, Literal["w", "w:gz"]] = {"tar": "w", "tar.gz": "w:gz"}
+    for kind, mode in modes.items():
+        with tarfile.open(folder / f"a.{kind}", mode) as tar:
             for name in names:
                 tar.add(folder / name, name)
     with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:

@@ -1,7 +1,6 @@
 """What is bitwise equal over repeats, batches and threads, and how far apart the rest is. Writes docs/determinism.md."""
 
 import datetime
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,7 +54,9 @@ def main() -> None:
         for retries in (True, False):
             options = TranslationOptions(guards=retries)
 
-            def translate(parts: Sequence[list[int]], how: tuple = (backend, compute, options)) -> Made:
+            def translate(
+                parts: Sequence[list[int]], how: tuple[str, str, TranslationOptions] = (backend, compute, options)
+            ) -> Made:
                 translator = Translator(load_engine("base", backend=how[0], compute=how[1]), how[2])
                 given = [[(str(i), samples[i]) for i in part] for part in parts]
                 return [t.text for some in given for t in translator.translate_all(some, ["en"], source="fr")]
@@ -111,4 +112,4 @@ retries are seeded by the recording's samples. Stores, indexes, exports and mani
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

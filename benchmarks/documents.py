@@ -90,7 +90,9 @@ def main() -> None:
         tables = {part: [score(name, d) for d in held[part]] for part in held}
         choices = JOINS if name == DEFAULT else (DocumentOptions().join,)
         tried = {
-            (join, skip): f1(sum(counts(tables["dev"], held["dev"], join, skip))) for join in choices for skip in SKIPS
+            (join, skip): f1(np.sum(counts(tables["dev"], held["dev"], join, skip), axis=0))
+            for join in choices
+            for skip in SKIPS
         }
         join, skip = max(tried, key=lambda option: tried[option])
         rows.append(row(name, counts(tables["test"], held["test"], join, skip), join, skip))
@@ -160,8 +162,8 @@ def splice(
         recordings.append(np.clip(whole + noise, -1, 1).astype(np.float32))
         sides.append(times)
     groups: list[list[int]] = []
-    for k in np.flatnonzero(places == "ab"):
-        groups = [*groups[:-1], [*groups[-1], int(k)]] if int(k) in joined else [*groups, [int(k)]]
+    for k in np.flatnonzero(places == "ab").tolist():
+        groups = [*groups[:-1], [*groups[-1], k]] if k in joined else [*groups, [k]]
     return recordings, Truth((sides[0], sides[1]), groups)
 
 
@@ -191,7 +193,7 @@ def read(part: str) -> list[Document]:
 
 def encode(recordings: Sequence[Samples], encoder: WhisperEncoder, path: Path) -> None:
     """What `align_documents` makes of each recording, into a file."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for side, samples in zip("ab", recordings, strict=True):
         times = [span.seconds for span in speech_regions(samples, SEGMENTS)]
         frames = encode_segments(samples, times, encoder, path.stem)
@@ -232,19 +234,19 @@ def mean_vectors(d: Document, move: Move) -> Matrix:
     for frames, n in zip(d.frames, move, strict=True):
         joined = [np.concatenate(frames[i : i + n]).mean(axis=0) for i in range(len(frames) - n + 1)]
         sides.append(np.stack([v / np.linalg.norm(v) for v in joined]))
-    return sides[0] @ sides[1].T
+    return np.asarray(sides[0] @ sides[1].T)
 
 
 def scorer(*, whitened: bool, position: bool) -> Scorer:
     """SeqSim with some of the corrections."""
-    prepared: dict[int, Any] = {}
+    prepared: dict[int, tuple[tuple[Sequence[FrameArray], Sequence[FrameArray]], SpanScores | None]] = {}
 
     def scores(d: Document, move: Move) -> Matrix:
         if id(d) not in prepared:
             frames = corrected(*d.frames) if whitened else d.frames
             prepared[id(d)] = (frames, None if position else SpanScores(*frames, max(JOINS)))
-        frames, plain = prepared[id(d)]
-        return span_scores(*frames, move, np.ones([len(f) for f in frames], bool)) if plain is None else plain(*move)
+        (a, b), plain = prepared[id(d)]
+        return plain(*move) if plain else span_scores(a, b, move, np.ones((len(a), len(b)), bool))
 
     return scores
 

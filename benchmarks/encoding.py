@@ -9,6 +9,7 @@ import datetime
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from interlingua.experiments.demo import translation_subset
 from interlingua.files import write_text
 from interlingua.metrics import score_translations
 from interlingua.models import Whisper, load_whisper
-from interlingua.results import provenance
+from interlingua.results import Provenance, provenance
 from interlingua.retrieval.evaluate import Items, evaluate_scores
 from interlingua.retrieval.seqsim import seqsim
 from interlingua.translation import translate_frames
@@ -49,13 +50,13 @@ def main() -> None:
     timed = list(audio.values())[:: len(audio) // TIMED][:TIMED]
     gemm = {name: gemm_gflops(getattr(torch, name)) for name in ("float32", "bfloat16")}
     models = {name: load_whisper("base", dtype=name) for name in ("float32", "bfloat16")}
-    theirs = {name: seconds(lambda m=model: transformers_encode(m, timed)) / TIMED for name, model in models.items()}
+    theirs = {name: seconds(partial(transformers_encode, model, timed)) / TIMED for name, model in models.items()}
     rows = []
     for name, model in models.items():
         rows.append([f"transformers, 30 s, {name}", f"{theirs[name]:.3f}", ratio(theirs["float32"], theirs[name])])
         for context in CONTEXTS:
             encoder = WhisperEncoder(model, context=context)
-            ours = seconds(lambda e=encoder: e.encode(timed)) / TIMED
+            ours = seconds(partial(encoder.encode, timed)) / TIMED
             rows.append([f"ours, {context}, {name}", f"{ours:.3f}", ratio(theirs["float32"], ours)])
             print(" | ".join(rows[-1]), flush=True)
     quality = json.loads(QUALITY.read_text(encoding="utf-8")) if QUALITY.exists() else {}
@@ -131,7 +132,7 @@ def ratio(base: float, other: float) -> str:
 
 
 def page(
-    rows: list[list[str]], gemm: dict[str, float], made: dict[str, Any], n: int, n_translated: int, timed: list[Samples]
+    rows: list[list[str]], gemm: dict[str, float], made: Provenance, n: int, n_translated: int, timed: list[Samples]
 ) -> str:
     """docs/encoding.md."""
     head = ["encoder", "s an utterance", "speed", f"R@1 {PAIR[0]}→{PAIR[1]}, back", "BLEU es→en [95% CI]"]
@@ -139,8 +140,8 @@ def page(
     mean = np.mean([len(a) for a in timed]) / SAMPLE_RATE
     return f"""# What the audio context costs and gives
 
-Written by `make bench` (`benchmarks/encoding.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
-{made["device"]["threads"]} threads, torch {made["packages"]["torch"]}, transformers {made["packages"]["transformers"]}. The
+Written by `make bench` (`benchmarks/encoding.py`), not by hand: {str(made.started)[:10]}, {made.device["name"]},
+{made.device["threads"]} threads, torch {made.packages["torch"]}, transformers {made.packages["transformers"]}. The
 machine's own matrix product in the same run: {gemm["float32"]:.0f} GFLOP/s in float32, {gemm["bfloat16"]:.0f} in bfloat16.
 
 Whisper-base. Time: {TIMED} recordings of {mean:.1f} s on average, feature extraction included, best of two runs; speed is

@@ -26,7 +26,7 @@ from interlingua.finetuning.data import IGNORED, Batches, collate, translation_e
 from interlingua.finetuning.model import CachedDecoder, Step, choose_parameters
 from interlingua.finetuning.trainer import CachedTrainer, training_arguments
 from interlingua.models import load_whisper
-from interlingua.results import provenance
+from interlingua.results import Provenance, provenance
 from interlingua.translation import decode
 from interlingua.types import SAMPLE_RATE, Frames, Utterance
 from stores import encoded
@@ -199,7 +199,7 @@ def encoding_seconds(chosen: list[Utterance]) -> dict[str, float]:
     return found
 
 
-def page(times: dict[str, list[Seconds]], encoding: dict[str, float], n: int, made: dict[str, Any]) -> str:
+def page(times: dict[str, list[Seconds]], encoding: dict[str, float], n: int, made: Provenance) -> str:
     """docs/finetune-speed.md."""
     base = np.array([t.step for t in next(iter(times.values()))])
     rows, before = [], base
@@ -214,8 +214,8 @@ def page(times: dict[str, list[Seconds]], encoding: dict[str, float], n: int, ma
     table = "\n".join(rows)
     return f"""# How fast fine-tuning is
 
-Written by `make bench-finetune` (`benchmarks/finetune.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
-{made["device"]["threads"]} threads, torch {made["packages"]["torch"]}, transformers {made["packages"]["transformers"]}.
+Written by `make bench-finetune` (`benchmarks/finetune.py`), not by hand: {str(made.started)[:10]}, {made.device["name"]},
+{made.device["threads"]} threads, torch {made.packages["torch"]}, transformers {made.packages["transformers"]}.
 
 Whisper-base, {n} English prompts into Spanish, batches of {BATCH}, the same steps for all, {TURNS} turns. The peer is transformers' `Trainer` on
 `WhisperForConditionalGeneration` with the encoder frozen: it encodes every batch anew. Reading the cache is counted; making it, once, is not: {encoding[FULL]:.2f} s

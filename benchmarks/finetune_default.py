@@ -151,7 +151,7 @@ def row(target: str, method: str, both: Sequence[tuple[int, int]]) -> dict[str, 
         found = pooled_difference(now, was)
         return {"before": pooled_value(was), "value": found.value, "ci": list(found.ci or ())}
 
-    found = {
+    found: dict[str, Any] = {
         "name": method,
         "target": target,
         "cells": [list(cell) for cell in both],

@@ -87,7 +87,8 @@ def gallery(total: int, languages: Sequence[str] = LANGUAGES, *, held: bool = Tr
     kept_apart = set(sorted({u.group for u in utterances if u.id in whole})[::HELD]) if held else set()
     parts = {lang: [u for u in utterances if u.language == lang and u.group not in kept_apart] for lang in languages}
     load = lru_cache(256)(lambda path: load_audio(AudioRef(path)))
-    first, originals = [], []
+    first: list[Item] = []
+    originals: list[Item] = []
     for u in utterances:
         if u.id in whole:
             apart = u.group in kept_apart
@@ -182,13 +183,13 @@ def stretch(samples: Samples, ratio: float, window: int = 640, seek: int = 160) 
 def resample(samples: Samples, speed: float) -> Samples:
     """Played ``speed`` times as fast, as a tape is: the pitch moves along."""
     n = max(1, round(len(samples) / speed))
-    return np.interp(np.arange(n) * (len(samples) / n), np.arange(len(samples)), samples)
+    return np.asarray(np.interp(np.arange(n) * (len(samples) / n), np.arange(len(samples)), samples))
 
 
 def add_noise(samples: Samples, noise: Samples, snr: float) -> Samples:
     """Both together, the noise ``snr`` dB below the samples (mean power)."""
     power = np.square(samples).mean() / max(float(np.square(noise).mean()), 1e-12)
-    return samples + noise * np.sqrt(power * 10 ** (-snr / 10))
+    return samples + noise * float(np.sqrt(power * 10 ** (-snr / 10)))
 
 
 def pink_noise(n: int, rng: Random) -> Samples:

@@ -106,8 +106,9 @@ def _head(corpus: Corpus, languages: Sequence[str], folds: Mapping[str, int], fo
     frames, spoken, groups, meanings = [], [], [], []
     for lang in languages:
         items = corpus.items[lang]
-        rows = [n for n, c in enumerate(items.clusters) if folds[c] != fold and corpus.frames[lang][n] is not None]
-        held = [corpus.frames[lang][n] for n in rows]
+        of_others = [n for n, c in enumerate(items.clusters) if folds[c] != fold]
+        known = {n: f for n in of_others if (f := corpus.frames[lang][n]) is not None}
+        rows, held = list(known), list(known.values())
         whitening = fit_whitening(held)
         frames += [whitening(f) for f in held]
         spoken += [lang] * len(rows)
@@ -124,7 +125,7 @@ def _head(corpus: Corpus, languages: Sequence[str], folds: Mapping[str, int], fo
 
 
 def _width(corpus: Corpus) -> int:
-    return next(f.shape[1] for held in corpus.frames.values() for f in held if f is not None)
+    return next(int(f.shape[1]) for held in corpus.frames.values() for f in held if f is not None)
 
 
 def self_trained(corpus: Corpus, folds: Mapping[str, int]) -> tuple[list[list[Head]], list[dict[str, Any]]]:

@@ -303,7 +303,7 @@ def search(uri: Path, exhaustive: bool = False) -> dict[str, Any]:
     if not exhaustive:
         timed(asked[-3:])
     seconds, busy, hits = timed(asked)
-    result = percentiles(seconds) | {"cpu": float(np.median(busy))}
+    result: dict[str, Any] = percentiles(seconds) | {"cpu": float(np.median(busy))}
     result |= {"hits": [[h.utterance.id for h in one] for one in hits], "peak": peak(), "peak before": before}
     if exhaustive:
         return result | {"seconds": float(np.median(seconds))}

@@ -13,8 +13,10 @@ that of exact SeqSim, less half the candidate's exact neighbourhood among these,
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -37,6 +39,9 @@ TOP = 10
 KEPT = (50, 100, 200, 400, 1000)
 OUT = Path(__file__).resolve().parent.parent / "docs" / "data" / "index-vectors.json"
 
+Row = dict[str, Any]
+Features = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -50,24 +55,36 @@ class Data:
     known: dict[str, np.ndarray]
     around: dict[str, np.ndarray]
 
-    def __post_init__(self) -> None:
-        lengths = [len(f) for f in self.frames]
-        object.__setattr__(self, "starts", np.cumsum([0, *lengths])[:-1])
-        object.__setattr__(self, "lengths", np.array(lengths))
-        object.__setattr__(self, "flat", np.concatenate(self.frames))
-        object.__setattr__(self, "best", [*self._best()])
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Frames of each utterance."""
+        return np.array([len(f) for f in self.frames])
 
-    def _best(self) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Each utterance's first row of `flat`."""
+        return np.asarray(np.cumsum(self.lengths) - self.lengths)
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """All frames."""
+        return np.concatenate(self.frames)
+
+    @cached_property
+    def best(self) -> list[tuple[int, str, np.ndarray, np.ndarray]]:
         """Each query's ten best by exhaustive search: of all other languages, and of each."""
+        found = []
         for n, code in enumerate(self.language[self.queries]):
             exact = self.scores[n] - self.around[code] / 2
             others = [language for language in LANGUAGES if language != code]
             for kind, where in [("all", self.language != code), *(("one", self.language == o) for o in others)]:
-                yield n, kind, where, np.argsort(-np.where(where, exact, -np.inf), kind="stable")[:TOP]
+                order = np.argsort(-np.where(where, exact, -np.inf), kind="stable")
+                found.append((n, kind, where, order[:TOP]))
+        return found
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Of each utterance's frames."""
-        return np.add.reduceat(values, self.starts, axis=0) / self.lengths[:, None]
+        return np.asarray(np.add.reduceat(values, self.starts, axis=0) / self.lengths[:, None])
 
 
 def load(size: int, cache: Path) -> Data:
@@ -106,7 +123,7 @@ def load(size: int, cache: Path) -> Data:
     return Data(unit, language, queries, scores, background, known, around)
 
 
-def recalls(data: Data, name: str, queries: np.ndarray, candidates: np.ndarray | None = None) -> Iterator[dict]:
+def recalls(data: Data, name: str, queries: np.ndarray, candidates: np.ndarray | None = None) -> Iterator[Row]:
     """A row for each way with hubs: recall at each K, in all other languages and within each of them."""
     candidates = queries if candidates is None else candidates
     spoken = data.language[data.queries]
@@ -142,7 +159,7 @@ def slope(data: Data, queries: np.ndarray, candidates: np.ndarray) -> float:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Divided by their lengths."""
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def slices(data: Data, n: int) -> np.ndarray:
@@ -186,7 +203,7 @@ def muvera(data: Data, k: int, width: int, repetitions: int) -> tuple[np.ndarray
     return np.concatenate(both, axis=1), np.concatenate(both[::-1], axis=1)
 
 
-def lemur(data: Data, width: int, train: Callable[[np.ndarray, np.ndarray], Callable]) -> tuple[np.ndarray, np.ndarray]:
+def lemur(data: Data, train: Callable[[np.ndarray, np.ndarray], Features]) -> tuple[np.ndarray, np.ndarray]:
     """LEMUR (arXiv 2601.21853) both ways: a frame's features, their mean, and weights that give best similarities.
 
     ``train`` makes the features out of frames and their best similarities to some utterances. Weights are the ridge
@@ -216,13 +233,13 @@ def lemur(data: Data, width: int, train: Callable[[np.ndarray, np.ndarray], Call
     own = level + mean @ np.linalg.solve(gram, known.T @ (usual - usual.mean()) / len(known))
     one = np.ones((len(mean), 1))
     queries, candidates = [mean, weights, one], [weights, mean, own[:, None]]
-    return tuple(np.concatenate(side, axis=1).astype(np.float32) for side in (queries, candidates))  # type: ignore[return-value]
+    return np.concatenate(queries, axis=1).astype(np.float32), np.concatenate(candidates, axis=1).astype(np.float32)
 
 
-def net(width: int) -> Callable[[np.ndarray, np.ndarray], Callable]:
+def net(width: int) -> Callable[[np.ndarray, np.ndarray], Features]:
     """LEMUR's features: the hidden layer of a net that predicts the best similarities."""
 
-    def train(sample: np.ndarray, best: np.ndarray) -> Callable:
+    def train(sample: np.ndarray, best: np.ndarray) -> Features:
         torch.manual_seed(0)
         hidden = [torch.nn.Linear(sample.shape[1], width), torch.nn.LayerNorm(width), torch.nn.GELU()]
         model = torch.nn.Sequential(*hidden, torch.nn.Linear(width, best.shape[1]))
@@ -236,9 +253,10 @@ def net(width: int) -> Callable[[np.ndarray, np.ndarray], Callable]:
             loss.backward()
             optimizer.step()
             schedule.step()
-        with torch.no_grad():
-            body = model[:3]
-        return lambda frames: np.concatenate([body(p).detach().numpy() for p in torch.from_numpy(frames).split(50000)])
+        body = model[:3]
+        return lambda frames: np.concatenate(
+            [body(torch.from_numpy(frames[i : i + 50000])).detach().numpy() for i in range(0, len(frames), 50000)]
+        )
 
     return train
 
@@ -247,7 +265,7 @@ def coded(vectors: np.ndarray, kind: str) -> np.ndarray:
     """Vectors as an index keeps them: int8 with a scale a vector, or products of 8-value codes (PQ, 256 centroids)."""
     if kind == "int8":
         scale = np.abs(vectors).max(axis=1, keepdims=True) / 127
-        return np.rint(vectors / scale) * scale
+        return np.asarray(np.rint(vectors / scale) * scale)
     rng, out = np.random.default_rng(2), np.empty_like(vectors)
     for at in range(0, vectors.shape[1], 8):
         part = vectors[:, at : at + 8]
@@ -260,7 +278,7 @@ def coded(vectors: np.ndarray, kind: str) -> np.ndarray:
     return out
 
 
-def measure(data: Data) -> Iterator[dict]:
+def measure(data: Data) -> Iterator[Row]:
     """Everything tried, row by row."""
     mean = data.means(data.flat)
     yield from recalls(data, "mean of frames", mean)
@@ -284,16 +302,18 @@ def measure(data: Data) -> Iterator[dict]:
     vectors = vectors - vectors.mean(axis=0)  # demotes hubs, too
     for kind in ("int8", "PQ"):
         yield from recalls(data, f"Nyström, 750 anchors, centred, {kind}", vectors, coded(vectors, kind))
-    yield from recalls(data, "LEMUR, net of 256", *lemur(data, 256, net(256)))
+    yield from recalls(data, "LEMUR, net of 256", *lemur(data, net(256)))
 
 
 def main() -> None:
     """Measure the sizes named, and keep the other sizes' figures."""
     torch.set_num_threads(1)
-    figures = msgspec.json.decode(OUT.read_bytes()) if OUT.exists() else {"about": __doc__, "kept": KEPT, "sizes": {}}
+    figures: dict[str, Any] = {"about": __doc__, "kept": KEPT, "sizes": {}}
+    if OUT.exists():
+        figures = msgspec.json.decode(OUT.read_bytes())
     for size in map(int, sys.argv[1:] or ("1000", "10000")):
         data = load(size, Path(f"runs/index-vectors-{size}.npz"))
-        rows: list[dict] = []
+        rows: list[Row] = []
         figures["sizes"][str(size)] = {"queries": len(data.queries), "rows": rows}
         for row in measure(data):
             rows.append(row)

@@ -73,7 +73,7 @@ def main() -> None:
     for variant in VARIANTS:
         if not (variant.out / "results.json").exists():
             run_finetune(config(variant, manifest))
-    write_text(PAGE, page(Counter(u.split for u in read_manifest(manifest))))
+    write_text(PAGE, page(Counter(str(u.split) for u in read_manifest(manifest))))
     print(f"{PAGE} written")
 
 
@@ -116,7 +116,7 @@ def save_random_decoder() -> None:
     save_whisper(whisper, RANDOM)
 
 
-def page(counts: Counter[str | None]) -> str:
+def page(counts: Counter[str]) -> str:
     """All of it, as Markdown."""
     rows: list[str] = []
     for variant in VARIANTS:

@@ -90,7 +90,7 @@ def main() -> None:
     if "--as-is" not in sys.argv:
         clock, started = time.monotonic(), datetime.datetime.now(datetime.UTC)
         corpus = Corpus()
-        found = {
+        found: dict[str, Any] = {
             "methods": methods(corpus),
             "neighbours": neighbours(corpus),
             "pairs": by_pair(corpus),
@@ -152,8 +152,9 @@ class Corpus:
                 found = seqsim(*(side.packed(rows, whitened=True) for side, rows in sides))
             elif kind == CASCADE:
                 ids = ([side.utterances[r].id for r in rows] for side, rows in sides)
-                texts = ([self.english.texts.get(i) for i in some] for some in ids)
-                found = np.nan_to_num(cascade_scores(*texts, self.english.encoder), nan=-1)  # over 30 s: no text
+                queries, candidates = ([self.english.texts.get(i) for i in some] for some in ids)
+                scored = cascade_scores(queries, candidates, self.english.encoder)
+                found = np.nan_to_num(scored, nan=-1)  # over 30 s: no text
             else:
                 compare = mean_pool_cosine if kind == "mean vectors" else lambda x, y: seqsim(pack(x), pack(y))
                 found = compare(*(side.frames(rows) for side, rows in sides))
@@ -226,7 +227,8 @@ def mined(corpus: Corpus, chosen: Sequence[Draw], method: str, neighbours: int =
         i, j = draw.a[scored.i[best]], draw.b[scored.j[best]]
         parts.append((value[best], i == j, (i != j) & (number[i] == number[j]), number[i]))
         np.add.at(total, number[draw.a[: draw.n]], 1)
-    return Mined(*(np.concatenate(column) for column in zip(*parts, strict=True)), total)
+    value, right, near, cluster = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Mined(value, right, near, cluster, total)
 
 
 def at_threshold(found: Mined, threshold: float) -> dict[str, Any]:
@@ -238,7 +240,7 @@ def at_threshold(found: Mined, threshold: float) -> dict[str, Any]:
     )
 
     def figures(weights: np.ndarray) -> list[float]:
-        r, all_of, there = weights @ right, max(weights @ n, 1), weights @ found.total
+        r, all_of, there = float(weights @ right), max(float(weights @ n), 1), float(weights @ found.total)
         return [r / all_of, r / there, 2 * r / (all_of + there)]
 
     one = figures(np.ones(size))

@@ -99,7 +99,7 @@ def collections(utterances: Sequence[Utterance], ratio: int, fold: int) -> tuple
     n = round(len(order) / (1 + 2 * ratio))
     first = (len(order) - n) // 2 if ratio else 0
     held = [{*order[:n], *order[n : n + first]}, {*order[:n], *order[n + first :]}]
-    bare = {"meaning": None, "cluster": None, "translations": {}, "split": None}
+    bare: dict[str, Any] = {"meaning": None, "cluster": None, "translations": {}, "split": None}
     return set(order[:n]), [
         [msgspec.structs.replace(u, **bare) for u in utterances if u.language == language and u.meaning in some]
         for language, some in zip((SOURCE, TARGET), held, strict=True)

@@ -268,4 +268,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "faiss":
         faiss(sys.argv[2])
     else:
-        main(*sys.argv[1:4], *map(int, sys.argv[4:6]))
+        name, source, target, threads, repeats = sys.argv[1:]
+        main(name, source, target, int(threads), int(repeats))

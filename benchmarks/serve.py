@@ -211,12 +211,12 @@ def repeated(bodies: Sequence[Body], n: int) -> list[Body]:
 def recordings(kind: str, each: int) -> list[Utterance]:
     """``each`` short recordings a language, the languages in turn; ``mixed``: with a minute of speech now and then."""
     of = {
-        language: [u for u in short_recordings(OUT / "audio", each) if u.language == language] for language in LANGUAGES
+        language: [u for u in short_recordings(each, OUT / "audio") if u.language == language] for language in LANGUAGES
     }
     short = [u for some in zip(*of.values(), strict=True) for u in some]
     if kind == "short":
         return short
-    long = [r.utterance for r in long_recordings(OUT / "audio", LONG_MINUTES)]
+    long = long_recordings(LONG_MINUTES, OUT / "audio")
     return [long[i // EVERY % len(long)] if i % EVERY == EVERY - 1 else u for i, u in enumerate(short)]
 
 
@@ -292,7 +292,7 @@ def main() -> None:
         print(name, shown, flush=True)
 
     def late() -> bool:
-        return time.monotonic() - clock > 60 * options.minutes
+        return time.monotonic() - clock > 60 * float(options.minutes)
 
     for kind in ("short", "mixed"):
         utterances = recordings(kind, options.each)

@@ -15,14 +15,14 @@ import urllib.request
 import uuid
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from interlingua.corpora import prepare_prompts, write_manifest
 from interlingua.files import write_text
 from interlingua.index import Index
-from interlingua.results import provenance
+from interlingua.results import Provenance, provenance
 from interlingua.translation import Translator
+from interlingua.types import Utterance
 
 FOLDER = Path("runs/soak")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "soak.md"
@@ -56,7 +56,7 @@ def main(minutes: float) -> None:
     finally:
         service.terminate()
         service.wait(60)
-    made = msgspec.to_builtins(provenance("int8_float32", "cpu", time.monotonic() - clock, started))
+    made = provenance("int8_float32", "cpu", time.monotonic() - clock, started)
     write_text(PAGE, page(minutes, looks, done, made))
 
 
@@ -75,7 +75,7 @@ def wait(url: str, service: "subprocess.Popen[bytes]") -> None:
 
 
 def work(
-    minutes: float, spoken: list, uri: str, url: str, service: "subprocess.Popen[bytes]"
+    minutes: float, spoken: list[Utterance], uri: str, url: str, service: "subprocess.Popen[bytes]"
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Looks: seconds, then resident MiB and open files of this process and of the service; and what was done."""
     translator, index = Translator("base"), Index.open(uri)
@@ -124,7 +124,7 @@ def usage(process: int) -> tuple[float, float]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, float(len(os.listdir(f"/proc/{process}/fd")))  # noqa: PTH208
 
 
-def page(minutes: float, looks: np.ndarray, done: dict[str, int], made: dict) -> str:
+def page(minutes: float, looks: np.ndarray, done: dict[str, int], made: Provenance) -> str:
     """docs/soak.md."""
     parts = np.array_split(looks, PARTS)
     columns = ["MiB, library", "open files, library", "MiB, service", "open files, service"]
@@ -139,8 +139,8 @@ def page(minutes: float, looks: np.ndarray, done: dict[str, int], made: dict) ->
     counts = ", ".join(f"{n} {what}" for what, n in done.items())
     return f"""# Memory and open files over {minutes:g} minutes
 
-Written by `make soak` (`benchmarks/soak.py`), not by hand: {made["started"][:10]}, {made["device"]["name"]},
-{made["device"]["threads"]} threads. One process translates and searches recordings of the prompts in turn; beside it
+Written by `make soak` (`benchmarks/soak.py`), not by hand: {str(made.started)[:10]}, {made.device["name"]},
+{made.device["threads"]} threads. One process translates and searches recordings of the prompts in turn; beside it
 `interlingua serve` translates each once more over HTTP: {counts}. Medians of each quarter of the time.
 
 {table}

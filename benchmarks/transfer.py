@@ -63,7 +63,7 @@ def main() -> None:
             results, _ = load_results(run_transfer_study(settings, train=train))
             keep(path, results)
             sections.append(study_section(path, settings, results))
-        else:
+        elif isinstance(settings, FinetuneConfig):
             if train:
                 if not Path(settings.data).exists():
                     write_manifest(settings.data, split_by_cluster(prepare_prompts(), 0))
@@ -73,6 +73,8 @@ def main() -> None:
             results, _ = load_results(settings.out)
             keep(path, results)
             sections.append(finetune_section(path, settings, results))
+        else:
+            raise SystemExit(f"{path}: neither a transfer study nor a fine-tuning")
     write_text(PAGE, HEAD + "".join(sections))
     print(f"{PAGE} written")
 
@@ -184,7 +186,7 @@ def transfer_table(row: StudyRow) -> str:
             str(r.n),
             *(score(getattr(r.chrf, side)) for side in ("before", "after")),
             change(r.chrf.difference),
-            f"{r.chrf.difference.p_randomisation:.3f}",
+            f"{r.chrf.difference.p_randomisation:.3f}" if r.chrf.difference else "",
             *(score(getattr(r.bleu, side)) for side in ("before", "after")),
             *(f"{100 * getattr(r.off_target, side).value:.0f}%" for side in ("before", "after")),
         ]
@@ -202,7 +204,7 @@ def transfer_table(row: StudyRow) -> str:
         "off target before",
         "after",
     ]
-    signature = next(r.bleu.after.signature for r in row.table)
+    signature = next(r.bleu.after.signature for r in row.table if r.bleu.after)
     title = f"Transfer table of <code>{row.variant}</code> (first seed; BLEU: {signature})"
     return f"<details><summary>{title}</summary>\n\n{table(head, lines)}\n\n</details>\n"
 
@@ -250,13 +252,13 @@ def relation(rows: list[StudyRow]) -> str:
     """Does R@1 between two languages predict what training on one gives the other?"""
     names = {"seqsim": "SeqSim", "whitened-position-csls": "the default method"}
     gains = {
-        (r.sources[0], t): found["untrained"].value
+        (r.sources[0], t): gain.value
         for r in rows
         for t, found in r.by_language.items()
-        if len(r.sources) == 1 and r.sources[0] != t and r.variant != PERMUTED
+        if len(r.sources) == 1 and r.sources[0] != t and r.variant != PERMUTED and (gain := found["untrained"])
     }
     pairs = sorted(gains)
-    gain = np.array([gains[p] for p in pairs])
+    gained = np.array([gains[p] for p in pairs])
     tested = np.array([t for _, t in pairs])
     lines = []
     for method, name in names.items():
@@ -265,10 +267,11 @@ def relation(rows: list[StudyRow]) -> str:
             return "R@1 of the pairs: not measured yet (`make study`).\n"
         hits = json.loads(path.read_text(encoding="utf-8"))["hits"]
         r1 = np.array([np.mean([*hits[f"{s}-{t}"], *hits[f"{t}-{s}"]]) for s, t in pairs])
-        for what, a, b in (
-            ("all pairs", r1, gain),
-            ("less the mean of each test language", *(less_mean(v, tested) for v in (r1, gain))),
-        ):
+        views = {
+            "all pairs": (r1, gained),
+            "less the mean of each test language": (less_mean(r1, tested), less_mean(gained, tested)),
+        }
+        for what, (a, b) in views.items():
             found = rank_correlation(np.round(a, 9).tolist(), np.round(b, 9).tolist())
             lines.append([name, what, f"{found.value:+.2f}", f"{found.p:.3f}"])
     return f"""
@@ -281,7 +284,7 @@ gain, {len(pairs)} pairs of a source language and another one tested; p by permu
 
 def less_mean(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Values less the mean of their group."""
-    return values - np.array([values[groups == g].mean() for g in groups])
+    return np.asarray(values - np.array([values[groups == g].mean() for g in groups]))
 
 
 def by_language(found: dict[str, Difference | None]) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from interlingua.audio import load_audio
 from interlingua.files import write_text
@@ -22,8 +22,8 @@ from interlingua.metrics import (
     score_translations,
     translation_statistics,
 )
-from interlingua.results import provenance
-from interlingua.translation import Segmentation, TranslationOptions, Translator
+from interlingua.results import Provenance, provenance
+from interlingua.translation import Engine, Segmentation, TranslationOptions, Translator
 from interlingua.translation.segments import speech_regions
 from interlingua.types import Utterance
 from translate_audio import LANGUAGES, long_recordings, short_recordings
@@ -49,31 +49,6 @@ OURS = {  # kind -> name -> options
 }
 BEAMS = TranslationOptions(beam=5, segmentation=Segmentation(longest=28, gap=3.0))
 OURS["beams"] = {"ours": BEAMS, "ours, stretches of 20 s": TranslationOptions(beam=5)}
-PEERS = {
-    "beams": [
-        "faster-whisper, batches of 8, greedy",
-        "faster-whisper, batches of 16, greedy",
-        "faster-whisper, batches of 8, beam 5",
-    ],
-    "long": [
-        "faster-whisper, batches of 8, greedy",
-        "faster-whisper, batches of 16, greedy",
-        "faster-whisper, greedy",
-        "openai-whisper, greedy",
-        "whisper.cpp, greedy, q8_0",
-    ],
-    "short": [
-        "faster-whisper, greedy",
-        "faster-whisper, greedy, 2 workers",
-        "faster-whisper, joined, batches of 8, greedy",
-        "faster-whisper, joined, batches of 8, beam 5",
-        "openai-whisper, greedy",
-        "whisper.cpp, -ac speech+1, retries",
-        "whisper.cpp, -ac speech+3, retries",
-        "whisper.cpp, -ac speech+3, retries, 2 workers",
-        "whisper.cpp, -ac speech+8, retries",
-    ],
-}
 
 
 @dataclass
@@ -93,13 +68,13 @@ class Contender:
 
 
 class Clocked:
-    """A backend whose calls are timed: what is left of our seconds is everything around the engine."""
+    """An engine whose calls are timed: what is left of our seconds is everything around it."""
 
-    def __init__(self, backend: Any) -> None:
-        self._backend, self.seconds = backend, 0.0
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.seconds = engine, 0.0
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._backend, name)
+        value = getattr(self._engine, name)
         if name not in ("encode", "detect", "generate"):
             return value
 
@@ -108,7 +83,7 @@ class Clocked:
             try:
                 return value(*arguments)
             finally:
-                self.seconds += (time.perf_counter() - clock) / self._backend.workers
+                self.seconds += (time.perf_counter() - clock) / self._engine.workers
 
         return timed
 
@@ -121,13 +96,13 @@ def main() -> None:
     translator = Translator("base")
     found = {}
     for kind, utterances in (
-        ("short", short_recordings(each=SHORT_EACH)),
-        ("long", [r.utterance for r in long_recordings(minutes=LONG_MINUTES)]),
-        ("beams", [r.utterance for r in long_recordings(minutes=LONG_MINUTES)]),
+        ("short", short_recordings(SHORT_EACH)),
+        ("long", long_recordings(LONG_MINUTES)),
+        ("beams", long_recordings(LONG_MINUTES)),
     ):
         if (only and kind not in only) or (not only and kind == "beams"):
             continue
-        contenders = [Contender(n) for n in (*OURS[kind], *PEERS[kind])]
+        contenders = [Contender(n) for n in (*OURS[kind], *SETTINGS[kind])]
         for turn in range(turns):
             for c in contenders:
                 if c.error is None and not (turn and c.median > PATIENCE * contenders[0].seconds[0]):
@@ -144,8 +119,8 @@ def run(contender: Contender, kind: str, utterances: Sequence[Utterance], transl
     """One turn."""
     if contender.name in OURS[kind]:
         translator.options = OURS[kind][contender.name]
-        engine = Clocked(translator.backend)
-        mine = Translator(engine, translator.options)  # type: ignore[arg-type]
+        engine = Clocked(translator.engine)
+        mine = Translator(cast(Engine, engine), translator.options)
         mine.translate(load_audio(utterances[0].audio, max_seconds=1e9)[:48_000], "en", source=utterances[0].language)
         engine.seconds, clock = 0.0, time.perf_counter()
         spoken = {u.id: u.language for u in utterances}
@@ -156,13 +131,13 @@ def run(contender: Contender, kind: str, utterances: Sequence[Utterance], transl
         contender.engine.append(engine.seconds)
         return
     result = run_peer(
-        SETTINGS["short" if kind == "short" else "long"][contender.name],
-        [Recording(u.id, u.audio.path, u.language) for u in utterances],  # type: ignore[index]
+        SETTINGS[kind][contender.name],
+        [Recording(u.id, u.audio.path, u.language) for u in utterances],
     )
     contender.error = result.error
     if result.seconds is not None:
         contender.seconds.append(result.seconds)
-        contender.texts = {i: o["text"] for i, o in result.outputs.items()}
+        contender.texts = result.texts
 
 
 def vad_seconds(utterances: Sequence[Utterance]) -> float:
@@ -177,14 +152,14 @@ def vad_seconds(utterances: Sequence[Utterance]) -> float:
 # ---------------------------------------------------------------- the page
 
 
-def page(found: Mapping[str, Any], turns: int, origin: Mapping[str, Any]) -> str:
+def page(found: Mapping[str, Any], turns: int, origin: Provenance) -> str:
     """All of it, as Markdown."""
-    device = origin["device"]
+    device = origin.device
     parts = [
         f"""# How fast `interlingua translate` is
 
-Written by `make bench-translate` (`benchmarks/translate.py`), not by hand: {origin["started"][:10]}, {device["name"]}, {device["threads"]} threads,
-ctranslate2 {origin["packages"]["ctranslate2"]}. Whisper-base into English, one run, {turns} turns each (one for those that take more than
+Written by `make bench-translate` (`benchmarks/translate.py`), not by hand: {str(origin.started)[:10]}, {device["name"]}, {device["threads"]} threads,
+ctranslate2 {origin.packages["ctranslate2"]}. Whisper-base into English, one run, {turns} turns each (one for those that take more than
 {PATIENCE} times our time), medians. All contenders have the same weights, the
 language given, and greedy search unless stated otherwise; peers are given what suits them (the head of `benchmarks/translate_peers.py`), and read ready-made 16 kHz
 WAV. `x real time` is seconds of computing per second of audio; `ratio` is a peer's time over ours.
@@ -227,7 +202,7 @@ def section(title: str, kind: str, utterances: Sequence[Utterance], contenders: 
             f"| {c.name} | {c.median:.1f} | {c.median / seconds:.3f} | {'' if c is ours else f'{c.median / ours.median:.2f}'} "
             f"| {scores[0]:.1f} | {scores[1]:.1f} | {difference} |"
         )
-    peers = [c for c in contenders if c.seconds and c.name in PEERS[kind]]
+    peers = [c for c in contenders if c.seconds and c.name in SETTINGS[kind]]
     best = min(peers, key=lambda c: c.median)
     note = (
         "chrF differences have 95% intervals over clusters of near-duplicates, pooled over languages."

@@ -6,7 +6,6 @@
 
 import wave
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,59 +17,41 @@ from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 
 LANGUAGES = ("es", "fr", "it", "ru")
 SEED = 12345
-MINUTES = 5.0  # of a long recording, at least
 PAUSES = (0.5, 3.0)  # seconds
 NOISE = 1e-3  # standard deviation in the pauses: 60 dB below full scale
 SHORT = (1.0, 8.0)  # seconds of a short recording
-EACH = 50  # short recordings a language
 OUT = Path("runs/translate-bench")
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A sentence of a long recording."""
-
-    start: float  # seconds
-    end: float
-    utterance: Utterance
-
-
-@dataclass(frozen=True)
-class LongRecording:
-    """``utterance.translations["en"]`` is the pieces' references, joined by spaces."""
-
-    utterance: Utterance
-    pieces: tuple[Piece, ...]
-
-
-def long_recordings(out: Path = OUT, minutes: float = MINUTES) -> list[LongRecording]:
-    """One recording a language, of different sentences: a cluster of near-duplicates gives one."""
+def long_recordings(minutes: float, out: Path = OUT) -> list[Utterance]:
+    """One recording a language, so long at least, of different sentences: a cluster of near-duplicates gives one."""
     found = []
     for language, chosen in _shuffled(prepare_prompts()).items():
         random = np.random.default_rng(SEED)
         parts: list[Samples] = []
-        pieces: list[Piece] = []
+        texts: list[str] = []
         length = 0
         for u in chosen:
             if length >= minutes * 60 * SAMPLE_RATE:
                 break
             speech = load_audio(u.audio)
             pause = random.normal(0, NOISE, round(random.uniform(*PAUSES) * SAMPLE_RATE))
-            pieces.append(Piece(length / SAMPLE_RATE, (length + len(speech)) / SAMPLE_RATE, u))
+            texts.append(u.translations["en"])
             parts += [speech, pause.astype(np.float32)]
             length += len(speech) + len(pause)
-        joined = Utterance(
-            id=f"long/{language}",
-            audio=_written(out / "long" / f"{language}.wav", np.concatenate(parts)),
-            language=language,
-            translations={"en": " ".join(p.utterance.translations["en"] for p in pieces)},
-            duration=length / SAMPLE_RATE,
+        found.append(
+            Utterance(
+                id=f"long/{language}",
+                audio=_written(out / "long" / f"{language}.wav", np.concatenate(parts)),
+                language=language,
+                translations={"en": " ".join(texts)},
+                duration=length / SAMPLE_RATE,
+            )
         )
-        found.append(LongRecording(joined, tuple(pieces)))
     return found
 
 
-def short_recordings(out: Path = OUT, each: int = EACH) -> list[Utterance]:
+def short_recordings(each: int, out: Path = OUT) -> list[Utterance]:
     """``each`` prompts of every language, of different sentences, as files."""
     fitting = [u for u in prepare_prompts() if u.duration is not None and SHORT[0] <= u.duration <= SHORT[1]]
     found = []
@@ -105,11 +86,3 @@ def _written(path: Path, samples: Samples) -> AudioRef:
         file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
     return AudioRef(str(path.resolve()))
-
-
-if __name__ == "__main__":
-    for recording in long_recordings():
-        u = recording.utterance
-        print(f"{u.audio.path}: {u.duration:.1f} s, {len(recording.pieces)} sentences")
-    many = short_recordings()
-    print(f"{len(many)} short recordings, {sum(u.duration or 0 for u in many):.1f} s")

@@ -22,10 +22,10 @@ from interlingua.models import Whisper, load_whisper
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ".venv-translate-peers/lib/python*/site-packages/pywhispercpp.libs/libggml-base-*.so*"
 
-Format = Literal["f16", "q8_0", "q5_1"]
+Format = Literal["f16", "q8_0"]
 MAGIC = 0x67676D6C  # "ggml"
 F32, F16 = 0, 1  # number formats of a tensor, and (F16) of a file
-QUANTISED = {"q8_0": (8, 7), "q5_1": (7, 9)}  # number format of a tensor, and of a file
+Q8_TENSOR, Q8_FILE = 8, 7  # the same of integers in blocks
 QUANTISATION = 2  # version of the integer blocks' layout: 1000 of it are added to the file's number format
 POSITIONS = "positional_embedding"
 
@@ -67,7 +67,7 @@ def ggml_file(format: Format = "f16") -> Path:
     if not path.exists():
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             dims = dimensions(whisper)
-            number = F16 if format == "f16" else 1000 * QUANTISATION + QUANTISED[format][1]
+            number = F16 if format == "f16" else 1000 * QUANTISATION + Q8_FILE
             file.write(_ints(MAGIC, *(dims[name] for name in _GGML_SIZES), number))
             filters = np.ascontiguousarray(whisper.feature_extractor.mel_filters.T, dtype="<f4")
             file.write(_ints(*filters.shape) + filters.tobytes())
@@ -121,8 +121,7 @@ def _tensor(name: str, value: np.ndarray, format: Format) -> bytes:
         if format == "f16" or value.ndim > 2:
             kind, data = F16, value.astype("<f2").tobytes()
         else:
-            kind = QUANTISED[format][0]
-            data = _quantise(value, kind)
+            kind, data = Q8_TENSOR, _quantise(value, Q8_TENSOR)
     return _ints(value.ndim, len(name), kind, *reversed(value.shape)) + name.encode() + data
 
 
@@ -149,8 +148,3 @@ def _cached(whisper: Whisper, name: str) -> Path:
 
 def _ints(*values: int) -> bytes:
     return struct.pack(f"<{len(values)}i", *values)
-
-
-if __name__ == "__main__":
-    for made in (openai_checkpoint(), *(ggml_file(name) for name in ("f16", *QUANTISED))):
-        print(made)

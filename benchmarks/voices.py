@@ -165,7 +165,7 @@ def page(spoken: dict[str, Hits], prompts: dict[str, Hits]) -> str:
         )
         for lang in languages
     ]
-    apart = {p: distance for p in pairs if (distance := language_distance(*p)) is not None}
+    apart = {p: far for p in pairs if (far := language_distance(*p)) is not None}
     distance = {
         m: rank_correlation(list(apart.values()), [float(spoken[m][p][0].mean()) for p in apart]) for m in METHODS_SHOWN
     }

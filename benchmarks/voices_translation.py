@@ -26,7 +26,7 @@ from interlingua.index import Phrases, build
 from interlingua.languages import language_name
 from interlingua.metrics import SystemOutputs, pooled_difference, segment_scores, translation_statistics
 from interlingua.models import load_whisper
-from interlingua.results import load_results
+from interlingua.results import Change, load_results
 from interlingua.types import Score, Utterance
 from stores import OUT, encoded, subset
 from voices import POOL, clones, other_voice
@@ -172,7 +172,7 @@ def unseen_section(root: Path) -> str:
         lines.append(
             f"| `{candidate.token}`{best} | {interval(candidate.chrf)} | {interval(candidate.bleu)} | {off} | {taken} |"
         )
-    said = {s.id: s.hypothesis for s in results.samples}
+    said = {s.id: s.hypothesis or "" for s in results.samples}
     clusters = {u.id: u.group for u in read_corpus("gcompris", root, languages=("gd",))}
     found = {f.id: f for f in gaelic_phrases(root)[1] if f.id in said}
     english = {i: f.english for i, f in found.items()}
@@ -214,6 +214,11 @@ def interval(score: Score) -> str:
     return f"{score.value:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def arrow(change: Change, form: str = ".1f") -> str:
+    """A score before and after."""
+    return " → ".join(f"{side.value:{form}}" if side else "–" for side in (change.before, change.after))
+
+
 # ---------------------------------------------------------------- transfer to German
 
 
@@ -239,14 +244,13 @@ def transfer_section(root: Path, targets: Sequence[str]) -> str:
             for side, spec in (("before", "base"), ("after", model))
         ]
         for found in transfer_rows(sides[0], sides[1], tested, ("en",)):
-            chrf, bleu, off = found.chrf, found.bleu, found.off_target
-            assert all((chrf.before, chrf.after, chrf.difference, bleu.before, bleu.after, off.before, off.after))
-            low, high = chrf.difference.ci or (0.0, 0.0)
+            change = found.chrf.difference
+            assert change is not None
+            low, high = change.ci or (0.0, 0.0)
             speech = language_name(found.source) + (", trained on" if found.trained else ", never trained on")
             lines.append(
-                f"| {speech} | {language_name(target)} | {found.n} | {chrf.before.value:.1f} → {chrf.after.value:.1f}, "
-                f"{chrf.difference.value:+.1f} [{low:+.1f}, {high:+.1f}] | {bleu.before.value:.1f} → {bleu.after.value:.1f} | "
-                f"{100 * off.before.value:.0f}% → {100 * off.after.value:.0f}% |"
+                f"| {speech} | {language_name(target)} | {found.n} | {arrow(found.chrf)}, "
+                f"{change.value:+.1f} [{low:+.1f}, {high:+.1f}] | {arrow(found.bleu)} | {arrow(found.off_target, '.0%')} |"
             )
     table = "\n".join(lines)
     return f"""

@@ -75,7 +75,8 @@ def results_page(full: Results, found: Results) -> str:
     made = full.provenance
     rows, as_found = list(full.scores("seqsim").values()), list(found.scores("seqsim").values())
     corpus = full.corpus or Corpus()
-    bleu, chrf = full.translation[0].bleu, full.translation[0].chrf
+    bleu, chrf = (score.signature if score else None for score in (full.translation[0].bleu, full.translation[0].chrf))
+    n, as_found_n = rows[0].n or 0, as_found[0].n or 0
     parts = [
         "# Results",
         f"Written by `make docs` (`docs/update.py`), not by hand. `{made.command}` at {made.commit}"
@@ -99,7 +100,7 @@ def results_page(full: Results, found: Results) -> str:
             [
                 [
                     pair(r),
-                    f"{r.r1:.3f} [{r.r1_ci[0]:.3f}, {r.r1_ci[1]:.3f}]",
+                    "{:.3f} [{:.3f}, {:.3f}]".format(r.r1, *(r.r1_ci or (np.nan, np.nan))),
                     *(f"{value:.3f}" for value in (r.r5, r.r10, r.mrr)),
                     f"{r.r1_cluster:.3f} ({r.chance_cluster:.3f})",
                     f"{r.chance:.4f}",
@@ -107,7 +108,7 @@ def results_page(full: Results, found: Results) -> str:
                 for r in rows
             ],
         ),
-        f"n = {rows[0].n} queries and as many candidates. `{rows[0].signature}`",
+        f"n = {n} queries and as many candidates. `{rows[0].signature}`",
         "### Methods and controls, mean R@1 over the pairs",
         table(
             ["method", "pairs", "mean R@1", "lowest", "highest"],
@@ -118,7 +119,7 @@ def results_page(full: Results, found: Results) -> str:
             ],
         ),
         "### With the prompts that aren't speech",
-        f"Earlier figures counted {as_found[0].n} prompts, {as_found[0].n - rows[0].n} "
+        f"Earlier figures counted {as_found_n} prompts, {as_found_n - n} "
         "of them silences and beeps, and encoded in float32. The same here:",
         table(
             ["pair", "R@1, both directions", f"without them, {made.device['compute']}"],
@@ -132,12 +133,12 @@ def results_page(full: Results, found: Results) -> str:
             ["source", "n", "BLEU [95% CI]", "chrF [95% CI]"],
             [[name_of(r.source), str(r.n), interval(r.bleu), interval(r.chrf)] for r in full.translation],
         ),
-        f"Greedy, full context, float32. `{bleu.signature}`, `{chrf.signature}`",
+        f"Greedy, full context, float32. `{bleu}`, `{chrf}`",
         "## Corpus",
         *(f"- {rule}" for rule in corpus.rules),
         table(
             ["language", "recordings", "seconds", "voice", "licence"],
-            [[c.variety, str(c.n), f"{c.seconds:.0f}", c.voice, c.licence] for c in corpus.languages],
+            [[c.variety or "", str(c.n), f"{c.seconds:.0f}", c.voice or "", c.licence or ""] for c in corpus.languages],
         ),
     ]
     return "\n\n".join(parts) + "\n"

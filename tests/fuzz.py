@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path[:0] = [str(Path(__file__).parent / name) for name in ("", "audio", "corpora")]
 
@@ -59,6 +60,12 @@ CODECS = {  # file -> codec, rate
     "a.avi": ("mp2", 16000),
     "a.g722": ("g722", 16000),
 }
+TARS: dict[Literal["w", "w:gz", "w:xz", "w:bz2"], str] = {
+    "w": "a.tar",
+    "w:gz": "a.tar.gz",
+    "w:xz": "a.tar.xz",
+    "w:bz2": "a.tar.bz2",
+}
 HOSTILE = [
     *("NaN", "-1", "1e999", "null", "true", "[]", "{}", '""', "99999999999999999999", "-0.0", '"\\ud800"'),
     *("[" * 6, "[" * 100_000, "2026-01-01", "&a *a", "!!x", "../../x", "/dev/zero"),
@@ -72,6 +79,10 @@ class Kind:
     name: str
     files: dict[str, bytes]
     read: Callable[[Path], object]
+
+
+def reader(read: Callable[[Path], object], name: str) -> Callable[[Path], object]:
+    return lambda folder: read(folder / name)
 
 
 def audio(path: Path) -> None:
@@ -111,19 +122,19 @@ def kinds() -> list[Kind]:
             encode_audio(str(made / name), codec, rate)
         except ValueError:  # FFmpeg's builds differ
             continue
-        found.append(Kind(name, {name: (made / name).read_bytes()}, lambda f, name=name: audio(f / name)))
+        found.append(Kind(name, {name: (made / name).read_bytes()}, reader(audio, name)))
     wav, flac = ((made / name).read_bytes()[:20000] for name in ("a.wav", "a.flac"))
-    for mode, name in (("", "a.tar"), ("gz", "a.tar.gz"), ("xz", "a.tar.xz"), ("bz2", "a.tar.bz2")):
-        with tarfile.open(made / name, f"w:{mode}") as tar:
+    for mode, name in TARS.items():
+        with tarfile.open(made / name, mode) as tar:
             for inside, data in (("in/a.wav", wav), ("b.flac", flac)):
                 member = tarfile.TarInfo(inside)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-        found.append(Kind(name, {name: (made / name).read_bytes()}, lambda f, name=name: archive(f / name)))
+        found.append(Kind(name, {name: (made / name).read_bytes()}, reader(archive, name)))
     with zipfile.ZipFile(made / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("in/a.wav", wav)
         packed.writestr("b.flac", flac)
-    found.append(Kind("a.zip", {"a.zip": (made / "a.zip").read_bytes()}, lambda f: archive(f / "a.zip")))
+    found.append(Kind("a.zip", {"a.zip": (made / "a.zip").read_bytes()}, reader(archive, "a.zip")))
     for name, tree in TREES.items():
         files = {path or "table": data.encode() if isinstance(data, str) else data for path, data in tree.items()}
 
@@ -136,7 +147,7 @@ def kinds() -> list[Kind]:
     found.append(Kind("model", whole, lambda f: load_whisper(f, weights=False)))
     found.append(Kind("model's weights", whole, load_whisper))
     for path in sorted(RECIPES.glob("*.yaml")):
-        found.append(Kind(f"recipe {path.stem}", {"r.yaml": path.read_bytes()}, lambda f: read_recipe(f / "r.yaml")))
+        found.append(Kind(f"recipe {path.stem}", {"r.yaml": path.read_bytes()}, reader(read_recipe, "r.yaml")))
     save_results(
         made / "results", Results(title="t"), {"a": torch.ones(3).numpy()}, [UtteranceResult(utterance=utterance())]
     )
