@@ -4,10 +4,8 @@ Runs recipes/robustness-prompts.yaml (half an hour on two cores; interrupted, it
 With ``--as-is`` nothing is run: the page shows what was measured.
 """
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from interlingua.corpora.distance import KINDS, language_distance, language_family
 from interlingua.corpora.fleurs import fleurs_code
@@ -15,7 +13,9 @@ from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.robustness import RobustnessStudy, run_robustness_study
 from interlingua.files import write_text
 from interlingua.languages import WHISPER_LANGUAGES, language_name, normalise_languages
+from interlingua.results import Distant, RankCorrelation, Results, Retrieval, load_results
 from interlingua.translation.unseen import DEFAULT_RULE, RELATED
+from interlingua.types import Score
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "robustness.md"
@@ -36,17 +36,17 @@ def main() -> None:
     assert isinstance(prompts, RobustnessStudy)
     assert isinstance(fleurs, RobustnessStudy)
     out = prompts.out if "--as-is" in sys.argv else run_robustness_study(prompts)
-    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    write_text(PAGE, page(results, fleurs))
+    write_text(PAGE, page(load_results(out)[0], fleurs))
     print(f"{PAGE} written")
 
 
-def page(results: dict[str, Any], fleurs: RobustnessStudy) -> str:
+def page(results: Results, fleurs: RobustnessStudy) -> str:
     """The page."""
-    found, made = results["robustness"], results["provenance"]
-    main_method, *others = found["methods"]
-    rows = sorted(found["languages"], key=lambda r: r["distance"]["typological"])
-    lost = ", ".join(f"`{line.partition(':')[0]}`" for line in results.get("failures", []))
+    found, made = results.robustness, results.provenance
+    assert found is not None
+    main_method, *others = found.methods
+    rows = sorted(found.languages, key=lambda r: r.distance["typological"] or 0.0)
+    lost = ", ".join(f"`{line.partition(':')[0]}`" for line in results.failures)
     lost = f"Too long for the context, and counted as missed: {lost}." if lost else ""
     return f"""# Does it hold out against language distance?
 
@@ -86,19 +86,19 @@ FLEURS can't be fetched from the machine that wrote this page: these are the rec
 
 ## On the prompts corpus
 
-`interlingua run recipes/robustness-prompts.yaml`, {made["started"][:10]}, {made["device"]["name"]}: {
-        results["settings"]["model"]
-    }, {rows[0]["n"]} prompts of each language, frames pooled
-by {results["settings"]["pool"]} for retrieval; {found["rules"][0]}. **Four languages,
+`interlingua run recipes/robustness-prompts.yaml`, {str(made.started)[:10]}, {made.device["name"]}: {
+        results.settings["model"]
+    }, {rows[0].n} prompts of each language, frames pooled
+by {results.settings["pool"]} for retrieval; {found.rules[0]}. **Four languages,
 all of them Indo-European and seen by Whisper, can't settle this**: with four, p is never below 0.083, and the table shows only that the
 machinery runs on real speech. {lost}
 
 {languages_table(rows, main_method, others)}
 
 R@1 in per cent by `{main_method}`; then by {" and ".join(f"`{m}`" for m in others)}, to / from English; chance is {
-        100 * rows[0]["to_pivot"][main_method]["chance"]:.1f}%.
+        100 * (rows[0].to_pivot[main_method].chance or 0):.1f}%.
 
-{correlation_table(found["correlations"], main_method)}
+{correlation_table(found.correlations, main_method)}
 """
 
 
@@ -119,19 +119,19 @@ def fleurs_table(study: RobustnessStudy) -> str:
     return table(["language", "FLEURS", "family", *KINDS, "tokens tried"], lines)
 
 
-def languages_table(rows: list[dict[str, Any]], main_method: str, others: list[str]) -> str:
+def languages_table(rows: list[Distant], main_method: str, others: list[str]) -> str:
     """Every language's distance and scores."""
     lines = [
         [
-            f"{r['name']} (`{r['token']}`)",
-            *("" if r["distance"][kind] is None else f"{r['distance'][kind]:.2f}" for kind in KINDS),
-            str(r["n"]),
-            recall(r["to_pivot"][main_method]),
-            recall(r["from_pivot"][main_method]),
-            *(f"{100 * r['to_pivot'][m]['r1']:.1f} / {100 * r['from_pivot'][m]['r1']:.1f}" for m in others),
-            *(score(r[name]) for name in ("bleu", "chrf")),
-            score(r["off_target"], 100),
-            *(score(r[name]) for name in ("wer", "cer")),
+            f"{r.name} (`{r.token}`)",
+            *("" if r.distance[kind] is None else f"{r.distance[kind]:.2f}" for kind in KINDS),
+            str(r.n),
+            recall(r.to_pivot[main_method]),
+            recall(r.from_pivot[main_method]),
+            *(f"{100 * r.to_pivot[m].r1:.1f} / {100 * r.from_pivot[m].r1:.1f}" for m in others),
+            *(score(found) for found in (r.bleu, r.chrf)),
+            score(r.off_target, 100),
+            *(score(found) for found in (r.wer, r.cer)),
         ]
         for r in rows
     ]
@@ -139,31 +139,31 @@ def languages_table(rows: list[dict[str, Any]], main_method: str, others: list[s
     return table([*head, "BLEU", "chrF", "off target, %", "WER, %", "CER, %"], lines)
 
 
-def correlation_table(found: list[dict[str, Any]], main_method: str) -> str:
+def correlation_table(found: list[RankCorrelation], main_method: str) -> str:
     """Rank correlations over all languages."""
     lines = []
     for measure, name in MEASURES.items():
         cells = [
-            f"{c['value']:+.2f}, p {c['p']:.3f}" if "value" in c else ""
+            "" if c.value is None else f"{c.value:+.2f}, p {c.p:.3f}"
             for kind in KINDS
             for c in found
-            if (c["measure"], c["kind"], c["seen_only"]) == (measure, kind, False)
-            and c.get("method") in (None, main_method)
+            if (c.measure, c.kind, c.seen_only) == (measure, kind, False) and c.method in (None, main_method)
         ]
         lines.append([name, *cells])
     return table(["Spearman's ρ with distance", *KINDS], lines)
 
 
-def recall(found: dict[str, Any]) -> str:
+def recall(found: Retrieval) -> str:
     """R@1 in per cent with its interval."""
-    low, high = found["r1_ci"]
-    return f"{100 * found['r1']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return score(Score(value=found.r1, ci=found.r1_ci), 100)
 
 
-def score(found: dict[str, Any], scale: float = 1) -> str:
+def score(found: Score | None, scale: float = 1) -> str:
     """A score with its interval."""
-    low, high = found["ci"]
-    return f"{scale * found['value']:.1f} [{scale * low:.1f}, {scale * high:.1f}]"
+    if found is None or found.ci is None:
+        return ""
+    low, high = found.ci
+    return f"{scale * found.value:.1f} [{scale * low:.1f}, {scale * high:.1f}]"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

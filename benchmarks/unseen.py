@@ -4,17 +4,17 @@ Runs both recipes (an hour on two cores; interrupted, it goes on where it was), 
 nothing is run: the page shows what was measured.
 """
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from interlingua.corpora import udhr
 from interlingua.experiments.recipes import read_recipe
 from interlingua.experiments.unseen import COPIED_WORDS, MOST_TOKENS, PERMUTATIONS, UnseenStudy, run_unseen_study
 from interlingua.files import write_text
 from interlingua.metrics import segment_scores
+from interlingua.results import Results, UnderTokens, load_results
 from interlingua.translation.unseen import DEFAULT_RULE
+from interlingua.types import Difference, Score
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "unseen.md"
@@ -28,19 +28,19 @@ def main() -> None:
         study = read_recipe(ROOT / "recipes" / f"{name}.yaml")
         assert isinstance(study, UnseenStudy)
         out = study.out if "--as-is" in sys.argv else run_unseen_study(study)
-        found[name] = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        found[name], _ = load_results(out)
     write_text(PAGE, page(found["unseen-udhr"], found["unseen-prompts"]))
     print(f"{PAGE} written")
 
 
-def page(declaration: dict[str, Any], prompts: dict[str, Any]) -> str:
+def page(declaration: Results, prompts: Results) -> str:
     """The page."""
-    rows = declaration["unseen"]
-    unseen = [r for r in rows if not r["seen"]]
-    controls = [r for r in rows if r["own_token"]]
-    above = [r["language"] for r in unseen if above_chance(r)]
-    below = [r["language"] for r in unseen if not above_chance(r)]
-    made = declaration["provenance"]
+    rows = declaration.unseen
+    unseen = [r for r in rows if not r.seen]
+    controls = [r for r in rows if r.own_token]
+    above = [r.language for r in unseen if above_chance(r)]
+    below = [r.language for r in unseen if not above_chance(r)]
+    made = declaration.provenance
     return f"""# Languages that Whisper has no token for
 
 Written by `make bench-unseen` (`benchmarks/unseen.py`), not by hand.
@@ -56,11 +56,11 @@ without references, and how good the translations are, is measured here.
 says how people are understood: the controls, languages that Whisper knows, in the same kind of voice and on the same
 articles, say how much the voice alone costs.
 
-{declaration["settings"]["model"]}, context `{
-        declaration["settings"]["context"]
+{declaration.settings["model"]}, context `{
+        declaration.settings["context"]
     }`, greedy, CTranslate2's int8 on a CPU, at most {MOST_TOKENS["translate"]} tokens a translation; {
-        made["started"][:10]
-    }, {made["device"]["name"]}. Intervals are 95% bootstrap intervals over articles.
+        str(made.started)[:10]
+    }, {made.device["name"]}. Intervals are 95% bootstrap intervals over articles.
 
 ## Translation and transcription
 
@@ -78,7 +78,7 @@ p by randomisation. A model that writes likely phrases of the Declaration whatev
         COPIED_WORDS
     } or more that stand word for word in the translation: the Declaration is on the web in English, and a model that knew it by heart would copy.
 {words(unseen, controls)} BLEU of unseen languages above that of permuted references (p < 0.05): {
-        codes([r["language"] for r in unseen if significant(r["permuted"]["bleu"])])
+        codes([r.language for r in unseen if significant(above_permuted(r, "bleu"))])
     }.
 
 Of each language the paragraph whose chrF is the median:
@@ -89,7 +89,7 @@ Of each language the paragraph whose chrF is the median:
 
 chrF under every candidate, in the order of kinship; **bold** is what the rule takes, ★ the oracle.
 
-{token_table([r for r in rows if not r["own_token"]])}
+{token_table([r for r in rows if not r.own_token])}
 
 {rules_section(declaration, prompts)}
 
@@ -111,26 +111,23 @@ says that they aren't known here.
 """
 
 
-def language_table(rows: list[dict[str, Any]]) -> str:
+def language_table(rows: list[UnderTokens]) -> str:
     """Scores of each language under the chosen token."""
     lines = []
     for row in rows:
-        chosen = next(c for c in row["candidates"] if c["token"] == row["chosen"])
-        against = row["permuted"]["chrf"]
-        error = row.get("error", {})
+        scores, above = row.scores, above_permuted(row, "chrf")
         lines.append(
             [
-                f"{row['name']} (`{row['language']}`){'' if not row['seen'] else ', control'}",
-                f"`{row['chosen']}`",
-                str(row["n"]),
-                score(chosen["bleu"]),
-                score(chosen["chrf"]),
-                f"{against['value']:.1f}",
-                f"{change(against['difference'])}, p {against['difference']['p_randomisation']:.3f}",
-                f"{100 * row['copied']:.0f}%",
-                f"{100 * chosen['off_target']['value']:.0f}%",
-                score(error["words"]) if error else "",
-                score(error["characters"]) if error else "",
+                f"{row.name} (`{row.language}`){'' if not row.seen else ', control'}",
+                f"`{row.chosen}`",
+                str(row.n),
+                score(scores["bleu"]),
+                score(scores["chrf"]),
+                f"{row.permuted['chrf'].value:.1f}",
+                f"{score(above, '+')}, p {above.p_randomisation:.3f}",
+                "" if row.copied is None else f"{100 * row.copied:.0f}%",
+                f"{100 * scores['off_target'].value:.0f}%",
+                *(score(scores[rate]) if rate in scores else "" for rate in ("wer", "cer")),
             ]
         )
     head = [
@@ -149,11 +146,11 @@ def language_table(rows: list[dict[str, Any]]) -> str:
     return table(head, lines)
 
 
-def words(unseen: list[dict[str, Any]], controls: list[dict[str, Any]]) -> str:
+def words(unseen: list[UnderTokens], controls: list[UnderTokens]) -> str:
     """What the voice costs, and whether translation goes on where transcription fails."""
-    bleu = sorted(r["candidates"][0]["bleu"]["value"] for r in controls)
-    wrong = sorted(r["error"]["words"]["value"] for r in controls if r.get("error"))
-    rates = sorted(r["error"]["words"]["value"] for r in unseen if r.get("error") and above_chance(r))
+    bleu = sorted(r.candidates[0].bleu.value for r in controls)
+    wrong = sorted(r.error["words"].value for r in controls if r.error)
+    rates = sorted(r.error["words"].value for r in unseen if r.error and above_chance(r))
     said = (
         f"**What this voice and text cost where the language is known**: the controls reach a BLEU of {bleu[0]:.1f} to "
         f"{bleu[-1]:.1f}, and a WER of {wrong[0]:.0f} to {wrong[-1]:.0f}%. "
@@ -166,16 +163,16 @@ def words(unseen: list[dict[str, Any]], controls: list[dict[str, Any]]) -> str:
     return said
 
 
-def examples(results: dict[str, Any]) -> str:
+def examples(results: Results) -> str:
     """The middling translation of each language."""
     lines = []
-    for row in results["unseen"]:
-        said = {s["id"]: s for s in results["samples"] if s["source"] == row["language"]}
-        scores = segment_scores(
-            *({i: s[k] for i, s in said.items()} for k in ("hypothesis", "reference")), metric="chrf"
-        )
-        middle = sorted(said, key=lambda i: (scores[i], i))[len(said) // 2]
-        lines.append([middle, *(short(said[middle][k]) for k in ("transcript", "reference", "hypothesis"))])
+    for row in results.unseen:
+        said = {s.id: s for s in results.samples if s.source == row.language}
+        outputs, references = ({i: getattr(s, k) or "" for i, s in said.items()} for k in ("hypothesis", "reference"))
+        scores = segment_scores(outputs, references, metric="chrf")
+        ranked = [said[i] for _, i in sorted((score, i) for i, score in scores.items())]
+        middle = ranked[len(ranked) // 2]
+        lines.append([middle.id, *(short(t or "") for t in (middle.transcript, middle.reference, middle.hypothesis))])
     return table(["paragraph", "what is read", "English", "translation"], lines)
 
 
@@ -185,35 +182,35 @@ def short(text: str) -> str:
     return text if len(text) <= 200 else text[:200].rsplit(" ", 1)[0] + " …"
 
 
-def token_table(rows: list[dict[str, Any]]) -> str:
+def token_table(rows: list[UnderTokens]) -> str:
     """chrF under every candidate."""
     lines = []
     for row in rows:
         scores = [
-            f"{'**' if c['token'] == row['chosen'] else ''}`{c['token']}` {c['chrf']['value']:.1f}"
-            f"{'**' if c['token'] == row['chosen'] else ''}{' ★' if c['token'] == row['oracle'] else ''}"
-            for c in row["candidates"]
+            f"{'**' if c.token == row.chosen else ''}`{c.token}` {c.chrf.value:.1f}"
+            f"{'**' if c.token == row.chosen else ''}{' ★' if c.token == row.oracle else ''}"
+            for c in row.candidates
         ]
-        rules = [f"`{found['token']}`" for found in row["rules"].values()]
-        lines.append([f"{row['name']}{', own token forbidden' if row['seen'] else ''}", ", ".join(scores), *rules])
-    return table(["language", "chrF under each token", *(f"`{rule}`" for rule in rows[0]["rules"])], lines)
+        rules = [f"`{found.token}`" for found in row.rules.values()]
+        lines.append([f"{row.name}{', own token forbidden' if row.seen else ''}", ", ".join(scores), *rules])
+    return table(["language", "chrF under each token", *(f"`{rule}`" for rule in rows[0].rules)], lines)
 
 
-def rules_section(declaration: dict[str, Any], prompts: dict[str, Any]) -> str:
+def rules_section(declaration: Results, prompts: Results) -> str:
     """How the rules compare, on both corpora."""
     parts = []
     for title, results in (("SYNTHETIC, the Declaration", declaration), ("Real human speech, prompts", prompts)):
         lines = [
             [
-                f"`{r['rule']}`{' (default)' if r['default'] else ''}",
-                f"{r['right']} of {len(r['languages'])}",
-                f"{r['chrf']:.1f}",
-                f"{r['loss']:.1f}",
-                "" if r["rule"] == "first" else change(r["against_first"]),
+                f"`{r.rule}`{' (default)' if r.default else ''}",
+                f"{r.right} of {len(r.languages)}",
+                f"{r.chrf:.1f}",
+                f"{r.loss:.1f}",
+                "" if r.rule == "first" else score(r.against_first, "+"),
             ]
-            for r in results["unseen_rules"]
+            for r in results.unseen_rules
         ]
-        languages = ", ".join(results["unseen_rules"][0]["languages"])
+        languages = ", ".join(results.unseen_rules[0].languages)
         head = [f"{title} ({languages})", "oracle's token", "chrF", "below the oracle", "against `first`"]
         parts.append(table(head, lines))
     return f"""## How the rules do
@@ -225,38 +222,44 @@ candidates. Mean over languages; the last column is paired. {verdict(declaration
 {parts[0]}
 
 Languages that have a token, on real speech, with their own token forbidden ({
-        prompts["unseen"][0]["n"]
+        prompts.unseen[0].n
     } prompts each; under their own: {
-        "; ".join(
-            f"{r['language']} {r['candidates'][0]['chrf']['value']:.1f}" for r in prompts["unseen"] if r["own_token"]
-        )
+        "; ".join(f"{r.language} {r.candidates[0].chrf.value:.1f}" for r in prompts.unseen if r.own_token)
     }):
 
 {parts[1]}
 
-{token_table([r for r in prompts["unseen"] if not r["own_token"]])}"""
+{token_table([r for r in prompts.unseen if not r.own_token])}"""
 
 
-def verdict(*studies: dict[str, Any]) -> str:
+def verdict(*studies: Results) -> str:
     """Whether the default rule beats the closest relative, and which rule has the highest mean."""
     verdicts = []
     for name, results in zip(("the Declaration", "the prompts"), studies, strict=True):
-        default = next(r for r in results["unseen_rules"] if r["default"])
-        best = max(results["unseen_rules"], key=lambda r: r["chrf"])
-        low, high = default["against_first"]["ci"]
+        default = next(r for r in results.unseen_rules if r.default)
+        best = max(results.unseen_rules, key=lambda r: r.chrf)
+        low, high = default.against_first.ci or (0.0, 0.0)
         better = "better than" if low > 0 else "worse than" if high < 0 else "not significantly different from"
-        verdicts.append(f"on {name} `{DEFAULT_RULE}` is {better} `first`, and `{best['rule']}` has the highest mean")
+        verdicts.append(f"on {name} `{DEFAULT_RULE}` is {better} `first`, and `{best.rule}` has the highest mean")
     return f"**{'; '.join(verdicts).replace('on', 'On', 1)}.**"
 
 
-def above_chance(row: dict[str, Any]) -> bool:
+def above_permuted(row: UnderTokens, metric: str) -> Difference:
+    """How far a score is above that of permuted references."""
+    found = row.permuted[metric].difference
+    assert found is not None
+    return found
+
+
+def above_chance(row: UnderTokens) -> bool:
     """Whether chrF is above that of permuted references, its interval over 0."""
-    return bool(row["permuted"]["chrf"]["difference"]["ci"][0] > 0)
+    ci = above_permuted(row, "chrf").ci
+    return ci is not None and ci[0] > 0
 
 
-def significant(found: dict[str, Any]) -> bool:
+def significant(found: Difference) -> bool:
     """Whether a score is above that of permuted references."""
-    return bool(found["difference"]["value"] > 0 and found["difference"]["p_randomisation"] < 0.05)
+    return found.value > 0 and found.p_randomisation is not None and found.p_randomisation < 0.05
 
 
 def codes(languages: list[str]) -> str:
@@ -264,16 +267,10 @@ def codes(languages: list[str]) -> str:
     return ", ".join(languages) or "none"
 
 
-def score(found: dict[str, Any]) -> str:
-    """A score with its interval."""
-    low, high = found["ci"]
-    return f"{found['value']:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def change(found: dict[str, Any]) -> str:
-    """A difference with its interval."""
-    low, high = found["ci"]
-    return f"{found['value']:+.1f} [{low:+.1f}, {high:+.1f}]"
+def score(found: Score, sign: str = "") -> str:
+    """A score or a difference with its interval."""
+    low, high = found.ci or (found.value, found.value)
+    return f"{found.value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
