@@ -241,7 +241,7 @@ def at_threshold(found: Mined, threshold: float) -> dict[str, Any]:
 
     def figures(weights: np.ndarray) -> list[float]:
         r, all_of, there = float(weights @ right), max(float(weights @ n), 1), float(weights @ found.total)
-        return [r / all_of, r / there, 2 * r / (all_of + there)]
+        return [r / all_of, r / max(there, 1), 2 * r / (all_of + there)]
 
     one = figures(np.ones(size))
     sampled = np.array([figures(w) for w in cluster_draws(size, 500)])
