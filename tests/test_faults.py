@@ -105,7 +105,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     if REAL:
         spoken = [u for u in prepare_prompts(languages=LANGUAGES) if u.text]
-        shared = [m for m in dict.fromkeys(u.meaning for u in spoken) if sum(u.meaning == m for u in spoken) == 3][:12]
+        shared = [m for m in dict.fromkeys(u.meaning for u in spoken) if sum(u.meaning == m for u in spoken) == 3][:8]
         spoken = [u for u in spoken if u.meaning in shared]
         model = "base"
     else:
@@ -127,6 +127,7 @@ def work(tmp_path_factory):
     splits = {m: "test" if i < 3 else "dev" if i < 5 else "train" for i, m in enumerate(meanings)}
     spoken = [msgspec.structs.replace(u, split=splits[u.meaning], cluster=u.meaning) for u in spoken]
     write_manifest(folder / "m.jsonl", spoken)
+    write_manifest(folder / "fr.jsonl", [u for u in spoken if u.language == "fr"])
     rows = [f"{u.id},{u.audio.path},{u.language},{u.meaning}" for u in spoken]
     (folder / "t.csv").write_text("\n".join(["id,audio,language,meaning", *rows]))
     recipe = f"recipe: retrieval\nout: OUT\ncorpus: {{name: manifest, root: {folder / 'm.jsonl'}}}\n"
@@ -142,7 +143,18 @@ def verbs(folder: Path, model: str) -> list[Verb]:
         path.write_text((folder / "recipe.yaml").read_text().replace("OUT", str(out)))
         return ["run", str(path)]
 
-    translate = ["translate", manifest, "--from", "fr", "--no-vad", "--model", model, "--format", "json", "srt"]
+    translate = [
+        "translate",
+        str(folder / "fr.jsonl"),
+        "--from",
+        "fr",
+        "--no-vad",
+        "--model",
+        model,
+        "--format",
+        "json",
+        "srt",
+    ]
     tune = ["finetune", "--data", manifest, "--model", model, "--method", "plain", "--source", "en", "--target", "es"]
     tune += ["--steps", "8" if not REAL else "4", "--batch-size", "2", "--compute", "float32"]
     exact = ["--model", model, "--dtype", "float32"]
