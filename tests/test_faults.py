@@ -254,7 +254,7 @@ def test_a_refused_write_is_one_line_and_the_same_command_goes_on(runner, undist
     out = place / "o"
     command = verb.command(out)
     size = (
-        50_000_000
+        200_000_000
         if REAL and name == "finetune"
         else 400
         if name in ("translate", "lines", "prepare", "mine")
@@ -291,7 +291,7 @@ def test_a_refused_write_is_one_line_and_the_same_command_goes_on(runner, undist
             assert place.read_bytes() == b"" if fault == "file" else not [*place.iterdir()]
             return
         if mounted:
-            subprocess.run(["mount", "-o", f"remount,size={'2g' if REAL else '64m'}", place], check=True)
+            subprocess.run(["mount", "-o", f"remount,size={'6g' if REAL else '64m'}", place], check=True)
             (place / "others").unlink()
         runner(None, str(tmp_path / "log"), "", *command)
         assert verb.state(out) == expected
