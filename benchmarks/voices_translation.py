@@ -6,7 +6,6 @@ take most of an hour.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import msgspec
 
 from interlingua.corpora import prepare_prompts, split_by_cluster, write_manifest
 from interlingua.corpora.base import read_corpus
-from interlingua.corpora.voices import gcompris_english
 from interlingua.encoding import FrameStore
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetune import kept_outputs, run_finetune
@@ -27,8 +25,9 @@ from interlingua.languages import language_name
 from interlingua.metrics import SystemOutputs, pooled_difference, segment_scores, translation_statistics
 from interlingua.models import load_whisper
 from interlingua.results import Change, load_results
+from interlingua.translation import Translator
 from interlingua.types import Score, Utterance
-from stores import OUT, encoded, subset
+from stores import COMPUTE, OUT, encoded, key, subset
 from voices import POOL, clones, other_voice
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "voices-translation.md"
@@ -58,38 +57,62 @@ def main() -> None:
 # ---------------------------------------------------------------- translation by retrieval
 
 
-@dataclass(frozen=True)
-class Found:
-    """A recording, its English text, and the nearest phrase; ``sure``: the match is."""
+class Found(msgspec.Struct, frozen=True):
+    """A recording, its English text, and the nearest one; what the decoder wrote, and what `translate --phrases` wrote.
+
+    ``answered``: a phrase took the place of what the decoder wrote; ``margin``: of a sure match.
+    """
 
     id: str
     english: str
     nearest: str
-    sure: bool
-
-    @property
-    def right(self) -> bool:
-        """Whether the phrase has the recording's own text."""
-        return same(self.nearest, self.english)
+    decoded: str
+    shown: str
+    answered: bool
+    margin: float
 
 
 def retrieved(
-    name: str, utterances: Sequence[Utterance], store: FrameStore, language: str
-) -> tuple[float, list[Found]]:
-    """The margin of an index of the other languages, and what it finds for every recording of a language."""
+    name: str, utterances: Sequence[Utterance], store: FrameStore, language: str, *, heard: bool
+) -> list[Found]:
+    """What an index of the other languages finds for every recording of a language.
+
+    ``heard``: it also holds half of that language's recordings, without texts, for the other half of the clusters.
+    """
     spoken = [u for u in utterances if u.language == language and u.translations.get("en")]
     others = [u for u in utterances if u.language != language]
-    frames = subset(store, others, OUT / f"phrases-{name}-without-{language}.lance")
-    index, _ = build([], OUT / f"phrases-{name}-without-{language}", stores=[frames])
-    book = Phrases(index, ["en"])
-    margin, found = book.margin("en"), []
-    for u, ranked in zip(
-        spoken, book.ranked(store.read([u.id for u in spoken]), [language] * len(spoken)), strict=True
-    ):
-        best = book.best(ranked, "en")
+    halves: list[list[Utterance]] = [[], []]
+    for u in spoken:
+        halves[int(key((), u.group), 16) % 2].append(u)
+    found = []
+    for tested, unlabelled in (halves, halves[::-1]) if heard else [(spoken, [])]:
+        bare = [msgspec.structs.replace(u, text=None, meaning=None, cluster=None, translations={}) for u in unlabelled]
+        held, code = [*others, *bare], ("index", "retrieval", "translation")
+        label = OUT / f"phrases-{name}-{key(code, [u.id for u in held], [u.id for u in tested], COMPUTE)}"
+        kept = label.with_suffix(".json")
+        if not kept.exists():
+            index, _ = build([], label, stores=[subset(store, held, label.with_suffix(".lance"))])
+            made = answers(Phrases(index, ["en"]), tested, store, language)
+            write_text(kept, msgspec.json.encode(made).decode())
+        found += msgspec.json.decode(kept.read_bytes(), type=list[Found])
+    return found
+
+
+def answers(book: Phrases, tested: Sequence[Utterance], store: FrameStore, language: str) -> list[Found]:
+    """Each recording as the index alone finds it, and as `translate --phrases` writes it."""
+    queries = store.read([u.id for u in tested])
+    nearest = [book.best(ranked, "en") for ranked in book.ranked(queries, [language] * len(tested))]
+    recordings = [(u.id, u.audio) for u in tested]
+    written = {t.id: t.segments for t in Translator("base", phrases=book).translate_all(recordings, source=language)}
+    found = []
+    for u, best in zip(tested, nearest, strict=True):
         assert best is not None  # all phrases have English texts
-        found.append(Found(u.id, u.translations["en"], best[0], best[1].margin >= margin))
-    return margin, found
+        segments = written[u.id]
+        decoded = " ".join(s.phrase.decoded if s.phrase else s.text for s in segments)
+        shown, answered = " ".join(s.text for s in segments), any(s.phrase for s in segments)
+        margin = book.margin("en", language)
+        found.append(Found(u.id, u.translations["en"], best[0], decoded, shown, answered, margin))
+    return found
 
 
 def nearest_texts(outputs: Mapping[str, str], texts: Sequence[str]) -> dict[str, str]:
@@ -104,46 +127,58 @@ def same(a: str, b: str) -> bool:
     return a.casefold().split() == b.casefold().split()
 
 
-def gaelic_phrases(root: Path) -> tuple[float, list[Found]]:
-    """`retrieved` for Scottish Gaelic."""
-    spoken = list(read_corpus("gcompris", root))
-    return retrieved("gcompris", spoken, encoded(spoken, "gcompris", pooling=POOL), "gd")
-
-
 def phrases_section(root: Path) -> str:
-    """Translation by retrieval, without a decoder."""
-    prompts = prepare_prompts()
+    """Translation by retrieval beside decoding."""
+    gcompris, prompts = list(read_corpus("gcompris", root)), prepare_prompts()
     sets = {
-        "gd": gaelic_phrases(root),
-        "ru": retrieved("prompts", prompts, encoded(prompts, "prompts-pooled", pooling=POOL), "ru"),
+        "gd": ("gcompris", gcompris, encoded(gcompris, "gcompris", pooling=POOL)),
+        "ru": ("prompts", prompts, encoded(prompts, "prompts-pooled", pooling=POOL)),
     }
     lines = []
-    for language, (margin, found) in sets.items():
-        sure = [f for f in found if f.sure]
-        cells = [
-            language_name(language),
-            str(len(found)),
-            share(sum(f.right for f in found), len(found)),
-            f"{margin:.3f}",
-            share(len(sure), len(found)),
-            share(sum(f.right for f in sure), len(sure)),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    for language, (name, utterances, store) in sets.items():
+        clusters = {u.id: u.group for u in utterances}
+        texts = sorted({u.translations["en"] for u in utterances if u.language == language and "en" in u.translations})
+        for heard in (False, True):
+            found = retrieved(name, utterances, store, language, heard=heard)
+            english, answered = {f.id: f.english for f in found}, [f for f in found if f.answered]
+            near = nearest_texts({f.id: f.decoded for f in found}, texts)
+            after, before = (
+                translation_statistics(SystemOutputs(side, english, {i: clusters[i] for i in english}, "en"), "chrf")
+                for side in ({f.id: f.shown for f in found}, {f.id: f.decoded for f in found})
+            )
+            change = pooled_difference([after], [before])
+            low, high = change.ci or (0.0, 0.0)
+            cells = [
+                language_name(language),
+                "half of it" if heard else "none",
+                str(len(found)),
+                share(sum(same(near[f.id], f.english) for f in found), len(found)),
+                share(sum(same(f.nearest, f.english) for f in found), len(found)),
+                ", ".join(f"{m:.3f}" for m in sorted({f.margin for f in found})),
+                share(len(answered), len(found)),
+                share(sum(same(f.shown, f.english) for f in answered), len(answered)),
+                f"{before.value:.1f} → {after.value:.1f}, {change.value:+.1f} [{low:+.1f}, {high:+.1f}]",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)
     return f"""
 ## Translation by retrieval: `translate --phrases`
 
 ```
 interlingua index build phrases.jsonl --out phrases          # a manifest with English transcripts or translations
+interlingua index add phrases gaelic/ --language gd          # speech of the language itself: no texts, 20 recordings or more
 interlingua translate gaelic.ogg --from gd --phrases phrases
 ```
 
 Each recording of a language against an index of all others' phrases (GCompris' instructions for Gaelic, the prompts for
-Russian), at the margin that the index calibrates on its own languages: no Gaelic and no Russian has a part in it, and
+Russian), at the margin that the index calibrates on its own languages: no Gaelic and no Russian text has a part in it, and
 90% of the answers are to be right even if half of what is spoken has no phrase. Here every recording has one.
+"Half of it": the index also holds half of the language's recordings, without texts, and the other half is asked for, both
+halves in turn: whitening and hubs are then of the language itself. A phrase answers where it is sure and the decoder isn't.
+"Nearest": the right one is first among all texts, by chrF of what the decoder wrote, or by its phrases.
 
-| language | recordings | nearest phrase right | margin | sure | right of those |
-| --- | --- | --- | --- | --- | --- |
+| language | its speech in the index | recordings | nearest to decoded | nearest by phrases | margin | answered | right of those | chrF, decoded → with phrases |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {table}
 
 """
@@ -172,17 +207,6 @@ def unseen_section(root: Path) -> str:
         lines.append(
             f"| `{candidate.token}`{best} | {interval(candidate.chrf)} | {interval(candidate.bleu)} | {off} | {taken} |"
         )
-    said = {s.id: s.hypothesis or "" for s in results.samples}
-    clusters = {u.id: u.group for u in read_corpus("gcompris", root, languages=("gd",))}
-    found = {f.id: f for f in gaelic_phrases(root)[1] if f.id in said}
-    english = {i: f.english for i, f in found.items()}
-    near = nearest_texts(said, sorted({*gcompris_english().values()}))
-    shown = {i: f.nearest if f.sure else said[i] for i, f in found.items()}
-    sides = [SystemOutputs(side, english, {i: clusters[i] for i in said}, "en") for side in (shown, said)]
-    after, before = (translation_statistics(side, "chrf") for side in sides)
-    change = pooled_difference([after], [before])
-    least, most = change.ci or (0.0, 0.0)
-    sure = [f for f in found.values() if f.sure]
     against = gaelic.permuted["chrf"]
     assert against.value is not None
     assert against.difference is not None
@@ -201,10 +225,7 @@ are low whatever is understood. No Gaelic text exists: no word error rate.
 {table}
 
 Permuted references, under the chosen token: chrF {against.value:.1f}; above them {above.value:+.1f} [{low:+.1f}, {high:+.1f}],
-p {above.p_randomisation:.3f}: **{verdict}**. Of all English texts of the collection the right one is nearest (chrF) to
-{share(sum(same(near[i], english[i]) for i in english), len(english))} of the decoded ones. With phrases where they are sure
-({share(len(sure), len(found))}, {share(sum(f.right for f in sure), len(sure))} of these right): chrF {before.value:.1f} → {after.value:.1f},
-{change.value:+.1f} [{least:+.1f}, {most:+.1f}].
+p {above.p_randomisation:.3f}: **{verdict}**.
 """
 
 

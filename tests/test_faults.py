@@ -105,7 +105,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     if REAL:
         spoken = [u for u in prepare_prompts(languages=LANGUAGES) if u.text]
-        shared = [m for m in dict.fromkeys(u.meaning for u in spoken) if sum(u.meaning == m for u in spoken) == 3][:12]
+        shared = [m for m in dict.fromkeys(u.meaning for u in spoken) if sum(u.meaning == m for u in spoken) == 3][:8]
         spoken = [u for u in spoken if u.meaning in shared]
         model = "base"
     else:
@@ -127,6 +127,7 @@ def work(tmp_path_factory):
     splits = {m: "test" if i < 3 else "dev" if i < 5 else "train" for i, m in enumerate(meanings)}
     spoken = [msgspec.structs.replace(u, split=splits[u.meaning], cluster=u.meaning) for u in spoken]
     write_manifest(folder / "m.jsonl", spoken)
+    write_manifest(folder / "fr.jsonl", [u for u in spoken if u.language == "fr"])
     rows = [f"{u.id},{u.audio.path},{u.language},{u.meaning}" for u in spoken]
     (folder / "t.csv").write_text("\n".join(["id,audio,language,meaning", *rows]))
     recipe = f"recipe: retrieval\nout: OUT\ncorpus: {{name: manifest, root: {folder / 'm.jsonl'}}}\n"
@@ -142,7 +143,18 @@ def verbs(folder: Path, model: str) -> list[Verb]:
         path.write_text((folder / "recipe.yaml").read_text().replace("OUT", str(out)))
         return ["run", str(path)]
 
-    translate = ["translate", manifest, "--from", "fr", "--no-vad", "--model", model, "--format", "json", "srt"]
+    translate = [
+        "translate",
+        str(folder / "fr.jsonl"),
+        "--from",
+        "fr",
+        "--no-vad",
+        "--model",
+        model,
+        "--format",
+        "json",
+        "srt",
+    ]
     tune = ["finetune", "--data", manifest, "--model", model, "--method", "plain", "--source", "en", "--target", "es"]
     tune += ["--steps", "8" if not REAL else "4", "--batch-size", "2", "--compute", "float32"]
     exact = ["--model", model, "--dtype", "float32"]
@@ -177,7 +189,7 @@ def runner(work):
         build = ["index", "build", str(folder / "m.jsonl"), "--out", str(folder / "i.lance")]
         run(None, str(folder / "log"), "", *build, "--model", model, "--dtype", "float32")
         yield run
-    os.environ.pop("INTERLINGUA_CACHE")
+    os.environ.pop("INTERLINGUA_CACHE", None)
     if old:
         os.environ["INTERLINGUA_CACHE"] = old
 
@@ -242,6 +254,8 @@ def test_a_refused_write_is_one_line_and_the_same_command_goes_on(runner, undist
     out = place / "o"
     command = verb.command(out)
     size = 400 if name in ("translate", "lines", "prepare", "mine") else 20_000
+    if REAL and name == "finetune":
+        size = 200_000_000  # the model is larger, and what other libraries unpack for it is smaller
     mounted = False
     try:
         if fault == "full":
@@ -263,7 +277,7 @@ def test_a_refused_write_is_one_line_and_the_same_command_goes_on(runner, undist
         assert told[-1].startswith("interlingua: "), told
         assert str(place) in told[-1], told
         reasons = {
-            "full": "No space left on device; make space, and the same command goes on",
+            "full": "(No space left on device; make space, and the same command goes on| are free; make space)",
             "file-size": "File too large; raise the limit of file sizes",
             "rights": "Permission denied; name a place that you may write to",
             "file": r"(is a file|a file is in the way|Not a directory|File exists)",
@@ -273,7 +287,7 @@ def test_a_refused_write_is_one_line_and_the_same_command_goes_on(runner, undist
             assert place.read_bytes() == b"" if fault == "file" else not [*place.iterdir()]
             return
         if mounted:
-            subprocess.run(["mount", "-o", "remount,size=64m", place], check=True)
+            subprocess.run(["mount", "-o", f"remount,size={'6g' if REAL else '64m'}", place], check=True)
             (place / "others").unlink()
         runner(None, str(tmp_path / "log"), "", *command)
         assert verb.state(out) == expected

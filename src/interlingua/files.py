@@ -59,6 +59,15 @@ def as_stored(path: Path) -> Path:
     return found
 
 
+def shown_size(n: float) -> str:
+    """Bytes for a message.
+
+    >>> shown_size(444.6e9), shown_size(2e6)
+    ('444.6 GB', '2 MB')
+    """
+    return f"{n / 1e9:,.1f} GB" if n >= 1e9 else f"{n / 1e6:,.0f} MB"
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file."""
     with path.open("rb") as f:

@@ -1,9 +1,12 @@
 """The frame store: what goes in comes out, other kinds are refused, and an interrupted write costs nothing."""
 
+import os
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import fields, replace
+from pathlib import Path
 
 import lance
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interlingua.encoding.store import FrameStore
+from interlingua.encoding.store import FrameStore, sweep
 from interlingua.errors import StoreError, StoreMismatchError
 from interlingua.types import Frames, FrameSpec
 
@@ -398,3 +401,18 @@ def test_a_store_of_an_older_version_has_no_checksums(path, store):
     old.write([frames("f", 2)])
     assert_same(old.read(["b", "f"]), [frames("b", 7), frames("f", 2)])
     assert "checksum" not in lance.dataset(path).schema.names
+
+
+def test_what_a_killed_writer_left_is_swept(path):
+    """Lance's half-written files; one that may still be written stays."""
+    made = FrameStore.create(path, SPEC, DIM)
+    begun = time.time()
+    old, new = (Path(made.path) / "data" / name for name in (".tmpAbC123", ".tmpDeF456"))
+    for file, age in ((old, 60), (new, -1)):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+        os.utime(file, (begun - age, begun - age))
+    sweep(made.path, begun)
+    assert not old.exists()
+    assert new.exists()
+    sweep("s3://bucket/frames.lance", begun)

@@ -480,7 +480,7 @@ def test_a_dry_run_says_what_is_needed_and_does_nothing(folder, tmp_path, capsys
     said = capsys.readouterr().err
     assert "5 utterances to train on, 6 to choose by, 9 to measure on" in said
     assert re.search(
-        r"to encode: 20 utterances, 0.00 h of audio; their frames take about 0.00 GB, \d+ GB are free", said
+        r"to encode: 20 utterances, 0.00 h of audio; their frames take about \d MB, [\d.,]+ GB are free", said
     )
     assert not out.exists()
 

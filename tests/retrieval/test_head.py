@@ -43,6 +43,20 @@ def found_first(frames, groups) -> float:
 # ---------------------------------------------------------------- scores
 
 
+def test_few_pairs_take_few_steps():
+    """At most so many passes over them; without any, the matrix is the start."""
+    frames, spoken, groups, pairs = utterances()
+    done: list[int] = []
+    settings = replace(QUICK, steps=10**4, passes=1)
+    head = train_head(frames, spoken, groups, pairs, settings, advance=done.append)
+    assert sum(done) == settings.steps
+    assert len(done) - 1 == -(-len(pairs) // settings.batch)
+    alone = train_head(frames, spoken, groups, pairs, replace(QUICK, passes=0))
+    first = start(dict(enumerate(frames)), [tuple(sorted(p, key=lambda n: spoken[n])) for p in pairs.tolist()], QUICK)
+    np.testing.assert_allclose(alone.matrix, first, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(head.matrix, first, atol=1e-4)
+
+
 def test_scores_of_a_batch_equal_the_reference():
     rng = np.random.default_rng(0)
     sides = [[rng.normal(size=(n, 5)).astype(np.float32) + 0.3 for n in lengths] for lengths in ((1, 4, 7), (3, 2))]

@@ -141,8 +141,15 @@ def translate(
     pace = f", {took / report.seconds:.3f} of real time" if report.seconds else ""
     note(f"interlingua: {report.seconds:.0f} s of audio in {took:.0f} s{pace}; {report.segments} segments")
     if book and (report.phrases or report.flagged):
-        margins = ", ".join(f"{book.margin(t):.3f} into {t}" for t in book.targets)
+        margins = ", ".join(f"{book.margin(t, from_ or ''):.3f} into {t}" for t in book.targets)
         note(f"interlingua: {report.phrases} segments are phrases of {phrases} (least margin: {margins})")
+        if from_ and not book.knows(from_):
+            from interlingua.retrieval.features import LEAST_UTTERANCES
+
+            note(
+                f"interlingua: {phrases} finds more with {LEAST_UTTERANCES} recordings of {from_} in it, texts aren't "
+                f"needed: `interlingua index add {phrases} FOLDER --language {from_}`"
+            )
     if report.flagged:
         named = ", ".join(f"{n} {flag}" for flag, n in sorted(report.flagged.items()))
         note(f"interlingua: look at what is flagged in the JSON: {named} (docs/translate.md says what that means)")

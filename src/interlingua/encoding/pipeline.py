@@ -11,7 +11,7 @@ from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 from threading import Condition
-from time import monotonic
+from time import monotonic, time
 from typing import Protocol
 from zlib import crc32
 
@@ -19,9 +19,10 @@ import numpy as np
 
 from interlingua.audio import Recording
 from interlingua.encoding.encoder import Encoded, SpeechEncoder, pool_frames
-from interlingua.encoding.store import FrameStore, line_of
+from interlingua.encoding.store import FrameStore, line_of, sweep
 from interlingua.encoding.whisper import Context
 from interlingua.errors import AudioError, StoreError, UsageError
+from interlingua.files import shown_size
 from interlingua.progress import track
 from interlingua.types import SAMPLE_RATE, WINDOW_SECONDS, FrameArray, Frames, FrameSpec, Samples, StoreDtype, Utterance
 
@@ -127,6 +128,7 @@ def encode_manifest(
     """
     if pooling < 1:
         raise UsageError(f"--pool {pooling}: use 1 (no pooling) or more")
+    begun = time()
     chosen = shard_of(utterances, *shard) if whole is None else utterances
     spec = replace(encoder.spec, pooling=pooling, dtype=dtype, rate=encoder.rate)
 
@@ -148,6 +150,7 @@ def encode_manifest(
             advance(len(part.frames) + len(part.present) + len(part.failed))
     store.describe([u for u in chosen if u.id in present and known.get(u.id) != line_of(u)])
     store.delete(list(failed))
+    sweep(store.path, begun)
     return store, EncodeReport(commits.written, len(present), failed, shards.complete())
 
 
@@ -285,7 +288,7 @@ def require_space(path: str | Path, need: int) -> None:
     free = free_bytes(path)
     if free is not None and need > free:
         raise StoreError(
-            f"{path}: the frames need about {need / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; use a "
+            f"{path}: the frames need about {shown_size(need)}, {shown_size(free)} are free; make space, use a "
             "shorter --context, --dtype int8 (half of float16), or `interlingua finetune` without --store, which "
             "encodes on the fly"
         )

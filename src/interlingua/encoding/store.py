@@ -6,6 +6,7 @@ One row an utterance: ``id``, ``n_speech``, ``audio_hash``, ``utterance`` (its m
 """
 
 import re
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -28,6 +29,7 @@ _FORMAT = "interlingua-frames-1"
 CONFLICTS = 1000  # with other writers before one gives up: eight that write all the time meet dozens
 CONFLICT_TIME = timedelta(minutes=10)  # likewise; Lance's own 30 s were nearly reached by those eight (8 s)
 MANY_FILES = 32  # of a dataset, which are joined then
+WRITE_TIME = 5.0  # seconds; a file that Lance writes has grown within them
 UNWRITABLE = "can't be written ({})"
 _REFUSALS = {  # a sign in an object store's answer -> what is wrong and how to fix it
     "NoSuchBucket": "there is no such bucket; create it or correct the URI",
@@ -375,6 +377,16 @@ def tidied(dataset: Any) -> None:
         if len(dataset.get_fragments()) > MANY_FILES:
             dataset.optimize.compact_files()
         dataset.cleanup_old_versions(timedelta(days=1))
+
+
+def sweep(uri: str, since: float) -> None:
+    """Delete what processes that were killed before ``since``, seconds of the epoch, left half-written in a folder."""
+    if "://" in uri:  # an object store keeps no half of a file
+        return
+    for path in Path(uri).rglob(".tmp*"):
+        with suppress(OSError):  # another process sweeps, too
+            if path.stat().st_mtime < min(since, time.time() - WRITE_TIME):
+                path.unlink()
 
 
 def among(ids: Iterable[str]) -> str:

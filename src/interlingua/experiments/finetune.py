@@ -28,7 +28,7 @@ from interlingua.errors import CorpusError, ResultsError, UsageError
 from interlingua.experiments.config import Device
 from interlingua.experiments.run import Run, claim, kept, kept_by_id, to_encode, with_durations
 from interlingua.experiments.utterances import UtteranceLog
-from interlingua.files import sha256_file
+from interlingua.files import sha256_file, shown_size
 from interlingua.finetuning.config import FinetuneConfig
 from interlingua.finetuning.data import (
     MOST_TOKENS,
@@ -373,7 +373,7 @@ def made_states(
     need, free = estimate_bytes(with_durations(utterances), encoder.spec, encoder.dim), free_bytes(path) or 0
     begun = path.exists()  # by this run before an interruption, or by the main process
     fits = begun or need < free * MOST_OF_DISK
-    log(f"states of {len(utterances)} utterances take about {need / 1e9:.2f} GB; {free / 1e9:.0f} GB are free")
+    log(f"states of {len(utterances)} utterances take about {shown_size(need)}; {shown_size(free)} are free")
     if begun or (fits and reads > 1):
         store, report = encode_manifest(utterances, encoder, path)
         return store, report.failed

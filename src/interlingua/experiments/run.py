@@ -23,7 +23,7 @@ import numpy as np
 from interlingua.encoding import estimate_bytes, free_bytes
 from interlingua.encoding.store import FrameStore
 from interlingua.errors import ResultsError
-from interlingua.files import atomic_file, decode_json, write_text, writing
+from interlingua.files import atomic_file, decode_json, shown_size, write_text, writing
 from interlingua.finetuning.data import seconds_of
 from interlingua.results import Results, UtteranceResult, provenance, save_results
 from interlingua.types import WINDOW_SECONDS, FrameSpec, Utterance
@@ -83,8 +83,8 @@ def to_encode(utterances: Sequence[Utterance], spec: FrameSpec, dim: int, *store
     lacking = with_durations([u for u in utterances if u.id not in held])
     hours = sum(u.duration or 0.0 for u in lacking) / 3600
     need, free = estimate_bytes(lacking, spec, dim), free_bytes(stores[0])
-    room = "" if free is None else f", {free / 1e9:.0f} GB are free"
-    return f"{len(lacking)} utterances, {hours:.2f} h of audio; their frames take about {need / 1e9:.2f} GB{room}"
+    room = "" if free is None else f", {shown_size(free)} are free"
+    return f"{len(lacking)} utterances, {hours:.2f} h of audio; their frames take about {shown_size(need)}{room}"
 
 
 def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:

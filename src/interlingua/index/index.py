@@ -10,6 +10,7 @@ date.
 
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from jaxtyping import Float32
 
 from interlingua.audio import AudioSource, load_audio
 from interlingua.encoding import ENCODERS, SpeechEncoder, best_compute, pool_frames, resolve_device
-from interlingua.encoding.store import UNWRITABLE, FrameStore, among, faults_named, line_of, opened, tidied
+from interlingua.encoding.store import UNWRITABLE, FrameStore, among, faults_named, line_of, opened, sweep, tidied
 from interlingua.errors import StoreError, UsageError
 from interlingua.index import statistics as stats
 from interlingua.index.statistics import NONE, Statistics
@@ -441,7 +442,7 @@ class Index:
 
         Raises UsageError for a column of one's own that can't be one of the catalogue.
         """
-        done = 0
+        done, begun = 0, time.time()
         for tries in range(CONFLICTS):
             self._reopen()
             try:
@@ -455,6 +456,7 @@ class Index:
                     raise
         tidied(self._catalogue)
         self.store.tidy()
+        sweep(self.uri, begun)
         self._reopen()
         return done
 

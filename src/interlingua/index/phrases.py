@@ -1,20 +1,22 @@
-"""Translation by retrieval: the text of the nearest phrase of an index, where the match is sure.
+"""Translation by retrieval: the nearest text of an index of phrases, where the match is sure.
 
-A match is sure where its score stands far enough above that of the best phrase with another text. How far is
-calibrated on the index itself: each of its languages in turn is taken for one that it lacks, and its utterances are
-queries against the phrases of the others, once as they are, and once without the phrases of their own text, so that
-whatever is found is wrong. The least margin is taken at which `PRECISION` of all these answers are right.
+A text's score is the mean over languages of its best phrase in each: each language is a witness of its own. A match is
+sure where it stands far enough above the next text. How far is calibrated on the index itself: its utterances are
+queries against the phrases of the other languages, once as they are, and once without the phrases of their own text, so
+that whatever is found is wrong. The least margin is taken at which `PRECISION` of all these answers are right. It is
+another one for a language that the index has no statistics of: there, each of its languages is taken for such a one.
 """
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
 from interlingua.errors import StoreError, UsageError
-from interlingua.index.index import Index, candidates
+from interlingua.index.index import Index, Query, candidates
 from interlingua.index.statistics import EVERY
 from interlingua.languages import normalise_languages
 from interlingua.translation.formats import Phrase
@@ -24,7 +26,7 @@ PRECISION = 0.9  # of the answers of a calibration
 QUERIES = 100  # of a calibration at most
 LEAST = 10  # answers that a calibrated margin rests on
 DEFAULT_MARGIN = 0.1  # where an index can't be calibrated on; calibrated ones were 0.06 to 0.10
-HITS = 50  # of a search of an index too large to be scored whole, of which some have the same text
+HITS = 50  # of a search of an index too large to be scored whole: their texts are scored whole
 
 Ranked = Sequence[tuple[str, float]]
 """Ids of phrases with their scores, best first."""
@@ -59,6 +61,7 @@ class Phrases:
                     f"--phrases {index.uri}: no phrase has a text in {target} (texts are in: {known}); build it from a "
                     "manifest that has them"
                 )
+        self._asked, self._least_margin = cache(self._ask), cache(self._calibrate)
         index.encode([np.zeros(SAMPLE_RATE, np.float32)])  # now, not when the first recording needs it
 
     @classmethod
@@ -85,62 +88,89 @@ class Phrases:
         if not audio:
             return []
         found = []
-        for ranked in self.ranked(self._index.encode(audio), languages):
+        for ranked, language in zip(self.ranked(self._index.encode(audio), languages), languages, strict=True):
             best = {target: self.best(ranked, target) for target in self._texts}
-            found.append({t: b for t, b in best.items() if b and b[1].margin >= self.margin(t)})
+            found.append({t: b for t, b in best.items() if b and b[1].margin >= self.margin(t, language)})
         return found
 
     def ranked(self, queries: Sequence[Frames], languages: Sequence[str]) -> list[Ranked]:
-        """The phrases for each query, best first."""
+        """The phrases for each query, best first; of a large index, those of the texts that a search finds."""
         made = self._index.queries(queries, languages)
         if len(self._index) > candidates(len(self._index)):
-            searched = [self._index.search(query, HITS) for query in made]
-            return [[(hit.utterance.id, hit.score) for hit in hits] for hits in searched]
+            return [self._searched(query) for query in made]
         ids, scores = self._index.score_all(made)
         return [[(ids[n], float(row[n])) for n in np.argsort(-row, kind="stable")] for row in scores]
 
+    def _searched(self, query: Query) -> Ranked:
+        hits = self._index.search(query, HITS)
+        texts = {(target, self._key(h.utterance.id, target)) for h in hits for target in self._texts}
+        ids = {i for target, key in texts for i in self._ids[target].get(key, ())}
+        listed = ", ".join("'{}'".format(i.replace("'", "''")) for i in sorted(ids))
+        if listed:
+            hits = self._index.search(query, len(ids), where=f"id IN ({listed})", exhaustive=True)
+        return [(h.utterance.id, h.score) for h in hits]
+
     def best(self, ranked: Ranked, target: str) -> tuple[str, Phrase] | None:
-        """Text and phrase of the best one that has a text in the target; None: there is none."""
-        texts = self._texts[target]
-        first = next(((i, score) for i, score in ranked if i in texts), None)
-        if first is None:
+        """Text and phrase of the best text in the target; None: there is none."""
+        found: dict[str, dict[str, tuple[float, str]]] = {}
+        for i, score in ranked:
+            if i in self._texts[target]:
+                found.setdefault(self._key(i, target), {}).setdefault(self._utterances[i].language, (score, i))
+        if not found:
             return None
-        i, score = first
-        own = self._key(i, target)
-        other = next((s for j, s in ranked if self._key(j, target) != own), score)
-        return texts[i], Phrase(i, score, score - other)
+        scores = {key: fmean(score for score, _ in by_language.values()) for key, by_language in found.items()}
+        key, *others = sorted(scores, key=lambda key: -scores[key])
+        nearest = max(found[key].values())[1]
+        margin = scores[key] - scores[others[0]] if others else 0.0
+        return self._texts[target][nearest], Phrase(nearest, scores[key], margin)
 
-    def margin(self, target: str) -> float:
-        """The least margin of a sure match into a target; infinite where no margin is sure enough."""
-        return self._margins[target] if self._margin is None else self._margin
+    def margin(self, target: str, language: str = EVERY) -> float:
+        """The least margin of a sure match of speech of a language; infinite where no margin is sure enough."""
+        if self._margin is not None:
+            return self._margin
+        return self._least_margin(target, self.knows(language))
 
-    @cached_property
-    def _margins(self) -> dict[str, float]:
-        return {target: least_margin(self.calibration(target)) for target in self._texts}
+    def knows(self, language: str) -> bool:
+        """Whether the index has a language's own statistics: enough of its speech, with texts or without."""
+        return self._index.statistics.name(language) != EVERY
 
-    def calibration(self, target: str) -> list[Answer]:
-        """The answers to the calibration's queries, with the phrases of their own text and without."""
+    def calibration(self, target: str, *, known: bool = False) -> list[Answer]:
+        """The answers to the calibration's queries, with the phrases of their own text and without.
+
+        ``known``: their languages' own statistics serve them, where the index has any.
+        """
         texts = self._texts[target]
-        known = {self._utterances[i].language for i in texts}
+        languages = {self._utterances[i].language for i in texts}
         found = []
-        for i, ranked in self._asked if len(known) > 1 else ():
+        for i, ranked in self._asked(known) if len(languages) > 1 else ():
             own = self._key(i, target)
             for some in (ranked, [pair for pair in ranked if self._key(pair[0], target) != own]):
                 if i in texts and (best := self.best(some, target)):
                     found.append(Answer(best[1].margin, self._key(best[1].id, target) == own))
         return found
 
-    @cached_property
-    def _asked(self) -> list[tuple[str, Ranked]]:
-        """Utterances by id, each with the other languages' phrases as if its own were unknown, best first."""
-        known = [i for i in self._utterances if any(i in texts for texts in self._texts.values())]
-        chosen = sorted(known, key=lambda i: hashlib.sha256(i.encode()).digest())[:QUERIES]
+    def _calibrate(self, target: str, known: bool) -> float:
+        return least_margin(self.calibration(target, known=known))
+
+    def _ask(self, known: bool) -> list[tuple[str, Ranked]]:
+        """Utterances by id, each with the other languages' phrases, best first."""
+        with_text = [i for i in self._utterances if any(i in texts for texts in self._texts.values())]
+        chosen = sorted(with_text, key=lambda i: hashlib.sha256(i.encode()).digest())[:QUERIES]
         spoken = {i: u.language for i, u in self._utterances.items()}
-        ranked = self.ranked(self._index.store.read(chosen), [EVERY] * len(chosen))
+        ranked = self.ranked(self._index.store.read(chosen), [spoken[i] if known else EVERY for i in chosen])
         return [
             (i, [pair for pair in pairs if spoken[pair[0]] != spoken[i]])
             for i, pairs in zip(chosen, ranked, strict=True)
         ]
+
+    @cached_property
+    def _ids(self) -> dict[str, dict[str, list[str]]]:
+        """Target -> text, by its key -> ids of its phrases."""
+        found: dict[str, dict[str, list[str]]] = {target: {} for target in self._texts}
+        for target, texts in self._texts.items():
+            for i in texts:
+                found[target].setdefault(self._key(i, target), []).append(i)
+        return found
 
     def _texts_in(self, target: str) -> dict[str, str]:
         """Text in a language of each phrase that has one: its transcript, its translation, or one of its meaning's."""

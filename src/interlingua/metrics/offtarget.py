@@ -1,6 +1,7 @@
 """Off-target rate: outputs in another language than the target, by script where that decides, else by py3langid."""
 
 import re
+import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
@@ -125,7 +126,10 @@ def _identifier(target: str, rivals: tuple[str, ...]) -> tuple[Any, dict[str, st
     """The identifier of the rivals that it knows, and its codes -> ours."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    try:
+        identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    except OSError as e:  # it unpacks its model there
+        raise OSError(e.errno, e.strerror, e.filename or tempfile.gettempdir()) from e
     codes = {_OTHER_CODES.get(c, c): c for c in rivals if _OTHER_CODES.get(c, c) in identifier.labels}
     if target not in codes.values():
         others = ", ".join(c for c in rivals if c != target)

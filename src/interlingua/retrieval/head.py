@@ -41,7 +41,8 @@ class HeadSettings:
 
     Attributes:
         shrinkage: of the covariance of differences, in its mean variances.
-        steps: batches.
+        steps: batches at most.
+        passes: over the pairs at most: few pairs, of two languages alone, are soon learnt by heart (docs/head.md).
         batch: pairs of one, all of the same two languages.
         rate: Adam's, at its peak.
         temperature: of the scores.
@@ -52,12 +53,13 @@ class HeadSettings:
     """
 
     shrinkage: float = 0.3
-    steps: int = 120
-    batch: int = 48
-    rate: float = 1.5e-3
+    steps: int = 250
+    passes: int = 10
+    batch: int = 64
+    rate: float = 1e-3
     temperature: float = 0.05
     pooling: int = 2
-    drop: float = 0.5
+    drop: float = 0.3
     decay: float = 0.01
     position: float = 0.1
     seed: int = 0
@@ -198,7 +200,7 @@ def train_head(
         languages: of the utterances.
         groups: near-duplicates share one, and are no negatives of each other.
         pairs: places of both utterances; pairs of one language are skipped.
-        advance: called with the number of batches done.
+        advance: called with the number of batches done, or not needed, of ``settings.steps``.
 
     Raises:
         UsageError: fewer than `LEAST_PAIRS` pairs.
@@ -220,8 +222,10 @@ def train_head(
     rng = np.random.default_rng(settings.seed)
     first = torch.from_numpy(start(pooled, known, settings))
     matrix = torch.nn.Parameter(first.clone())
+    steps = min(settings.steps, -(-settings.passes * len(known) // settings.batch))
+    advance(settings.steps - steps)
     optimizer = torch.optim.Adam([matrix], lr=settings.rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, steps=settings.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, steps=max(1, steps)))
     named = sorted(by_languages)
     often = np.array([len(by_languages[key]) for key in named]) / len(known)
     losses = []
@@ -233,7 +237,7 @@ def train_head(
         lengths = [len(x) for x in kept]
         return _with_position(made, lengths, settings.position), lengths
 
-    for _ in range(settings.steps):
+    for _ in range(steps):
         own = np.array(by_languages[named[rng.choice(len(named), p=often)]])
         batch = own[rng.permutation(len(own))[: settings.batch]]
         scores = batch_scores(*side(batch[:, 0]), *side(batch[:, 1])) / settings.temperature
@@ -249,7 +253,7 @@ def train_head(
         schedule.step()
         losses.append(float(loss.detach()))
         advance(1)
-    tenth = max(1, settings.steps // 10)
+    tenth = max(1, steps // 10)
     about = {
         "settings": asdict(settings),
         "pairs": {"-".join(key): len(some) for key, some in sorted(by_languages.items())},

@@ -23,8 +23,8 @@ class Phrase:
 
     Attributes:
         id: of the utterance.
-        score: of the match, as `interlingua search` gives it.
-        margin: of the score over that of the best phrase with another text.
+        score: of its text, the mean over languages of what `interlingua search` gives the best phrase in each.
+        margin: of the score over that of the next text.
         decoded: what the decoder wrote.
     """
 
