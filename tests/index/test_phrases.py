@@ -107,6 +107,17 @@ def test_a_language_in_the_index_has_a_margin_of_its_own(index):
     assert sum(" ".join(text.lower().split()) == f"text {m}" for m, (text, _) in enumerate(answers)) > 20
 
 
+def test_speech_without_texts_crowds_nothing_out_of_a_search(index, monkeypatch):
+    index.store.write([unlabelled(m) for m in range(30)])
+    index.refresh()
+    whole = Phrases(Index.open(index.uri), ["en"], margin=-9).answers([spoken(3)], ["ru"])
+    monkeypatch.setattr(phrases, "candidates", lambda n: n - 1)
+    monkeypatch.setattr(phrases, "HITS", 1)
+    assert (
+        Phrases(Index.open(index.uri), ["en"], margin=-9).answers([spoken(3)], ["ru"])[0]["en"][0] == whole[0]["en"][0]
+    )
+
+
 def unlabelled(meaning: int) -> Frames:
     """Russian without a text."""
     found = phrase("ru", meaning)

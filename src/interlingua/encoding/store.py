@@ -389,9 +389,9 @@ def sweep(uri: str, since: float) -> None:
                 path.unlink()
 
 
-def among(ids: Iterable[str]) -> str:
-    """Lance's filter for the rows of these ids."""
-    return "id in (" + ", ".join("'" + i.replace("'", "''") + "'" for i in ids) + ")"
+def among(values: Iterable[str], column: str = "id") -> str:
+    """Lance's filter for the rows with these values."""
+    return f"{column} in (" + ", ".join("'" + v.replace("'", "''") + "'" for v in values) + ")"
 
 
 def quantize(values: FrameArray) -> tuple[np.ndarray, np.ndarray]:

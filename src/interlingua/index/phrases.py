@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from interlingua.encoding.store import among
 from interlingua.errors import StoreError, UsageError
 from interlingua.index.index import Index, Query, candidates
 from interlingua.index.statistics import EVERY
@@ -102,12 +103,12 @@ class Phrases:
         return [[(ids[n], float(row[n])) for n in np.argsort(-row, kind="stable")] for row in scores]
 
     def _searched(self, query: Query) -> Ranked:
-        hits = self._index.search(query, HITS)
+        spoken = {self._utterances[i].language for texts in self._texts.values() for i in texts}
+        hits = self._index.search(query, HITS, where=among(spoken, "language"))  # not what has no text
         texts = {(target, self._key(h.utterance.id, target)) for h in hits for target in self._texts}
         ids = {i for target, key in texts for i in self._ids[target].get(key, ())}
-        listed = ", ".join("'{}'".format(i.replace("'", "''")) for i in sorted(ids))
-        if listed:
-            hits = self._index.search(query, len(ids), where=f"id IN ({listed})", exhaustive=True)
+        if ids:
+            hits = self._index.search(query, len(ids), where=among(ids), exhaustive=True)
         return [(h.utterance.id, h.score) for h in hits]
 
     def best(self, ranked: Ranked, target: str) -> tuple[str, Phrase] | None:
