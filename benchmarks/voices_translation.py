@@ -16,17 +16,17 @@ from interlingua.corpora.base import read_corpus
 from interlingua.encoding import FrameStore
 from interlingua.experiments.corpus_source import CorpusSource
 from interlingua.experiments.finetune import kept_outputs, run_finetune
-from interlingua.experiments.unseen import UnseenStudy, run_unseen_study
+from interlingua.experiments.unseen import UnseenStudy, permuted, run_unseen_study
 from interlingua.files import write_text
 from interlingua.finetuning.config import FinetuneConfig
-from interlingua.finetuning.evaluate import new_tasks, transfer_rows
+from interlingua.finetuning.evaluate import new_tasks, parts_of, transfer_rows
 from interlingua.index import Phrases, build
 from interlingua.languages import language_name
 from interlingua.metrics import SystemOutputs, pooled_difference, segment_scores, translation_statistics
 from interlingua.models import load_whisper
 from interlingua.results import Change, load_results
 from interlingua.translation import Translator
-from interlingua.types import Score, Utterance
+from interlingua.types import Difference, Score, Utterance
 from stores import COMPUTE, OUT, encoded, key, subset
 from voices import POOL, clones, other_voice
 
@@ -147,7 +147,6 @@ def phrases_section(root: Path) -> str:
                 for side in ({f.id: f.shown for f in found}, {f.id: f.decoded for f in found})
             )
             change = pooled_difference([after], [before])
-            low, high = change.ci or (0.0, 0.0)
             cells = [
                 language_name(language),
                 "half of it" if heard else "none",
@@ -157,7 +156,7 @@ def phrases_section(root: Path) -> str:
                 ", ".join(f"{m:.3f}" for m in sorted({f.margin for f in found})),
                 share(len(answered), len(found)),
                 share(sum(same(f.shown, f.english) for f in answered), len(answered)),
-                f"{before.value:.1f} → {after.value:.1f}, {change.value:+.1f} [{low:+.1f}, {high:+.1f}]",
+                f"{before.value:.1f} → {after.value:.1f}, {with_sign(change)}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)
@@ -212,8 +211,7 @@ def unseen_section(root: Path) -> str:
     assert against.difference is not None
     table = "\n".join(lines)
     above = against.difference
-    low, high = above.ci or (0.0, 0.0)
-    verdict = "not above chance" if low <= 0 else "above chance"
+    verdict = "above chance" if above.ci and above.ci[0] > 0 else "not above chance"
     return f"""
 ## A language without a token: Scottish Gaelic into English
 
@@ -224,7 +222,7 @@ are low whatever is understood. No Gaelic text exists: no word error rate.
 | --- | --- | --- | --- | --- |
 {table}
 
-Permuted references, under the chosen token: chrF {against.value:.1f}; above them {above.value:+.1f} [{low:+.1f}, {high:+.1f}],
+Permuted references, under the chosen token: chrF {against.value:.1f}; above them {with_sign(above)},
 p {above.p_randomisation:.3f}: **{verdict}**.
 """
 
@@ -264,14 +262,18 @@ def transfer_section(root: Path, targets: Sequence[str]) -> str:
             )
             for side, spec in (("before", "base"), ("after", model))
         ]
+        of_source = {parts_of(task)[1]: texts for task, texts in sides[1].items()}
         for found in transfer_rows(sides[0], sides[1], tested, ("en",)):
+            texts = of_source[found.source]
+            references = {u.id: u.translations[target] for u in tested if u.id in texts}
+            against = permuted(texts, references, {u.id: u.group for u in tested if u.id in texts}, "chrf").difference
+            assert against is not None
             change = found.chrf.difference
             assert change is not None
-            low, high = change.ci or (0.0, 0.0)
             speech = language_name(found.source) + (", trained on" if found.trained else ", never trained on")
             lines.append(
                 f"| {speech} | {language_name(target)} | {found.n} | {arrow(found.chrf)}, "
-                f"{change.value:+.1f} [{low:+.1f}, {high:+.1f}] | {arrow(found.bleu)} | {arrow(found.off_target, '.0%')} |"
+                f"{with_sign(change)} | {arrow(found.bleu)} | {arrow(found.off_target, '.0%')} | {with_sign(against)} |"
             )
     table = "\n".join(lines)
     return f"""
@@ -279,12 +281,18 @@ def transfer_section(root: Path, targets: Sequence[str]) -> str:
 
 The decoder is trained on English prompts alone (`interlingua finetune`, its default, fold {FOLD}) and translates German ones of
 another voice, 8 kHz, whose clusters are held out; English prompts of the same clusters beside them. Before: the
-untrained model with the target's prompt.
+untrained model with the target's prompt. Above permuted: chrF afterwards, less its mean against permuted references.
 
-| speech | into | n | chrF | BLEU | off target |
-| --- | --- | --- | --- | --- | --- |
+| speech | into | n | chrF | BLEU | off target | above permuted |
+| --- | --- | --- | --- | --- | --- | --- |
 {table}
 """
+
+
+def with_sign(found: Difference) -> str:
+    """A difference with its interval."""
+    low, high = found.ci or (0.0, 0.0)
+    return f"{found.value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def trained(prompts: Sequence[Utterance], target: str) -> Path:
