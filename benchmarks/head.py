@@ -396,7 +396,9 @@ def _summary(m: Mapping[str, Any]) -> str:
     )
     if "two" in m:
         gains = ", ".join(f"{gain(m['two'][name], DEFAULT_METHOD)} on pairs with {name}" for name in SEEN)
-        text += f" Heads of two languages alone gain {gains}; the aim was an interval above 0 on these."
+        text += f" Heads of two languages alone gain {gains}; the aim was an interval above 0 where none is seen."
+    if "self" in m:
+        text += f" Without labels, on pairs that were mined, the gain is {gain(m['self'][0], DEFAULT_METHOD)}."
     return text
 
 
