@@ -24,7 +24,7 @@ from interlingua.files import write_text
 from interlingua.index import Index
 from interlingua.index.mine import MinedPair, Side, mine
 from interlingua.index.pairs import write_pairs
-from interlingua.index.train import train
+from interlingua.index.train import SUREST, train
 from interlingua.languages import language_name
 from interlingua.resampling import percentile_interval
 from interlingua.retrieval.evaluate import fold_order
@@ -47,7 +47,6 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 PAIRS = list(combinations(LANGUAGES, 2))
 SETTINGS = replace(DEFAULT_SETTINGS, pooling=DEFAULT_SETTINGS.pooling * POOL // COARSE)
 CURVE = (20, 80)  # sentences trained on
-SUREST = 0.5  # of the mined pairs are trained on
 ROUNDS = 2  # of mining and training
 SEEN = ("both seen", "one seen", "none seen")  # of a pair's languages by a head
 WORST = 6  # ordered pairs of languages that are listed
@@ -144,13 +143,15 @@ def self_trained(corpus: Corpus, folds: Mapping[str, int]) -> tuple[list[list[He
             index.refresh()
             found = []
             for number in range(ROUNDS + 1):
-                chosen: list[MinedPair] = []
+                everything: list[MinedPair] = []
+                chosen: list[MinedPair] = []  # by `train`
                 mined = right = 0
                 for a, b in PAIRS:
                     pairs = mine(Side(index, a), Side(index, b))
                     table = pairs.table(pairs.chosen())
                     mined += len(table)
                     right += sum(meaning[p.id_a] == meaning[p.id_b] for p in table)
+                    everything += table
                     chosen += table[: round(SUREST * len(table))]
                 sure = sum(meaning[p.id_a] == meaning[p.id_b] for p in chosen)
                 there = len(PAIRS) * len(learnt) / len(LANGUAGES)
@@ -159,7 +160,7 @@ def self_trained(corpus: Corpus, folds: Mapping[str, int]) -> tuple[list[list[He
                     | {"trained_on": len(chosen), "trained_on_right": sure}
                 )
                 if number < ROUNDS:
-                    write_pairs(folder / f"pairs-{number}.tsv", chosen, MinedPair)
+                    write_pairs(folder / f"pairs-{number}.tsv", everything, MinedPair)
                     train([index], folder / f"pairs-{number}.tsv").save(folder / f"{number}.safetensors")
             write_text(folder / "rows.json", json.dumps(found))
         rows += json.loads((folder / "rows.json").read_text(encoding="utf-8"))
@@ -370,7 +371,7 @@ def page(m: Mapping[str, Any]) -> str:
 
 ```
 interlingua index train speech.lance                     # on its utterances of one `meaning`
-interlingua index train speech.lance --pairs pairs.tsv   # on pairs: those of `interlingua mine`, or your own
+interlingua index train speech.lance --pairs pairs.tsv   # on the surer half of what `interlingua mine` wrote, or on your own
 interlingua evaluate retrieval manifest.jsonl speech.lance/frames.lance --method head
 ```
 

@@ -94,19 +94,22 @@ def test_two_indexes_share_a_head_to_be_mined(tmp_path):
 def test_pairs_of_a_table_in_place_of_meanings(tmp_path):
     """Near copies, pairs that are best one way only, and those that are marked as wrong teach nothing."""
     uri = f"{tmp_path}/speech"
-    index = made(uri, [frames(language, m) for language in ("en", "fr") for m in range(30)])
+    index = made(uri, [frames(language, m) for language in ("en", "fr") for m in range(60)])
     with pytest.raises(UsageError, match="no two utterances have one `meaning`; name pairs with --pairs"):
         train([index], settings=QUICK)
     found = mine(Side(index, "en"), Side(index, "fr"))
     rows = found.table(found.chosen())
-    assert len(rows) >= 22
+    assert len(rows) >= 42
     rows = [
         msgspec.structs.replace(rows[0], near_copy=True),
         msgspec.structs.replace(rows[1], one_to_one=False),
         *rows[2:],
     ]
     write_pairs(tmp_path / "mined.tsv", rows, MinedPair)
-    assert sum(train([index], tmp_path / "mined.tsv", QUICK).about["pairs"].values()) == len(rows) - 2
+    assert sum(train([index], tmp_path / "mined.tsv", QUICK).about["pairs"].values()) == round((len(rows) - 2) / 2)
+    marked = [f"{p.id_a}\t{p.id_b}\t{p.csls}\tyes" for p in rows]
+    (tmp_path / "marked.tsv").write_text("\n".join(["id_a\tid_b\tcsls\tright", *marked]) + "\n")
+    assert sum(train([index], tmp_path / "marked.tsv", QUICK).about["pairs"].values()) == len(rows)
     lines = [f"{p.id_a}\t{p.id_b}\t{'no' if n == 2 else 'yes'}" for n, p in enumerate(rows)]
     (tmp_path / "own.tsv").write_text("\n".join(["id_a\tid_b\tright", *lines]) + "\n")
     assert sum(train([index], tmp_path / "own.tsv", QUICK).about["pairs"].values()) == len(rows) - 1

@@ -120,8 +120,8 @@ def train(indexes: tuple[str, ...], *, pairs: Path | None = None, seed: int = 0,
 
     Args:
         indexes: the index; several, to mine them together, share one head.
-        pairs: table of pairs to learn from, id_a and id_b, such as `interlingua mine --out` writes; default:
-            utterances of one meaning.
+        pairs: table of pairs to learn from, id_a and id_b, such as `interlingua mine --out` writes, whose surer half
+            is learnt from; default: utterances of one meaning.
         seed: of the training.
         json: print the result as JSON.
     """

@@ -17,6 +17,7 @@ from interlingua.retrieval.features import LEAST_UTTERANCES
 from interlingua.retrieval.head import DEFAULT_SETTINGS, Head, HeadSettings, head_path, train_head
 from interlingua.types import Utterance
 
+SUREST = 0.5  # of mined pairs are learnt from (docs/head.md)
 Ids = tuple[str, str]
 
 
@@ -25,16 +26,18 @@ class KnownPair(msgspec.Struct, frozen=True):
 
     id_a: str
     id_b: str
-    right: str = "yes"
+    right: str = ""  # nobody has said
     one_to_one: bool = True
     near_copy: bool = False
+    csls: float | None = None  # of mined pairs
 
 
 def train(indexes: Sequence[Index], pairs: Path | None = None, settings: HeadSettings = DEFAULT_SETTINGS) -> Head:
     """Train one head for these indexes, write it beside each one's frames, and place their utterances anew.
 
     It learns from utterances of one ``meaning``, or from the ``pairs`` of a table with ``id_a`` and ``id_b``, as `mine`
-    writes it: of these, pairs that are best one way only, near copies, and pairs that aren't ``right`` are skipped.
+    writes it: of these, pairs that are best one way only, near copies, and pairs that aren't ``right`` are skipped; of
+    mined pairs of two languages the surer half is taken, by CSLS, unless someone marked them.
     Killed, the same call, or `Index.refresh`, completes what was written.
 
     Raises:
@@ -104,12 +107,21 @@ def _of_meanings(utterances: Mapping[str, Utterance]) -> Iterator[Ids]:
 
 
 def _of_table(path: Path, utterances: Mapping[str, Utterance]) -> Iterator[Ids]:
-    """The pairs of a file that are right."""
+    """The pairs of a file that are right, or likely to be."""
+    mined: dict[tuple[str, ...], list[tuple[float, Ids]]] = {}
     flat = {" ".join(i.split()): i for i in utterances}  # as tables write them
     for pair in read_pairs(path, KnownPair):
         ids = [flat.get(" ".join(i.split())) for i in (pair.id_a, pair.id_b)]
         for name, i in zip((pair.id_a, pair.id_b), ids, strict=True):
             if i is None:
                 raise UsageError(f"--pairs {path}: {name!r} isn't in the index; name all indexes that were mined")
-        if pair.one_to_one and not pair.near_copy and pair.right.lower() in ("yes", "true", "1"):
-            yield str(ids[0]), str(ids[1])
+        if pair.one_to_one and not pair.near_copy and pair.right.lower() in ("", "yes", "true", "1"):
+            found = str(ids[0]), str(ids[1])
+            if pair.csls is None or pair.right:
+                yield found
+            else:
+                languages = tuple(sorted(utterances[i].language for i in found))
+                mined.setdefault(languages, []).append((pair.csls, found))
+    for some in mined.values():
+        some.sort(key=lambda row: -row[0])
+        yield from (found for _, found in some[: round(SUREST * len(some))])
