@@ -9,7 +9,9 @@ from helpers import sweep, utterance, write_wav
 from interlingua.encoding import WhisperEncoder, encode_manifest, estimate_bytes, free_bytes, require_space
 from interlingua.encoding import pipeline as encode
 from interlingua.errors import StoreError
+from interlingua.experiments.finetune import output_origins
 from interlingua.finetuning.data import LiveStates
+from interlingua.finetuning.evaluate import Task
 from interlingua.types import AudioRef
 
 SECONDS = (0.5, 0.31, 1.2)
@@ -35,6 +37,15 @@ def test_states_on_the_fly_are_those_of_a_store(spoken, encoder, tmp_path):
         assert (made.id, made.n_speech, made.values.dtype) == (held.id, held.n_speech, held.values.dtype)
         np.testing.assert_allclose(made.values.astype(float), held.values.astype(float), atol=2e-3)
     assert live.n_speech() == store.n_speech()
+
+
+def test_outputs_of_states_on_the_fly_and_of_a_store_are_not_mixed(spoken, encoder, tmp_path):
+    """A run that found no room for states, and goes on where there is some, measures anew what it had."""
+    store, _ = encode_manifest(spoken, encoder, tmp_path / "s.lance")
+    tasks = [Task("new", "en", "es", (1, 2))]
+    live, held = (output_origins(tasks, spoken, states, 10) for states in (LiveStates(spoken, encoder), store))
+    assert live.keys() == held.keys() == {u.id for u in spoken}
+    assert not {*live.values()} & {*held.values()}
 
 
 def test_what_cannot_be_encoded_is_left_out(spoken, encoder, tmp_path):

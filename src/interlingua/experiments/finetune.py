@@ -415,8 +415,9 @@ def output_origins(
     by_source: dict[str, list[Task]] = {}
     for task in tasks:
         by_source.setdefault(task.source, []).append(task)
+    made = ["on the fly"] if isinstance(states, LiveStates) else []  # in other batches than a store's
     digests = {
-        source: hashlib.sha256(msgspec.json.encode([some, most_tokens])).hexdigest()[:16]
+        source: hashlib.sha256(msgspec.json.encode([some, most_tokens, *made])).hexdigest()[:16]
         for source, some in by_source.items()
     }
     return {u.id: digests[u.language] for u in utterances if u.language in digests and u.id in states}
