@@ -278,7 +278,7 @@ def test_a_refused_write_is_one_line_and_the_same_command_goes_on(runner, undist
         assert str(place) in told[-1], told
         reasons = {
             "full": "(No space left on device; make space, and the same command goes on| are free; make space)",
-            "file-size": "File too large; raise the limit of file sizes",
+            "file-size": "(File too large; raise|make space, or raise) the limit of file sizes",
             "rights": "Permission denied; name a place that you may write to",
             "file": r"(is a file|a file is in the way|Not a directory|File exists)",
         }

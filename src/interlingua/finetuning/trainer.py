@@ -239,7 +239,10 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
                 held = [p for p in folder.iterdir() if one_process or not p.name.startswith("rng_state")]
                 write_text(folder / _HASHES, json.dumps({p.name: sha256_file(p) for p in held}))
         except (RuntimeError, SafetensorError) as e:  # torch's and safetensors' own, of a full disk
-            unknown = f"can't be written ({str(e).splitlines()[0][:200]}); make space, and the same command goes on"
+            unknown = (  # torch tells no reason
+                f"can't be written ({str(e).splitlines()[0][:200]}); make space, or raise the limit of file sizes "
+                "(ulimit -f), and the same command goes on"
+            )
             raise ResultsError(f"{folder}: {refusal(str(e)) or unknown}") from e
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
