@@ -1,5 +1,6 @@
 """Claiming a folder, and what is kept in it across interruptions."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ def test_values_by_id_survive_a_killed_run_and_follow_their_origin(tmp_path):
     assert asked[-1] == ["b"]  # its audio changed
     assert kept_by_id(path, origins | {"b": "2"}, make, str) == {"a": "A", "b": "B", "c": "C"}
     assert len(asked) == 3
+    kept_ids = [json.loads(line)["id"] for line in path.read_text().splitlines()]
+    assert sorted(kept_ids) == ["a", "b", "c"]  # the line of the former audio is gone
     path.write_text("nothing of ours\n")
     with pytest.raises(ResultsError, match=r"texts.jsonl:1: not a kept value"):
         kept_by_id(path, origins, make, str)

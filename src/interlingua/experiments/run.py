@@ -295,7 +295,7 @@ def kept_by_id(
     make: Callable[[Sequence[str]], Iterable[Mapping[str, T]]],
     kind: type[T],
 ) -> dict[str, T]:
-    """One value an utterance from a file of JSON lines; missing ones are made and appended.
+    """One value an utterance from a file of JSON lines; missing ones are made and appended, outdated ones replaced.
 
     A killed run loses only what ``make`` hadn't yielded; half a line is dropped.
 
@@ -319,6 +319,10 @@ def kept_by_id(
     lacking = [i for i, origin in origins.items() if i not in held or held[i].origin != origin]
     if lacking:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if outdated := held.keys() & lacking:
+            with atomic_file(path) as temporary:
+                rest = (row for i, row in held.items() if i not in outdated)
+                temporary.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rest))
         with writing(path), path.open("ab") as file, contextlib.closing(_each(make(lacking))) as pieces:
             for piece in pieces:
                 rows = {i: line(id=i, origin=origins[i], value=value) for i, value in piece.items()}
