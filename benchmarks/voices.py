@@ -188,8 +188,8 @@ Written by `make bench-voices` (`benchmarks/voices.py`), not by hand. Mean R@1 i
 Whisper-base, frames pooled by {POOL}; intervals are percentile bootstrap over clusters of near-duplicate sentences.
 The default method was chosen on the prompts corpus: neither collection had a part in it.
 
-- What holds: the default method gains {gain(spoken, pairs)[0]:+.0f} points over SeqSim where every language has another speaker, and more
-  than chance would in {sure} of {len(languages)} languages; {gain(prompts, other)[0]:+.0f} where others speak the prompts in another language.
+- What holds: the default method gains {gain(spoken, pairs)[0]:+.0f} points over SeqSim where every language has another speaker, with
+  an interval above 0 in {sure} of {len(languages)} languages; {gain(prompts, other)[0]:+.0f} where others speak the prompts in another language.
 - What doesn't: distance counts. {language_name(farthest)}, the hardest, is found first in {least:.0f}% only; a trained head ([head.md](head.md)) gains most among
   the languages that it was trained on.
 - Decoding doesn't reach Scottish Gaelic, retrieval does; German is translated after training on English alone: [translation of the same

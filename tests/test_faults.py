@@ -143,18 +143,8 @@ def verbs(folder: Path, model: str) -> list[Verb]:
         path.write_text((folder / "recipe.yaml").read_text().replace("OUT", str(out)))
         return ["run", str(path)]
 
-    translate = [
-        "translate",
-        str(folder / "fr.jsonl"),
-        "--from",
-        "fr",
-        "--no-vad",
-        "--model",
-        model,
-        "--format",
-        "json",
-        "srt",
-    ]
+    french = str(folder / "fr.jsonl")
+    translate = ["translate", french, "--from", "fr", "--no-vad", "--model", model, "--format", "json", "srt"]
     tune = ["finetune", "--data", manifest, "--model", model, "--method", "plain", "--source", "en", "--target", "es"]
     tune += ["--steps", "8" if not REAL else "4", "--batch-size", "2", "--compute", "float32"]
     exact = ["--model", model, "--dtype", "float32"]
@@ -277,11 +267,14 @@ def test_a_refused_write_is_one_line_and_the_same_command_goes_on(runner, undist
         assert told[-1].startswith("interlingua: "), told
         assert str(place) in told[-1], told
         reasons = {
-            "full": "(No space left on device; make space, and the same command goes on| are free; make space)",
-            "file-size": "(File too large; raise|make space, or raise) the limit of file sizes",
+            "full": "No space left on device; make space, and the same command goes on",
+            "file-size": "File too large; raise the limit of file sizes",
             "rights": "Permission denied; name a place that you may write to",
             "file": r"(is a file|a file is in the way|Not a directory|File exists)",
         }
+        if REAL:  # enough to be refused beforehand, and torch's own writer gives no reason
+            reasons["full"] = "(No space left on device| are free); make space, and the same command goes on"
+            reasons["file-size"] = "(File too large; raise|make space, or raise) the limit of file sizes"
         assert re.search(reasons[fault], told[-1]), told
         if fault not in ("full", "file-size"):  # nothing has begun
             assert place.read_bytes() == b"" if fault == "file" else not [*place.iterdir()]

@@ -163,7 +163,7 @@ def speech(tiny_whisper_folder, wav_manifest, tmp_path):
     return f"{tmp_path}/idx"
 
 
-def test_the_command(speech, tiny_whisper_folder, wav_manifest, tmp_path, capsys):
+def test_the_command(speech, tiny_whisper_folder, wav_manifest, tmp_path, capsys, monkeypatch):
     """The tiny model writes gibberish that is flagged; the recording itself is among the phrases."""
     recording = str(wav_manifest.parent / "audio" / "fr" / "two.wav")
     arguments = ["translate", recording, "--model", str(tiny_whisper_folder), "--no-vad", "--from", "gd", "--as", "cy"]
@@ -178,6 +178,17 @@ def test_the_command(speech, tiny_whisper_folder, wav_manifest, tmp_path, capsys
     assert f"{speech} finds more with 20 recordings of gd in it, texts aren't needed" in err
     assert run([*arguments, "--phrases", speech, "--phrase-margin", "-1"]) == 0
     assert capsys.readouterr().out.startswith("number two [phrase fr/two, score ")
+    for spoken, hint in (("gla", f"`interlingua index add {speech} FOLDER --language gd`"), ("auto", None)):
+        heard = ["translate", recording, "--model", str(tiny_whisper_folder), "--no-vad", "--from", spoken]
+        heard += ["--backend", "transformers"]  # CTranslate2 detects no language with so few tokens
+        assert run([*heard, "--phrases", speech, "--phrase-margin", "-1"]) == 0
+        err = capsys.readouterr().err
+        assert hint in err if hint else "index add" not in err
+    monkeypatch.setattr(phrases, "least_margin", lambda answers: float("inf"))
+    assert run([*arguments, "--phrases", speech]) == 0
+    err = capsys.readouterr().err
+    assert "(least margin: none)" in err
+    assert "into en no phrase counts as sure" in err
     assert run([*arguments, "--phrases", speech, "--phrase-margin", "9", "--json"]) == 0
     assert "phrase" not in capsys.readouterr().out
     for wrong, message in [

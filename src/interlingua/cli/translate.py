@@ -1,5 +1,6 @@
 """``interlingua translate``: any recording into any language that the model writes."""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -141,14 +142,23 @@ def translate(
     pace = f", {took / report.seconds:.3f} of real time" if report.seconds else ""
     note(f"interlingua: {report.seconds:.0f} s of audio in {took:.0f} s{pace}; {report.segments} segments")
     if book and (report.phrases or report.flagged):
-        margins = ", ".join(f"{book.margin(t, from_ or ''):.3f} into {t}" for t in book.targets)
-        note(f"interlingua: {report.phrases} segments are phrases of {phrases} (least margin: {margins})")
-        if from_ and not book.knows(from_):
+        from interlingua.languages import normalise_language
+
+        spoken = "" if from_ == "auto" else normalise_language(from_)
+        margins = {t: book.margin(t, spoken) for t in book.targets}
+        least = ", ".join(f"{m:.3f} into {t}" for t, m in margins.items() if math.isfinite(m)) or "none"
+        note(f"interlingua: {report.phrases} segments are phrases of {phrases} (least margin: {least})")
+        for target in (t for t, m in margins.items() if math.isinf(m)):
+            note(
+                f"interlingua: into {target} no phrase counts as sure: {phrases} doesn't find its own languages' texts "
+                "surely enough; add phrases of more languages, or set --phrase-margin"
+            )
+        if spoken and not book.knows(spoken):
             from interlingua.retrieval.features import LEAST_UTTERANCES
 
             note(
-                f"interlingua: {phrases} finds more with {LEAST_UTTERANCES} recordings of {from_} in it, texts aren't "
-                f"needed: `interlingua index add {phrases} FOLDER --language {from_}`"
+                f"interlingua: {phrases} finds more with {LEAST_UTTERANCES} recordings of {spoken} in it, texts aren't "
+                f"needed: `interlingua index add {phrases} FOLDER --language {spoken}`"
             )
     if report.flagged:
         named = ", ".join(f"{n} {flag}" for flag, n in sorted(report.flagged.items()))

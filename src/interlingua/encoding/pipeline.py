@@ -288,9 +288,9 @@ def require_space(path: str | Path, need: int) -> None:
     free = free_bytes(path)
     if free is not None and need > free:
         raise StoreError(
-            f"{path}: the frames need about {shown_size(need)}, {shown_size(free)} are free; make space, use a "
-            "shorter --context, --dtype int8 (half of float16), or `interlingua finetune` without --store, which "
-            "encodes on the fly"
+            f"{path}: the frames need about {shown_size(need)}, {shown_size(free)} are free; make space, and the same "
+            "command goes on, or use a shorter --context, --dtype int8 (half of float16), or `interlingua finetune` "
+            "without --store, which encodes on the fly"
         )
 
 

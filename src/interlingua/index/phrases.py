@@ -103,8 +103,7 @@ class Phrases:
         return [[(ids[n], float(row[n])) for n in np.argsort(-row, kind="stable")] for row in scores]
 
     def _searched(self, query: Query) -> Ranked:
-        spoken = {self._utterances[i].language for texts in self._texts.values() for i in texts}
-        hits = self._index.search(query, HITS, where=among(spoken, "language"))  # not what has no text
+        hits = self._index.search(query, HITS, where=among(self._languages, "language"))  # not what has no text
         texts = {(target, self._key(h.utterance.id, target)) for h in hits for target in self._texts}
         ids = {i for target, key in texts for i in self._ids[target].get(key, ())}
         if ids:
@@ -163,6 +162,11 @@ class Phrases:
             (i, [pair for pair in pairs if spoken[pair[0]] != spoken[i]])
             for i, pairs in zip(chosen, ranked, strict=True)
         ]
+
+    @cached_property
+    def _languages(self) -> set[str]:
+        """Languages that have phrases with a text."""
+        return {self._utterances[i].language for texts in self._texts.values() for i in texts}
 
     @cached_property
     def _ids(self) -> dict[str, dict[str, list[str]]]:
