@@ -338,6 +338,8 @@ def test_a_query_finds_what_aligns_with_it(tab):
     assert page.evaluate("document.querySelector('#il-hit').currentTime") == pytest.approx(0.8, abs=0.15)
     page.get_by_role("button", name="omega").click()
     page.wait_for_function("document.querySelector('#il-query').currentTime > 0.5")
+    page.evaluate("document.querySelector('#il-hit').remove()")  # as a new answer does before it is heard
+    page.wait_for_function("document.querySelector('#il-query').paused")
     page.get_by_label("Only in other languages than the query's").uncheck()
     press(page, "Search")
     page.get_by_text("en sentence 0").wait_for()

@@ -2,8 +2,9 @@
 (() => {
   let stop = 0;
 
-  // Plays an <audio> from start to end (seconds), then does what follows.
+  // Plays an <audio> from start to end (seconds), then does what follows; none where a new answer has replaced it.
   function play(audio, start, end, then) {
+    if (!audio) return;
     for (const other of document.querySelectorAll("audio")) other.pause();
     clearInterval(stop);
     const begin = () => {
@@ -29,7 +30,7 @@
   function heard(button) {
     const { play: first, start, end, then, thenStart, thenEnd } = button.dataset;
     const next = then && (() => play(found(then), +thenStart, +thenEnd));
-    if (found(first)) play(found(first), +start, +end, next);
+    play(found(first), +start, +end, next);
   }
 
   document.addEventListener("click", (event) => {
