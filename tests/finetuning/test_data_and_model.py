@@ -433,6 +433,7 @@ def test_embeddings_alone_can_be_trained(whisper):
         ("lora_rank", 0),
         ("ewc", -1.0),
         ("interpolate", -0.1),
+        ("interpolate_cross_attention", -0.1),
         ("rehearsed", -1.0),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
@@ -531,6 +532,18 @@ def test_interpolation_runs_from_before_to_after(whisper):
                 torch.testing.assert_close(p, (before[name] + after[name]) / 2)
             else:
                 assert torch.equal(p, (after if alpha else before)[name]), name
+
+
+def test_cross_attention_is_interpolated_by_its_own_weight(whisper):
+    held = dict(whisper.model.model.named_parameters())
+    before = snapshot(held)
+    shaken(held)
+    after = snapshot(held)
+    Update(before, after).apply(whisper, 0.0, 1.0)
+    looking = [name for name in held if ".encoder_attn." in name or ".encoder_attn_layer_norm." in name]
+    assert len(looking) == 9 * len(whisper.model.model.decoder.layers)  # the keys' projection has no bias
+    for name, p in held.items():
+        assert torch.equal(p, (after if name in looking else before)[name]), name
 
 
 def test_interpolation_refuses_what_it_cant_do():

@@ -36,7 +36,8 @@ def test_the_documents_show_the_table():
 
 def test_keep_is_the_default_and_what_is_given_overrides_it():
     kept = config()
-    assert (kept.method, kept.interpolate, kept.regularizers) == ("keep", 0.6, {"distillation": 2.0})
+    assert (kept.method, kept.interpolate, kept.interpolate_cross_attention) == ("keep", 0.7, 1.0)
+    assert kept.regularizers == {"distillation": 1.0}
     assert (kept.rehearse, kept.rehearse_as) == (("en",), ("all",))
     other = config(interpolate=1.0, distillation=0.0)
     assert (other.interpolate, other.regularizers, other.learning_rate) == (1.0, {}, kept.learning_rate)

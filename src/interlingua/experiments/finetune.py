@@ -193,7 +193,7 @@ def run_finetune(
     if not processes.is_main_process:
         processes.wait_for_everyone()
         return config.out
-    update.apply(whisper, config.interpolate)
+    update.apply(whisper, config.interpolate, config.interpolate_cross_attention)
     taught = named_targets(whisper, config.target, token, config.prompt, config.source, proxies)
     log(f"model: {save_whisper(whisper, config.out / 'model', taught)}")
 

@@ -44,7 +44,7 @@ class _OfStudy(msgspec.Struct):
 STUDY_KEYS = set(_OfStudy.__struct_fields__)
 DECIDED = {  # settings of `FinetuneConfig` that the study itself decides
     *("data", "method", "store", "context", "out", "target", "model", "train_split", "dev_split", "seed"),
-    *("fisher", "others", "interpolate", "log"),
+    *("fisher", "others", "interpolate", "interpolate_cross_attention", "log"),
 }
 
 

@@ -97,13 +97,14 @@ class FinetuneConfig:
             Without one: its source language.
         rehearsed: rehearsed examples for every new one in a batch.
         interpolate: interpolation weight alpha between the model before (0) and after training (1), WiSE-FT.
+        interpolate_cross_attention: that of the cross-attention; where it isn't given, it is ``interpolate``'s.
         steps: optimizer steps; default: the method's, or one pass over more data.
         epochs: passes over the data, in place of steps.
         learning_rate: highest; it warms up over a tenth of the steps and falls linearly.
         batch_size: new examples of a batch.
         accumulation: batches whose gradients make one step.
         weight_decay: weight decay of AdamW.
-        best: dev metric that chooses the best checkpoint.
+        best: dev metric that chooses the checkpoint: the mean of its last three looks.
         patience: stop after so many looks at dev without a better one, 0 = never; there are ten, or one an epoch.
         compute: number format of the products; auto = bfloat16 where the device has it.
         seed: seed of the order of examples and of adapters.
@@ -140,6 +141,7 @@ class FinetuneConfig:
     rehearse_as: tuple[str, ...] | None = _by_method(None)
     rehearsed: ByMethod[float] = _by_method(1.0)
     interpolate: ByMethod[float] = _by_method(1.0)
+    interpolate_cross_attention: float | None = _by_method(None)
     steps: int | None = None
     epochs: int | None = None
     learning_rate: ByMethod[float] = _by_method(2e-5)
@@ -173,12 +175,13 @@ class FinetuneConfig:
             "replay",
             "distillation",
             "interpolate",
+            "interpolate_cross_attention",
             "patience",
             "weight_decay",
             "rehearsed",
             "train_encoder_layers",
         ):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: use 0 or more")
         for name, strength in self.regularize.items():
             if not strength >= 0 or name in OWN_REGULARIZERS:

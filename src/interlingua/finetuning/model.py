@@ -23,6 +23,7 @@ Values = Mapping[str, torch.Tensor]
 
 UPPER_BATCH = 8  # utterances at a time
 _LORA_TARGETS = ("q_proj", "v_proj", "k_proj", "out_proj", "fc1", "fc2")
+_CROSS_ATTENTION = "encoder_attn"  # in names of its parameters, and of its norm's
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +213,7 @@ def _is_trained(name: str, trainable: Trainable, frozen_layers: int) -> bool:
     if trainable == "lora":
         return "lora_" in name
     if trainable == "cross-attention":
-        return bool(layer) and "encoder_attn" in name
+        return bool(layer) and _CROSS_ATTENTION in name
     return "embed_" not in name  # token embeddings are chosen separately, positions stay frozen
 
 
@@ -253,9 +254,9 @@ class Update:
     before: Values
     after: Values
 
-    def apply(self, whisper: Whisper, alpha: float) -> None:
+    def apply(self, whisper: Whisper, alpha: float, cross_attention: float | None = None) -> None:
         """Set the model to an interpolation of the two, see `interpolate`."""
-        interpolate(whisper.model.model, self.before, self.after, alpha)
+        interpolate(whisper.model.model, self.before, self.after, alpha, cross_attention)
 
 
 def update_between(before: Values, module: nn.Module) -> Update:
@@ -270,10 +271,13 @@ def snapshot(parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in parameters.items()}
 
 
-def interpolate(module: nn.Module, before: Values, after: Values, alpha: float) -> None:
+def interpolate(
+    module: nn.Module, before: Values, after: Values, alpha: float, cross_attention: float | None = None
+) -> None:
     """Set parameters to before + alpha * (after - before) (Wortsman et al., arXiv 2109.01903, equation 1).
 
     For merged adapters this scales the adapter by ``alpha``. Above 1 is extrapolation; below 0 raises UsageError.
+    ``cross_attention``: alpha of those blocks and their norms, where it is another.
     """
     if alpha < 0:
         raise UsageError(f"--interpolate {alpha}: use 0 (the model before training) to 1 (the one after)")
@@ -282,4 +286,5 @@ def interpolate(module: nn.Module, before: Values, after: Values, alpha: float) 
     held = dict(module.named_parameters())
     with torch.no_grad():
         for name, start in before.items():
-            held[name].copy_(torch.lerp(start, after[name], alpha))
+            own = alpha if cross_attention is None or _CROSS_ATTENTION not in name else cross_attention
+            held[name].copy_(torch.lerp(start, after[name], own))

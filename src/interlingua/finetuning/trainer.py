@@ -54,6 +54,7 @@ from interlingua.results import TrainingPoint
 
 WARMUP = 0.1  # of the steps
 LOOKS = 10  # at dev, with a checkpoint each
+SMOOTHED = 3  # looks whose mean score chooses the checkpoint: one of some dozens of utterances wavers by several points
 _HASHES = "whole.json"  # of a checkpoint's files, written last
 FISHER_EXAMPLES = 256  # for the Fisher information; each costs a step of one example
 
@@ -218,7 +219,7 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         return (loss, step) if return_outputs else loss
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Dev scores, logged and passed to callbacks (early stopping) as transformers does."""
+        """Dev scores: logged as they are; what chooses the checkpoint and stops early is the mean of the last looks."""
         if self._dev_scores is None:
             return {}
         self.model.eval()
@@ -226,6 +227,9 @@ class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped h
         broadcast_object_list(scores)  # to all processes: they stop together
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores[0].items()}
         self.log(metrics)
+        chosen_by = self.args.metric_for_best_model
+        seen = [entry[chosen_by] for entry in self.state.log_history if chosen_by in entry]
+        metrics[chosen_by] = float(np.mean(seen[-SMOOTHED:]))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
         return metrics
 
