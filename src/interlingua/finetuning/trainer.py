@@ -1,8 +1,10 @@
 """Fine-tuning a decoder on encoder states with transformers' Trainer."""
 
+import ctypes
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ from interlingua.results import TrainingPoint
 WARMUP = 0.1  # of the steps
 LOOKS = 10  # at dev, with a checkpoint each
 SMOOTHED = 3  # looks whose mean score chooses the checkpoint: one of some dozens of utterances wavers by several points
+TRIMMED = 10  # steps after which freed memory goes back to the system
 _HASHES = "whole.json"  # of a checkpoint's files, written last
 FISHER_EXAMPLES = 256  # for the Fisher information; each costs a step of one example
 
@@ -164,8 +167,11 @@ class _Steps(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
             self._advance(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count a step."""
+        """Count a step; batches of all sizes leave gaps in the heap, which glibc keeps unless it is told to trim it."""
         self._advance(1)
+        if state.global_step % TRIMMED == 0:
+            with suppress(OSError, AttributeError):  # another C library
+                ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class CachedTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
