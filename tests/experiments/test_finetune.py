@@ -308,7 +308,7 @@ def test_one_line_from_data_to_a_model_that_translates(folder, tmp_path, monkeyp
         *("en into es, trained on", "fr into es", "into English", "transcription", "language identification")
     ]
     begun = json.loads((tmp_path / "es" / "begun.json").read_text())
-    assert (begun["method"], begun["distillation"], begun["steps"]) == ("keep", 2.0, 4)
+    assert (begun["method"], begun["distillation"], begun["steps"]) == ("keep", 1.0, 4)
     assert set(begun["rehearse_as"]) >= {"en", "es", "fr"}
     assert lines[-2] == "next: interlingua translate RECORDING --model es/model --to es"
     recording = str(folder / "audio" / "fr-0.wav")
