@@ -148,7 +148,7 @@ def ours(chosen: list[Utterance], store: FrameStore, setting: Setting) -> Second
     """Median step of the cached Trainer."""
     whisper = load_whisper("base")
     method = FinetuneConfig("", target="es", out=Path(), method=DEFAULT_METHOD if setting.keeps else "plain")
-    trained = choose_parameters(whisper, "decoder", embeddings=setting.embeddings, frozen_layers=method.frozen_layers)
+    trained = choose_parameters(whisper, "decoder", embeddings=setting.embeddings)
     decoder = (EveryPosition if setting.every_position else CachedDecoder)(whisper)
     examples = translation_examples(chosen, whisper, "es", "target-transcribe")
     settings = arguments(setting.compute, None if setting.fused else "adamw_torch")

@@ -63,8 +63,11 @@ PRESETS: dict[str, Preset] = {
         "twice plain's steps, as many old examples in each, read by both decoders; rehearsal decoded",
         10 * STUDY_BATCHES,
         {
-            **{"learning_rate": 2e-4, "distillation": 1.0, **_CROSSED},
-            **{"interpolate": 0.7, "interpolate_cross_attention": 1.0},
+            "learning_rate": 2e-4,
+            "distillation": 1.0,
+            **_CROSSED,
+            "interpolate": 0.7,
+            "interpolate_cross_attention": 1.0,
         },
         (
             Measured("zh", _DEFAULT, "keep without fold 0", (6.3, 4.6, 8.6), (-0.5, -1.9, 1.1)),
